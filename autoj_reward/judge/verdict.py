@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verdict sets: what a judge may decide, how it writes that, and how a reading becomes a distribution."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autoj_reward.errors import ConfigError
+from autoj_reward.judgments import PREFERENCES, Preference, Verdict, VerdictDistribution
+from autoj_reward.types import Failure, FailureReason, Reading, Readout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictSet:
+    """The verdicts of one protocol.
+
+    Attributes:
+        verdicts: V ratings in rising order, or the three preferences.
+        texts: How the judge writes each right after the lead, V of them.
+        lead: The words before the verdict, forced in direct mode.
+        pattern: Finds a stated verdict in the judge's text; its group `verdict` is what was stated.
+        stated: Stated text (case-folded, blanks squeezed) to verdict.
+        end_prefixes: First characters of the tokens that end a verdict.
+        end_of_turn: Whether the end of the turn ends it too.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    texts: tuple[str, ...]
+    lead: str
+    pattern: re.Pattern[str]
+    stated: Mapping[str, Verdict]
+    end_prefixes: tuple[str, ...]
+    end_of_turn: bool
+
+    def readout(self, *, follow_above: float = 0.0) -> Readout:
+        """What an engine is to read at the place of the verdict."""
+        return Readout(
+            lead=self.lead,
+            continuations=self.texts,
+            end_prefixes=self.end_prefixes,
+            end_of_turn=self.end_of_turn,
+            follow_above=follow_above,
+        )
+
+    def distribution(self, reading: Reading, *, min_mass: float) -> VerdictDistribution | Failure:
+        """A reading as a distribution over the set.
+
+        P(v | set) = P(v) / mass, with P(v) = sum over terminators t of P(path(v), t) and mass the sum
+        over v.
+
+        Args:
+            reading: One path for each verdict, in the set's order.
+            min_mass: Least mass, in (0, 1], with which a distribution means anything.
+
+        Returns:
+            The distribution, or a `low_mass` failure.
+        """
+        probs = [path.prob for path in reading.paths]
+        mass = min(sum(probs), 1.0)
+        if mass < min_mass:
+            return Failure(
+                reason=FailureReason.LOW_MASS,
+                detail=f"only {mass:.2g} of the probability fell on a verdict (at least {min_mass:g} is "
+                f"needed; at most {reading.unread_prob:.2g} was not read)",
+            )
+        return VerdictDistribution(
+            verdicts=self.verdicts,
+            probs=tuple(p / sum(probs) for p in probs),
+            mass=mass,
+            unread_prob=reading.unread_prob,
+            exactness="bounded" if reading.unread_prob > 0.0 else "exact",
+        )
+
+    def point(self, verdict: Verdict) -> VerdictDistribution:
+        """All probability on one verdict, where an endpoint shows no probabilities."""
+        return VerdictDistribution(
+            verdicts=self.verdicts,
+            probs=tuple(1.0 if v == verdict else 0.0 for v in self.verdicts),
+            exactness="point",
+        )
+
+
+def rating_set(
+    *,
+    low: float,
+    high: float,
+    step: float,
+    lead: str,
+    pattern: str,
+    end_prefixes: tuple[str, ...],
+    end_of_turn: bool = False,
+) -> VerdictSet:
+    """Ratings from `low` to `high` in steps of `step`, written `7` or `6.5`.
+
+    Raises:
+        ConfigError: The scale is empty, or the pattern is not one.
+    """
+    if not (step > 0 and high > low):
+        raise ConfigError(f"a scale from {low:g} to {high:g} in steps of {step:g} holds no two ratings")
+    n = int((high - low) / step + 1e-9) + 1
+    ratings = tuple(round(low + k * step, 6) for k in range(n))
+    texts = tuple(f"{r:g}" for r in ratings)
+    return VerdictSet(
+        verdicts=ratings,
+        texts=texts,
+        lead=lead,
+        pattern=_compile(pattern),
+        stated=dict(zip(texts, ratings, strict=True)),
+        end_prefixes=end_prefixes,
+        end_of_turn=end_of_turn,
+    )
+
+
+def preference_set(
+    *,
+    written: Mapping[Preference, str],
+    also: Mapping[Preference, tuple[str, ...]],
+    lead: str,
+    pattern: str,
+    end_prefixes: tuple[str, ...],
+    end_of_turn: bool = True,
+) -> VerdictSet:
+    """First, second or tie.
+
+    Args:
+        written: How the judge writes each right after the lead, with the blank before it.
+        also: Further spellings that count as stated.
+        lead: The words before the verdict.
+        pattern: Finds a stated verdict; its group `verdict` is looked up among the spellings.
+        end_prefixes: First characters of the tokens that end a verdict.
+        end_of_turn: Whether the end of the turn ends it too.
+
+    Raises:
+        ConfigError: A preference has no text, or the pattern is not one.
+    """
+    if missing := [p for p in PREFERENCES if not written.get(p)]:
+        raise ConfigError(f"the comparison has no text for {', '.join(missing)}")
+    stated: dict[str, Verdict] = {}
+    for preference in PREFERENCES:
+        for text in (written[preference], *also.get(preference, ())):
+            stated[squeeze(text)] = preference
+    return VerdictSet(
+        verdicts=PREFERENCES,
+        texts=tuple(written[p] for p in PREFERENCES),
+        lead=lead,
+        pattern=_compile(pattern),
+        stated=stated,
+        end_prefixes=end_prefixes,
+        end_of_turn=end_of_turn,
+    )
+
+
+def squeeze(text: str) -> str:
+    """Case-folded, with blanks squeezed: how stated verdicts are looked up."""
+    return " ".join(text.casefold().split())
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        compiled = re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise ConfigError(f"the verdict pattern {pattern!r} is not a regular expression: {error}") from error
+    if "verdict" not in compiled.groupindex:
+        raise ConfigError(f"the verdict pattern {pattern!r} has no group named 'verdict'")
+    return compiled
