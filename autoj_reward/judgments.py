@@ -62,9 +62,7 @@ class VerdictDistribution:
     def rating_variance(self) -> float:
         """Variance of the rating within this distribution. For ratings only."""
         mean = self.expected_rating
-        return sum(
-            p * (cast(float, v) - mean) ** 2 for p, v in zip(self.probs, self.verdicts, strict=True)
-        )
+        return sum(p * (cast(float, v) - mean) ** 2 for p, v in zip(self.probs, self.verdicts, strict=True))
 
     @property
     def win_prob(self) -> float:

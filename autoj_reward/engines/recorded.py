@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine that answers from a file: for replays, demonstrations and tests without a model.
+r"""An engine that answers from a file: for replays, demonstrations and tests without a model.
 
 The file holds JSON lines. A line answers every input whose rendered text holds all of its `contains`
 texts; the first line that matches wins. An answer is `text` and `finish_reason`, or `reading`: the
 probability of each continuation. ::
 
     {"contains": ["2 + 2", "4"], "reading": {"9": 0.7, "8": 0.3}}
-    {"contains": [], "text": "Correct.\\n\\nRating: [[7]]", "finish_reason": "stop"}
+    {"contains": [], "text": "Correct.\n\nRating: [[7]]", "finish_reason": "stop"}
 """
 
 from __future__ import annotations

@@ -179,15 +179,15 @@ class TrustedTokenizer:
         tail = [t for t in context[-8:] if t not in self._control]
         both: str = self.hf.decode([*tail, *ids], skip_special_tokens=True)
         head: str = self.hf.decode(tail, skip_special_tokens=True)
-        return both[len(head) :] if both.startswith(head) else str(self.hf.decode(ids, skip_special_tokens=True))
+        return (
+            both[len(head) :] if both.startswith(head) else str(self.hf.decode(ids, skip_special_tokens=True))
+        )
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - lives as long as the engine that owns it
     def ids_beginning_with(self, prefixes: tuple[str, ...]) -> tuple[int, ...]:
         """Ids of all ordinary tokens whose text begins with one of the prefixes, sorted."""
         wanted = tuple(p.encode() for p in prefixes)
-        return tuple(
-            sorted(i for i, text in self._token_bytes.items() if wanted and text.startswith(wanted))
-        )
+        return tuple(sorted(i for i, text in self._token_bytes.items() if wanted and text.startswith(wanted)))
 
     @functools.cached_property
     def _token_bytes(self) -> Mapping[int, bytes]:
@@ -218,9 +218,7 @@ class _Trust:
 def _control_ids(layout: Mapping[str, Any]) -> frozenset[int]:
     """Added tokens that steer a model: the special ones, and markup such as `<think>` that some
     models add as ordinary. Runs of blanks and plain words are left to be what they are."""
-    return frozenset(
-        t["id"] for t in layout["added_tokens"] if t["special"] or _MARKUP.search(t["content"])
-    )
+    return frozenset(t["id"] for t in layout["added_tokens"] if t["special"] or _MARKUP.search(t["content"]))
 
 
 def _without_first_space(layout: Mapping[str, Any]) -> Any:

@@ -323,9 +323,7 @@ def _fingerprint(
     path: str, revision: str | None, dtype: str, adapter: str | None, options: dict[str, Any]
 ) -> str:
     def identity(name: str | None) -> str | None:
-        if name is None or not Path(name).is_dir():
-            return name
-        return checkpoint_fingerprint(Path(name))
+        return checkpoint_fingerprint(Path(name)) if name is not None and Path(name).is_dir() else name
 
     known = {
         "model": identity(path),

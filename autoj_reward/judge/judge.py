@@ -17,14 +17,7 @@ from autoj_reward.judge.layout import completion_text, prompt_text
 from autoj_reward.judge.pipeline import Judged, ReadingRules, judge_directly, judge_with_critique
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec, Protocol
-from autoj_reward.judgments import (
-    Judgment,
-    PairJudgment,
-    Provenance,
-    RatingJudgment,
-    Sample,
-    aggregate,
-)
+from autoj_reward.judgments import PairJudgment, Provenance, RatingJudgment, Sample, aggregate
 from autoj_reward.types import Failure, FailureReason, JudgeInput, Mode, Request, Sampling, Text, Usage
 
 Overlong = Literal["error", "cut"]
@@ -65,7 +58,9 @@ class Judge:
         ...     judge.rate(["Name a prime."], ["7 is a prime."])[0].expected_rating
     """
 
-    def __init__(self, spec: JudgeSpec, settings: JudgeSettings, engine: Engine | Callable[[], Engine]) -> None:
+    def __init__(
+        self, spec: JudgeSpec, settings: JudgeSettings, engine: Engine | Callable[[], Engine]
+    ) -> None:
         self.spec = spec
         self.settings = settings
         self._engine: Engine | None = engine if isinstance(engine, Engine) else None
@@ -85,7 +80,7 @@ class Judge:
         temperature: float | None = None,
         max_new_tokens: int | None = None,
         seed: int | None = None,
-        min_mass: float = 0.1,
+        min_mass: float | None = None,
         follow_above: float = 1e-4,
         **engine_options: Any,
     ) -> Judge:
@@ -103,7 +98,7 @@ class Judge:
             temperature: Instead of the judge's own.
             max_new_tokens: Instead of the judge's own.
             seed: For sampling.
-            min_mass: Least probability, in (0, 1], inside the verdict set.
+            min_mass: Least probability, in (0, 1], inside the verdict set; None takes the judge's own.
             follow_above: Branches at or below this probability may be left unread.
             **engine_options: For the engine (`dtype`, `adapter`, ...).
 
@@ -119,8 +114,9 @@ class Judge:
         if max_new_tokens is not None:
             changes["max_new_tokens"] = max_new_tokens
         sampling = replace(spec.sampling, **changes)
-        if not 0 < min_mass <= 1:
-            raise ConfigError(f"min_mass = {min_mass} is not in (0, 1]")
+        least = spec.min_mass if min_mass is None else min_mass
+        if not 0 < least <= 1:
+            raise ConfigError(f"min_mass = {least} is not in (0, 1]")
         if chosen not in ("direct", "critique") or overlong not in ("error", "cut"):
             raise ConfigError(f"mode = {chosen!r} or overlong = {overlong!r} is not one of the choices")
         if n_samples < 1 or sampling.max_new_tokens < 1 or sampling.temperature < 0:
@@ -137,7 +133,7 @@ class Judge:
             both_orders=both_orders,
             overlong=overlong,
             sampling=sampling,
-            rules=ReadingRules(min_mass=min_mass, follow_above=follow_above),
+            rules=ReadingRules(min_mass=least, follow_above=follow_above),
         )
         if engine is not None and not isinstance(engine, str):
             if engine_options:
@@ -358,12 +354,13 @@ def _requests(
     references: Sequence[str | None] | None,
 ) -> list[Request]:
     n = len(prompts)
-    for name, given in (("completions", columns[0]), ("completions", columns[-1]), ("rubrics", rubrics),
-                        ("references", references)):  # fmt: skip
-        if given is not None and (isinstance(given, str) or len(given) != n):
-            raise ConfigError(f"{n} prompts, but {name} are {'one text' if isinstance(given, str) else len(given)}")
-    if isinstance(prompts, str):
-        raise ConfigError("prompts is one text; give a list")
+    given = {"prompts": prompts, "completions": columns[0], "second completions": columns[-1]}
+    optional = {"rubrics": rubrics, "references": references}
+    for name, values in (given | {k: v for k, v in optional.items() if v is not None}).items():
+        if isinstance(values, str):
+            raise ConfigError(f"{name} is one text; give a list of {n}")
+        if values is not None and len(values) != n:
+            raise ConfigError(f"there are {n} prompts and {len(values)} {name}")
     return [
         Request(
             prompt=prompts[i],
@@ -373,6 +370,3 @@ def _requests(
         )
         for i in range(n)
     ]
-
-
-__all__ = ["Judge", "JudgeSettings", "Judgment"]

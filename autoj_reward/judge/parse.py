@@ -9,6 +9,7 @@ the middle, with the conclusion missing, are no verdict.
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 
 from autoj_reward.judge.verdict import VerdictSet, squeeze
@@ -35,7 +36,7 @@ class Stated:
     start: int
 
 
-def find_verdict(text: str, finish_reason: FinishReason, verdicts: VerdictSet) -> Stated | Failure:
+def find_verdict(text: str, finish_reason: FinishReason | None, verdicts: VerdictSet) -> Stated | Failure:
     """The verdict that the text concludes with.
 
     Args:
@@ -47,9 +48,7 @@ def find_verdict(text: str, finish_reason: FinishReason, verdicts: VerdictSet) -
         The verdict and its place, or a failure: `truncated` (cut before it concluded), `no_verdict`,
         or `off_scale`.
     """
-    found = None
-    for found in verdicts.pattern.finditer(text):
-        pass
+    found = next(iter(deque(verdicts.pattern.finditer(text), maxlen=1)), None)
     if found is None or not _CLOSING.match(text, found.end()):
         return _no_conclusion(text, finish_reason, quoted=found is not None)
     stated = squeeze(found["verdict"]).strip("*_` ")
@@ -64,39 +63,7 @@ def find_verdict(text: str, finish_reason: FinishReason, verdicts: VerdictSet) -
     return Stated(verdict, _start(text, found))
 
 
-def split_thinking(text: str, *, opens: str, closes: str, opened: bool) -> tuple[str, str | None]:
-    """Part a reasoning model's output into thinking and answer.
-
-    The last closing mark counts, because thinking may quote one.
-
-    Args:
-        text: The whole output.
-        opens: Mark that begins the thinking.
-        closes: Mark that ends it.
-        opened: Whether the input already opened it.
-
-    Returns:
-        Thinking (empty if there was none) and the answer; the answer is None where thinking never
-        ended.
-    """
-    thinking, mark, answer = text.rpartition(closes)
-    if mark:
-        return thinking.strip().removeprefix(opens).strip(), answer
-    if opened or text.lstrip().startswith(opens):
-        return text.strip().removeprefix(opens).strip(), None
-    return "", text
-
-
-def unfinished_thinking(thinking: str, finish_reason: FinishReason) -> Failure:
-    """The failure of an output that never left its thinking."""
-    if finish_reason == "length":
-        reason, detail = FailureReason.TRUNCATED, "the output was cut while the judge was still thinking"
-    else:
-        reason, detail = FailureReason.NO_VERDICT, "the output ended while the judge was still thinking"
-    return Failure(reason=reason, detail=detail, raw_text=thinking)
-
-
-def _no_conclusion(text: str, finish_reason: FinishReason, *, quoted: bool) -> Failure:
+def _no_conclusion(text: str, finish_reason: FinishReason | None, *, quoted: bool) -> Failure:
     aside = " (a verdict is quoted before the end, which does not count)" if quoted else ""
     if finish_reason == "length":
         return Failure(

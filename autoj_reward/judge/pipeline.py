@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autoj_reward.engines import Engine
-from autoj_reward.errors import EngineContractBroken
-from autoj_reward.judge.parse import Stated, find_verdict, split_thinking, unfinished_thinking
+from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.verdict import VerdictSet
+from autoj_reward.judge.writing import ask, usage_of, write
 from autoj_reward.judgments import Sample
-from autoj_reward.types import Failure, FinishReason, JudgeInput, JudgeOutput, Segment, Usage
+from autoj_reward.types import Failure, JudgeInput, JudgeOutput, Segment, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,18 +41,6 @@ class Judged:
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """What the judge wrote in its turn, thinking apart."""
-
-    critique: str
-    thinking: str
-    finish_reason: FinishReason
-    usage: Usage
-    before: tuple[Segment, ...] = ()
-    """What stands in the judge's turn before the critique: the thinking, with its marks."""
-
-
 def judge_directly(
     inputs: Sequence[JudgeInput], engine: Engine, spec: JudgeSpec, verdicts: VerdictSet, rules: ReadingRules
 ) -> list[Judged]:
@@ -62,7 +50,7 @@ def judge_directly(
     readout = verdicts.readout(follow_above=rules.follow_above)
     asked = [replace(item, prefill=forced, readout=readout) for item in inputs]
     return [
-        Judged(_read_sample(answer, Sample(), verdicts, rules), _usage(answer))
+        Judged(_read_sample(answer, Sample(), verdicts, rules), usage_of(answer))
         for answer in ask(engine, asked)
     ]
 
@@ -71,52 +59,25 @@ def judge_with_critique(
     inputs: Sequence[JudgeInput], engine: Engine, spec: JudgeSpec, verdicts: VerdictSet, rules: ReadingRules
 ) -> list[Judged]:
     """Let the judge write, then read its verdict where the text concludes with it."""
-    written = _write(inputs, engine, spec)
-    found = [
-        w if isinstance(w, Judged) else find_verdict(w.critique, w.finish_reason, verdicts) for w in written
-    ]
+    turns = write(inputs, engine, spec.thinking)
+    found = [turn.failure or find_verdict(turn.critique, turn.finish_reason, verdicts) for turn in turns]
     readout = verdicts.readout(follow_above=rules.follow_above)
-    places = [i for i, f in enumerate(found) if isinstance(f, Stated)]
-    asked: list[JudgeInput] = []
-    for i in places:
-        w, stated = written[i], found[i]
-        assert isinstance(w, _Written) and isinstance(stated, Stated)
-        prefill = (*w.before, Segment(w.critique[: stated.start]))
-        asked.append(replace(inputs[i], prefill=prefill, readout=readout))
-    answers = dict(zip(places, ask(engine, asked), strict=True))
+    asked = {
+        i: replace(inputs[i], prefill=turn.up_to(stated.start), readout=readout)
+        for i, (turn, stated) in enumerate(zip(turns, found, strict=True))
+        if isinstance(stated, Stated)
+    }
+    answers = dict(zip(asked, ask(engine, list(asked.values())), strict=True))
 
     judged: list[Judged] = []
-    for i, (w, f) in enumerate(zip(written, found, strict=True)):
-        if isinstance(w, Judged):
-            judged.append(w)
-            continue
-        text = Sample(critique=w.critique, thinking=w.thinking, finish_reason=w.finish_reason)
-        if isinstance(f, Stated):
-            sample = _read_sample(answers[i], replace(text, stated=f.verdict), verdicts, rules)
-            judged.append(Judged(sample, w.usage + _usage(answers[i])))
+    for i, (turn, stated) in enumerate(zip(turns, found, strict=True)):
+        sample = Sample(critique=turn.critique, thinking=turn.thinking, finish_reason=turn.finish_reason)
+        if isinstance(stated, Failure):
+            judged.append(Judged(replace(sample, failure=stated), turn.usage))
         else:
-            assert isinstance(f, Failure)
-            judged.append(Judged(replace(text, failure=f), w.usage))
+            sample = _read_sample(answers[i], replace(sample, stated=stated.verdict), verdicts, rules)
+            judged.append(Judged(sample, turn.usage + usage_of(answers[i])))
     return judged
-
-
-def ask(engine: Engine, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-    """Call the engine and hold it to its contract.
-
-    Raises:
-        EngineContractBroken: It gave back another number of answers.
-        EngineError: The call failed.
-    """
-    if not inputs:
-        return []
-    answers = engine.generate(inputs)
-    if len(answers) != len(inputs):
-        raise EngineContractBroken(f"the engine was asked {len(inputs)} times and answered {len(answers)}")
-    return answers
-
-
-def _usage(answer: JudgeOutput | Failure) -> Usage:
-    return answer.usage if isinstance(answer, JudgeOutput) else Usage()
 
 
 def _read_sample(
@@ -137,70 +98,3 @@ def _read_sample(
     if isinstance(result, Failure):
         return replace(sample, failure=replace(result, raw_text=sample.critique), finish_reason=finish)
     return replace(sample, distribution=result, finish_reason=finish)
-
-
-def _write(inputs: Sequence[JudgeInput], engine: Engine, spec: JudgeSpec) -> list[_Written | Judged]:
-    """The critiques; where none came out, the finished (failed) sample instead."""
-    thinking = spec.thinking
-    if thinking is None or thinking.budget_tokens is None:
-        return [_part(answer, spec) for answer in ask(engine, inputs)]
-    # Two turns: thinking up to its budget, closed by us where the judge has not, then the critique.
-    budget, closes = thinking.budget_tokens, (thinking.closes,)
-    first = [replace(i, sampling=replace(i.sampling, max_new_tokens=budget, stop=closes)) for i in inputs]
-    thoughts = ask(engine, first)
-    results: list[_Written | Judged] = []
-    thinkers: list[tuple[int, tuple[Segment, ...]]] = []
-    for i, answer in enumerate(thoughts):
-        results.append(_part(answer, spec))
-        if isinstance(answer, JudgeOutput) and answer.thinking is None:
-            text = answer.text
-            if thinking.opened_by_template or text.lstrip().startswith(thinking.opens):
-                opens = "" if thinking.opened_by_template else thinking.opens
-                inner = text.lstrip().removeprefix(thinking.opens)
-                closes = Segment(thinking.closes + "\n\n", True)
-                thinkers.append((i, tuple(s for s in (Segment(opens, True), Segment(inner), closes) if s.text)))
-    answers = ask(engine, [replace(inputs[i], prefill=before) for i, before in thinkers])
-    for (i, before), answer in zip(thinkers, answers, strict=True):
-        spent = _usage(thoughts[i])
-        if isinstance(answer, Failure):
-            results[i] = Judged(Sample(thinking=_inner(before), failure=answer), spent)
-        else:
-            results[i] = _Written(
-                critique=answer.text,
-                thinking=_inner(before),
-                finish_reason=answer.finish_reason,
-                usage=spent + answer.usage,
-                before=before,
-            )
-    return results
-
-
-def _part(answer: JudgeOutput | Failure, spec: JudgeSpec) -> _Written | Judged:
-    """An output as critique and thinking."""
-    if isinstance(answer, Failure):
-        return Judged(Sample(failure=answer), Usage())
-    if answer.thinking is not None or spec.thinking is None:
-        return _Written(answer.text, answer.thinking or "", answer.finish_reason, answer.usage)
-    marks = spec.thinking
-    thinking, critique = split_thinking(
-        answer.text, opens=marks.opens, closes=marks.closes, opened=marks.opened_by_template
-    )
-    if critique is None:
-        failure = unfinished_thinking(thinking, answer.finish_reason)
-        sample = Sample(thinking=thinking, failure=failure, finish_reason=answer.finish_reason)
-        return Judged(sample, answer.usage)
-    before: tuple[Segment, ...] = ()
-    if len(critique) < len(answer.text):
-        head = answer.text[: len(answer.text) - len(critique) - len(marks.closes)]
-        lead_in, opening, inner = head.partition(marks.opens)
-        pieces = (
-            (Segment(lead_in), Segment(opening, True), Segment(inner))
-            if opening and not lead_in.strip()
-            else (Segment(head),)
-        )
-        before = tuple(s for s in (*pieces, Segment(marks.closes, True)) if s.text)
-    return _Written(critique, thinking, answer.finish_reason, answer.usage, before)
-
-
-def _inner(before: Sequence[Segment]) -> str:
-    return "".join(s.text for s in before if not s.trusted).strip()

@@ -68,6 +68,7 @@ class JudgeSpec:
     memory_gib: float | None = None
     languages: tuple[str, ...] = ("en",)
     default_mode: Mode = "critique"
+    min_mass: float = 0.1
     wrapper: Wrapper = PlainWrapper()
     direct_wrapper: Wrapper = PlainWrapper()
     sampling: Sampling = Sampling()
@@ -123,6 +124,7 @@ def parse_spec(source: Mapping[str, Any], *, origin: str, folder: Path | None = 
         memory_gib=reader.take("memory_gib", (int, float), None),
         languages=tuple(reader.take("languages", list, ["en"])),
         default_mode=reader.take("default_mode", str, "critique", among=("direct", "critique")),
+        min_mass=float(reader.take("min_mass", (int, float), 0.1)),
         notes=reader.take("notes", str, ""),
         engine_options=reader.take("engine_options", dict, {}),
         wrapper=wrapper,
@@ -237,9 +239,7 @@ def _sampling(source: _Reader) -> Sampling:
         temperature=float(source.take("temperature", (int, float), default.temperature)),
         top_p=float(source.take("top_p", (int, float), default.top_p)),
         top_k=source.take("top_k", int, default.top_k),
-        repetition_penalty=float(
-            source.take("repetition_penalty", (int, float), default.repetition_penalty)
-        ),
+        repetition_penalty=float(source.take("repetition_penalty", (int, float), default.repetition_penalty)),
         seed=source.take("seed", int, default.seed),
         stop=tuple(source.take("stop", list, [])),
     )

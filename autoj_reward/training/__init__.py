@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training a judge of your own: data, curriculum, LoRA run, calibration.
+
+Nothing here is imported by the rest of the package, and torch is imported only by what needs it.
+"""

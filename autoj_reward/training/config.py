@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training run as a TOML file."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from autoj_reward.errors import ConfigError
+
+FileKind = Literal["auto-j-ratings", "auto-j-comparisons", "pairs"]
+
+ExampleKind = Literal[
+    "contrast_ratings",
+    "contrast_comparisons",
+    "contrast_rating_critiques",
+    "contrast_comparison_critiques",
+    "pair_ratings",
+    "pair_comparisons",
+    "pair_critiques",
+    "ratings",
+    "rating_critiques",
+]
+"""What an example teaches: contrast made from data, people's pairs, or rated completions."""
+
+EXAMPLE_KINDS: tuple[ExampleKind, ...] = get_args(ExampleKind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFile:
+    """A file of training data.
+
+    Attributes:
+        kind: auto-j-ratings and auto-j-comparisons: Auto-J's training format (`usrmsg` or `usermsg`,
+            `target_output`). pairs: `prompt`, `response_a`, `response_b`, `label` (0, 1, or 2 for a tie).
+        path: JSON lines, or JSON lines compressed with gzip.
+        translations: For ratings, the same rows in another language, in the same order: their
+            completions serve as completions in the wrong language. Empty for none.
+        translations_judge: The judge whose template the translations were filled into.
+    """
+
+    kind: FileKind
+    path: str
+    translations: str = ""
+    translations_judge: str = "autoj-bilingual-6b-zh"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """The adapter's shape.
+
+    Attributes:
+        r: Rank.
+        alpha: Scale; updates are multiplied by alpha / r.
+        dropout: In [0, 1).
+        targets: `all-linear`, or module names.
+    """
+
+    r: int = 32
+    alpha: int = 32
+    dropout: float = 0.0
+    targets: str | tuple[str, ...] = "all-linear"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One step of the curriculum.
+
+    Attributes:
+        name: Unique; names its folder.
+        examples: How many examples of each kind.
+        learning_rate: Peak; falls to a tenth of it along a cosine.
+        batch_size: Examples of one step on one device.
+        accumulate: Batches of one step.
+        epochs: Passes over the stage's examples.
+        max_tokens: Longer examples are left out. Shorter stages are faster ones.
+        measure_every: Steps between measures on held-out prompts; 0 measures at the end only.
+    """
+
+    name: str
+    examples: Mapping[str, int]
+    learning_rate: float = 5e-4
+    batch_size: int = 8
+    accumulate: int = 1
+    epochs: float = 1.0
+    max_tokens: int = 768
+    measure_every: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """A whole run.
+
+    Attributes:
+        judge: The judge to train: a preset, a TOML file, or a model's folder or hub name.
+        output: Folder for checkpoints, logs and the finished adapter.
+        files: Training data.
+        stages: The curriculum, in order.
+        exclude: Files whose prompts must not be trained on (field `prompt`, `question`,
+            `instruction` or `source`).
+        seed: For the choice of examples, the adapter's first weights and the order.
+        held_out: Share of prompts kept out of training, in (0, 0.5].
+        measure_cases: Held-out pairs of each kind that a measure reads.
+        lora: The adapter's shape.
+        autocast: `bfloat16` or `none`. Weights are float32 under it.
+        save_every: Steps between checkpoints.
+        keep_checkpoints: How many checkpoints of a stage are kept.
+        threads: CPU threads; 0 leaves them to torch.
+    """
+
+    judge: str
+    output: str
+    files: tuple[DataFile, ...]
+    stages: tuple[Stage, ...]
+    exclude: tuple[str, ...] = ()
+    seed: int = 0
+    held_out: float = 0.1
+    measure_cases: int = 40
+    lora: Lora = field(default_factory=Lora)
+    autocast: str = "bfloat16"
+    save_every: int = 50
+    keep_checkpoints: int = 2
+    threads: int = 0
+
+
+def load_config(path: str | Path, *, folder: str | Path | None = None) -> TrainConfig:
+    """Read a run's settings.
+
+    `$NAME` in a path is taken from the environment; a relative path is relative to the file.
+
+    Args:
+        path: The TOML file.
+        folder: Where relative paths begin; None is the file's own folder.
+
+    Raises:
+        ConfigError: The file cannot be read, or settings are unknown, missing or of the wrong kind.
+    """
+    path = Path(path)
+    try:
+        source = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot read the training file {path}: {error}") from error
+    base = Path(folder) if folder is not None else path.parent
+    problems: list[str] = []
+    files = tuple(
+        _build(DataFile, t, f"[[files]] {n}", problems) for n, t in enumerate(_tables(source, "files"))
+    )
+    stages = tuple(
+        _build(Stage, t, f"[[stages]] {n}", problems) for n, t in enumerate(_tables(source, "stages"))
+    )
+    lora = _build(Lora, source.pop("lora", {}), "[lora]", problems)
+    config = _build(
+        TrainConfig, {**source, "files": files, "stages": stages, "lora": lora}, str(path), problems
+    )
+    problems += _wrong(config) if config is not None and not problems else []
+    if problems:
+        raise ConfigError(
+            f"the training file {path} is wrong:\n  " + "\n  ".join(problems),
+            hint="examples/train_mini.toml is a complete one",
+        )
+    return _with_paths(config, base)
+
+
+def _tables(source: dict[str, Any], key: str) -> list[Any]:
+    value = source.pop(key, [])
+    return value if isinstance(value, list) else [value]
+
+
+def _build(kind: Any, table: Any, where: str, problems: list[str]) -> Any:
+    """A record from a table; what is wrong goes into `problems`, and the result is then None."""
+    if not isinstance(table, Mapping):
+        problems.append(f"{where}: a table is needed")
+        return None
+    known = {f.name: f for f in fields(kind)}
+    before = len(problems)
+    problems += [f"{where}: {key} is not a setting" for key in table if key not in known]
+    for name, spec in known.items():
+        if name not in table:
+            if spec.default is MISSING and spec.default_factory is MISSING:
+                problems.append(f"{where}: {name} is missing")
+        elif not _fits(table[name], str(spec.type)):
+            problems.append(f"{where}: {name} = {table[name]!r} is of the wrong kind ({spec.type})")
+    if len(problems) > before:
+        return None
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    if annotation == "int":
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation == "float":
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation == "str":
+        return isinstance(value, str)
+    if annotation == "FileKind":
+        return value in get_args(FileKind)
+    if annotation == "Mapping[str, int]":
+        return isinstance(value, Mapping) and all(isinstance(n, int) and n >= 0 for n in value.values())
+    if annotation.startswith("tuple[str"):
+        return isinstance(value, list) and all(isinstance(v, str) for v in value)
+    if annotation.startswith("str | tuple"):
+        return isinstance(value, str | list)
+    return True
+
+
+def _wrong(config: TrainConfig) -> list[str]:
+    """What is of the right kind and still cannot be."""
+    problems = []
+    names = [s.name for s in config.stages]
+    if not names or len(set(names)) < len(names):
+        problems.append("stages: at least one is needed, each with a name of its own")
+    if not config.files:
+        problems.append("files: at least one is needed")
+    if not 0 < config.held_out <= 0.5:
+        problems.append(f"held_out = {config.held_out} is not in (0, 0.5]")
+    if config.autocast not in ("bfloat16", "none"):
+        problems.append(f"autocast = {config.autocast!r} is neither bfloat16 nor none")
+    for stage in config.stages:
+        unknown = sorted(set(stage.examples) - set(EXAMPLE_KINDS))
+        if unknown:
+            problems.append(
+                f"stage {stage.name}: {unknown} are no kinds of example: {', '.join(EXAMPLE_KINDS)}"
+            )
+        if stage.batch_size < 1 or stage.accumulate < 1 or stage.learning_rate <= 0 or stage.epochs <= 0:
+            problems.append(f"stage {stage.name}: batch_size, accumulate, learning_rate, epochs are above 0")
+    if config.lora.r < 1 or not 0 <= config.lora.dropout < 1:
+        problems.append("[lora]: r is at least 1, dropout in [0, 1)")
+    return problems
+
+
+def _with_paths(config: TrainConfig, base: Path) -> TrainConfig:
+    from dataclasses import replace
+
+    def at(path: str) -> str:
+        expanded = os.path.expanduser(os.path.expandvars(path))
+        if "$" in expanded:
+            raise ConfigError(f"the path {path!r} names a variable that is not set", hint="export it first")
+        return str(base / expanded)
+
+    def all_at(paths: Sequence[str]) -> tuple[str, ...]:
+        return tuple(at(p) for p in paths)
+
+    files = tuple(
+        replace(f, path=at(f.path), translations=at(f.translations) if f.translations else "")
+        for f in config.files
+    )
+    return replace(config, output=at(config.output), files=files, exclude=all_at(config.exclude))

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a corpus to the examples of a stage, and to the cases of a measure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from autoj_reward.judge.spec import JudgeSpec
+from autoj_reward.training.config import ExampleKind, Stage
+from autoj_reward.training.contrast import RATINGS, SHARES, SOUND_RATING, Contrast, make_contrast
+from autoj_reward.training.critiques import (
+    comparison_critique,
+    pair_critique,
+    rating_critique,
+)
+from autoj_reward.training.data import Example, PairRow, Part, RatedRow
+
+PREFERRED_RATING, OTHER_RATING = 7.0, 4.0
+"""Ratings that stand for a preferred completion and for the other one of a pair."""
+
+_COMPARED = {**{flaw: share * 0.86 for flaw, share in SHARES.items()}, "identical": 0.14}
+
+Row = TypeVar("Row", PairRow, RatedRow)
+
+_CHARS_PER_TOKEN = 3.6
+"""English text under the tokenizers tried; the exact limit is applied to tokens afterwards."""
+
+
+def stage_examples(stage: Stage, part: Part, spec: JudgeSpec, *, seed: int) -> list[Example]:
+    """All examples of a stage, in a drawn order; comparisons are there in both orders.
+
+    Args:
+        stage: Which kinds, and how many of each.
+        part: Rows of the training side.
+        spec: The judge, for how it writes its verdicts.
+        seed: The run's seed; stages draw apart from each other.
+    """
+    examples: list[Example] = []
+    for kind, n in stage.examples.items():
+        examples += build(
+            kind, n, part, spec, seed=f"{seed} {stage.name} {kind}", max_tokens=stage.max_tokens
+        )  # type: ignore[arg-type]
+    random.Random(f"{seed} {stage.name}").shuffle(examples)
+    return examples
+
+
+def build(
+    kind: ExampleKind, n: int, part: Part, spec: JudgeSpec, *, seed: str, max_tokens: int
+) -> list[Example]:
+    """About n examples of one kind."""
+    rng = random.Random(seed)
+    # The template, the lead and the chat format take some 150 tokens of a rating or a comparison.
+    max_chars = int((max_tokens - 150) * _CHARS_PER_TOKEN)
+    number = rng.randrange(2**32)
+    if kind.startswith("contrast"):
+        ratings = "rating" in kind
+        cases = make_contrast(
+            part, n // 2, seed=number, max_chars=max_chars, flaws=None if ratings else _COMPARED
+        )
+        made = _contrast_ratings if ratings else _contrast_comparisons
+        return list(made(cases, spec, rng, kind, critiques="critiques" in kind))[:n]
+    if kind.startswith("pair"):
+        pairs = [p for p in part.pairs if len(p.prompt) + len(p.first) + len(p.second) <= max_chars]
+        made_pairs = _pair_ratings if kind == "pair_ratings" else _pair_comparisons
+        return list(made_pairs(_cycle(rng, pairs, n // 2), spec, rng, kind))[:n]
+    rows = [r for r in part.rated if len(r.prompt) + len(r.completion) <= max_chars]
+    return list(_rated(_cycle(rng, rows, n), kind))
+
+
+def _cycle(rng: random.Random, rows: Sequence[Row], n: int) -> Iterator[Row]:
+    """n rows: each once in a drawn order, and again from the start where there are fewer."""
+    order = list(rows)
+    rng.shuffle(order)
+    for i in range(n if order else 0):
+        yield order[i % len(order)]
+
+
+def _contrast_ratings(
+    cases: Iterable[Contrast], spec: JudgeSpec, rng: random.Random, kind: str, *, critiques: bool
+) -> Iterator[Example]:
+    for case in cases:
+        for text, rating, flaw in (
+            (case.better, SOUND_RATING, None),
+            (case.worse, RATINGS[case.flaw], case.flaw),
+        ):
+            yield Example(
+                prompt=case.prompt,
+                completions=(text,),
+                verdict=rating,
+                kind=kind,
+                origin=f"{case.origin} {flaw or 'sound'}",
+                critique=rating_critique(rng, flaw, rating, spec) if critiques else "",
+            )
+
+
+def _contrast_comparisons(
+    cases: Iterable[Contrast], spec: JudgeSpec, rng: random.Random, kind: str, *, critiques: bool
+) -> Iterator[Example]:
+    for case in cases:
+        for better_first in (True, False):
+            texts = (case.better, case.worse) if better_first else (case.worse, case.better)
+            verdict = "tie" if case.flaw == "identical" else "first" if better_first else "second"
+            yield Example(
+                prompt=case.prompt,
+                completions=texts,
+                verdict=verdict,  # type: ignore[arg-type]
+                kind=kind,
+                origin=f"{case.origin} {case.flaw}",
+                critique=comparison_critique(rng, case.flaw, verdict, spec) if critiques else "",
+            )
+
+
+def _pair_ratings(
+    pairs: Iterable[PairRow], spec: JudgeSpec, rng: random.Random, kind: str
+) -> Iterator[Example]:
+    for pair in pairs:
+        if pair.preference == "tie":
+            continue
+        for text, name in ((pair.first, "first"), (pair.second, "second")):
+            rating = PREFERRED_RATING if pair.preference == name else OTHER_RATING
+            yield Example(
+                prompt=pair.prompt, completions=(text,), verdict=rating, kind=kind, origin=pair.origin
+            )
+
+
+def _pair_comparisons(
+    pairs: Iterable[PairRow], spec: JudgeSpec, rng: random.Random, kind: str
+) -> Iterator[Example]:
+    other = {"first": "second", "second": "first", "tie": "tie"}
+    for pair in pairs:
+        for swapped in (False, True):
+            texts = (pair.second, pair.first) if swapped else (pair.first, pair.second)
+            verdict = other[pair.preference] if swapped else pair.preference
+            written = ""
+            if kind == "pair_critiques":
+                # A critique from the data names the slots, so it is right in the given order only.
+                if pair.critique and swapped:
+                    continue
+                written = pair.critique or pair_critique(rng, texts, verdict, spec)
+            yield Example(
+                prompt=pair.prompt,
+                completions=texts,
+                verdict=verdict,  # type: ignore[arg-type]
+                kind=kind,
+                origin=pair.origin,
+                critique=written,
+            )
+
+
+def _rated(rows: Iterable[RatedRow], kind: str) -> Iterator[Example]:
+    for row in rows:
+        yield Example(
+            prompt=row.prompt,
+            completions=(row.completion,),
+            verdict=row.rating,
+            kind=kind,
+            origin=row.origin,
+            critique=row.critique if kind == "rating_critiques" else "",
+        )

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training data: rows from files, split by prompt, and examples as token ids with a mask.
+
+What a judge must never see in training is kept out here, by prompt: the prompts of the excluded
+files, and the prompts held out for measuring.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.engines.tokens import TrustedTokenizer
+from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.judge.parse import Stated, find_verdict
+from autoj_reward.judge.presets import load_spec
+from autoj_reward.judge.spec import JudgeSpec, Protocol
+from autoj_reward.judge.template import Template
+from autoj_reward.judgments import Preference, Verdict
+from autoj_reward.training.config import DataFile, TrainConfig
+from autoj_reward.types import JudgeInput, Segment
+
+IGNORED = -100
+"""Label of a token that carries no loss."""
+
+_PROMPT_FIELDS = ("prompt", "question", "instruction", "source")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatedRow:
+    """A completion with its rating and critique. `origin` is file:line."""
+
+    prompt: str
+    completion: str
+    rating: float
+    critique: str
+    origin: str
+    translation: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairRow:
+    """Two completions and which one people, or another judge, preferred. `origin` is file:line."""
+
+    prompt: str
+    first: str
+    second: str
+    preference: Preference
+    origin: str
+    critique: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Rows of one side of the split."""
+
+    rated: tuple[RatedRow, ...]
+    pairs: tuple[PairRow, ...]
+
+    @property
+    def prompts(self) -> frozenset[str]:
+        """Their prompts, as keys."""
+        return frozenset(prompt_key(r.prompt) for r in (*self.rated, *self.pairs))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """All rows, split by prompt.
+
+    Attributes:
+        train: For training.
+        held_out: For measures and calibration.
+        dropped: How many rows were left out, by reason.
+    """
+
+    train: Part
+    held_out: Part
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One thing to learn.
+
+    Attributes:
+        prompt: The prompt.
+        completions: One (rating) or two (comparison).
+        verdict: What the judge is to decide.
+        critique: What it is to write, verdict included; empty for a direct example, where the words
+            before the verdict are given.
+        kind: Which kind of example, for logs.
+        origin: Where it came from.
+    """
+
+    prompt: str
+    completions: tuple[str, ...]
+    verdict: Verdict
+    kind: str
+    origin: str
+    critique: str = ""
+
+
+def prompt_key(prompt: str) -> str:
+    """A prompt for comparison: case and blanks do not count."""
+    return " ".join(prompt.casefold().split())
+
+
+def read_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers (from 1) and objects of a JSON lines file, gzip or not.
+
+    Raises:
+        DataError: The file cannot be read, or a line is not a JSON object.
+    """
+    try:
+        opened = (
+            gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else open(path, encoding="utf-8")
+        )
+        with opened as lines:
+            for n, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise DataError("a JSON object is needed", path=path, line=n)
+                yield n, row
+    except json.JSONDecodeError as error:
+        raise DataError(f"not JSON: {error}", path=path) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read: {error}", path=path) from error
+
+
+def load_corpus(config: TrainConfig) -> Corpus:
+    """Read the files, leave the excluded prompts out, and split what is left by prompt.
+
+    A prompt is on one side only: which one follows from the prompt and the seed, not from its place.
+
+    Raises:
+        DataError: A file or row is wrong.
+    """
+    excluded = {key for path in config.exclude for key in prompts_of(path)}
+    dropped: dict[str, int] = {}
+    sides: dict[bool, tuple[list[RatedRow], list[PairRow]]] = {False: ([], []), True: ([], [])}
+    for row in (r for file in config.files for r in _read_file(file)):
+        key = prompt_key(row.prompt)
+        texts = (row.completion,) if isinstance(row, RatedRow) else (row.first, row.second)
+        reason = (
+            "excluded prompt"
+            if key in excluded
+            else "empty completion"
+            if not all(t.strip() for t in texts)
+            else ""
+        )
+        if reason:
+            dropped[reason] = dropped.get(reason, 0) + 1
+            continue
+        rated, pairs = sides[is_held_out(row.prompt, share=config.held_out, seed=config.seed)]
+        if isinstance(row, RatedRow):
+            rated.append(row)
+        else:
+            pairs.append(row)
+    parts = {side: Part(rated=tuple(rated), pairs=tuple(pairs)) for side, (rated, pairs) in sides.items()}
+    return Corpus(train=parts[False], held_out=parts[True], dropped=dropped)
+
+
+def is_held_out(prompt: str, *, share: float, seed: int) -> bool:
+    """Whether a prompt belongs to the held-out part."""
+    digest = hashlib.sha256(f"{seed}\0{prompt_key(prompt)}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8]) / 2**64 < share
+
+
+def prompts_of(path: str) -> frozenset[str]:
+    """Keys of all prompts of a file.
+
+    Raises:
+        DataError: A row has no prompt.
+    """
+    keys = set()
+    for n, row in read_rows(path):
+        prompt = next((row[f] for f in _PROMPT_FIELDS if isinstance(row.get(f), str)), None)
+        if prompt is None:
+            raise DataError(f"no prompt: none of {', '.join(_PROMPT_FIELDS)}", path=path, line=n)
+        keys.add(prompt_key(prompt))
+    return frozenset(keys)
+
+
+def _read_file(file: DataFile) -> Iterator[RatedRow | PairRow]:
+    if file.kind == "pairs":
+        yield from _read_pairs(file.path)
+        return
+    spec = load_spec("autoj-13b")
+    protocol = spec.rating if file.kind == "auto-j-ratings" else spec.comparison
+    assert protocol is not None  # the preset has both
+    translations = _translations(file)
+    for n, row in read_rows(file.path):
+        message = row.get("usrmsg", row.get("usermsg"))
+        target = row.get("target_output")
+        if not isinstance(message, str) or not isinstance(target, str):
+            raise DataError("usrmsg (or usermsg) and target_output are needed", path=file.path, line=n)
+        values = unfill(protocol.template, message)
+        if values is None:
+            raise DataError(
+                "usrmsg does not follow Auto-J's template", path=file.path, line=n, field="usrmsg"
+            )
+        stated = find_verdict(target, "stop", protocol.verdicts)
+        if not isinstance(stated, Stated):
+            raise DataError(stated.detail, path=file.path, line=n, field="target_output")
+        origin = f"{Path(file.path).name}:{n}"
+        if file.kind == "auto-j-ratings":
+            yield RatedRow(
+                prompt=values["prompt"],
+                completion=values["completion"],
+                rating=float(stated.verdict),
+                critique=target.strip(),
+                origin=origin,
+                translation=translations.get(n, ""),
+            )
+        else:
+            yield PairRow(
+                prompt=values["prompt"],
+                first=values["first"],
+                second=values["second"],
+                preference=stated.verdict,  # type: ignore[arg-type]
+                origin=origin,
+                critique=target.strip(),
+            )
+
+
+def _translations(file: DataFile) -> dict[int, str]:
+    """Completions of the same rows in another language, by line."""
+    if not file.translations:
+        return {}
+    protocol = load_spec(file.translations_judge).rating
+    if protocol is None:
+        raise ConfigError(f"judge {file.translations_judge!r} does not rate")
+    found = {}
+    for n, row in read_rows(file.translations):
+        values = unfill(protocol.template, str(row.get("usrmsg", row.get("usermsg", ""))))
+        if values is not None:
+            found[n] = values["completion"]
+    return found
+
+
+def _read_pairs(path: str) -> Iterator[PairRow]:
+    preferences: dict[Any, Preference] = {0: "first", 1: "second", 2: "tie"}
+    for n, row in read_rows(path):
+        texts = [row.get(name) for name in ("prompt", "response_a", "response_b")]
+        if not all(isinstance(t, str) for t in texts) or row.get("label") not in preferences:
+            raise DataError(
+                "prompt, response_a, response_b and label (0, 1 or 2) are needed", path=path, line=n
+            )
+        prompt, first, second = (str(t) for t in texts)
+        yield PairRow(
+            prompt=prompt,
+            first=first,
+            second=second,
+            preference=preferences[row["label"]],
+            origin=f"{Path(path).name}:{n}",
+        )
+
+
+def unfill(template: Template, text: str) -> dict[str, str] | None:
+    """The values a template was filled with; None where the text does not follow it.
+
+    Each literal is looked for from the left, the last one from the right, because completions may
+    quote the template.
+    """
+    marks = {name: f"\0{name}\0" for name in template.required}
+    joined = "".join(s.text for s in template.fill(marks))
+    pieces = re.split("\0([a-z]+)\0", joined)
+    pattern = "".join(
+        f"(?P<{piece}>.*{'' if n == len(pieces) - 2 else '?'})" if n % 2 else re.escape(piece)
+        for n, piece in enumerate(pieces)
+    )
+    # Trailing blanks were stripped from some published rows.
+    match = re.fullmatch(pattern.rstrip() + r"\s*", text, re.DOTALL)
+    return None if match is None else match.groupdict()
+
+
+def protocol_of(spec: JudgeSpec, n_completions: int) -> Protocol:
+    """The judge's protocol for one or two completions.
+
+    Raises:
+        ConfigError: The judge has none.
+    """
+    protocol = spec.rating if n_completions == 1 else spec.comparison
+    if protocol is None:
+        raise ConfigError(f"judge {spec.name!r} does not judge {n_completions} completions at once")
+    return protocol
+
+
+def encode(example: Example, spec: JudgeSpec, tokenizer: TrustedTokenizer) -> dict[str, list[int]]:
+    """An example as the judge will meet it, tokens and all.
+
+    A direct example is the judge's input with the forced lead; the verdict, what ends it and the end
+    of the turn carry the loss. A critique example carries it on everything the judge writes.
+
+    Returns:
+        `input_ids` and `labels` of equal length; labels are `IGNORED` on the input.
+    """
+    protocol = protocol_of(spec, len(example.completions))
+    names = ("completion",) if len(example.completions) == 1 else ("first", "second")
+    body = protocol.template.fill(
+        {"prompt": example.prompt, **dict(zip(names, example.completions, strict=True))}
+    )
+    end = list(tokenizer.turn_end_ids[:1])
+    if example.critique:
+        given = tokenizer.encode_input(JudgeInput(body=body, wrapper=spec.wrapper))
+        # Encoded apart, because the judge writes after the input's last token: no merge crosses it.
+        target = tokenizer.encode([Segment(example.critique)]) + end
+    else:
+        verdicts = protocol.verdicts
+        given = tokenizer.encode_input(
+            JudgeInput(body=body, wrapper=spec.direct_wrapper, prefill=(Segment(verdicts.lead, True),))
+        )
+        target = tokenizer.continuation_ids(verdicts.lead, closed(example.verdict, protocol)) + end
+    return {"input_ids": given + target, "labels": [IGNORED] * len(given) + target}
+
+
+def closed(verdict: Verdict, protocol: Protocol) -> str:
+    """A verdict as it is written after the lead, with what closes it."""
+    verdicts = protocol.verdicts
+    text = verdicts.texts[verdicts.verdicts.index(verdict)]
+    return text if verdicts.end_of_turn else text + verdicts.end_prefixes[0] * verdicts.lead.count("[")
+
+
+def in_both_orders(example: Example) -> tuple[Example, ...]:
+    """A comparison as it is and swapped; its critique must not name the slots. Ratings stay alone."""
+    if len(example.completions) == 1:
+        return (example,)
+    other: dict[Verdict, Verdict] = {"first": "second", "second": "first", "tie": "tie"}
+    swapped = Example(
+        prompt=example.prompt,
+        completions=example.completions[::-1],
+        verdict=other[example.verdict],
+        kind=example.kind,
+        origin=example.origin,
+    )
+    return example, swapped
+
+
+def count_by_kind(examples: Sequence[Example]) -> dict[str, int]:
+    """How many examples there are of each kind."""
+    counts: dict[str, int] = {}
+    for example in examples:
+        counts[example.kind] = counts.get(example.kind, 0) + 1
+    return counts

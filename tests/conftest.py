@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test may use: the data folder, the embedded judge, and hostile text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from autoj_reward.engines.transformers import TransformersEngine
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Folder of the real data; tests that need it skip without it."""
+    for folder in (os.environ.get("AUTOJ_REWARD_DATA"), REPO.parent / "shared" / "data"):
+        if folder and Path(folder).is_dir():
+            return Path(folder)
+    pytest.skip("needs the data files: put them in ../shared/data or name their folder in $AUTOJ_REWARD_DATA")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Judgments of tests go to a cache of their own; the converted weights are shared with the user's."""
+    os.environ["AUTOJ_REWARD_CACHE"] = str(tmp_path_factory.mktemp("cache") / "judgments.sqlite")
+
+
+@pytest.fixture(scope="session")
+def mini_float32() -> Iterator[TransformersEngine]:
+    """The embedded judge's model in float32, once for the whole session."""
+    from autoj_reward.engines.embedded import EMBEDDED_MODEL
+    from autoj_reward.engines.transformers import TransformersEngine
+
+    engine = TransformersEngine(EMBEDDED_MODEL, dtype="float32")
+    yield engine
+    engine.close()
