@@ -210,32 +210,52 @@ class PairJudgment(Judgment):
         """The most probable preference after averaging; None with a failure."""
         return None if self.distribution is None else cast(Preference, self.distribution.mode)
 
-    def order_win_probs(self) -> tuple[float, float] | None:
-        """Win probability of the first completion when shown first, and when shown second; None
-        where only one order was judged, or one is unreadable."""
-        given = _mean_win_prob([s for s in self.samples if not s.swapped])
-        swapped = _mean_win_prob([s for s in self.samples if s.swapped])
+    @property
+    def order_preferences(self) -> tuple[Preference, Preference] | None:
+        """What each order decides: the completion that was first in the request shown first, then shown second.
+
+        Both name the completions as the request does. A single critique decides what it states, else
+        the most probable preference counts. None where one order was not judged, or is unreadable.
+        """
+        given, swapped = (_decided(samples) for samples in self._orders())
         return None if given is None or swapped is None else (given, swapped)
 
     @property
+    def order_win_probs(self) -> tuple[float, float] | None:
+        """Win probability of the first completion when shown first, and when shown second.
+
+        None where one order was not judged, or is unreadable.
+        """
+        given, swapped = (aggregate([s.distribution for s in o if s.distribution]) for o in self._orders())
+        return None if given is None or swapped is None else (given.win_prob, swapped.win_prob)
+
+    @property
     def slot_bias(self) -> float | None:
-        """How much the first slot gains by being first, in [-0.5, 0.5]: half the difference of the
-        two orders' win probabilities. None where there are not two orders."""
-        orders = self.order_win_probs()
+        """How much the first slot gains by being first, in [-0.5, 0.5].
+
+        Half the difference of the two orders' win probabilities; None where there are not two.
+        """
+        orders = self.order_win_probs
         return None if orders is None else (orders[0] - orders[1]) / 2.0
 
     @property
     def flipped(self) -> bool | None:
-        """Whether the two orders decide for different completions, ties included (a tie against a
-        win is a flip); None where there are not two orders."""
-        given = aggregate([s.distribution for s in self.samples if s.distribution and not s.swapped])
-        swapped = aggregate([s.distribution for s in self.samples if s.distribution and s.swapped])
-        return None if given is None or swapped is None else given.mode != swapped.mode
+        """Whether the two orders decide differently; a tie against a win is a flip.
+
+        None where there are not two orders.
+        """
+        orders = self.order_preferences
+        return None if orders is None else orders[0] != orders[1]
+
+    def _orders(self) -> tuple[list[Sample], list[Sample]]:
+        return [s for s in self.samples if not s.swapped], [s for s in self.samples if s.swapped]
 
 
-def _mean_win_prob(samples: Sequence[Sample]) -> float | None:
+def _decided(samples: Sequence[Sample]) -> Preference | None:
+    if len(samples) == 1 and samples[0].distribution is not None and samples[0].stated is not None:
+        return cast(Preference, samples[0].stated)
     merged = aggregate([s.distribution for s in samples if s.distribution is not None])
-    return None if merged is None else merged.win_prob
+    return None if merged is None else cast(Preference, merged.mode)
 
 
 _EXACTNESS_ORDER: tuple[Exactness, ...] = ("exact", "bounded", "point")

@@ -87,7 +87,7 @@ def rank(
     ]
     judgments = iter(judge.rate_requests(requests))
     return [
-        _ranking(prompt, group, [next(judgments) for _ in group])
+        rank_judged(prompt, group, [next(judgments) for _ in group])
         for prompt, group in zip(prompts, groups, strict=True)
     ]
 
@@ -123,7 +123,9 @@ def best_of_n(
     ]
 
 
-def _ranking(prompt: Text, group: Sequence[Text], judgments: Sequence[RatingJudgment]) -> Ranking:
+def rank_judged(prompt: Text, group: Sequence[Text], judgments: Sequence[RatingJudgment]) -> Ranking:
+    """Order one group by judgments that are there already: one for each completion, in their order."""
+
     def order(candidate: Candidate) -> tuple[bool, float, str]:
         reward = candidate.reward
         return (reward is None, -(reward or 0.0), _lot(prompt, group[candidate.index]))

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from autoj_reward.errors import AutojRewardError
+
+
+def main() -> None:
+    """Run `autoj-reward`; errors made for people are shown as such, others as tracebacks.
+
+    Exit status: 0 done, 1 a check found something, 2 a wrong setting, row or engine, 130 interrupted.
+    """
+    # Loading messages of the model libraries are not ours; anyone who wants them sets these.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from autoj_reward.cli.app import app
+
+    try:
+        app()
+    except AutojRewardError as error:
+        if os.environ.get("AUTOJ_REWARD_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is the display
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of our output has gone; what Python would flush at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

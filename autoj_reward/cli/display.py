@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people see: notes and summaries on standard error, tables on standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from autoj_reward.rows.progress import span
+
+if TYPE_CHECKING:
+    from autoj_reward.errors import DataError
+    from autoj_reward.rows.run import Finished, Item, Summary
+
+_SNIPPET_CHARS = 70
+
+
+def note(text: str) -> None:
+    """One line for the person at the keyboard."""
+    print(f"note: {text}", file=sys.stderr)  # noqa: T201 - this is the display
+
+
+def table_console(*, to_stderr: bool = False) -> Console:
+    """A console for tables; where nobody looks, wide enough that nothing is cut."""
+    console = Console(stderr=to_stderr)
+    return console if console.is_terminal else Console(stderr=to_stderr, width=120)
+
+
+def print_problems(problems: Sequence[DataError]) -> None:
+    """Every bad row, with line and field."""
+    for problem in problems:
+        print(problem, file=sys.stderr)  # noqa: T201 - this is the display
+
+
+def print_summary(summary: Summary, target: str) -> None:
+    """What a run did, in one or two lines."""
+    parts = [f"{summary.n_judgments:,} judgments in {span(summary.seconds)}"]
+    if summary.seconds > 0 and summary.n_judgments:
+        parts.append(f"{summary.n_judgments / summary.seconds:.1f}/s")
+    usage = summary.usage
+    tokens = f"{usage.prompt_tokens:,} prompt tokens ({usage.cached_tokens:,} shared)"
+    parts.append(f"{tokens}, {usage.completion_tokens:,} written")
+    if summary.n_cut:
+        parts.append(f"{summary.n_cut:,} inputs cut to fit")
+    if summary.failures:
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in summary.failures.most_common())
+        parts.append(f"{summary.failures.total():,} without a verdict: {reasons}")
+    where = "" if target == "-" else f" -> {target}"
+    print(f"{'; '.join(parts)}{where}", file=sys.stderr)  # noqa: T201 - this is the display
+
+
+def print_group(item: Item, finished: Finished, *, to_stderr: bool) -> None:
+    """One group's ranking as a table, and the critiques of its best and worst."""
+    console = table_console(to_stderr=to_stderr)
+    ranking: list[dict[str, Any]] = finished.added["ranking"]
+    prompt = snippet(item.requests[0].prompt, 100)
+    table = Table(title=f"line {item.line}: {escape(prompt)}", title_justify="left", title_style="bold")
+    for name in ("rank", "index", "reward", "rating"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("completion", overflow="ellipsis", no_wrap=True)
+    for place, entry in enumerate(ranking, start=1):
+        failure = entry["failure"]
+        table.add_row(
+            str(place) if failure is None else "-",
+            str(entry["index"]),
+            "-" if entry["reward"] is None else f"{entry['reward']:.3f}",
+            "-" if entry["rating"] is None else f"{entry['rating']:g}",
+            f"[red]{failure['reason']}[/red]"
+            if failure
+            else escape(snippet(item.requests[entry["index"]].completions[0], _SNIPPET_CHARS)),
+        )
+    console.print(table)
+    readable = [entry for entry in ranking if entry["failure"] is None]
+    ends = [("best", readable[0])] if readable else []
+    ends += [("worst", readable[-1])] if len(readable) > 1 else []
+    for name, entry in ends:
+        if entry["critique"]:
+            console.print(
+                f"[bold]{name}[/bold], index {entry['index']}: {escape(entry['critique'].strip())}\n"
+            )
+
+
+def snippet(text: Any, n_chars: int) -> str:
+    """The beginning of a prompt or completion on one line, control characters left out."""
+    if not isinstance(text, str):
+        text = next((m.get("content") for m in reversed(text) if isinstance(m.get("content"), str)), "")
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * n_chars]).split())
+    return line if len(line) <= n_chars else line[: n_chars - 1] + "…"

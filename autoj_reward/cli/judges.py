@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`judges`: which presets there are, and what they need."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from autoj_reward.cli.display import table_console
+
+
+def judges(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with everything known.")] = False,
+) -> None:
+    """List the judges that ship with the package, and what they need."""
+    from autoj_reward.judge.presets import list_presets
+
+    presets = list_presets()
+    if as_json:
+        typer.echo(
+            json.dumps(
+                [
+                    {
+                        "name": p.name,
+                        "model": p.model,
+                        "description": p.description,
+                        "licence": p.licence,
+                        "languages": list(p.languages),
+                        "context_tokens": p.context_tokens,
+                        "memory_gib": p.memory_gib,
+                        "default_mode": p.default_mode,
+                        "rates": p.rating is not None,
+                        "compares": p.comparison is not None,
+                        "notes": p.notes,
+                    }
+                    for p in presets
+                ],
+                indent=1,
+            )
+        )
+        return
+    console = table_console()
+    table = Table()
+    for name in ("judge", "what it is", "model", "memory", "context", "mode"):
+        table.add_column(name, overflow="fold")
+    for p in presets:
+        table.add_row(
+            escape(p.name),
+            escape(p.description),
+            escape(p.model),
+            f"{p.memory_gib:g} GiB" if p.memory_gib else "the model's",
+            f"{p.context_tokens:,}" if p.context_tokens else "the model's",
+            p.default_mode,
+        )
+    console.print(table)
+    for p in presets:
+        if p.notes:
+            console.print(f"[bold]{escape(p.name)}[/bold]: {escape(p.notes)}")

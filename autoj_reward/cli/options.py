@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several commands share: each set is a dataclass, and a command takes whole sets.
+
+Typer reads a command's options from its signature. `with_options` puts a dataclass's fields there, so
+that twenty options are written once and arrive as one object.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from autoj_reward.errors import ConfigError
+
+_JUDGE, _READING, _FILES = "Judge", "Reading the verdict", "Rows and output"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeOptions:
+    """Which judge, on which engine, and how it reads."""
+
+    judge: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="A preset (see `autoj-reward judges`), a .toml file, or any instruct model's folder or hub "
+            "name.",
+            rich_help_panel=_JUDGE,
+        ),
+    ] = "mini"
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="transformers, vllm, recorded:FILE, ...; by default vllm where there is a GPU and it is "
+            "installed, else transformers.",
+            show_default=False,
+            rich_help_panel=_JUDGE,
+        ),
+    ] = None
+    engine_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Passed to the engine (dtype=float32, device=cuda:1, ...). Repeatable.",
+            show_default=False,
+            rich_help_panel=_JUDGE,
+        ),
+    ] = None
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            metavar="direct|critique",
+            help="direct reads the verdict at once; critique lets the judge write first. By default what "
+            "suits the judge.",
+            show_default=False,
+            rich_help_panel=_READING,
+        ),
+    ] = None
+    samples: Annotated[
+        int,
+        typer.Option(
+            metavar="K",
+            help="Critiques of each input, averaged as distributions; needs --temperature.",
+            rich_help_panel=_READING,
+        ),
+    ] = 1
+    temperature: Annotated[
+        float | None, typer.Option(help="Of critiques.", show_default=False, rich_help_panel=_READING)
+    ] = None
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(help="Most tokens of a critique.", show_default=False, rich_help_panel=_READING),
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option(help="For sampled critiques.", show_default=False, rich_help_panel=_READING)
+    ] = None
+    overlong: Annotated[
+        str,
+        typer.Option(
+            metavar="error|cut",
+            help="An input over the judge's context fails (error), or loses the middle of its longest "
+            "completion (cut).",
+            rich_help_panel=_READING,
+        ),
+    ] = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowOptions:
+    """How rows are read and written."""
+
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="Read Auto-J's own files: autoj-critique (rate), autoj-pairwise (compare), "
+            "autoj-selection (rerank).",
+            show_default=False,
+            rich_help_panel=_FILES,
+        ),
+    ] = None
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OURS=THEIRS",
+            help="Where a file's field has another name: --column prompt=question. Repeatable.",
+            show_default=False,
+            rich_help_panel=_FILES,
+        ),
+    ] = None
+    split: Annotated[str, typer.Option(help="Of a data set.", rich_help_panel=_FILES)] = "train"
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            help="Set rows that cannot be read aside in OUT.bad.jsonl and go on; otherwise they stop the "
+            "run before it begins.",
+            rich_help_panel=_FILES,
+        ),
+    ] = False
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            help="Begin anew; otherwise an interrupted output is continued.", rich_help_panel=_FILES
+        ),
+    ] = False
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            help="Judge the failed rows of a finished output again; the others stay.", rich_help_panel=_FILES
+        ),
+    ] = False
+    max_failures: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="SHARE",
+            help="Stop when more than this share of judgments has failed (from 64 judgments on).",
+            rich_help_panel=_FILES,
+        ),
+    ] = 0.9
+    chunk: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Judgments made, and then written, at a time: 64 on transformers, else 1,024.",
+            show_default=False,
+            rich_help_panel=_FILES,
+        ),
+    ] = None
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress and no tables.", rich_help_panel=_FILES)
+    ] = False
+
+
+def with_options(*kinds: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command every field of the dataclasses as an option.
+
+    The command's last parameters, one for each dataclass in the same order, receive the objects.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())
+        own, receivers = own[: -len(kinds)], own[-len(kinds) :]
+        parameters = own + [p for kind in kinds for p in _parameters(kind)]
+
+        @functools.wraps(command)
+        def call(**given: Any) -> None:
+            for kind, receiver in zip(kinds, receivers, strict=True):
+                values = {f.name: given.pop(f.name) for f in fields(kind)}
+                given[receiver.name] = kind(**values)
+            command(**given)
+
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in parameters}
+        return call
+
+    return decorate
+
+
+def _parameters(kind: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        inspect.Parameter(
+            f.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if f.default is MISSING else f.default,
+            annotation=hints[f.name],
+        )
+        for f in fields(kind)
+    ]
+
+
+def key_values(pairs: Sequence[str] | None, option: str) -> dict[str, str]:
+    """`KEY=VALUE` texts as a dictionary.
+
+    Raises:
+        ConfigError: One has no `=`.
+    """
+    split = [pair.partition("=") for pair in pairs or ()]
+    if wrong := [key for key, equals, _ in split if not equals or not key]:
+        raise ConfigError(f"{option} {wrong[0]!r} is not KEY=VALUE")
+    return {key: value for key, _, value in split}
+
+
+def typed(values: dict[str, str]) -> dict[str, Any]:
+    """Values as TOML reads them (numbers, true, lists); what is no TOML value is a text."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        try:
+            result[key.replace("-", "_")] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            result[key.replace("-", "_")] = value
+    return result

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a row's fields to requests: our own names, and those of Auto-J's files.
+
+Auto-J's files say `response`, `response 1`, `outputs.<model>.outputs`; here they become completions,
+and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from autoj_reward.errors import AutojRewardError, ConfigError
+from autoj_reward.judge.layout import completion_text, prompt_text
+from autoj_reward.rows.source import Row
+from autoj_reward.types import Request, Text
+
+Kind = Literal["rate", "compare", "rerank"]
+
+
+class RowProblem(AutojRewardError):
+    """A field of a row is missing or of the wrong kind; the line is known to the caller."""
+
+    def __init__(self, message: str, field: str | None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFormat:
+    """Where a row keeps its prompt and completions.
+
+    Attributes:
+        prompt: Field of the prompt.
+        completions: Fields of the one or two completions; for groups the one field of the list.
+        grouped: Whether that field is a list of completions.
+        expand: One file row as several rows, where it holds several groups.
+    """
+
+    prompt: str = "prompt"
+    completions: tuple[str, ...]
+    grouped: bool = False
+    expand: Callable[[Row], Iterator[Row]] = field(default=lambda row: iter((row,)))
+
+    def requests(self, row: Row, *, optional: frozenset[str] = frozenset()) -> list[Request]:
+        """The requests of a row: one, or for a group one for each completion.
+
+        Args:
+            row: The row.
+            optional: Which of `rubric` and `reference` the judge's template shows.
+
+        Raises:
+            RowProblem: A field is missing or wrong.
+        """
+        prompt = _text(row, self.prompt, prompt_text)
+        rubric = _optional(row, "rubric") if "rubric" in optional else None
+        reference = _optional(row, "reference") if "reference" in optional else None
+        if self.grouped:
+            name = self.completions[0]
+            group = _value(row, name)
+            if not isinstance(group, list) or not group:
+                raise RowProblem(f"must be a list of completions, is {_kind(group)}", name)
+            sets: list[tuple[Text, ...]] = [
+                (_checked(item, f"{name}[{i}]", completion_text),) for i, item in enumerate(group)
+            ]
+        else:
+            sets = [tuple(_text(row, name, completion_text) for name in self.completions)]
+        return [
+            Request(prompt=prompt, completions=texts, rubric=rubric, reference=reference) for texts in sets
+        ]
+
+
+def row_format(kind: Kind, name: str | None, columns: Mapping[str, str]) -> RowFormat:
+    """The format of a file's rows.
+
+    Args:
+        kind: What is done with the rows.
+        name: `autoj-critique` (rate), `autoj-pairwise` (compare), `autoj-selection` (rerank), or None
+            for our own fields.
+        columns: Our field names to the file's, where they differ.
+
+    Raises:
+        ConfigError: No such format, or a field that rows of this kind do not have.
+    """
+    if name is not None:
+        if (kind, name) not in _AUTOJ:
+            fitting = ", ".join(n for k, n in _AUTOJ if k == kind)
+            raise ConfigError(f"{kind} does not read the format {name!r}", hint=f"it reads {fitting}")
+        if columns:
+            raise ConfigError(f"the format {name} has its fields; leave out --column")
+        return _AUTOJ[kind, name]
+    own = {
+        "rate": ("prompt", "completion"),
+        "compare": ("prompt", "first", "second"),
+        "rerank": ("prompt", "completions"),
+    }[kind]
+    if unknown := sorted(set(columns) - set(own)):
+        raise ConfigError(f"{kind} has no fields {unknown}", hint=f"its fields are {', '.join(own)}")
+    prompt, *completions = (columns.get(n, n) for n in own)
+    return RowFormat(prompt=prompt, completions=tuple(completions), grouped=kind == "rerank")
+
+
+def _selection(row: Row) -> Iterator[Row]:
+    """A row for each policy model: `model` says which, `completions` are its outputs."""
+    outputs = _value(row, "outputs")
+    if not isinstance(outputs, dict) or not outputs:
+        raise RowProblem(f"must map model names to their outputs, is {_kind(outputs)}", "outputs")
+    others = {key: value for key, value in row.items() if key != "outputs"}
+    for model, made in outputs.items():
+        if not isinstance(made, dict) or "outputs" not in made:
+            raise RowProblem("has no list 'outputs'", f"outputs.{model}")
+        yield {**others, "model": model, "completions": made["outputs"]}
+
+
+_AUTOJ: dict[tuple[Kind, str], RowFormat] = {
+    ("rate", "autoj-critique"): RowFormat(completions=("response",)),
+    ("compare", "autoj-pairwise"): RowFormat(completions=("response 1", "response 2")),
+    ("rerank", "autoj-selection"): RowFormat(completions=("completions",), grouped=True, expand=_selection),
+}
+
+
+def _text(row: Row, name: str, lay_out: Callable[[Text], str]) -> Text:
+    return _checked(_value(row, name), name, lay_out)
+
+
+def _checked(value: Any, name: str, lay_out: Callable[[Text], str]) -> Text:
+    """A text or a list of messages that can be laid out."""
+    messages = isinstance(value, list) and value and all(isinstance(m, dict) for m in value)
+    if not isinstance(value, str) and not messages:
+        raise RowProblem(f"must be a text or a list of chat messages, is {_kind(value)}", name)
+    try:
+        lay_out(value)
+    except ConfigError as error:
+        raise RowProblem(str(error), name) from error
+    return value  # type: ignore[no-any-return]
+
+
+def _optional(row: Row, name: str) -> str | None:
+    value = row.get(name)
+    if value is not None and not isinstance(value, str):
+        raise RowProblem(f"must be a text or null, is {_kind(value)}", name)
+    return value
+
+
+def _value(row: Row, name: str) -> Any:
+    if name not in row:
+        raise RowProblem(f"is missing; the row has {', '.join(map(repr, row)) or 'no fields'}", name)
+    return row[name]
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    return "an empty list" if value == [] else f"a {type(value).__name__}"

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judging the failed rows of a finished output again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.rows.output import Output
+from autoj_reward.rows.progress import RunProgress
+from autoj_reward.rows.run import Checked, Finished, Item, Summary, Work, good_rows
+from autoj_reward.rows.source import Row, RowSource, open_source
+
+
+def retry_failed(
+    source: RowSource,
+    work: Work,
+    output: Output,
+    checked: Checked,
+    *,
+    fields: Sequence[str],
+    chunk_requests: int,
+    quiet: bool = False,
+) -> Summary:
+    """Judge again what failed, and keep the rest as it is.
+
+    The new file is written beside the old one and takes its place when it is whole.
+
+    Args:
+        source: The rows.
+        work: What is done with them.
+        output: A finished output of the same run.
+        checked: What the check of the rows found.
+        fields: What the command adds to a row.
+        chunk_requests: Requests judged at a time.
+        quiet: Show no progress.
+
+    Raises:
+        ConfigError: The output is not finished.
+        EngineError: The engine failed; the old output stays as it was.
+    """
+    if output.name == "-" or not output.complete:
+        raise ConfigError(
+            f"{output.name} is not finished", hint="run the same command without --retry-failed"
+        )
+    path = Path(output.name)
+    beside = path.with_name(f"{path.stem}.retry{path.suffix}")
+    summary = Summary(n_rows=checked.n_rows)
+    renewed = Output(str(beside), {**output.run, "retry": True}, overwrite=True)
+    total = sum(len(item.requests) for item, row in _both(source, work, path) if has_failed(row))
+    with RunProgress(f"{work.label} again", total, quiet=quiet) as progress:
+        window: list[tuple[Item, Row]] = []
+        waiting = 0
+        for item, row in _both(source, work, path):
+            window.append((item, row))
+            waiting += len(item.requests) if has_failed(row) else 0
+            if waiting >= chunk_requests or len(window) >= 4096:
+                _renew(window, work, renewed, fields, summary, progress)
+                window, waiting = [], 0
+        _renew(window, work, renewed, fields, summary, progress)
+        summary.seconds = progress.seconds
+    renewed.finish((item.row for item in good_rows(source, work)), summary.as_record())
+    os.replace(beside, path)
+    renewed.forget()
+    return summary
+
+
+def has_failed(row: Row) -> bool:
+    """Whether an output row holds a failure, its own or one in its ranking."""
+    ranking: Any = row.get("ranking") or ()
+    return row.get("failure") is not None or any(c.get("failure") is not None for c in ranking)
+
+
+def _both(source: RowSource, work: Work, path: Path) -> Iterator[tuple[Item, Row]]:
+    """Each input row with its output row."""
+    for item, (_, row) in zip(good_rows(source, work), open_source(str(path)).rows(), strict=True):
+        if isinstance(row, DataError):
+            raise row
+        yield item, row
+
+
+def _renew(
+    window: Sequence[tuple[Item, Row]],
+    work: Work,
+    output: Output,
+    fields: Sequence[str],
+    summary: Summary,
+    progress: RunProgress,
+) -> None:
+    failed = [item for item, row in window if has_failed(row)]
+    judged: list[Finished] = work.judge(failed) if failed else []
+    summary.add(judged)
+    renewed = iter(judged)
+    output.write(
+        (item.row, next(renewed).added if has_failed(row) else {f: row.get(f) for f in fields})
+        for item, row in window
+    )
+    progress.advance(sum(len(item.requests) for item in failed))

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run over a file: check every row, judge in chunks, write, and go on where a former run stopped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.errors import DataError, TemplateError, TooManyFailures
+from autoj_reward.judgments import Judgment
+from autoj_reward.rows.fields import RowFormat, RowProblem
+from autoj_reward.rows.output import Output, to_json
+from autoj_reward.rows.progress import RunProgress
+from autoj_reward.rows.source import Row, RowSource
+from autoj_reward.types import Request, Usage
+
+_LEAST_FOR_LIMIT = 64
+"""Judgments from which the share of failures means something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A row that passed the check, with its requests."""
+
+    line: int
+    row: Row
+    requests: list[Request]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a row's judging gave: the fields that are added to it, and the judgments behind them."""
+
+    added: Row
+    judgments: Sequence[Judgment]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is done with the rows.
+
+    Attributes:
+        label: For the progress display.
+        row_format: Where rows keep what is judged.
+        optional: Which of `rubric` and `reference` the judge's template shows.
+        check: Raises TemplateError where a request cannot be laid out.
+        judge: Judges the items of a chunk; one result for each, in order.
+        show: Called with each chunk's items and results, for display.
+    """
+
+    label: str
+    row_format: RowFormat
+    optional: frozenset[str]
+    check: Callable[[Sequence[Request]], None]
+    judge: Callable[[Sequence[Item]], list[Finished]]
+    show: Callable[[Sequence[Item], Sequence[Finished]], None] = field(default=lambda items, done: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the check found: rows to judge, requests in them, and a hash of all lines."""
+
+    n_rows: int
+    n_requests: int
+    digest: str
+    fields: frozenset[str]
+    problems: list[DataError]
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run did, for its last line and its record."""
+
+    n_rows: int = 0
+    n_resumed: int = 0
+    n_judgments: int = 0
+    n_cut: int = 0
+    seconds: float = 0.0
+    failures: Counter[str] = field(default_factory=Counter)
+    usage: Usage = field(default_factory=Usage)
+
+    def add(self, finished: Sequence[Finished]) -> None:
+        """Count a chunk."""
+        for judgment in (j for f in finished for j in f.judgments):
+            self.n_judgments += 1
+            self.usage += judgment.usage
+            self.n_cut += any(judgment.provenance.cut_chars)
+            if judgment.failure is not None:
+                self.failures[judgment.failure.reason.value] += 1
+
+    def as_record(self) -> dict[str, Any]:
+        """For the run's record file."""
+        return {
+            "rows": self.n_rows,
+            "judgments": self.n_judgments,
+            "failures": dict(self.failures),
+            "seconds": round(self.seconds, 3),
+            "prompt_tokens": self.usage.prompt_tokens,
+            "cached_tokens": self.usage.cached_tokens,
+            "completion_tokens": self.usage.completion_tokens,
+        }
+
+
+def check_rows(source: RowSource, work: Work) -> Checked:
+    """Go through all rows before anything heavy is loaded.
+
+    Raises:
+        DataError: The source as a whole cannot be read.
+    """
+    digest = hashlib.sha256()
+    n_rows = n_requests = 0
+    fields: set[str] = set()
+    problems: list[DataError] = []
+    for line, read in source.rows():
+        digest.update(b"bad\n" if isinstance(read, DataError) else to_json(read))
+        for item in _items(source.name, line, read, work):
+            if isinstance(item, DataError):
+                problems.append(item)
+            else:
+                n_rows += 1
+                n_requests += len(item.requests)
+                fields.update(item.row)
+    return Checked(n_rows, n_requests, digest.hexdigest()[:32], frozenset(fields), problems)
+
+
+def good_rows(source: RowSource, work: Work) -> Iterator[Item]:
+    """The rows that pass the check, in order."""
+    for line, read in source.rows():
+        for item in _items(source.name, line, read, work):
+            if isinstance(item, Item):
+                yield item
+
+
+def set_bad_aside(source: RowSource, work: Work, path: Path) -> None:
+    """Write every row that does not pass the check to a file, with what is wrong with it."""
+    with open(path, "wb") as file:
+        for line, read in source.rows():
+            for item in _items(source.name, line, read, work):
+                if isinstance(item, DataError):
+                    row = None if isinstance(read, DataError) else read
+                    file.write(to_json({"line": line, "field": item.field, "problem": str(item), "row": row}))
+
+
+def run_rows(
+    source: RowSource,
+    work: Work,
+    output: Output,
+    checked: Checked,
+    *,
+    chunk_requests: int,
+    max_failures: float = 1.0,
+    quiet: bool = False,
+) -> Summary:
+    """Judge the rows that are not yet in the output.
+
+    Args:
+        source: The rows.
+        work: What is done with them.
+        output: Where they go; what it already holds is not judged again.
+        checked: What `check_rows` found.
+        chunk_requests: Requests judged, and then written, at a time.
+        max_failures: Most judgments that may fail, as a share.
+        quiet: Show no progress.
+
+    Raises:
+        TooManyFailures: The share of failed judgments passed the limit; what is done is kept.
+        EngineError: The engine failed; what is done is kept.
+    """
+    summary = Summary(n_rows=checked.n_rows, n_resumed=output.n_done)
+    with RunProgress(work.label, checked.n_requests, quiet=quiet) as progress:
+        for chunk in _chunks(good_rows(source, work), output.n_done, chunk_requests, progress):
+            finished = work.judge(chunk)
+            output.write((item.row, done.added) for item, done in zip(chunk, finished, strict=True))
+            summary.add(finished)
+            work.show(chunk, finished)
+            progress.advance(sum(len(item.requests) for item in chunk))
+            _stop_past(max_failures, summary)
+        summary.seconds = progress.seconds
+    output.finish((item.row for item in good_rows(source, work)), summary.as_record())
+    return summary
+
+
+def _chunks(
+    items: Iterator[Item], n_done: int, chunk_requests: int, progress: RunProgress
+) -> Iterator[list[Item]]:
+    chunk: list[Item] = []
+    size = 0
+    for n, item in enumerate(items):
+        if n < n_done:
+            progress.skip(len(item.requests))
+            continue
+        if chunk and size + len(item.requests) > chunk_requests:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(item)
+        size += len(item.requests)
+    if chunk:
+        yield chunk
+
+
+def _items(name: str, line: int, read: Row | DataError, work: Work) -> Iterator[Item | DataError]:
+    if isinstance(read, DataError):
+        yield read
+        return
+    try:
+        for row in work.row_format.expand(read):
+            requests = work.row_format.requests(row, optional=work.optional)
+            work.check(requests)
+            yield Item(line, row, requests)
+    except RowProblem as problem:
+        yield DataError(str(problem), path=name, line=line, field=problem.field)
+    except TemplateError as error:
+        yield DataError(str(error), path=name, line=line)
+
+
+def _stop_past(limit: float, summary: Summary) -> None:
+    failed = summary.failures.total()
+    if summary.n_judgments >= _LEAST_FOR_LIMIT and failed > limit * summary.n_judgments:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in summary.failures.most_common())
+        raise TooManyFailures(
+            f"{failed} of {summary.n_judgments} judgments failed ({reasons}), more than {limit:.0%}",
+            hint="look at the rows' 'failure' fields; --max-failures sets the limit",
+        )
