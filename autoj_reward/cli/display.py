@@ -45,6 +45,8 @@ def print_summary(summary: Summary, target: str) -> None:
     usage = summary.usage
     tokens = f"{usage.prompt_tokens:,} prompt tokens ({usage.cached_tokens:,} shared)"
     parts.append(f"{tokens}, {usage.completion_tokens:,} written")
+    if summary.n_explanations:
+        parts.append(f"{summary.n_explanations:,} critiques")
     if summary.n_cut:
         parts.append(f"{summary.n_cut:,} inputs cut to fit")
     if summary.failures:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -162,10 +163,9 @@ def _run(
     show: Callable[[Sequence[Item], Sequence[Finished]], None] | None = None,
     **identity: Any,
 ) -> None:
-    from dataclasses import replace
-
     from autoj_reward.engines.factory import default_engine_name
     from autoj_reward.rows.output import Output
+    from autoj_reward.rows.retry import retry_failed
     from autoj_reward.rows.run import check_rows, run_rows
     from autoj_reward.rows.source import open_source
     from autoj_reward.rows.works import ADDED_FIELDS
@@ -203,40 +203,37 @@ def _run(
     output = Output(target, run, overwrite=options.overwrite)
     engine = judging.engine or default_engine_name()
     chunk = options.chunk or (64 if engine == "transformers" else 1024)
-    if options.retry_failed:
-        from autoj_reward.rows.retry import retry_failed
-
-        summary = retry_failed(
-            source,
-            work,
-            output,
-            checked,
-            fields=ADDED_FIELDS[kind],
-            chunk_requests=chunk,
-            quiet=options.quiet,
-        )
-    elif output.complete:
-        display.note(f"{target} is finished: all {checked.n_rows:,} rows are in it (--overwrite begins anew)")
-        return
-    else:
-        if output.n_done:
-            display.note(f"going on in {target} after {output.n_done:,} of {checked.n_rows:,} rows")
-        try:
-            summary = run_rows(
+    with contextlib.closing(output), contextlib.closing(judge):
+        if options.retry_failed:
+            summary = retry_failed(
                 source,
                 work,
                 output,
                 checked,
+                fields=ADDED_FIELDS[kind],
                 chunk_requests=chunk,
-                max_failures=options.max_failures,
                 quiet=options.quiet,
             )
-        except KeyboardInterrupt:
-            display.note(f"stopped; what is done is in {target}, and the same command goes on from there")
-            raise typer.Exit(130) from None
-        finally:
-            output.close()
-            judge.close()
+        elif output.complete:
+            rows = f"{checked.n_rows:,} rows are in it"
+            display.note(f"{target} is finished: all {rows} (--overwrite begins anew)")
+            return
+        else:
+            if output.n_done:
+                display.note(f"going on in {target} after {output.n_done:,} of {checked.n_rows:,} rows")
+            try:
+                summary = run_rows(
+                    source,
+                    work,
+                    output,
+                    checked,
+                    chunk_requests=chunk,
+                    max_failures=options.max_failures,
+                    quiet=options.quiet,
+                )
+            except KeyboardInterrupt:
+                display.note(f"stopped; what is done is in {target}, and the same command goes on from there")
+                raise typer.Exit(130) from None
     if not options.quiet:
         display.print_summary(summary, target)
 

@@ -63,7 +63,7 @@ class Output:
         """What identifies the run."""
         self._file: IO[bytes] | None = None
         self.n_done = 0
-        """Rows that a former run has already written."""
+        """Rows that an unfinished run has already written."""
         self.complete = False
         """Whether a former run has written all of them."""
         if name == "-":
@@ -99,7 +99,8 @@ class Output:
                     hint="--overwrite replaces it, or name another output",
                 )
             self.complete = bool(record.get("complete"))
-            self.n_done = _drop_torn_line(self._lines) if self._lines.exists() else 0
+            if not self.complete and self._lines.exists():
+                self.n_done = _drop_torn_line(self._lines)
         if not self.complete:
             self._write_record(complete=False)
             self._file = open(self._lines, "ab")  # noqa: SIM115 - closed in close()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -50,19 +51,20 @@ def retry_failed(
     beside = path.with_name(f"{path.stem}.retry{path.suffix}")
     summary = Summary(n_rows=checked.n_rows)
     renewed = Output(str(beside), {**output.run, "retry": True}, overwrite=True)
-    total = sum(len(item.requests) for item, row in _both(source, work, path) if has_failed(row))
-    with RunProgress(f"{work.label} again", total, quiet=quiet) as progress:
-        window: list[tuple[Item, Row]] = []
-        waiting = 0
-        for item, row in _both(source, work, path):
-            window.append((item, row))
-            waiting += len(item.requests) if has_failed(row) else 0
-            if waiting >= chunk_requests or len(window) >= 4096:
-                _renew(window, work, renewed, fields, summary, progress)
-                window, waiting = [], 0
-        _renew(window, work, renewed, fields, summary, progress)
-        summary.seconds = progress.seconds
-    renewed.finish((item.row for item in good_rows(source, work)), summary.as_record())
+    with contextlib.closing(renewed):
+        total = sum(len(item.requests) for item, row in _both(source, work, path) if has_failed(row))
+        with RunProgress(f"{work.label} again", total, quiet=quiet) as progress:
+            window: list[tuple[Item, Row]] = []
+            waiting = 0
+            for item, row in _both(source, work, path):
+                window.append((item, row))
+                waiting += len(item.requests) if has_failed(row) else 0
+                if waiting >= chunk_requests or len(window) >= 4096:
+                    _renew(window, work, renewed, fields, summary, progress)
+                    window, waiting = [], 0
+            _renew(window, work, renewed, fields, summary, progress)
+            summary.seconds = progress.seconds
+        renewed.finish((item.row for item in good_rows(source, work)), summary.as_record())
     os.replace(beside, path)
     renewed.forget()
     return summary

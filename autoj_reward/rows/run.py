@@ -33,10 +33,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a row's judging gave: the fields that are added to it, and the judgments behind them."""
+    """What a row's judging gave.
+
+    Attributes:
+        added: The fields that are added to the row.
+        judgments: What they were made from.
+        explanations: Judgments made for their critiques only: they cost tokens and decide nothing.
+    """
 
     added: Row
     judgments: Sequence[Judgment]
+    explanations: Sequence[Judgment] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +85,7 @@ class Summary:
     n_rows: int = 0
     n_resumed: int = 0
     n_judgments: int = 0
+    n_explanations: int = 0
     n_cut: int = 0
     seconds: float = 0.0
     failures: Counter[str] = field(default_factory=Counter)
@@ -91,6 +99,9 @@ class Summary:
             self.n_cut += any(judgment.provenance.cut_chars)
             if judgment.failure is not None:
                 self.failures[judgment.failure.reason.value] += 1
+        for explanation in (j for f in finished for j in f.explanations):
+            self.n_explanations += 1
+            self.usage += explanation.usage
 
     def as_record(self) -> dict[str, Any]:
         """For the run's record file."""

@@ -83,7 +83,8 @@ def rerank_work(judge: Judge, row_format: RowFormat, *, critiques: Critiques) ->
                     "best": ranking.best,
                     "mode": judge.settings.mode,
                 },
-                [*group, *(j for (m, _), j in written.items() if m == n)],
+                group,
+                [written[n, c.index] for c in ranking.candidates if (n, c.index) in written],
             )
             for n, (ranking, group) in enumerate(zip(rankings, groups, strict=True))
         ]

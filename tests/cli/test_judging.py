@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from autoj_reward.errors import ConfigError, DataError, TooManyFailures
+from tests.cli.conftest import Run, read_rows, write_rows
+
+CAPITAL = "What is the capital of France?"
+
+
+def test_rate_keeps_fields_and_order_and_adds_its_own(run: Run, tmp_path: Path) -> None:
+    rows = [
+        {"id": 7, "prompt": CAPITAL, "completion": "Paris.", "z": [1, None]},
+        {"prompt": CAPITAL, "completion": "Berlin.", "id": 8},
+    ]
+    write_rows(tmp_path / "in.jsonl", rows)
+    assert run("rate", "in.jsonl", "-o", "out.jsonl").exit_code == 0
+    first, second = read_rows(tmp_path / "out.jsonl")
+    assert list(first) == [
+        "id", "prompt", "completion", "z", "rating", "expected_rating", "reward", "critique", "mass",
+        "mode", "cut_chars", "failure",
+    ]  # fmt: skip
+    assert first["rating"] == 9
+    assert first["expected_rating"] == pytest.approx(8.6)
+    assert first["failure"] is None
+    assert first["mode"] == "direct"
+    assert second["reward"] == 2.0
+
+
+def test_a_failure_is_null_and_typed_never_zero(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": CAPITAL, "completion": "mumble"}])
+    run("rate", "in.jsonl", "-o", "out.jsonl")
+    (row,) = read_rows(tmp_path / "out.jsonl")
+    assert [row[k] for k in ("rating", "expected_rating", "reward", "mass")] == [None] * 4
+    assert row["failure"]["reason"] == "low_mass"
+
+
+def test_compare(run: Run, tmp_path: Path) -> None:
+    """The recorded judge likes the first slot: in both orders averaged, nobody wins."""
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "first": "A", "second": "B"}])
+    run("compare", "in.jsonl", "-o", "out.jsonl")
+    (row,) = read_rows(tmp_path / "out.jsonl")
+    assert row["win_prob"] == pytest.approx(0.5)
+    assert row["tie_prob"] == pytest.approx(0.2)
+    assert row["slot_bias"] == pytest.approx(0.1)
+    assert row["order_win_probs"] == pytest.approx([0.6, 0.4])
+    assert row["order_preferences"] == ["first", "second"]
+    assert row["flipped"] is True
+
+
+def test_compare_one_order(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "first": "A", "second": "B"}])
+    run("compare", "in.jsonl", "-o", "out.jsonl", "--one-order")
+    (row,) = read_rows(tmp_path / "out.jsonl")
+    assert row["win_prob"] == pytest.approx(0.6)
+    assert row["flipped"] is None
+
+
+def test_rerank(run: Run, tmp_path: Path) -> None:
+    group = ["Berlin.", "Paris, with some words.", "mumble", "something else"]
+    write_rows(tmp_path / "in.jsonl", [{"prompt": CAPITAL, "completions": group}])
+    result = run("rerank", "in.jsonl", "-o", "out.jsonl")
+    (row,) = read_rows(tmp_path / "out.jsonl")
+    assert [entry["index"] for entry in row["ranking"]] == [1, 3, 0, 2]
+    assert row["best"] == 1
+    assert row["ranking"][-1]["failure"]["reason"] == "low_mass"
+    assert row["ranking"][-1]["reward"] is None
+    critiques = [entry["critique"] for entry in row["ranking"]]
+    assert critiques == ["It is right.\n\nRating: [[9]]", None, "It says little.\n\nRating: [[3]]", None]
+    assert "Paris, with some words." in result.stdout
+    assert "It is right." in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "n_written"), [("none", 0), ("ends", 2), ("all", 3)], ids=["none", "ends", "all"]
+)
+def test_rerank_critiques(run: Run, tmp_path: Path, option: str, n_written: int) -> None:
+    group = ["Berlin.", "Paris.", "something else"]
+    write_rows(tmp_path / "in.jsonl", [{"prompt": CAPITAL, "completions": group}])
+    run("rerank", "in.jsonl", "-o", "out.jsonl", "--critiques", option)
+    (row,) = read_rows(tmp_path / "out.jsonl")
+    assert sum(entry["critique"] is not None for entry in row["ranking"]) == n_written
+
+
+def test_a_group_without_a_verdict_has_no_best(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completions": ["mumble", "mumble 2"]}])
+    run("rerank", "in.jsonl", "-o", "out.jsonl")
+    assert read_rows(tmp_path / "out.jsonl")[0]["best"] is None
+
+
+def test_every_bad_row_is_named_with_line_and_field_before_work(run: Run, tmp_path: Path) -> None:
+    rows: list[Any] = [
+        {"prompt": "Q", "completion": "A"},
+        {"prompt": "Q"},
+        "{not json",
+        {"prompt": 3, "completion": "A"},
+        [],
+        {"prompt": "Q", "completion": [{"role": "user", "content": "no answer"}]},
+        {"prompt": "Q", "completion": None},
+    ]
+    write_rows(tmp_path / "in.jsonl", rows)
+    result = run("rate", "in.jsonl", "-o", "out.jsonl", catch_exceptions=True)
+    assert isinstance(result.exception, DataError)
+    assert "6 of 7 rows" in str(result.exception)
+    named = result.stderr
+    for place in (
+        "in.jsonl:2: field 'completion': is missing",
+        "in.jsonl:3: not JSON",
+        "in.jsonl:4: field 'prompt'",
+        "in.jsonl:5: a list",
+        "in.jsonl:6: field 'completion'",
+        "in.jsonl:7: field 'completion'",
+    ):
+        assert place in named
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_skip_bad_sets_bad_rows_aside(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q"}, {"prompt": CAPITAL, "completion": "Paris"}, "x"])
+    run("rate", "in.jsonl", "-o", "out.jsonl", "--skip-bad")
+    assert [row["rating"] for row in read_rows(tmp_path / "out.jsonl")] == [9]
+    aside = read_rows(tmp_path / "out.jsonl.bad.jsonl")
+    assert [(row["line"], row["field"]) for row in aside] == [(1, "completion"), (3, None)]
+    assert aside[0]["row"] == {"prompt": "Q"}
+
+
+def test_an_interrupted_output_is_continued_and_equals_an_uninterrupted_one(run: Run, tmp_path: Path) -> None:
+    """A run that was killed in the middle of a line goes on after the last whole line."""
+    rows = [{"n": n, "prompt": CAPITAL, "completion": f"Paris {n}"} for n in range(20)]
+    write_rows(tmp_path / "in.jsonl", rows)
+    run("rate", "in.jsonl", "-o", "whole.jsonl")
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+    part = tmp_path / "part.jsonl"
+    part.write_bytes(whole[: len(whole) // 2])
+    record = json.loads((tmp_path / "whole.jsonl.run.json").read_text())
+    (tmp_path / "part.jsonl.run.json").write_text(json.dumps({"run": record["run"], "complete": False}))
+    result = run("rate", "in.jsonl", "-o", "part.jsonl")
+    assert part.read_bytes() == whole
+    assert "going on" in result.stderr
+
+
+def test_a_finished_output_is_left_alone(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "A"}])
+    run("rate", "in.jsonl", "-o", "out.jsonl")
+    before = (tmp_path / "out.jsonl").stat().st_mtime_ns
+    assert "is finished" in run("rate", "in.jsonl", "-o", "out.jsonl").stderr
+    assert (tmp_path / "out.jsonl").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [["--mode", "critique"], ["--judge", "general"], ["--overlong", "cut"]],
+    ids=["mode", "judge", "overlong"],
+)
+def test_an_output_of_another_run_is_refused(run: Run, tmp_path: Path, change: list[str]) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "A"}])
+    run("rate", "in.jsonl", "-o", "out.jsonl")
+    with pytest.raises(ConfigError, match="another"):
+        run("rate", "in.jsonl", "-o", "out.jsonl", *change)
+    assert run("rate", "in.jsonl", "-o", "out.jsonl", "--overwrite", *change).exit_code == 0
+
+
+def test_another_input_does_not_continue_an_output(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "A"}])
+    run("rate", "in.jsonl", "-o", "out.jsonl")
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "B"}])
+    with pytest.raises(ConfigError, match="another input"):
+        run("rate", "in.jsonl", "-o", "out.jsonl")
+
+
+def test_a_file_of_someone_else_is_not_overwritten(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "A"}])
+    (tmp_path / "out.jsonl").write_text("precious\n")
+    with pytest.raises(ConfigError, match="not written by this command"):
+        run("rate", "in.jsonl", "-o", "out.jsonl")
+    assert (tmp_path / "out.jsonl").read_text() == "precious\n"
+
+
+def test_the_input_is_never_the_output(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "A"}])
+    with pytest.raises(ConfigError, match="input as well"):
+        run("rate", "in.jsonl", "-o", "./in.jsonl", "--overwrite")
+    assert read_rows(tmp_path / "in.jsonl") == [{"prompt": "Q", "completion": "A"}]
+
+
+def test_retry_failed_judges_failed_rows_again(run: Run, tmp_path: Path) -> None:
+    rows = [{"prompt": "Q", "completion": c} for c in ("Paris", "mumble", "Berlin")]
+    write_rows(tmp_path / "in.jsonl", rows)
+    run("rate", "in.jsonl", "-o", "out.jsonl")
+    # The judge has learnt to read the row since: its answers change, its identity does not.
+    recorded = tmp_path / "recorded.jsonl"
+    recorded.write_text(recorded.read_text().replace("0.0001", "1.0").replace('{"2": 1.0}', '{"3": 1.0}'))
+    result = run("rate", "in.jsonl", "-o", "out.jsonl", "--retry-failed")
+    assert [row["rating"] for row in read_rows(tmp_path / "out.jsonl")] == [9, 5, 2]
+    assert "1 judgments" in result.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "in.jsonl", "out.jsonl", "out.jsonl.run.json", "recorded.jsonl"
+    ]  # fmt: skip
+
+
+def test_too_many_failures_stop_the_run_and_keep_what_is_done(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": f"mumble {n}"} for n in range(100)])
+    with pytest.raises(TooManyFailures, match="64 low_mass"):
+        run("rate", "in.jsonl", "-o", "out.jsonl", "--max-failures", "0.5", "--chunk", "64")
+    assert len(read_rows(tmp_path / "out.jsonl")) == 64
+
+
+def test_standard_streams(run: Run) -> None:
+    line = json.dumps({"prompt": CAPITAL, "completion": "Paris"}) + "\n"
+    result = run("rate", "-", "-o", "-", input=line)
+    (row,) = [json.loads(text) for text in result.stdout.splitlines()]
+    assert row["rating"] == 9
+    assert "1 judgments" in result.stderr
+
+
+def test_gzip_and_parquet_in_and_out(run: Run, tmp_path: Path) -> None:
+    rows = [{"prompt": "Q", "completion": c, "n": n} for n, c in enumerate(["Paris", "mumble", "Berlin"])]
+    with gzip.open(tmp_path / "in.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    run("rate", "in.jsonl.gz", "-o", "out.parquet")
+    table = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row["rating"] for row in table] == [9.0, None, 2.0]
+    assert table[1]["failure"]["reason"] == "low_mass"
+    assert table[2]["n"] == 2
+    run("rate", "out.parquet", "-o", "again.jsonl")
+    assert [row["rating"] for row in read_rows(tmp_path / "again.jsonl")] == [9.0, None, 2.0]
+
+
+def test_columns_by_other_names(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"question": CAPITAL, "answer": "Paris"}])
+    run("rate", "in.jsonl", "-o", "out.jsonl", "--column", "prompt=question", "--column", "completion=answer")
+    assert read_rows(tmp_path / "out.jsonl")[0]["rating"] == 9
+
+
+def test_autoj_formats(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "pairs.jsonl", [{"prompt": "Q", "response 1": "A", "response 2": "B", "label": 0}])
+    run("compare", "pairs.jsonl", "-o", "compared.jsonl", "--format", "autoj-pairwise")
+    assert read_rows(tmp_path / "compared.jsonl")[0]["label"] == 0
+    write_rows(tmp_path / "critique.jsonl", [{"prompt": "Q", "response": "Paris", "critiques": {}}])
+    run("rate", "critique.jsonl", "-o", "rated.jsonl", "--format", "autoj-critique")
+    assert read_rows(tmp_path / "rated.jsonl")[0]["rating"] == 9
+    outputs = {"one": {"outputs": ["Paris", "Berlin"]}, "two": {"outputs": ["Berlin", "Paris"]}}
+    write_rows(tmp_path / "selection.jsonl", [{"scenario": "s", "prompt": "Q", "outputs": outputs}])
+    run("rerank", "selection.jsonl", "-o", "ranked.jsonl", "--format", "autoj-selection")
+    ranked = read_rows(tmp_path / "ranked.jsonl")
+    assert [(row["model"], row["best"]) for row in ranked] == [("one", 0), ("two", 1)]
+
+
+def test_a_rubric_that_the_judge_does_not_take_is_reported(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "A", "rubric": "Be kind."}])
+    assert "'rubric'" in run("rate", "in.jsonl", "-o", "out.jsonl").stderr
+
+
+def test_own_fields_that_are_replaced_are_reported(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "Paris", "rating": "mine"}])
+    assert "rating are replaced" in run("rate", "in.jsonl", "-o", "out.jsonl").stderr
+
+
+def test_an_empty_file_gives_an_empty_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").touch()
+    for target in ("out.jsonl", "out.parquet"):
+        assert run("rate", "in.jsonl", "-o", target).exit_code == 0
+    assert read_rows(tmp_path / "out.jsonl") == []
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 0
+
+
+def test_lone_surrogates_come_through(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q\ud800", "completion": "Paris \udfff\x00"}])
+    run("rate", "in.jsonl", "-o", "out.jsonl")
+    assert read_rows(tmp_path / "out.jsonl")[0]["completion"] == "Paris \udfff\x00"
+    run("rate", "in.jsonl", "-o", "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist()[0]["completion"] == "Paris \ufffd\x00"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rate", "nowhere.jsonl", "-o", "o.jsonl"], "no file"),
+        (["rate", "in.jsonl", "-o", "o.csv"], "neither .jsonl nor .parquet"),
+        (["rate", "in.jsonl", "-o", "o.jsonl", "--judge", "nobody"], "no judge"),
+        (["rate", "in.jsonl", "-o", "o.jsonl", "--mode", "guess"], "not one of the choices"),
+        (["rate", "in.jsonl", "-o", "o.jsonl", "--samples", "4"], "same 4 times"),
+        (["rate", "in.jsonl", "-o", "o.jsonl", "--format", "autoj-pairwise"], "does not read"),
+        (["rate", "in.jsonl", "-o", "o.jsonl", "--column", "prompt"], "KEY=VALUE"),
+        (["rate", "in.jsonl", "-o", "o.jsonl", "--column", "first=a"], "no fields"),
+        (["rerank", "in.jsonl", "-o", "o.jsonl", "--critiques", "some"], "not none, ends or all"),
+        (["rate", "in.jsonl", "-o", "o.jsonl", "--retry-failed"], "not finished"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[-2:]),
+)
+def test_wrong_settings_are_named(run: Run, tmp_path: Path, arguments: list[str], message: str) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "A"}])
+    with pytest.raises(ConfigError, match=message):
+        run(*arguments)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from autoj_reward.cli.app import app
+from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.evaluate.data import Decision, LabelledPair, read_decisions, read_pairs, scenario_groups
+from autoj_reward.evaluate.pairwise import evaluate_pairs
+from tests.cli.conftest import write_rows
+
+# Agreement, consistency and accuracy in one order, as published with Auto-J's outputs.
+PUBLISHED = {
+    "Summarization": (45.83, 73.61, 56.94),
+    "Exam Questions": (38.89, 69.44, 41.67),
+    "Code": (47.50, 75.83, 54.17),
+    "Rewriting": (49.17, 74.17, 57.50),
+    "Creative Writing": (59.72, 87.04, 63.43),
+    "Functional Writing": (61.67, 81.67, 68.33),
+    "General Communication": (55.21, 92.36, 57.29),
+    "NLP Tasks": (57.58, 86.36, 62.12),
+}
+
+
+def test_the_published_figures_come_out_to_the_digit(data: Path) -> None:
+    folder = data / "auto-j" / "data"
+    arguments = ["--data", str(folder / "test" / "testdata_pairwise.jsonl")]
+    arguments += ["--predictions", str(folder / "outputs" / "pairwise_example_output.jsonl")]
+    arguments += ["--swapped", str(folder / "outputs" / "pairwise_exchange_example_output.jsonl")]
+    result = CliRunner().invoke(app, ["evaluate", "pairwise", *arguments, "--json"], catch_exceptions=False)
+    report = json.loads(result.stdout)
+    names = ("agreement", "consistency", "one_order")
+    shown = {group: tuple(scores[n]["percent"] for n in names) for group, scores in report["groups"].items()}
+    assert shown == PUBLISHED
+    overall = {name: score["percent"] for name, score in report["overall"].items() if name != "n"}
+    assert overall == {
+        "agreement": 54.96,
+        "consistency": 83.41,
+        "one_order": 59.99,
+        "swapped_order": 60.63,
+        "combined": 61.85,
+        "decided": 78.90,
+    }
+    assert report["overall"]["decided"]["n"] == 1019
+    assert report["baselines"]["always first"]["one_order"]["percent"] == 37.36
+    assert report["hard_flips"] == {"n": 176, "for_second_slot": 121}
+    assert round(report["tie_share"]["judge"] * 1392) == 57
+    table = CliRunner().invoke(app, ["evaluate", "pairwise", *arguments], catch_exceptions=False).stdout
+    assert "54.96" in table
+    assert "83.41" in table
+
+
+def pair(preference: str, first: str = "aa", second: str = "b") -> LabelledPair:
+    return LabelledPair(
+        prompt="p",
+        first=first,
+        second=second,
+        preference=preference,
+        scenario="chitchat",
+        group="G",  # type: ignore[arg-type]
+    )
+
+
+def test_an_unreadable_decision_is_wrong_and_no_tie() -> None:
+    """A parser that maps 'no verdict' to a label would count it as a tie, or as a win."""
+    report = evaluate_pairs(
+        [pair("tie"), pair("first")],
+        [Decision(given=None, swapped="tie"), Decision(given="first", swapped="first")],
+    )
+    assert report.n_unreadable == 1
+    assert report.overall.agreement is not None
+    assert report.overall.agreement.value == 0.5
+    assert report.overall.one_order.value == 0.5
+    assert report.tie_share[0] == 0.0
+
+
+def test_averaged_decisions_count_as_combined() -> None:
+    decision = Decision(given="first", swapped="second", averaged="second")
+    report = evaluate_pairs([pair("second")], [decision])
+    assert report.overall.combined is not None
+    assert report.overall.combined.value == 1.0
+
+
+def test_compare_output_is_read_with_both_orders(tmp_path: Path) -> None:
+    rows = [
+        {"order_preferences": ["first", "tie"], "preference": "first"},
+        {"order_preferences": None, "preference": None},
+    ]
+    path = write_rows(tmp_path / "out.jsonl", rows)
+    assert read_decisions(path) == [
+        Decision(given="first", swapped="tie", averaged="first"),
+        Decision(given=None, swapped=None, averaged=None),
+    ]
+    with pytest.raises(ConfigError, match="both orders already"):
+        read_decisions(path, path)
+
+
+@pytest.mark.parametrize("value", [3, -1, None, "first", True, 0.5], ids=repr)
+def test_a_wrong_decision_is_named(tmp_path: Path, value: object) -> None:
+    path = write_rows(tmp_path / "out.jsonl", [{"output": 1}, {"output": value}])
+    with pytest.raises(DataError, match=r"out.jsonl:2: field 'output'"):
+        read_decisions(path)
+
+
+def test_swapped_decisions_are_mapped_back(tmp_path: Path) -> None:
+    given = write_rows(tmp_path / "a.jsonl", [{"output": n} for n in (0, 1, 2)])
+    swapped = write_rows(tmp_path / "b.jsonl", [{"output": n} for n in (1, 1, 2)])
+    assert [(d.given, d.swapped) for d in read_decisions(given, swapped)] == [
+        ("first", "first"), ("second", "first"), ("tie", "tie")
+    ]  # fmt: skip
+
+
+def test_lengths_must_agree(tmp_path: Path) -> None:
+    given = write_rows(tmp_path / "a.jsonl", [{"output": 0}])
+    swapped = write_rows(tmp_path / "b.jsonl", [{"output": 0}] * 2)
+    with pytest.raises(DataError, match="has 2 rows"):
+        read_decisions(given, swapped)
+    with pytest.raises(DataError, match="2 pairs and 1 decisions"):
+        evaluate_pairs([pair("tie")] * 2, [Decision(given="tie")])
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"scenario": "none"}, "scenario"), ({"label": 3}, "label"), ({"response 1": None}, "response 1")],
+    ids=["scenario", "label", "response"],
+)
+def test_a_wrong_pair_is_named(tmp_path: Path, change: dict[str, object], field: str) -> None:
+    row = {"scenario": "chitchat", "label": 0, "prompt": "p", "response 1": "a", "response 2": "b"}
+    path = write_rows(tmp_path / "pairs.jsonl", [{**row, **change}])
+    with pytest.raises(DataError, match=f"pairs.jsonl:1: field '{field}'"):
+        read_pairs(path)
+
+
+def test_there_are_58_scenarios_in_8_groups() -> None:
+    groups = scenario_groups()
+    assert (len(groups), len(set(groups.values()))) == (58, 8)
