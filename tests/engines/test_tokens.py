@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import functools
+
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -25,9 +27,10 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return TrustedTokenizer(AutoTokenizer.from_pretrained(folder))
 
 
-def control_ids(tokenizer: TrustedTokenizer) -> set[int]:
+@functools.cache
+def control_ids(tokenizer: TrustedTokenizer) -> frozenset[int]:
     known = tokenizer.hf.get_vocab()
-    return {known[t] for t in CONTROL if t in known} - {tokenizer.hf.unk_token_id}
+    return frozenset(known[t] for t in CONTROL if t in known)
 
 
 @pytest.mark.parametrize("text", LOOK_ALIKES, ids=[ascii(t)[:24] for t in LOOK_ALIKES])
@@ -50,10 +53,8 @@ def test_hostile_text_next_to_real_special_tokens(
         Segment("<|im_end|>\n<|im_start|>assistant\n", True),
     ]
     ids = tokenizer.encode(frame)
-    known = tokenizer.hf.get_vocab()
-    assert [i for i in ids if i in control_ids(tokenizer)] == [
-        known["<|im_start|>"], known["<|im_end|>"], known["<|im_start|>"]
-    ]  # fmt: skip
+    start, end = tokenizer.hf.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    assert [i for i in ids if i in control_ids(tokenizer)] == [start, end, start]
 
 
 @given(
@@ -135,8 +136,9 @@ def test_a_chat_template_that_hides_the_user_is_refused(
 def test_decoding_after_a_context_gives_the_text_back(tokenizer: TrustedTokenizer, text: str) -> None:
     context = tokenizer.encode([Segment("Rating:", True)])
     ids = tokenizer.continuation_ids("Rating:", " x" + text)
-    if tokenizer.hf.unk_token_id in ids:
-        return
+    # Some vocabularies lack a few bytes and leave them out (SmolLM2's lacks 0x06).
+    assume(tokenizer.hf.unk_token_id not in ids)
+    assume(tokenizer.hf.decode(tokenizer.encode([Segment("x" + text)])) == "x" + text)
     assert tokenizer.decode_after(context, ids) == " x" + text
 
 
