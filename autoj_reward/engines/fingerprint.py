@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -22,6 +23,38 @@ _PARTS = (
 
 _REMEMBER_ABOVE = 1 << 20
 """Bytes from which reading a file again costs more than looking its hash up."""
+
+
+def engine_fingerprint(
+    model: str, *, revision: str | None, dtype: str, adapter: str | None, quantization: object = None
+) -> str:
+    """What a model computes, whichever engine of this process runs it.
+
+    Args:
+        model: Checkpoint folder, taken by content, or hub name.
+        revision: Hub revision, or None.
+        dtype: What it computes in: `bfloat16`, with or without `torch.` before it.
+        adapter: Folder, taken by content, or hub name of a LoRA adapter, or None.
+        quantization: Settings that change the weights or the cache on loading; None for none.
+
+    Returns:
+        32 hexadecimal digits.
+
+    Raises:
+        ConfigError: A folder cannot be read, or holds no checkpoint.
+    """
+    known = {
+        "model": _identity(model),
+        "revision": revision,
+        "dtype": dtype.removeprefix("torch."),
+        "adapter": _identity(adapter),
+        "quantization": repr(quantization),
+    }
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _identity(name: str | None) -> str | None:
+    return checkpoint_fingerprint(Path(name)) if name is not None and Path(name).is_dir() else name
 
 
 def checkpoint_fingerprint(folder: Path) -> str:

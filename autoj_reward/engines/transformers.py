@@ -10,24 +10,21 @@ and values.
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from autoj_reward.engines.batching import ReadBatch, by_length, read_batches
+from autoj_reward.engines.context import output_room, too_long
 from autoj_reward.engines.embedded import resolve_model
-from autoj_reward.engines.fingerprint import checkpoint_fingerprint
+from autoj_reward.engines.fingerprint import engine_fingerprint
 from autoj_reward.engines.readout import NodeReading, TokenTree, token_tree
 from autoj_reward.engines.readout import Path as TokenPath
 from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.errors import ConfigError, EngineRejected, EngineUnavailable
 from autoj_reward.types import (
     Failure,
-    FailureReason,
     FinishReason,
     JudgeInput,
     JudgeOutput,
@@ -102,7 +99,13 @@ class TransformersEngine:
         self.context_tokens: int | None = context_tokens or limit
         self._pad = next(iter(self.tokenizer.turn_end_ids), 0)
         self._trees: dict[Readout, TokenTree] = {}
-        self._fingerprint = _fingerprint(path, revision, str(loaded.dtype), adapter, model_options)
+        self._fingerprint = engine_fingerprint(
+            path,
+            revision=revision,
+            dtype=str(loaded.dtype),
+            adapter=adapter,
+            quantization=model_options.get("quantization_config"),
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -146,21 +149,8 @@ class TransformersEngine:
         return [r for r in results if r is not None]
 
     def _too_long(self, item: JudgeInput, ids: Sequence[int]) -> Failure | None:
-        if self.context_tokens is None:
-            return None
-        if item.readout is None:
-            room = item.sampling.max_new_tokens
-        else:
-            room = max(len(path) for path in self._tree(item.readout).paths) + 1
-        over = len(ids) + room - self.context_tokens
-        if over <= 0:
-            return None
-        return Failure(
-            reason=FailureReason.TOO_LONG,
-            detail=f"{len(ids)} input tokens and {room} for the output exceed the context of "
-            f"{self.context_tokens} by {over}",
-            overflow_tokens=over,
-        )
+        tree = None if item.readout is None else self._tree(item.readout)
+        return too_long(len(ids), output_room(item, tree), self.context_tokens)
 
     def _tree(self, readout: Readout) -> TokenTree:
         if readout not in self._trees:
@@ -317,19 +307,3 @@ def _generate_options(sampling: Sampling, tokenizer: Any) -> dict[str, Any]:
     if sampling.stop:
         options |= {"stop_strings": list(sampling.stop), "tokenizer": tokenizer}
     return options
-
-
-def _fingerprint(
-    path: str, revision: str | None, dtype: str, adapter: str | None, options: dict[str, Any]
-) -> str:
-    def identity(name: str | None) -> str | None:
-        return checkpoint_fingerprint(Path(name)) if name is not None and Path(name).is_dir() else name
-
-    known = {
-        "model": identity(path),
-        "revision": revision,
-        "dtype": dtype.removeprefix("torch."),
-        "adapter": identity(adapter),
-        "quantization": repr(options.get("quantization_config")),
-    }
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
