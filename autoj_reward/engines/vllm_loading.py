@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Before and around the start of vLLM: checks, the tokenizer, a quiet and restored environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from autoj_reward.engines.embedded import resolve_model
+from autoj_reward.engines.tokens import TrustedTokenizer
+from autoj_reward.errors import ConfigError
+
+_QUIET = {
+    # At WARNING, every start of every process speaks of what nobody here can change.
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "PYTHONWARNINGS": "ignore",
+    # By default vLLM logs to standard output, where commands here print their results.
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+def check_environment() -> None:
+    """Refuse to load a judge in each of a launcher's processes.
+
+    Raises:
+        ConfigError: `WORLD_SIZE` is above 1.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size.isdigit() and int(size) > 1:
+        raise ConfigError(
+            f"WORLD_SIZE is {size}: an in-process engine would load {size} judges",
+            hint="use engine='vllm-server': one judge for all processes of the node",
+        )
+
+
+@contextlib.contextmanager
+def quiet_environment() -> Iterator[None]:
+    """Start vLLM quietly, and undo what it does to this process's environment.
+
+    What the user has set in the environment stands. vLLM sets LD_PRELOAD, LOCAL_WORLD_SIZE and more,
+    which a trainer in this process and its later children would inherit.
+    """
+    before = dict(os.environ)
+    os.environ.update({k: v for k, v in _QUIET.items() if k not in before})
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def load_tokenizer(
+    path: str, revision: str | None, tensor_parallel_size: int, options: dict[str, Any]
+) -> TrustedTokenizer:
+    """The model's tokenizer, after a look at what can be known before its weights are loaded.
+
+    Raises:
+        ConfigError: There is no such model, or its attention heads cannot be divided.
+    """
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    trust = bool(options.get("trust_remote_code", False))
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust)
+        _check_heads(config, tensor_parallel_size)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust)
+    except (OSError, ValueError, ImportError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"cannot load the judge model {path!r}: {error}",
+            hint="without a hub, give the folder of a downloaded checkpoint",
+        ) from error
+    try:
+        ends = GenerationConfig.from_pretrained(path, revision=revision).eos_token_id
+    except OSError:
+        ends = getattr(config, "eos_token_id", None)
+    return TrustedTokenizer(
+        tokenizer, turn_end_ids=[] if ends is None else ends if isinstance(ends, list) else [ends]
+    )
+
+
+def lora_request(adapter: str | None) -> Any:
+    """How vLLM is told of an adapter; None for none."""
+    if adapter is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest("judge", 1, resolve_model(adapter))
+
+
+def _check_heads(config: Any, tensor_parallel_size: int) -> None:
+    """Refuse a tensor-parallel size that attention heads cannot be divided by, before loading.
+
+    Raises:
+        ConfigError: It does not divide them, or is below 1.
+    """
+    heads = getattr(config.get_text_config(), "num_attention_heads", None)
+    if tensor_parallel_size < 1 or (heads and heads % tensor_parallel_size):
+        fitting = [n for n in range(1, 17) if heads and heads % n == 0]
+        raise ConfigError(
+            f"tensor_parallel_size = {tensor_parallel_size} does not divide the model's {heads} "
+            "attention heads",
+            hint=f"sizes that do: {', '.join(map(str, fitting))}",
+        )
