@@ -155,6 +155,16 @@ class VLLMEngine:
             if llm is not None:
                 llm.llm_engine.engine_core.shutdown()
 
+    def forget(self) -> None:
+        """Empty the prefix cache, as benchmarks need between repeats.
+
+        Raises:
+            EngineRejected: The engine is closed.
+        """
+        with self._calling:
+            self._wake_up()
+            self._llm.reset_prefix_cache()
+
     def sleep(self) -> None:
         """Free the device's memory until the next call, or until `wake`.
 
