@@ -37,6 +37,10 @@ def check_environment() -> None:
         )
 
 
+_FEW_CORES = 4
+"""Up to this many, vLLM's habit of keeping one core free costs much of the machine."""
+
+
 @contextlib.contextmanager
 def quiet_environment() -> Iterator[None]:
     """Start vLLM quietly, and undo what it does to this process's environment.
@@ -45,7 +49,10 @@ def quiet_environment() -> Iterator[None]:
     which a trainer in this process and its later children would inherit.
     """
     before = dict(os.environ)
-    os.environ.update({k: v for k, v in _QUIET.items() if k not in before})
+    wanted = dict(_QUIET)
+    if len(os.sched_getaffinity(0)) <= _FEW_CORES:
+        wanted["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    os.environ.update({k: v for k, v in wanted.items() if k not in before})
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
