@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An engine that pays for every answer once, whoever asks: this call, another thread, another process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import sys
+import time
+from collections.abc import Sequence
+
+from autoj_reward.engines import Engine
+from autoj_reward.engines.cache_key import Parts, parts_of
+from autoj_reward.engines.cache_value import decode, encode
+from autoj_reward.engines.lazy import LazyEngine
+from autoj_reward.engines.leases import kept_alive, new_owner
+from autoj_reward.engines.store import JudgmentStore
+from autoj_reward.errors import EngineContractBroken, EngineRejected, StoreError
+from autoj_reward.types import Failure, JudgeInput, JudgeOutput
+
+logger = logging.getLogger("autoj_reward")
+
+_LONGEST_NAP = 0.5
+"""Seconds between two looks at what others are judging."""
+
+
+class CachedEngine:
+    """Answers from a store, and asks the engine behind it for the rest.
+
+    What the engine finished is kept, unreadable and truncated texts too. A `Failure` is not: what was too
+    long, refused or lost on the way is asked again the next time. Equal inputs reach the engine once; where
+    somebody else is judging one at this moment, this call waits for that answer.
+
+    Args:
+        inner: The engine that is asked, or a `LazyEngine`: then a call that the store answers whole builds
+            no engine.
+        store: Where answers are kept.
+        chunk: Inputs given to the engine at a time. Each chunk's answers are kept before the next is
+            asked, so that a kill loses one chunk at most; large ones keep an engine busier.
+        refresh: Ask the engine for everything, and put its answers in the place of stored ones.
+    """
+
+    def __init__(
+        self, inner: Engine, store: JudgmentStore, *, chunk: int = 512, refresh: bool = False
+    ) -> None:
+        self.inner = inner
+        self.store = store
+        self.n_hits = 0
+        """Inputs answered without the engine so far."""
+        self.n_asked = 0
+        """Inputs given to the engine so far."""
+        self._chunk = chunk
+        self._refresh = refresh
+        self._noted = self._closed = False
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint
+
+    def close(self) -> None:
+        self._closed = True
+        self.inner.close()
+        self.store.close()
+
+    def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
+        """Answer every input; see `Engine.generate`.
+
+        Raises:
+            StoreError: The store cannot be read or written. What the engine finished before is kept.
+            EngineError: The engine failed; what it finished before is kept.
+        """
+        if self._closed:
+            raise EngineRejected("the engine is closed")
+        if not inputs:
+            return []
+        parts = parts_of(inputs, self.fingerprint)
+        keys = [p.key for p in parts]
+        found = {} if self._refresh else self.store.get(dict.fromkeys(keys))
+        wanted = {
+            key: (item, part) for key, item, part in zip(keys, inputs, parts, strict=True) if key not in found
+        }
+        failures = self._complete(wanted, found) if wanted else {}
+        self.n_hits += len(inputs) - len(wanted)
+        return [
+            failures[key] if key in failures else decode(found[key], item.readout)
+            for key, item in zip(keys, inputs, strict=True)
+        ]
+
+    def _complete(
+        self, wanted: dict[bytes, tuple[JudgeInput, Parts]], found: dict[bytes, bytes]
+    ) -> dict[bytes, Failure]:
+        """Judge what is wanted, or wait for who does; adds to `found`, returns the failures.
+
+        A caller never holds a lease while it waits for another, so no two wait for each other.
+        """
+        owner = new_owner()
+        failures: dict[bytes, Failure] = {}
+        waiting = list(wanted)
+        nap = 0.01
+        while waiting:
+            taken: list[bytes] = []
+            progress = False
+            for start in range(0, len(waiting), self._chunk):
+                chunk = waiting[start : start + self._chunk]
+                claim = self.store.claim(chunk, owner, over_stored=self._refresh)
+                if claim.stored:
+                    found.update(self.store.get(claim.stored))
+                if claim.mine:
+                    mine = {key: wanted[key] for key in chunk if key in claim.mine}
+                    failures.update(self._judge(mine, owner, found))
+                # What was pruned since it was seen is asked for again, like what others are judging.
+                taken += [k for k in chunk if k not in found and k not in failures]
+                progress = progress or bool(claim.mine or claim.stored)
+            waiting = taken
+            if waiting and not progress:
+                time.sleep(nap * random.uniform(0.5, 1.0))
+                nap = min(nap * 1.5, _LONGEST_NAP)
+        return failures
+
+    def _judge(
+        self, mine: dict[bytes, tuple[JudgeInput, Parts]], owner: str, found: dict[bytes, bytes]
+    ) -> dict[bytes, Failure]:
+        """Ask the engine for what is leased to this call; keep what it finished, and end the leases."""
+        keys = list(mine)
+        settled = False
+        try:
+            with kept_alive(lambda: self._renew(owner)):
+                answers = self.inner.generate([item for item, _ in mine.values()])
+            if len(answers) != len(keys):
+                raise EngineContractBroken(
+                    f"the engine was asked {len(keys)} times and answered {len(answers)}"
+                )
+            self.n_asked += len(keys)
+            self._note()
+            failures = {k: a for k, a in zip(keys, answers, strict=True) if isinstance(a, Failure)}
+            finished = [
+                (part, encode(answer, item.readout))
+                for (item, part), answer in zip(mine.values(), answers, strict=True)
+                if isinstance(answer, JudgeOutput)
+            ]
+            before = self.store.put(finished, owner=owner, settled=keys, replace=self._refresh)
+            settled = True
+        finally:
+            if not settled:
+                # The error on its way out says more than one about the leases, which run out anyway.
+                with contextlib.suppress(StoreError):
+                    self.store.release(keys, owner)
+        found.update((part.key, value) for part, value in finished)
+        found.update(before)
+        return failures
+
+    def _renew(self, owner: str) -> None:
+        try:
+            self.store.renew(owner)
+        except StoreError as error:
+            logger.warning("leases could not be renewed, so that others may judge the same: %s", error)
+
+    def _note(self) -> None:
+        """Record, once, what stands behind the fingerprint."""
+        if self._noted:
+            return
+        engine: object = self.inner
+        while True:
+            inside = engine.built if isinstance(engine, LazyEngine) else getattr(engine, "inner", None)
+            if inside is None:
+                break
+            engine = inside
+        package = type(engine).__module__.rpartition(".")[2]
+        self.store.note_engine(
+            self.fingerprint,
+            kind=package,
+            model=str(getattr(engine, "model_name", "")),
+            version=str(getattr(sys.modules.get(package), "__version__", "")),
+        )
+        self._noted = True

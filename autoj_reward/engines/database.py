@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One SQLite file that many processes and threads use at once.
+
+Locally the file is in write-ahead mode: readers never wait, a `kill -9` loses at most the transaction in
+flight. Write-ahead mode needs memory that all its users share, so on a network file system the file is
+kept with a rollback journal instead: safe between hosts as far as the file system's locks are, and
+slower. Each thread of each process has a connection of its own; a forked child opens new ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import sqlite3
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from autoj_reward.engines.migrations import APPLICATION_ID, PAGE_BYTES, migrate, newest
+from autoj_reward.errors import StoreError
+
+_NETWORK = frozenset(
+    {
+        "9p", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.cephfs", "fuse.davfs2", "fuse.gcsfuse",
+        "fuse.glusterfs", "fuse.mergerfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "gfs2", "gpfs",
+        "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "smb3", "smbfs", "virtiofs",
+        "vboxsf", "wekafs",
+    }
+)  # fmt: skip
+"""File systems on which shared memory between hosts cannot be relied on."""
+
+_AROUND = "--no-cache works without the cache"
+_HINTS = {
+    sqlite3.SQLITE_FULL: f"free some space, or `autoj-reward cache prune --max-size 1GB`; {_AROUND}",
+    sqlite3.SQLITE_READONLY: f"set $AUTOJ_REWARD_CACHE to a file that can be written; {_AROUND}",
+    sqlite3.SQLITE_CANTOPEN: f"set $AUTOJ_REWARD_CACHE to a file that can be written; {_AROUND}",
+    sqlite3.SQLITE_CORRUPT: "`autoj-reward cache verify` says what is whole, `cache merge` moves it to a new "
+    f"file; {_AROUND}",
+    sqlite3.SQLITE_NOTADB: f"set $AUTOJ_REWARD_CACHE to another file; {_AROUND}",
+    sqlite3.SQLITE_BUSY: "another process has held the file for very long: is one stopped, or copying it? "
+    f"{_AROUND}",
+    sqlite3.SQLITE_IOERR: f"is the disk full, or going bad? {_AROUND}",
+}
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_OPEN: set[sqlite3.Connection] = set()
+"""Keeps connections in being until their own process closes them: closing one that was inherited by a
+fork would touch the parent's files."""
+
+_WAL_HEADER = struct.Struct(">8I")
+_WAL_MAGICS = (0x377F0682, 0x377F0683)
+
+logger = logging.getLogger("autoj_reward")
+
+
+class Database:
+    """An SQLite file with our schema, made where there is none.
+
+    Args:
+        path: The file; folders above it are made.
+        network: Whether it lies on a network file system; None looks.
+        busy_seconds: How long to wait for other processes before giving up.
+
+    Raises:
+        StoreError: The file cannot be used; says why and what to do.
+    """
+
+    def __init__(self, path: Path, *, network: bool | None = None, busy_seconds: float = 120.0) -> None:
+        self.path = path
+        self._busy_seconds = busy_seconds
+        self._slots = threading.local()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"the cache's folder {path.parent} cannot be made: {error}",
+                hint=_HINTS[sqlite3.SQLITE_CANTOPEN],
+            ) from error
+        kind = file_system(path)
+        self.network = kind in _NETWORK if network is None else network
+        if self.network:
+            logger.warning(
+                "the cache %s lies on a network file system (%s): kept with a rollback journal, slower. "
+                "$AUTOJ_REWARD_CACHE can name a local file; `autoj-reward cache merge` brings files together",
+                path,
+                kind,
+            )
+        _check_log(path)
+        with self.errors():
+            self._connection()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection whose statements all see one state of the file."""
+        with self.errors():
+            connection = self._connection()
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A connection in a transaction that is kept whole or not at all."""
+        with self.errors():
+            connection = self._connection()
+            self._patiently(connection, "BEGIN IMMEDIATE")
+            try:
+                yield connection
+                self._patiently(connection, "COMMIT")
+            except BaseException:
+                # A full disk rolls back by itself.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn SQLite's errors into StoreErrors that say what to do."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            hint = _HINTS.get(code, f"`autoj-reward cache verify` checks it; {_AROUND}")
+            raise StoreError(f"the cache {self.path} cannot be used: {error}", hint=hint) from error
+
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection, outside any transaction."""
+        return self._connection()
+
+    def close(self) -> None:
+        """Close this thread's connection; those of other threads close with their threads."""
+        self._slots.__dict__.clear()
+
+    def _connection(self) -> sqlite3.Connection:
+        slot: _Slot | None = getattr(self._slots, "slot", None)
+        if slot is None or slot.pid != os.getpid():
+            slot = self._slots.slot = _Slot(self._opened())
+        return slot.connection
+
+    def _opened(self) -> sqlite3.Connection:
+        new = not self.path.exists() or self.path.stat().st_size == 0
+        connection = sqlite3.connect(
+            self.path,
+            timeout=self._busy_seconds,
+            isolation_level=None,
+            # Each thread has its own; only closing may happen in another.
+            check_same_thread=False,
+        )
+        _OPEN.add(connection)
+        try:
+            if new:
+                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            self._check_ours(connection)
+            self._patiently(connection, f"PRAGMA journal_mode = {'DELETE' if self.network else 'WAL'}")
+            # In write-ahead mode NORMAL survives the death of any process; only a power failure may
+            # undo the last transactions, and leaves the file whole.
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self.network else 'NORMAL'}")
+            connection.execute("PRAGMA cache_size = -32768")
+            connection.execute("PRAGMA wal_autocheckpoint = 2000")
+            migrate(connection, lambda sql: self._patiently(connection, sql))
+        except BaseException:
+            _OPEN.discard(connection)
+            connection.close()
+            raise
+        return connection
+
+    def _check_ours(self, connection: sqlite3.Connection) -> None:
+        """Leave files alone that are another program's, or a newer version's."""
+        # In this order: tables and the mark appear at once, when another process makes the file.
+        (n_tables,) = self._patiently(connection, "SELECT count(*) FROM sqlite_master")
+        (application,) = self._patiently(connection, "PRAGMA application_id")
+        (version,) = self._patiently(connection, "PRAGMA user_version")
+        if n_tables and application != APPLICATION_ID:
+            raise StoreError(
+                f"{self.path} is an SQLite file, but no cache of judgments",
+                hint="set $AUTOJ_REWARD_CACHE to another file",
+            )
+        if version > newest():
+            raise StoreError(
+                f"the cache {self.path} was written by a newer version (schema {version}, this one reads "
+                f"{newest()})",
+                hint=f"upgrade autoj-reward, or set $AUTOJ_REWARD_CACHE to another file; {_AROUND}",
+            )
+
+    def _patiently(self, connection: sqlite3.Connection, sql: str) -> tuple[int, ...]:
+        """Run a statement, again and again while others hold the file; its first row.
+
+        SQLite's own waiting does not cover every case: changing the journal mode, or meeting a log that
+        another process is recovering, fails at once.
+        """
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                return connection.execute(sql).fetchone() or ()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(0.002, 0.02))
+
+
+class _Slot:
+    """A connection and the process it belongs to; closes it there, and nowhere else."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.pid = os.getpid()
+
+    def __del__(self) -> None:
+        if self.pid == os.getpid():
+            _OPEN.discard(self.connection)
+            self.connection.close()
+
+
+def file_system(path: Path, mounts: str | None = None) -> str:
+    """Kind of the file system that a path lies on (`ext4`, `nfs4`), or an empty text where unknown.
+
+    Args:
+        path: A file or folder, which need not exist.
+        mounts: Contents of `/proc/mounts`; None reads it.
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/mounts").read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return ""
+    real = os.path.realpath(path)
+    found, kind = "", ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = fields[1].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        # Later lines are mounted over earlier ones.
+        if inside and len(point) >= len(found):
+            found, kind = point, fields[2]
+    return kind
+
+
+def _check_log(path: Path) -> None:
+    """Refuse a write-ahead log whose head is damaged: SQLite would pass over it in silence.
+
+    A log that merely ends in the middle of a transaction is what a killed process leaves: SQLite goes on
+    after the last whole one.
+
+    Raises:
+        StoreError: The log cannot be read.
+    """
+    log = path.with_name(path.name + "-wal")
+    for _ in range(3):
+        try:
+            with open(log, "rb") as file:
+                head = file.read(_WAL_HEADER.size)
+        except OSError:
+            return
+        if not head or _is_wal_header(head):
+            return
+        # Another process may be writing the head at this moment.
+        time.sleep(0.05)
+    raise StoreError(
+        f"the write-ahead log {log} is damaged",
+        hint="put the log back as it was, or move it away: the newest judgments, which are in it, are then "
+        f"lost; {_AROUND}",
+    )
+
+
+def _is_wal_header(head: bytes) -> bool:
+    """Whether these are 32 bytes that SQLite wrote at the head of a log (its file format, section 4)."""
+    if len(head) < _WAL_HEADER.size:
+        return False
+    magic, *_, first, second = _WAL_HEADER.unpack(head)
+    if magic not in _WAL_MAGICS:
+        return False
+    words = struct.unpack((">" if magic & 1 else "<") + "6I", head[:24])
+    a = b = 0
+    for x, y in zip(words[::2], words[1::2], strict=True):
+        a = (a + x + b) & 0xFFFFFFFF
+        b = (b + y + a) & 0xFFFFFFFF
+    return (a, b) == (first, second)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An engine that is built when it is first asked: a run that the cache answers loads no model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from autoj_reward.engines import Engine
+from autoj_reward.errors import ConfigError, EngineRejected
+from autoj_reward.types import Failure, JudgeInput, JudgeOutput
+
+
+class LazyEngine:
+    """Builds an engine at the first input.
+
+    Args:
+        build: Makes the engine.
+        announced: Its fingerprint as far as it is known without building it, or None: then asking for the
+            fingerprint builds the engine. Called once, when somebody asks.
+
+    Raises:
+        ConfigError: The engine that was built has another fingerprint than the announced one.
+    """
+
+    def __init__(
+        self, build: Callable[[], Engine], announced: Callable[[], str | None] | None = None
+    ) -> None:
+        self._build: Callable[[], Engine] | None = build
+        self._announce = announced
+        self._announced: str | None = None
+        self._engine: Engine | None = None
+        self._building = threading.Lock()
+
+    @property
+    def fingerprint(self) -> str:
+        if self._engine is not None:
+            return self._engine.fingerprint
+        if self._announced is None and self._announce is not None:
+            self._announced, self._announce = self._announce(), None
+        return self._announced if self._announced is not None else self.built.fingerprint
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the engine has been needed yet."""
+        return self._engine is not None
+
+    @property
+    def built(self) -> Engine:
+        """The engine; built when first asked for."""
+        with self._building:
+            if self._engine is None:
+                if self._build is None:
+                    raise EngineRejected("the engine is closed")
+                engine = self._build()
+                if self._announced not in (None, engine.fingerprint):
+                    engine.close()
+                    raise ConfigError(
+                        f"the engine was announced as {self._announced} and is {engine.fingerprint}",
+                        hint="did the checkpoint change while the run began? Start it again",
+                    )
+                self._engine = engine
+            return self._engine
+
+    def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
+        """Answer every input; see `Engine.generate`."""
+        return self.built.generate(inputs)
+
+    def close(self) -> None:
+        """Close the engine, where there is one."""
+        with self._building:
+            if self._engine is not None:
+                self._engine.close()
+            self._build = None
