@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autoj_reward.engines import Engine, leases
+from autoj_reward.engines.cache_key import parts_of
+from autoj_reward.engines.cached import CachedEngine
+from autoj_reward.engines.lazy import LazyEngine
+from autoj_reward.engines.maintenance import stats, verify
+from autoj_reward.engines.store import JudgmentStore
+from autoj_reward.errors import ConfigError, EngineContractBroken, EngineUnavailable, StoreError
+from autoj_reward.types import Failure, JudgeInput, JudgeOutput, PlainWrapper, Readout, Sampling, Segment
+from tests.engines.contract import check_closing
+from tests.engines.drawing import DrawingEngine
+from tests.hostile import LOOK_ALIKES
+
+READOUT = Readout(lead="Rating: [[", continuations=("1", "2", "10"), end_prefixes=("]",))
+WRAPPER = PlainWrapper(before="[INST] ", after=" [/INST]")
+
+
+def question(
+    text: str, *, draw: int = 0, temperature: float = 0.0, readout: Readout | None = None
+) -> JudgeInput:
+    return JudgeInput(
+        body=(Segment("Judge: ", True), Segment(text)),
+        wrapper=WRAPPER,
+        sampling=Sampling(temperature=temperature, max_new_tokens=9),
+        sample_index=draw,
+        readout=readout,
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[JudgmentStore]:
+    made = JudgmentStore(tmp_path / "judgments.sqlite")
+    yield made
+    made.close()
+
+
+def texts(answers: list[JudgeOutput | Failure]) -> list[str]:
+    assert all(isinstance(a, JudgeOutput) for a in answers), answers
+    return [a.text for a in answers if isinstance(a, JudgeOutput)]
+
+
+def test_it_is_an_engine(store: JudgmentStore) -> None:
+    inner = DrawingEngine()
+    cached = CachedEngine(inner, store)
+    assert isinstance(cached, Engine)
+    assert cached.fingerprint == inner.fingerprint
+    assert cached.generate([]) == []
+    check_closing(cached)
+    assert inner.n_closed == 2
+
+
+def test_an_answer_is_paid_for_once(store: JudgmentStore) -> None:
+    inner = DrawingEngine()
+    items = [question(str(n), readout=READOUT if n % 2 else None) for n in range(20)]
+    first = CachedEngine(inner, store).generate(items)
+    again = CachedEngine(inner, store)
+    assert again.generate(items[::-1]) == first[::-1]
+    assert inner.n_asked == 20
+    assert (again.n_hits, again.n_asked) == (20, 0)
+
+
+def test_equal_inputs_of_one_call_reach_the_engine_once_in_order(store: JudgmentStore) -> None:
+    inner = DrawingEngine()
+    items = [question(t) for t in ("a", "b", "a", "c", "b")]
+    one, two, three, four, five = texts(CachedEngine(inner, store).generate(items))
+    assert (one, two) == (three, five)
+    assert len({one, two, four}) == 3
+    assert [[i.body[1].text for i in call] for call in inner.calls] == [["a", "b", "c"]]
+
+
+def test_draws_stay_draws(store: JudgmentStore) -> None:
+    inner = DrawingEngine()
+    draws = [question("a", draw=k, temperature=1.0) for k in range(4)]
+    first = texts(CachedEngine(inner, store).generate(draws))
+    assert len(set(first)) == 4
+    assert texts(CachedEngine(inner, store).generate(draws[2:])) == first[2:]
+    assert inner.n_asked == 4
+
+
+def test_failures_are_never_kept(store: JudgmentStore) -> None:
+    """A refusal that was cached for ever is the peers' commonest bug."""
+    inner = DrawingEngine()
+    items = [question("good"), question("too long"), question("too long")]
+    for _ in range(2):
+        answers = CachedEngine(inner, store).generate(items)
+        assert [isinstance(a, Failure) for a in answers] == [False, True, True]
+    assert [len(call) for call in inner.calls] == [2, 1]
+    assert len(list(store.records())) == 1
+
+
+def test_unreadable_and_truncated_texts_are_kept(store: JudgmentStore) -> None:
+    class Cut(DrawingEngine):
+        def generate(self, inputs: object) -> list[JudgeOutput | Failure]:
+            return [JudgeOutput(text="no ver", finish_reason="length", thinking="hm\ud800")]
+
+    answer = CachedEngine(Cut(), store).generate([question("a")])
+    assert CachedEngine(DrawingEngine(), store).generate([question("a")]) == answer
+
+
+def test_hostile_texts_come_back_as_they_were(store: JudgmentStore) -> None:
+    items = [question(text) for text in LOOK_ALIKES if "too long" not in text]
+    first = CachedEngine(DrawingEngine(), store).generate(items)
+    assert CachedEngine(DrawingEngine(), store).generate(items) == first
+
+
+def test_every_chunk_is_kept_before_the_next_is_asked(store: JudgmentStore) -> None:
+    inner = DrawingEngine()
+    items = [question(str(n)) for n in range(10)]
+    items[7] = question("outage")
+    with pytest.raises(EngineUnavailable):
+        CachedEngine(inner, store, chunk=3).generate(items)
+    assert len(list(store.records())) == 6
+    assert stats(store).n_leases == 0
+    inner.calls.clear()
+    items[7] = question("7")
+    CachedEngine(inner, store, chunk=3).generate(items)
+    assert [[i.body[1].text for i in call] for call in inner.calls] == [["6", "7", "8"], ["9"]]
+
+
+def test_a_broken_engine_leaves_nothing_behind(store: JudgmentStore) -> None:
+    class Short(DrawingEngine):
+        def generate(self, inputs: object) -> list[JudgeOutput | Failure]:
+            return []
+
+    with pytest.raises(EngineContractBroken, match="asked 1 times and answered 0"):
+        CachedEngine(Short(), store).generate([question("a")])
+    assert list(store.records()) == []
+    assert stats(store).n_leases == 0
+
+
+def test_threads_that_ask_at_once_share_the_answers(store: JudgmentStore) -> None:
+    inner = DrawingEngine(seconds=0.05)
+    items = [question(str(n)) for n in range(30)]
+    together = threading.Barrier(6)
+
+    def ask(shift: int) -> dict[str, str]:
+        turned = items[shift:] + items[:shift]
+        together.wait()
+        answers = CachedEngine(inner, store, chunk=5).generate(turned)
+        return dict(zip((i.body[1].text for i in turned), texts(answers), strict=True))
+
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(ask, [0, 0, 5, 11, 17, 29]))
+    assert all(result == results[0] for result in results)
+    assert inner.n_asked == 30
+
+
+def test_who_waits_for_somebody_who_gives_up_asks_himself(store: JudgmentStore) -> None:
+    """A caller that waited for a lease whose holder failed once waited for ever."""
+    item = question("a")
+    (part,) = parts_of([item], "drawing")
+    holder = leases.new_owner()
+    store.claim([part.key], holder)
+    inner = DrawingEngine()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(CachedEngine(inner, store).generate, [item])
+        assert not inner.calls
+        store.release([part.key], holder)
+        assert texts(waiting.result(timeout=30)) == ["0: Judge: a"]
+
+
+def test_no_lease_is_held_while_waiting(store: JudgmentStore) -> None:
+    """Two callers, each holding what the other wants, once waited for each other."""
+    held, free = question("held"), question("free")
+    (part,) = parts_of([held], "drawing")
+    holder = leases.new_owner()
+    store.claim([part.key], holder)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(CachedEngine(DrawingEngine(), store).generate, [held, free])
+        other = CachedEngine(DrawingEngine(), store).generate([free])
+        store.release([part.key], holder)
+        assert waiting.result(timeout=30)[1] == other[0]
+
+
+def test_refresh_asks_again_and_replaces(store: JudgmentStore) -> None:
+    inner = DrawingEngine()
+    items = [question("a"), question("b")]
+    first = texts(CachedEngine(inner, store).generate(items))
+    fresh = texts(CachedEngine(inner, store, refresh=True).generate(items[:1]))
+    assert fresh != first[:1]
+    assert texts(CachedEngine(inner, store).generate(items)) == [fresh[0], first[1]]
+
+
+def test_engines_do_not_share_answers(store: JudgmentStore) -> None:
+    one, other = DrawingEngine("one"), DrawingEngine("other")
+    CachedEngine(one, store).generate([question("a")])
+    CachedEngine(other, store).generate([question("a")])
+    assert (one.n_asked, other.n_asked) == (1, 1)
+
+
+def test_the_engine_behind_a_fingerprint_is_recorded(store: JudgmentStore) -> None:
+    class Named(DrawingEngine):
+        model_name = "ORG/judge"
+
+    CachedEngine(LazyEngine(Named), store).generate([question("a"), question("b", readout=READOUT)])
+    (engine,) = stats(store).engines
+    assert engine.names == ("test_cached ORG/judge",)
+    assert (engine.n_texts, engine.n_readings) == (1, 1)
+
+
+def test_a_damaged_store_is_an_error_not_a_miss(store: JudgmentStore) -> None:
+    inner = DrawingEngine()
+    CachedEngine(inner, store).generate([question("a")])
+    with store.database.writing() as connection:
+        connection.execute("UPDATE judgments SET checksum = checksum + 1")
+    with pytest.raises(StoreError, match="damaged"):
+        CachedEngine(inner, store).generate([question("a")])
+    assert inner.n_asked == 1
+
+
+def test_records_say_what_they_answer(store: JudgmentStore) -> None:
+    item = question("a", readout=READOUT)
+    item = replace(item, prefill=(Segment("So "), Segment(READOUT.lead, True)))
+    CachedEngine(DrawingEngine(), store).generate([item])
+    (record,) = store.records()
+    (part,) = parts_of([item], "drawing")
+    assert (record.key, record.setup, record.prefill, record.draw) == tuple(part)
+    assert list(verify(store)) == [None]
+    assert record.setup.described()["settings.continuations"] == ["1", "2", "10"]
+
+
+# Engines built late
+
+
+def test_a_warm_run_builds_no_engine(store: JudgmentStore) -> None:
+    CachedEngine(DrawingEngine(), store).generate([question("a")])
+    lazy = LazyEngine(DrawingEngine, lambda: "drawing")
+    cached = CachedEngine(lazy, store)
+    cached.generate([question("a")])
+    assert not lazy.is_built
+    cached.generate([question("a"), question("b")])
+    assert lazy.is_built
+
+
+def test_an_unknown_fingerprint_is_asked_of_the_engine(store: JudgmentStore) -> None:
+    lazy = LazyEngine(DrawingEngine, lambda: None)
+    assert lazy.fingerprint == "drawing"
+    assert lazy.is_built
+
+
+def test_an_engine_that_is_not_what_was_announced_is_refused(store: JudgmentStore) -> None:
+    """Its answers would be kept under another model's name."""
+    cached = CachedEngine(LazyEngine(DrawingEngine, lambda: "another"), store)
+    with pytest.raises(ConfigError, match="announced as another and is drawing"):
+        cached.generate([question("a")])
+    assert list(store.records()) == []
+
+
+def test_a_late_engine_closes(store: JudgmentStore) -> None:
+    lazy = LazyEngine(DrawingEngine, lambda: "drawing")
+    check_closing(CachedEngine(lazy, store))
+    lazy.close()
+    assert not lazy.is_built
+
+
+def test_a_cached_engine_is_as_picklable_as_its_inner_one(store: JudgmentStore) -> None:
+    """Trainers send rewards to other processes."""
+    from autoj_reward.engines.recorded import RecordedEngine
+
+    path = store.path.with_name("recorded.jsonl")
+    path.write_text('{"contains": [], "text": "fine"}\n')
+    first = CachedEngine(RecordedEngine(path), store)
+    copy = pickle.loads(pickle.dumps(first))
+    assert first.generate([question("a")]) == copy.generate([question("a")])
+    assert copy.n_hits == 1
