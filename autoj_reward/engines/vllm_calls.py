@@ -43,7 +43,7 @@ def ask(llm: Any, asked: Sequence[Asked], adapter: Any) -> list[Any]:
             hint="the cause is in vLLM's messages above; out of memory: lower memory_share. "
             "Make the engine anew",
         ) from error
-    except ValueError as error:
+    except Exception as error:
         _forget_requests(llm)
         raise EngineRejected(f"vLLM refused a request: {error}") from error
     except BaseException:
