@@ -71,11 +71,17 @@ def judge_with_critique(
 
     judged: list[Judged] = []
     for i, (turn, stated) in enumerate(zip(turns, found, strict=True)):
-        sample = Sample(critique=turn.critique, thinking=turn.thinking, finish_reason=turn.finish_reason)
+        sample = Sample(
+            critique=turn.critique,
+            thinking=turn.thinking,
+            stated=None if isinstance(stated, Failure) else stated.verdict,
+            failure=stated if isinstance(stated, Failure) else None,
+            finish_reason=turn.finish_reason,
+        )
         if isinstance(stated, Failure):
-            judged.append(Judged(replace(sample, failure=stated), turn.usage))
+            judged.append(Judged(sample, turn.usage))
         else:
-            sample = _read_sample(answers[i], replace(sample, stated=stated.verdict), verdicts, rules)
+            sample = _read_sample(answers[i], sample, verdicts, rules)
             judged.append(Judged(sample, turn.usage + usage_of(answers[i])))
     return judged
 

@@ -58,7 +58,8 @@ class VerdictSet:
             The distribution, or a `low_mass` failure.
         """
         probs = [path.prob for path in reading.paths]
-        mass = min(sum(probs), 1.0)
+        total = sum(probs)
+        mass = min(total, 1.0)
         if mass < min_mass:
             return Failure(
                 reason=FailureReason.LOW_MASS,
@@ -67,7 +68,7 @@ class VerdictSet:
             )
         return VerdictDistribution(
             verdicts=self.verdicts,
-            probs=tuple(p / sum(probs) for p in probs),
+            probs=tuple(p / total for p in probs),
             mass=mass,
             unread_prob=reading.unread_prob,
             exactness="bounded" if reading.unread_prob > 0.0 else "exact",
