@@ -163,7 +163,7 @@ class Database:
             # undo the last transactions, and leaves the file whole.
             connection.execute(f"PRAGMA synchronous = {'FULL' if self.network else 'NORMAL'}")
             connection.execute("PRAGMA cache_size = -32768")
-            connection.execute("PRAGMA wal_autocheckpoint = 2000")
+            connection.execute("PRAGMA wal_autocheckpoint = 4096")
             migrate(connection, lambda sql: self._patiently(connection, sql))
         except BaseException:
             _OPEN.discard(connection)
