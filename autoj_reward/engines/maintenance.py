@@ -101,14 +101,16 @@ def stats(store: JudgmentStore) -> Stats:
 
 def damage_of(record: Record) -> str | None:
     """What is wrong with a record; None where it is whole."""
-    if not record.whole:
-        return "the checksum does not fit"
-    if record.key[HALF:] != rest_hash(record.setup.digest, record.prefill, record.draw):
-        return "the key does not fit engine, settings and draw"
     try:
+        if not record.whole:
+            return "the checksum does not fit"
+        if record.key[HALF:] != rest_hash(record.setup.digest, record.prefill, record.draw):
+            return "the key does not fit engine, settings and draw"
         decode(record.value, readout_of(record.setup.settings))
     except StoreError as error:
         return str(error)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        return f"a field is not of the kind that was written: {error}"
     return None
 
 

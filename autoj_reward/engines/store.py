@@ -42,7 +42,7 @@ class Record:
     @property
     def whole(self) -> bool:
         """Whether the value is the one that was written."""
-        return checksum(self.key, self.value) == self.checksum
+        return isinstance(self.value, bytes) and checksum(self.key, self.value) == self.checksum
 
 
 def default_path() -> Path:
@@ -92,7 +92,7 @@ class JudgmentStore:
                 row = execute("SELECT value, checksum FROM judgments WHERE key = ?", (key,)).fetchone()
                 if row is None:
                     continue
-                if checksum(key, row[0]) != row[1]:
+                if not isinstance(row[0], bytes) or checksum(key, row[0]) != row[1]:
                     raise _broken(self.path, key)
                 found[key] = row[0]
         return found
@@ -145,6 +145,23 @@ class JudgmentStore:
                         before[parts.key] = stored
             leases.release(connection, settled, owner)
         return before
+
+    def add(self, records: Sequence[Record]) -> int:
+        """Keep records of another store as they are; the first write wins.
+
+        Returns:
+            How many were new.
+        """
+        with self.database.writing() as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO setups VALUES (?, ?, ?, ?)",
+                {(s.number, s.engine, s.wrapper, s.settings) for s in (r.setup for r in records)},
+            )
+            return connection.executemany(
+                "INSERT OR IGNORE INTO judgments(key, setup, prefill, draw, created, checksum, value) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(r.key, r.setup.number, r.prefill, r.draw, r.created, r.checksum, r.value) for r in records],
+            ).rowcount
 
     def claim(self, keys: Iterable[bytes], owner: str, *, over_stored: bool = False) -> leases.Claim:
         """Lease what is neither stored nor leased to others; see `leases.claim`."""

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`cache`: look at, check, shrink and move the cache of judgments."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from autoj_reward.cli.display import snippet, table_console
+from autoj_reward.cli.options import JudgeOptions, key_values, with_options
+from autoj_reward.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from autoj_reward.engines.store import JudgmentStore
+    from autoj_reward.engines.transfer import Moved
+
+app = typer.Typer(
+    help="Look at, check, shrink and move the cache of judgments.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+CachePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="FILE",
+        help="The cache; by default $AUTOJ_REWARD_CACHE, or judgments.sqlite in the user's cache folder.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+_SIZES = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_AGES = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+@app.command("stats")
+def show_stats(cache: CachePath = None, as_json: AsJson = False) -> None:
+    """Show what the cache holds, by engine."""
+    from autoj_reward.engines.maintenance import stats
+
+    store = _opened(cache)
+    found = stats(store)
+    if as_json:
+        typer.echo(json.dumps({"path": str(store.path), **asdict(found)}, indent=1))
+        return
+    console = table_console()
+    table = Table(title=f"{escape(str(store.path))}: {size(found.file_bytes)}", title_justify="left")
+    for name in ("engine", "model", "texts", "readings", "size", "oldest", "newest"):
+        table.add_column(name, overflow="fold", justify="right" if name in ("texts", "readings") else "left")
+    for engine in found.engines:
+        table.add_row(
+            escape(engine.fingerprint),
+            escape("\n".join(engine.names)),
+            f"{engine.n_texts:,}",
+            f"{engine.n_readings:,}",
+            size(engine.n_bytes),
+            _day(engine.oldest),
+            _day(engine.newest),
+        )
+    console.print(table)
+    if found.n_leases:
+        console.print(f"{found.n_leases:,} judgments are being made at this moment")
+    if found.network:
+        console.print("on a network file system: kept with a rollback journal")
+
+
+@app.command("verify")
+def check(
+    cache: CachePath = None,
+    drop: Annotated[bool, typer.Option(help="Remove what is damaged.")] = False,
+) -> None:
+    """Check every stored judgment. Exit status 1 where one is damaged."""
+    from autoj_reward.engines.maintenance import remove, verify
+
+    store = _opened(cache)
+    n, damaged = 0, []
+    for damage in verify(store):
+        n += 1
+        if damage is not None:
+            damaged.append(damage)
+    for damage in damaged:
+        _say(f"{damage.key.hex()}: {escape(damage.problem)}")
+    _say(f"{n:,} judgments, {len(damaged):,} damaged" + (", removed" if drop and damaged else ""))
+    if damaged and drop:
+        remove(store, [damage.key for damage in damaged])
+    elif damaged:
+        raise typer.Exit(1)
+
+
+@app.command("prune")
+def shrink(
+    cache: CachePath = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(metavar="AGE", help="Remove what is older: 12h, 30d, 8w.", show_default=False),
+    ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Remove the oldest until the rest holds at most this: 500MB, 2GB.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only of this model: its name or (the beginning of) its fingerprint, as in `stats`. Alone: "
+            "all of it.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove judgments by age, size or model."""
+    from autoj_reward.engines.maintenance import prune
+
+    n, n_bytes = prune(
+        _opened(cache),
+        older_than_seconds=None if older_than is None else _number(older_than, _AGES, "--older-than"),
+        max_bytes=None if max_size is None else int(_number(max_size, _SIZES, "--max-size")),
+        model=model,
+        dry_run=dry_run,
+    )
+    verb = "would go" if dry_run else "removed"
+    _say(f"{n:,} judgments ({size(n_bytes)}) {verb}")
+
+
+@app.command("export")
+def export_judgments(
+    target: Annotated[Path, typer.Argument(metavar="OUT.parquet", show_default=False)],
+    cache: CachePath = None,
+) -> None:
+    """Write every judgment to a Parquet file: texts and log-probabilities, and all an import needs."""
+    from autoj_reward.engines.transfer import export_parquet
+
+    n = export_parquet(_opened(cache), target)
+    _say(f"{n:,} judgments -> {escape(str(target))}")
+
+
+@app.command("import")
+def import_judgments(
+    source: Annotated[Path, typer.Argument(metavar="IN.parquet", show_default=False)],
+    cache: CachePath = None,
+) -> None:
+    """Bring an exported file's judgments in. What is there already stays as it is."""
+    from autoj_reward.engines.transfer import import_parquet
+
+    _say_moved(import_parquet(_opened(cache, make=True), source), source)
+
+
+@app.command("merge")
+def merge_caches(
+    source: Annotated[Path, typer.Argument(metavar="OTHER.sqlite", show_default=False)],
+    cache: CachePath = None,
+) -> None:
+    """Bring another cache's judgments in; of a damaged one, what is whole."""
+    from autoj_reward.engines.transfer import merge
+
+    _say_moved(merge(_opened(cache, make=True), source), source)
+
+
+@app.command("explain")
+@with_options(JudgeOptions)
+def explain_row(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Rows, as for rate and compare.")],
+    row: Annotated[int, typer.Option(min=1, help="Which row, by its line.")] = 1,
+    cache: CachePath = None,
+    format_name: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="As for rate.", show_default=False)
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OURS=THEIRS", help="As for rate.", show_default=False),
+    ] = None,
+    fingerprint: Annotated[
+        str | None,
+        typer.Option(help="Of the engine, instead of asking the engine for it.", show_default=False),
+    ] = None,
+    *,
+    judging: JudgeOptions,
+) -> None:
+    """Say for one row whether the cache answers it, and where it differs from the nearest judgment."""
+    from autoj_reward.cli.judging import load_judge
+    from autoj_reward.engines.explain import ExplainingEngine
+    from autoj_reward.judge.judge import Judge
+    from autoj_reward.rows.fields import row_format
+    from autoj_reward.rows.source import open_source
+
+    store = _opened(cache)
+    found = next((r for line, r in open_source(source).rows() if line == row), None)
+    if found is None or isinstance(found, DataError):
+        raise found or DataError(f"has no row {row}", path=source)
+    columns = key_values(column, "--column")
+    compares = format_name == "autoj-pairwise" or (columns.get("first", "first") in found)
+    fields = row_format("compare" if compares else "rate", format_name, columns)
+    judge = load_judge(judging)
+    protocol = judge.spec.comparison if compares else judge.spec.rating
+    shown = frozenset({"rubric", "reference"}) & (protocol.template.fields if protocol else frozenset())
+    requests = fields.requests(found, optional=shown)
+    engine = ExplainingEngine(store, fingerprint or judge.engine.fingerprint)
+    asking = Judge(judge.spec, judge.settings, engine)
+    (asking.compare_requests if compares else asking.rate_requests)(requests)
+    judge.close()
+
+    for one in engine.explanations:
+        _say(
+            f"[bold]{one.kind}[/bold] {one.key.hex()[:16]}: {'[green]hit' if one.hit else '[red]miss'}[/] "
+            f"({one.n_same_text:,} stored judgments of the same text)"
+        )
+        for difference in one.differences:
+            _say(f"  {difference.part}: here {_shown(difference.here)}, stored {_shown(difference.stored)}")
+
+
+def _opened(path: Path | None, *, make: bool = False) -> JudgmentStore:
+    """The cache.
+
+    Raises:
+        ConfigError: There is none, and the command is of no use without one.
+        StoreError: It cannot be used.
+    """
+    from autoj_reward.engines.store import JudgmentStore, default_path
+
+    where = path or default_path()
+    if not make and not where.exists():
+        raise ConfigError(
+            f"there is no cache {where}", hint="--cache FILE, or $AUTOJ_REWARD_CACHE, names one"
+        )
+    return JudgmentStore(where)
+
+
+def _say(line: str) -> None:
+    """A line for people, or for the program that reads them: never wrapped."""
+    table_console().print(line, soft_wrap=True)
+
+
+def _say_moved(moved: Moved, source: Path) -> None:
+    damaged = f", {moved.n_damaged:,} damaged and left out" if moved.n_damaged else ""
+    _say(f"{moved.n_new:,} new judgments from {escape(str(source))}, {moved.n_known:,} known before{damaged}")
+
+
+def _number(text: str, units: dict[str, int], option: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    if match is None or match[2] not in units:
+        raise ConfigError(f"{option} {text!r} is not a number with one of {', '.join(filter(None, units))}")
+    return float(match[1]) * units[match[2]]
+
+
+def size(n_bytes: int) -> str:
+    """Bytes for people: `3.2 MB`."""
+    if n_bytes < 1000:
+        return f"{n_bytes} bytes"
+    value = float(n_bytes)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 1000:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:.1f} TB"
+
+
+def _day(seconds: int) -> str:
+    return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+
+
+def _shown(value: Any) -> str:
+    return escape(snippet("nothing" if value is None else json.dumps(value, ensure_ascii=False), 100))
