@@ -48,7 +48,7 @@ def show_stats(cache: CachePath = None, as_json: AsJson = False) -> None:
     """Show what the cache holds, by engine."""
     from autoj_reward.engines.maintenance import stats
 
-    store = _opened(cache)
+    store = opened_cache(cache)
     found = stats(store)
     if as_json:
         typer.echo(json.dumps({"path": str(store.path), **asdict(found)}, indent=1))
@@ -82,7 +82,7 @@ def check(
     """Check every stored judgment. Exit status 1 where one is damaged."""
     from autoj_reward.engines.maintenance import remove, verify
 
-    store = _opened(cache)
+    store = opened_cache(cache)
     n, damaged = 0, []
     for damage in verify(store):
         n += 1
@@ -127,7 +127,7 @@ def shrink(
     from autoj_reward.engines.maintenance import prune
 
     n, n_bytes = prune(
-        _opened(cache),
+        opened_cache(cache),
         older_than_seconds=None if older_than is None else _number(older_than, _AGES, "--older-than"),
         max_bytes=None if max_size is None else int(_number(max_size, _SIZES, "--max-size")),
         model=model,
@@ -145,7 +145,7 @@ def export_judgments(
     """Write every judgment to a Parquet file: texts and log-probabilities, and all an import needs."""
     from autoj_reward.engines.transfer import export_parquet
 
-    n = export_parquet(_opened(cache), target)
+    n = export_parquet(opened_cache(cache), target)
     _say(f"{n:,} judgments -> {escape(str(target))}")
 
 
@@ -157,7 +157,7 @@ def import_judgments(
     """Bring an exported file's judgments in. What is there already stays as it is."""
     from autoj_reward.engines.transfer import import_parquet
 
-    _say_moved(import_parquet(_opened(cache, make=True), source), source)
+    _say_moved(import_parquet(opened_cache(cache, make=True), source), source)
 
 
 @app.command("merge")
@@ -168,7 +168,7 @@ def merge_caches(
     """Bring another cache's judgments in; of a damaged one, what is whole."""
     from autoj_reward.engines.transfer import merge
 
-    _say_moved(merge(_opened(cache, make=True), source), source)
+    _say_moved(merge(opened_cache(cache, make=True), source), source)
 
 
 @app.command("explain")
@@ -198,7 +198,7 @@ def explain_row(
     from autoj_reward.rows.fields import row_format
     from autoj_reward.rows.source import open_source
 
-    store = _opened(cache)
+    store = opened_cache(cache)
     found = next((r for line, r in open_source(source).rows() if line == row), None)
     if found is None or isinstance(found, DataError):
         raise found or DataError(f"has no row {row}", path=source)
@@ -223,7 +223,7 @@ def explain_row(
             _say(f"  {difference.part}: here {_shown(difference.here)}, stored {_shown(difference.stored)}")
 
 
-def _opened(path: Path | None, *, make: bool = False) -> JudgmentStore:
+def opened_cache(path: Path | None, *, make: bool = False) -> JudgmentStore:
     """The cache.
 
     Raises:

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rescore`: read judgments again that were paid for once."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from autoj_reward.cli.cache import CachePath, opened_cache
+from autoj_reward.cli.display import note, table_console
+from autoj_reward.cli.options import JudgeOptions, key_values, with_options
+from autoj_reward.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from autoj_reward.engines.store import JudgmentStore
+    from autoj_reward.judge.judge import Judge
+    from autoj_reward.rescoring import Aggregation, Report
+    from autoj_reward.rows.fields import Kind
+    from autoj_reward.rows.run import Item
+
+_CHUNK = 512
+_PROBED = 64
+"""Rows that decide which engine's answers an output came from."""
+
+
+@with_options(JudgeOptions)
+def rescore(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[IN]",
+            help="An output of rate, compare or rerank; without one, every judgment in the cache.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="OUT.jsonl", help="Write the new rows.", show_default=False),
+    ] = None,
+    was: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Whole cache: the judge as it was; by default --judge with its own --min-mass.",
+            show_default=False,
+        ),
+    ] = None,
+    min_mass: Annotated[
+        float | None,
+        typer.Option(help="Least probability, in (0, 1], on the verdicts.", show_default=False),
+    ] = None,
+    aggregation: Annotated[
+        str, typer.Option(metavar="mean|vote", help="How draws become one distribution.")
+    ] = "mean",
+    critiques: Annotated[
+        bool,
+        typer.Option("--critiques", help="Read the critiques that the rows keep, and use no cache."),
+    ] = False,
+    fingerprint: Annotated[
+        str | None,
+        typer.Option(help="Whose answers; by default those that fit.", show_default=False),
+    ] = None,
+    format_name: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="As for rate.", show_default=False)
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OURS=THEIRS", help="As for rate.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    cache: CachePath = None,
+    *,
+    judging: JudgeOptions,
+) -> None:
+    """Read judgments again with another parser, verdict set, least mass or aggregation; no model is run.
+
+    --judge is the judge as it shall be: a preset or a TOML file. With an output file, give the options of
+    the run that wrote it (mode, samples, temperature, seed), because they say which answers were its own.
+    """
+    from autoj_reward.rescoring import Report
+
+    if aggregation not in ("mean", "vote"):
+        raise ConfigError(f"--aggregation {aggregation!r} is not mean or vote")
+    judge = _judge(judging, min_mass)
+    how = cast("Aggregation", aggregation)
+    report = Report()
+    kept = 0
+    if source is None:
+        rows = _whole_cache(opened_cache(cache), judge, was or judging.judge, how, fingerprint, report)
+        _consume(rows, output)
+    else:
+        if output is not None and output.exists() and output.samefile(source):
+            raise ConfigError(f"{output} is the input as well as the output")
+        kind, items = _items(source, judge, format_name, key_values(column, "--column"))
+        counts: Counter[str] = Counter()
+        store = None if critiques else opened_cache(cache)
+        rows = _rows(items, kind, judge, how, store, fingerprint, report, counts)
+        _consume(rows, output)
+        kept = counts["kept"]
+    if as_json:
+        typer.echo(json.dumps({**report.as_record(), "n_kept": kept}, indent=1))
+    else:
+        _show(report)
+    if kept:
+        note(f"{kept:,} rows stay as they were: not in the cache (`autoj-reward cache explain` says why)")
+
+
+def _judge(options: JudgeOptions, min_mass: float | None) -> Judge:
+    """The judge that the options describe, on an engine that has nothing to say: no package is needed."""
+    from autoj_reward.judge.judge import Judge
+    from autoj_reward.replaying import CritiqueEngine
+
+    return Judge.load(
+        options.judge,
+        engine=CritiqueEngine(()),
+        mode=cast(Any, options.mode),
+        n_samples=options.samples,
+        temperature=options.temperature,
+        max_new_tokens=options.max_new_tokens,
+        seed=options.seed,
+        overlong=cast(Any, options.overlong),
+        min_mass=min_mass,
+    )
+
+
+def _whole_cache(
+    store: JudgmentStore, judge: Judge, was: str, how: Aggregation, engine: str | None, report: Report
+) -> Iterator[dict[str, Any]]:
+    from autoj_reward.judge.presets import load_spec
+    from autoj_reward.rescoring import Scoring, rescore_cache
+
+    old = load_spec(was)
+    now = Scoring(spec=judge.spec, min_mass=judge.settings.rules.min_mass, aggregation=how)
+    for one in rescore_cache(store, Scoring(spec=old, min_mass=old.min_mass), now, engine=engine):
+        report.add(one)
+        yield asdict(one)
+
+
+def _items(
+    source: str, judge: Judge, format_name: str | None, columns: dict[str, str]
+) -> tuple[Kind, Iterator[Item]]:
+    """The rows of an output file, laid out for the judge."""
+    from autoj_reward.rows.fields import row_format
+    from autoj_reward.rows.rescore import kind_of
+    from autoj_reward.rows.run import Item
+    from autoj_reward.rows.source import open_source
+
+    opened = open_source(source)
+    first = next((row for _, row in opened.rows()), None)
+    if first is None or isinstance(first, DataError):
+        raise first or DataError("has no rows", path=source)
+    kind = kind_of(first, source)
+    layout = row_format(kind, format_name, columns)
+    protocol = judge.spec.comparison if kind == "compare" else judge.spec.rating
+    shown = frozenset({"rubric", "reference"}) & (protocol.template.fields if protocol else frozenset())
+
+    def items() -> Iterator[Item]:
+        for line, row in opened.rows():
+            if isinstance(row, DataError):
+                raise row
+            yield Item(line, row, layout.requests(row, optional=shown))
+
+    return kind, items()
+
+
+def _rows(
+    items: Iterator[Item],
+    kind: Kind,
+    judge: Judge,
+    how: Aggregation,
+    store: JudgmentStore | None,
+    fingerprint: str | None,
+    report: Report,
+    counts: Counter[str],
+) -> Iterator[dict[str, Any]]:
+    from autoj_reward.judge.judge import Judge
+    from autoj_reward.replaying import ReplayEngine
+    from autoj_reward.rows.rescore import critiques_of, judge_on, rescore_rows
+
+    points = judge.settings.mode == "critique"
+    replaying: Judge | None = None
+    while chunk := list(itertools.islice(items, _CHUNK)):
+        wanted = chunk
+        if store is None:
+            # What the rows keep is the critique alone, without thinking.
+            bare = Judge(
+                replace(judge.spec, thinking=None),
+                replace(judge.settings, mode="critique"),
+                judge.engine,
+            )
+            wanted, engine = critiques_of(chunk, kind, bare)
+            replaying = judge_on(bare, engine, aggregation=how)
+        elif replaying is None:
+            chosen = _whose(store, chunk[:_PROBED], kind, judge, fingerprint, points=points)
+            replaying = judge_on(judge, ReplayEngine(store, chosen, points=points), aggregation=how)
+        done = {
+            id(item): result
+            for item, result in zip(wanted, rescore_rows(wanted, kind, replaying), strict=True)
+        }
+        for item in chunk:
+            row, change = done.get(id(item), (item.row, None))
+            if change is None:
+                counts["kept"] += 1
+            else:
+                report.add(change)
+            yield row
+
+
+def _whose(
+    store: JudgmentStore, items: list[Item], kind: Kind, judge: Judge, begins: str | None, *, points: bool
+) -> str:
+    """The engine whose stored answers fit most of the rows."""
+    from autoj_reward.replaying import ReplayEngine
+    from autoj_reward.rows.rescore import judge_on, rescore_rows
+
+    known = sorted({s.engine for s in store.setups().values()})
+    fitting = [name for name in known if name.startswith(begins or "")]
+    found: dict[str, int] = {}
+    for name in fitting:
+        engine = ReplayEngine(store, name, points=points)
+        list(rescore_rows(items, kind, judge_on(judge, engine, aggregation="mean")))
+        found[name] = engine.n_replayed
+    if not any(found.values()):
+        raise ConfigError(
+            f"the cache {store.path} answers none of the first {len(items)} rows",
+            hint="give the options of the run that wrote them, or --critiques; `autoj-reward cache explain` "
+            "says what differs",
+        )
+    return max(found, key=found.__getitem__)
+
+
+def _consume(rows: Iterable[dict[str, Any]], output: Path | None) -> None:
+    from autoj_reward.rows.output import to_json
+
+    if output is None:
+        for _ in rows:
+            pass
+        return
+    try:
+        with open(output, "wb") as file:
+            file.writelines(to_json(row) for row in rows)
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error}") from error
+
+
+def _show(report: Report) -> None:
+    console = table_console()
+    table = Table(title="rescored", title_justify="left", show_header=False)
+    table.add_column(justify="left")
+    table.add_column(justify="right")
+    for name, value in (
+        ("judgments", f"{report.n:,}"),
+        ("verdict changed", f"{report.n_verdicts_changed:,}"),
+        ("number changed", f"{report.n_numbers_changed:,}"),
+        ("mean change of the number", f"{report.mean_shift:.4g}"),
+        ("largest change", f"{report.largest_shift:.4g}"),
+        ("failure before, verdict now", f"{report.n_gained:,}"),
+        ("verdict before, failure now", f"{report.n_lost:,}"),
+        ("from the text alone, without a reading", f"{report.n_points:,}"),
+    ):
+        table.add_row(name, value)
+    console.print(table)
+    for title, counted in (
+        ("failures before", report.failures_before),
+        ("failures now", report.failures_after),
+        ("verdicts", report.verdict_changes),
+    ):
+        for name, n in counted.most_common(10):
+            console.print(f"{title}: {escape(name)}: {n:,}", soft_wrap=True)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of an output file, read again: from the cache, or from the critiques that the rows keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from autoj_reward.engines import Engine
+from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.judge.judge import Judge
+from autoj_reward.judgments import PairJudgment, RatingJudgment
+from autoj_reward.replaying import MISSING, CritiqueEngine
+from autoj_reward.rescoring import Aggregation, Outcome, Rescored, with_aggregation
+from autoj_reward.rows.fields import Kind, RowFormat
+from autoj_reward.rows.run import Item, Work
+from autoj_reward.rows.source import Row
+from autoj_reward.rows.works import compare_work, rate_work, rerank_work
+from autoj_reward.types import Request
+
+_MARKS: tuple[tuple[str, Kind], ...] = (("ranking", "rerank"), ("win_prob", "compare"), ("rating", "rate"))
+
+
+def kind_of(row: Row, name: str) -> Kind:
+    """Which command wrote a row.
+
+    Raises:
+        DataError: None did.
+    """
+    for mark, kind in _MARKS:
+        if mark in row:
+            return kind
+    raise DataError("is no output of rate, compare or rerank", path=name)
+
+
+class RescoringJudge(Judge):
+    """A judge whose draws may be aggregated in another way."""
+
+    aggregation: Aggregation = "mean"
+
+    def rate_requests(self, requests: Sequence[Request]) -> list[RatingJudgment]:
+        return [with_aggregation(j, self.aggregation) for j in super().rate_requests(requests)]
+
+    def compare_requests(self, requests: Sequence[Request]) -> list[PairJudgment]:
+        return [with_aggregation(j, self.aggregation) for j in super().compare_requests(requests)]
+
+
+def judge_on(judge: Judge, engine: Engine, *, aggregation: Aggregation) -> Judge:
+    """The same judge on another engine."""
+    made = RescoringJudge(judge.spec, judge.settings, engine)
+    made.aggregation = aggregation
+    return made
+
+
+def rescore_rows(items: Sequence[Item], kind: Kind, judge: Judge) -> Iterator[tuple[Row, Rescored | None]]:
+    """Read rows again through a judge on a replaying engine.
+
+    Returns:
+        For each row the new one and the change, or the old one and None where it cannot be replayed.
+    """
+    make: Callable[[Judge, RowFormat], Work] = {
+        "rate": rate_work,
+        "compare": compare_work,
+        "rerank": lambda j, f: rerank_work(j, f, critiques="none"),
+    }[kind]
+    # The rows were laid out by the caller; where they keep their fields does not matter any more.
+    finished = make(judge, RowFormat(completions=())).judge(items)
+    for item, done in zip(items, finished, strict=True):
+        if any(j.failure is not None and j.failure.detail == MISSING for j in done.judgments):
+            yield item.row, None
+            continue
+        added = _with_critiques(item.row, done.added) if kind == "rerank" else done.added
+        points = any(
+            j.distribution is not None and j.distribution.exactness == "point" for j in done.judgments
+        )
+        before, after = _outcome(item.row, kind), replace(_outcome(added, kind), is_point=points)
+        row = {**item.row, **added}
+        yield (
+            row,
+            Rescored(name=str(item.line), mode=judge.settings.mode, before=before, after=after),
+        )
+
+
+def critiques_of(items: Sequence[Item], kind: Kind, judge: Judge) -> tuple[list[Item], CritiqueEngine]:
+    """The rows that keep a critique, and an engine that gives those critiques back.
+
+    Raises:
+        ConfigError: Such rows do not keep all that was written.
+    """
+    if kind != "rate" or judge.settings.n_samples != 1:
+        raise ConfigError(
+            "rows keep one critique each, which is all of a rating with one draw, and not of anything else",
+            hint="rescore with the cache that the run wrote",
+        )
+    kept = [item for item in items if isinstance(item.row.get("critique"), str)]
+    return kept, CritiqueEngine(
+        [(item.row["critique"], "length" if _reason(item.row) == "truncated" else "stop") for item in kept]
+    )
+
+
+def _with_critiques(row: Row, added: Row) -> Row:
+    """A new ranking that keeps the critiques which the old one's completions had."""
+    written: dict[Any, Any] = {entry["index"]: entry["critique"] for entry in row["ranking"]}
+    ranking = [
+        {**entry, "critique": entry["critique"] or written.get(entry["index"])} for entry in added["ranking"]
+    ]
+    return {**added, "ranking": ranking}
+
+
+def _outcome(row: Row, kind: Kind) -> Outcome:
+    if kind == "rerank":
+        best = row.get("best")
+        return Outcome(verdict=None if best is None else f"index {best}", failure=_reason(row))
+    verdict, number = ("rating", "expected_rating") if kind == "rate" else ("preference", "win_prob")
+    return Outcome(verdict=row.get(verdict), number=row.get(number), failure=_reason(row))
+
+
+def _reason(row: Row) -> str | None:
+    failure: Any = row.get("failure")
+    return failure.get("reason") if isinstance(failure, dict) else None

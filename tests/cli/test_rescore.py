@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading judgments again without the engine that made them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from autoj_reward.cli.rescore import rescore
+from autoj_reward.engines.cached import CachedEngine
+from autoj_reward.engines.recorded import RecordedEngine
+from autoj_reward.engines.store import JudgmentStore
+from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.judge.judge import Judge
+from autoj_reward.rows.fields import row_format
+from autoj_reward.rows.run import Item
+from autoj_reward.rows.works import compare_work, rate_work, rerank_work
+from tests.cli.conftest import read_rows, write_rows
+
+Rescore = Callable[..., Result]
+
+ANSWERS = [
+    {"contains": ["paris", "critique please"], "text": "It is right.\n\nRating: [[9]]"},
+    {"contains": ["berlin"], "text": "It is wrong.\n\nMy mark: <2>"},
+    {"contains": ["rome"], "text": "Rating: [[8]] and then it was", "finish_reason": "length"},
+    {"contains": ["Response 1"], "reading": {"Response 1": 0.5, "Response 2": 0.3, "Tie": 0.2}},
+    {"contains": ["paris"], "reading": {"9": 0.6, "8": 0.4}},
+    {"contains": ["mumble"], "reading": {"5": 0.0005, "6": 0.0001}},
+    {"contains": [], "reading": {"5": 0.5, "5.5": 0.5}},
+    {"contains": [], "text": "It says little.\n\nRating: [[3]]"},
+]
+ROWS = ["paris", "berlin", "rome", "mumble"]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> CachedEngine:
+    path = tmp_path / "recorded.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in ANSWERS))
+    return CachedEngine(RecordedEngine(path), JudgmentStore(tmp_path / "a.sqlite"))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rescore:
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer()
+    app.command()(rescore)
+
+    def call(*arguments: str, cache: bool = True) -> Result:
+        further = ["--cache", "a.sqlite"] if cache else []
+        return CliRunner().invoke(app, [*arguments, *further], catch_exceptions=False)
+
+    return call
+
+
+def judged_rows(path: Path, engine: CachedEngine, kind: Any = "rate", **options: Any) -> list[dict[str, Any]]:
+    """An output file as the command of that name writes it."""
+    judge = Judge.load("mini", engine=engine, **options)
+    prompts = [{"prompt": f"{name}: critique please", "id": n} for n, name in enumerate(ROWS)]
+    texts: dict[str, dict[str, Any]] = {
+        "rate": {"completion": "It is."},
+        "compare": {"first": "It is.", "second": "Is it?"},
+        "rerank": {"completions": ["It is.", "Is it?"]},
+    }
+    layout = row_format(kind, None, {})
+    rows = [{**p, **texts[kind]} for p in prompts]
+    items = [Item(n, row, layout.requests(row)) for n, row in enumerate(rows, start=1)]
+    work = {
+        "rate": rate_work,
+        "compare": compare_work,
+        "rerank": lambda j, f: rerank_work(j, f, critiques="all"),
+    }[kind](judge, layout)
+    made = [{**i.row, **done.added} for i, done in zip(items, work.judge(items), strict=True)]
+    write_rows(path, made)
+    return made
+
+
+def own_judge(tmp_path: Path, text: str) -> str:
+    (tmp_path / "own.toml").write_text('extends = "mini"\nname = "own"\n' + text)
+    return "own.toml"
+
+
+def report(result: Result) -> dict[str, Any]:
+    known: dict[str, Any] = json.loads(result.stdout)
+    return known
+
+
+@pytest.mark.parametrize("kind", ["rate", "compare", "rerank"])
+@pytest.mark.parametrize("mode", ["direct", "critique"])
+def test_the_same_reading_changes_nothing(
+    run: Rescore, engine: CachedEngine, tmp_path: Path, kind: str, mode: str
+) -> None:
+    rows = judged_rows(tmp_path / "out.jsonl", engine, kind, mode=mode)
+    n_asked = engine.n_asked
+    said = report(run("out.jsonl", "-o", "new.jsonl", "--mode", mode, "--json"))
+    assert (said["n"], said["n_verdicts_changed"], said["n_numbers_changed"], said["n_kept"]) == (4, 0, 0, 0)
+    assert read_rows(tmp_path / "new.jsonl") == rows
+    assert engine.n_asked == n_asked
+
+
+def test_another_least_mass_gives_the_failed_row_a_verdict(
+    run: Rescore, engine: CachedEngine, tmp_path: Path
+) -> None:
+    judged_rows(tmp_path / "out.jsonl", engine)
+    said = report(run("out.jsonl", "-o", "new.jsonl", "--min-mass", "0.0001", "--json"))
+    assert said["failures_before"] == {"low_mass": 1}
+    assert (said["n_gained"], said["failures_after"]) == (1, {})
+    assert said["verdict_changes"] == {"low_mass -> 5": 1}
+    assert read_rows(tmp_path / "new.jsonl")[3]["rating"] == 5
+
+
+def test_a_smaller_verdict_set_is_read_out_of_the_larger_one(
+    run: Rescore, engine: CachedEngine, tmp_path: Path
+) -> None:
+    """Whole points only: the same readings, so no engine is needed."""
+    judged_rows(tmp_path / "out.jsonl", engine)
+    judge = own_judge(tmp_path, "[rating.scale]\nstep = 1\n")
+    said = report(run("out.jsonl", "-o", "new.jsonl", "--judge", judge, "--json"))
+    assert said["n_kept"] == 0
+    berlin = read_rows(tmp_path / "new.jsonl")[1]
+    assert (berlin["expected_rating"], berlin["mass"]) == (5.0, 0.5)
+
+
+def test_a_better_parser_reads_what_another_could_not(
+    run: Rescore, engine: CachedEngine, tmp_path: Path
+) -> None:
+    rows = judged_rows(tmp_path / "out.jsonl", engine, mode="critique")
+    assert [row["failure"] and row["failure"]["reason"] for row in rows] == [
+        None,
+        "no_verdict",
+        "truncated",
+        "low_mass",
+    ]
+    judge = own_judge(tmp_path, "[rating]\npattern = '(\\[\\[|<)(?P<verdict>[0-9.]+)(\\]\\]|>)'\n")
+    said = report(run("out.jsonl", "-o", "new.jsonl", "--judge", judge, "--mode", "critique", "--json"))
+    new = read_rows(tmp_path / "new.jsonl")
+    assert [row["rating"] for row in new] == [9, 2, None, None]
+    assert said["n_gained"] == 1
+    # Nobody ever read the distribution at that place: the verdict counts as certain, and the report says so.
+    assert said["n_points"] == 1
+    assert [row["expected_rating"] for row in new][1] == 2.0
+
+
+def test_rows_that_keep_their_critiques_need_no_cache(
+    run: Rescore, engine: CachedEngine, tmp_path: Path
+) -> None:
+    judged_rows(tmp_path / "out.jsonl", engine, mode="critique")
+    judge = own_judge(tmp_path, "[rating]\npattern = '(\\[\\[|<)(?P<verdict>[0-9.]+)(\\]\\]|>)'\n")
+    said = report(run("out.jsonl", "--judge", judge, "--critiques", "-o", "new.jsonl", "--json", cache=False))
+    assert [row["rating"] for row in read_rows(tmp_path / "new.jsonl")] == [9, 2, None, 3]
+    assert said["failures_after"] == {"truncated": 1}
+
+
+def test_one_critique_is_not_a_pair_in_both_orders(
+    run: Rescore, engine: CachedEngine, tmp_path: Path
+) -> None:
+    judged_rows(tmp_path / "out.jsonl", engine, "compare", mode="critique")
+    with pytest.raises(ConfigError, match="keep one critique"):
+        run("out.jsonl", "--critiques", cache=False)
+
+
+def test_rows_that_are_not_in_the_cache_stay_as_they_were(
+    run: Rescore, engine: CachedEngine, tmp_path: Path
+) -> None:
+    rows = judged_rows(tmp_path / "out.jsonl", engine)
+    rows[0]["completion"] = "Another one."
+    write_rows(tmp_path / "out.jsonl", rows)
+    result = run("out.jsonl", "-o", "new.jsonl", "--min-mass", "0.0001", "--json")
+    assert report(result)["n_kept"] == 1
+    assert read_rows(tmp_path / "new.jsonl")[0] == rows[0]
+    assert "1 rows stay as they were" in result.stderr
+
+
+def test_another_runs_settings_are_named_as_the_reason(
+    run: Rescore, engine: CachedEngine, tmp_path: Path
+) -> None:
+    judged_rows(tmp_path / "out.jsonl", engine, mode="critique")
+    with pytest.raises(ConfigError, match="answers none of the first 4 rows"):
+        run("out.jsonl", "--mode", "critique", "--max-new-tokens", "7")
+
+
+def test_what_is_no_output_is_refused(run: Rescore, engine: CachedEngine, tmp_path: Path) -> None:
+    engine.store.put([])
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "A"}])
+    with pytest.raises(DataError, match="no output of rate"):
+        run("in.jsonl")
+    judged_rows(tmp_path / "out.jsonl", engine)
+    with pytest.raises(ConfigError, match="the input as well"):
+        run("out.jsonl", "-o", "out.jsonl")
+
+
+class Draws:
+    """Writes 2, 9 and 9 for the three draws, and reads each with some doubt."""
+
+    fingerprint = "draws"
+
+    def generate(self, inputs: Any) -> Any:
+        from autoj_reward.engines.recorded import RecordedAnswer, _output
+
+        return [
+            _output(
+                RecordedAnswer(
+                    (), f"So: [[{(2, 9, 9)[item.sample_index]}]]", "stop", {"2": 0.3, "9": 0.5, "8": 0.2}
+                ),
+                item,
+            )
+            for item in inputs
+        ]
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole cache", "rows"])
+def test_draws_can_vote(run: Rescore, tmp_path: Path, whole: bool) -> None:
+    cached = CachedEngine(Draws(), JudgmentStore(tmp_path / "a.sqlite"))
+    judged_rows(tmp_path / "out.jsonl", cached, mode="critique", n_samples=3, temperature=1.0)
+    options = [] if whole else ["out.jsonl", "--mode", "critique", "--samples", "3", "--temperature", "1.0"]
+    said = report(run(*options, "--aggregation", "vote", "-o", "new.jsonl", "--json"))
+    assert said["n"] == 4
+    # Every draw's mode is 9, which the mean of 0.3 x 2 + 0.5 x 9 + 0.2 x 8 = 6.7 hides.
+    assert said["mean_shift"] == pytest.approx(9 - 6.7)
+
+
+def test_a_whole_cache_is_read_again_without_its_rows(
+    run: Rescore, engine: CachedEngine, tmp_path: Path
+) -> None:
+    """Critiques find their readings, direct readings and both orders of pairs stand for themselves."""
+    judged_rows(tmp_path / "a.jsonl", engine, mode="critique")
+    judged_rows(tmp_path / "b.jsonl", engine, mode="direct")
+    judged_rows(tmp_path / "c.jsonl", engine, "compare", mode="direct")
+    same = report(run("--json", "-o", "same.jsonl"))
+    assert (same["n"], same["n_verdicts_changed"], same["n_numbers_changed"]) == (16, 0, 0)
+    modes = [row["mode"] for row in read_rows(tmp_path / "same.jsonl")]
+    assert (modes.count("critique"), modes.count("direct")) == (4, 12)
+    verdicts = [row["after"]["verdict"] for row in read_rows(tmp_path / "same.jsonl")]
+    assert verdicts.count("first") == 8
+    judge = own_judge(tmp_path, "[rating]\npattern = '(\\[\\[|<)(?P<verdict>[0-9.]+)(\\]\\]|>)'\n")
+    said = report(run("--judge", judge, "--was", "mini", "--min-mass", "0.0001", "--json"))
+    assert said["verdict_changes"] == {"no_verdict -> 2": 1, "low_mass -> 5": 1, "low_mass -> 3": 1}
+    assert said["failures_after"] == {"truncated": 1}
+
+
+def test_the_table_says_what_changed(run: Rescore, engine: CachedEngine, tmp_path: Path) -> None:
+    judged_rows(tmp_path / "out.jsonl", engine)
+    out = run("out.jsonl", "--min-mass", "0.0001").stdout
+    assert "failure before, verdict now" in out
+    assert "verdicts: low_mass -> 5: 1" in out
