@@ -2,9 +2,10 @@
 """How many direct judgments a second, against the loop people write today?
 
 The loop: one `transformers` `generate` call per completion, over the same token ids with the same forced
-words, whose text is searched for a rating. Ours: `Judge` on vLLM, which reads the whole distribution.
-Both in bfloat16, in turns, on whole groups; the prefix cache is emptied before each turn. The ceiling of
-the ratio is what batching and the shared tokens allow.
+words, whose text is searched for a rating. Ours: `Judge` on vLLM, which reads the whole distribution; and
+the same without branches beside the most probable one, which is what the loop learns and what a sure
+judge costs. All in bfloat16, in turns, on whole groups; the prefix cache is emptied before each turn. The
+ceiling of the ratio is what batching and the shared tokens allow.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def main() -> None:
         kv_cache_memory_bytes=int(given.cache_gib * 2**30),
     )
     judge = Judge.load(given.judge, engine=engine, mode="direct")
+    sure = Judge.load(given.judge, engine=engine, mode="direct", follow_above=1.0)
     loop = Loop(spec.model)
     rows: list[dict[str, Any]] = []
     for name in given.sets:
@@ -56,13 +58,18 @@ def main() -> None:
             engine.forget()
             judge.rate(prompts, completions)
 
+        def one_branch(prompts: list[str] = prompts, completions: list[str] = completions) -> None:
+            engine.forget()
+            sure.rate(prompts, completions)
+
         def theirs(inputs: list[list[int]] = fitting) -> None:
             for ids in inputs:
                 loop.rate(ids)
 
         ours()
         loop.rate(fitting[0])
-        seconds = alternating({"judge": ours, "loop": theirs}, given.repeats)
+        sides = {"judge": ours, "one_branch": one_branch, "loop": theirs}
+        seconds = alternating(sides, given.repeats)
         n = len(fitting)
         rows.append(
             {
@@ -72,6 +79,7 @@ def main() -> None:
                 "judge_per_second": n / statistics.median(seconds["judge"]),
                 "loop_per_second": n / statistics.median(seconds["loop"]),
                 "ratio": median_ratio(seconds["loop"], seconds["judge"]),
+                "one_branch_ratio": median_ratio(seconds["loop"], seconds["one_branch"]),
                 "wanted": WANTED.get(name, 1.0),
                 "seconds": {k: [round(s, 2) for s in v] for k, v in seconds.items()},
             }

@@ -8,7 +8,9 @@ the most probable one are requests that find their beginning in the cache.
 
 from __future__ import annotations
 
+import gc
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -63,9 +65,9 @@ class VLLMEngine:
         context_tokens: Most tokens of input and output together; None takes the model's own limit.
         tensor_parallel_size: Devices that share each layer; it divides the attention heads.
         block_size: Tokens of a cache block; only whole blocks are shared, so small ones share more.
-            None is 16, and 32 on a CPU, whose kernels are made for multiples of it.
+            None is 16, and 32 on a CPU, whose kernels take multiples of it only.
         memory_share: Share of the device's memory, in (0, 1], for weights and cache together; None is
-            vLLM's own default.
+            vLLM's own default, and on a CPU a cache of 4 GiB.
         sleep: Free the device's memory after every call (weights move to main memory, the cache is
             dropped) and take it back before the next.
         **options: Any other option of vLLM (`quantization`, `kv_cache_dtype`, `enforce_eager`,
@@ -112,6 +114,7 @@ class VLLMEngine:
                 context_tokens=context_tokens,
                 memory_share=memory_share,
                 sleep=sleep,
+                on_cpu=current_platform.is_cpu(),
                 options=options,
             )
             self.tokenizer = load_tokenizer(path, revision, tensor_parallel_size, arguments)
@@ -151,9 +154,14 @@ class VLLMEngine:
     def close(self) -> None:
         """End vLLM's processes. A second call does nothing."""
         with self._calling:
-            llm, self._llm = self._llm, None
-            if llm is not None:
-                llm.llm_engine.engine_core.shutdown()
+            if self._llm is None:
+                return
+            with warnings.catch_warnings():
+                # vLLM leaves its sockets' contexts to the collector, which complains of them.
+                warnings.simplefilter("ignore", ResourceWarning)
+                self._llm.llm_engine.engine_core.shutdown()
+                self._llm = None
+                gc.collect()
 
     def forget(self) -> None:
         """Empty the prefix cache, as benchmarks need between repeats.

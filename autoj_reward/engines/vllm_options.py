@@ -18,6 +18,9 @@ from autoj_reward.types import Sampling
 MOST_LISTED = 128
 """Most ids of `logprob_token_ids`, by vLLM's own limit."""
 
+_CPU_CACHE_BYTES = 4 << 30
+"""vLLM's default is a share of the device's memory, which on a CPU is that of all other programs too."""
+
 _OURS = {
     "tokenizer": "the model's own is used",
     "max_model_len": "use context_tokens",
@@ -38,6 +41,7 @@ def engine_arguments(
     context_tokens: int | None,
     memory_share: float | None,
     sleep: bool,
+    on_cpu: bool,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Keyword arguments of `vllm.LLM` besides the model, its revision, dtype, sizes and blocks.
@@ -66,6 +70,8 @@ def engine_arguments(
     }
     if context_tokens is not None:
         arguments["max_model_len"] = context_tokens
+    if on_cpu and memory_share is None:
+        arguments["kv_cache_memory_bytes"] = _CPU_CACHE_BYTES
     if memory_share is not None:
         arguments["gpu_memory_utilization"] = memory_share
     if adapter is not None:
