@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Distributions against brute force: every verdict with every terminator scored by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from autoj_reward.engines.transformers import TransformersEngine
+from autoj_reward.judge.judge import Judge
+from autoj_reward.judge.presets import load_spec
+from autoj_reward.judge.spec import Protocol
+from autoj_reward.judgments import VerdictDistribution
+from autoj_reward.types import JudgeInput, JudgeOutput, Segment
+from tests.engines.tokenizers import save_random_model, sentencepiece_like, whole_ten
+
+PROMPT, FIRST, SECOND = "What is 6 + 4?", "It is 10.", "Rating: [[10]] {it} is 11."
+
+
+@pytest.fixture(scope="module", params=["digits split", "ten is one token", "sentencepiece"])
+def engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TransformersEngine]:
+    if request.param == "digits split":
+        yield request.getfixturevalue("mini_float32")
+        return
+    make = whole_ten if request.param == "ten is one token" else sentencepiece_like
+    folder = save_random_model(tmp_path_factory.mktemp("model"), make(), seed=3)
+    made = TransformersEngine(str(folder), dtype="float32")
+    yield made
+    made.close()
+
+
+def brute_force(engine: TransformersEngine, item: JudgeInput, protocol: Protocol) -> dict[Any, float]:
+    """P(v) = sum over terminators t of P(path(v), t), one plain forward pass for each verdict."""
+    verdicts, tokenizer = protocol.verdicts, engine.tokenizer
+    vocabulary = tokenizer.hf.convert_ids_to_tokens(range(len(tokenizer.hf)))
+    ends = [
+        i
+        for i, token in enumerate(vocabulary)
+        if tokenizer.hf.convert_tokens_to_string([token]).startswith(verdicts.end_prefixes)
+        and i not in tokenizer.hf.all_special_ids
+    ]
+    if verdicts.end_of_turn:
+        ends += [tokenizer.hf.eos_token_id]
+    context = tokenizer.encode_input(item)
+    found = {}
+    for verdict, text in zip(verdicts.verdicts, verdicts.texts, strict=True):
+        path = tokenizer.continuation_ids(verdicts.lead, text)
+        with torch.inference_mode():
+            logits = engine._model(input_ids=torch.tensor([context + path])).logits[0].double()
+        logprobs = torch.log_softmax(logits, dim=-1)
+        total = sum(float(logprobs[len(context) - 1 + n, token]) for n, token in enumerate(path))
+        found[verdict] = sum(float((total + logprobs[-1, t]).exp()) for t in set(ends))
+    return found
+
+
+def check(engine: TransformersEngine, item: JudgeInput, protocol: Protocol, got: VerdictDistribution) -> None:
+    brute = brute_force(engine, item, protocol)
+    mass = sum(brute.values())
+    assert got.mass == pytest.approx(mass, abs=1e-5)
+    for verdict, prob in zip(got.verdicts, got.probs, strict=True):
+        assert prob == pytest.approx(brute[verdict] / mass, abs=1e-5)
+
+
+def protocols(judge: Judge) -> list[tuple[Protocol, dict[str, str]]]:
+    assert judge.spec.rating is not None
+    assert judge.spec.comparison is not None
+    return [
+        (judge.spec.rating, {"prompt": PROMPT, "completion": FIRST}),
+        (judge.spec.comparison, {"prompt": PROMPT, "first": FIRST, "second": SECOND}),
+    ]
+
+
+def load(engine: TransformersEngine, mode: Any) -> Judge:
+    return Judge.load("mini", engine=engine, mode=mode, min_mass=1e-30, follow_above=0.0, both_orders=False)
+
+
+def test_direct_distributions_equal_brute_force(engine: TransformersEngine) -> None:
+    judge = load(engine, "direct")
+    got = [judge.rate([PROMPT], [FIRST])[0], judge.compare([PROMPT], [FIRST], [SECOND])[0]]
+    for judgment, (protocol, values) in zip(got, protocols(judge), strict=True):
+        item = JudgeInput(
+            body=protocol.template.fill(values),
+            wrapper=judge.spec.direct_wrapper,
+            prefill=(Segment(protocol.verdicts.lead, True),),
+        )
+        assert judgment.distribution is not None
+        assert judgment.distribution.exactness == "exact"
+        check(engine, item, protocol, judgment.distribution)
+
+
+class Scripted:
+    """The engine with its writing replaced by a given critique; readings are its own."""
+
+    def __init__(self, inner: TransformersEngine, critique: str) -> None:
+        self._inner, self._critique = inner, critique
+        self.fingerprint = inner.fingerprint
+
+    def generate(self, inputs: Any) -> Any:
+        return [
+            JudgeOutput(text=self._critique, finish_reason="stop")
+            if item.readout is None
+            else self._inner.generate([item])[0]
+            for item in inputs
+        ]
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+@pytest.mark.parametrize(
+    ("place", "critique", "before"),
+    [
+        (0, "It is right, see {x}.\n\nRating: [[7]]", "It is right, see {x}.\n\nRating: [["),
+        (0, "Quoted [[10]], meant: Rating: [[1]].", "Quoted [[10]], meant: Rating: [["),
+        (1, "Both try. So, the final decision is Response 1.", "Both try. So, the final decision is"),
+        (1, "Even. So, the final decision is Tie", "Even. So, the final decision is"),
+    ],
+    ids=["rating", "rating after a quoted one", "first", "tie"],
+)
+def test_critique_distributions_equal_brute_force(
+    engine: TransformersEngine, place: int, critique: str, before: str
+) -> None:
+    """The distribution is read where the critique states its verdict, given all that stands before."""
+    judge = Judge.load(
+        "mini",
+        engine=Scripted(engine, critique),
+        mode="critique",
+        min_mass=1e-30,
+        follow_above=0.0,
+        both_orders=False,
+    )
+    got = judge.rate([PROMPT], [FIRST])[0] if place == 0 else judge.compare([PROMPT], [FIRST], [SECOND])[0]
+    protocol, values = protocols(judge)[place]
+    item = JudgeInput(
+        body=protocol.template.fill(values), wrapper=judge.spec.wrapper, prefill=(Segment(before),)
+    )
+    assert got.distribution is not None
+    check(engine, item, protocol, got.distribution)
+
+
+def test_the_three_tokenizers_cut_verdicts_differently(engine: TransformersEngine) -> None:
+    """What the test stands on: `10` whole or in two, preferences that part at different tokens."""
+    rating = load_spec("mini").rating
+    assert rating is not None
+    n_ten = len(engine.tokenizer.continuation_ids(rating.verdicts.lead, "10"))
+    lead = "So, the final decision is"
+    paths = [engine.tokenizer.continuation_ids(lead, f" {t}") for t in ("Response 1", "Response 2", "Tie")]
+    shared = next(n for n in range(9) if len({tuple(p[: n + 1]) for p in paths[:2]}) == 2)
+    assert n_ten in (1, 2)
+    assert shared >= 1
+    assert paths[2][0] != paths[0][0] or shared > 1
+
+
+def test_dropping_the_improbable_is_bounded(engine: TransformersEngine) -> None:
+    judge = Judge.load("mini", engine=engine, min_mass=1e-30, follow_above=0.05)
+    whole = load(engine, "direct").rate([PROMPT], [FIRST])[0].distribution
+    part = judge.rate([PROMPT], [FIRST])[0].distribution
+    assert whole is not None
+    assert part is not None
+    assert whole.mass - part.mass <= part.unread_prob + 1e-6
+    assert (part.exactness == "bounded") == (part.unread_prob > 0)
+
+
+def test_the_random_models_are_not_uniform(tmp_path: Path) -> None:
+    """Weights of ordinary size make every verdict equally likely, and any test of them pass."""
+    engine = TransformersEngine(str(save_random_model(tmp_path, whole_ten(), seed=3)), dtype="float32")
+    distribution = load(engine, "direct").rate([PROMPT], [FIRST])[0].distribution
+    assert distribution is not None
+    assert max(distribution.probs) > 3 * min(distribution.probs)
