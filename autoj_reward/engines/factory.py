@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from autoj_reward.engines import Engine
+from autoj_reward.engines.lazy import LazyEngine
 from autoj_reward.errors import ConfigError
 
 _PACKAGES = {
@@ -58,19 +59,50 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
     package, how = _PACKAGES[name]
     if not _installed(package):
         raise ConfigError(f"the engine {name!r} needs the package {package}", hint=how)
-    settings: dict[str, Any] = {"revision": spec.revision, "context_tokens": spec.context_tokens}
-    settings = {**settings, **spec.engine_options, **options}
+    settings = _settings(spec, options)
 
     def build() -> Engine:
+        from autoj_reward.engines.announcing import settled
+
+        ready = settled(name, spec.model, settings)
         if name == "vllm":
             from autoj_reward.engines.vllm import VLLMEngine
 
-            return VLLMEngine(spec.model, **settings)
+            return VLLMEngine(spec.model, **ready)
         from autoj_reward.engines.transformers import TransformersEngine
 
-        return TransformersEngine(spec.model, **settings)
+        return TransformersEngine(spec.model, **ready)
 
     return build
+
+
+def make_lazy_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -> LazyEngine:
+    """`make_engine` as an engine that is built at the first input, and knows its fingerprint before.
+
+    Args:
+        name: As for `make_engine`.
+        spec: The judge.
+        options: Engine options; they go before the judge's own.
+
+    Raises:
+        ConfigError: There is no such engine, or its package is not installed.
+    """
+    name = name or default_engine_name()
+    build = make_engine(name, spec, options)
+    if name not in _PACKAGES:
+        return LazyEngine(build)
+
+    def announce() -> str | None:
+        from autoj_reward.engines.announcing import announced, settled
+
+        return announced(name, spec.model, settled(name, spec.model, _settings(spec, options)))
+
+    return LazyEngine(build, announce)
+
+
+def _settings(spec: ModelSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+    own = {"revision": spec.revision, "context_tokens": spec.context_tokens}
+    return {**own, **spec.engine_options, **options}
 
 
 def _installed(package: str) -> bool:

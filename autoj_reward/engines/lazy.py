@@ -30,14 +30,17 @@ class LazyEngine:
         self._announce = announced
         self._announced: str | None = None
         self._engine: Engine | None = None
-        self._building = threading.Lock()
+        self._building = threading.RLock()
 
     @property
     def fingerprint(self) -> str:
         if self._engine is not None:
             return self._engine.fingerprint
-        if self._announced is None and self._announce is not None:
-            self._announced, self._announce = self._announce(), None
+        if self._announced is None:
+            with self._building:
+                if self._announce is not None:
+                    # Once: a fingerprint that changed between two looks would part one run's keys.
+                    self._announced, self._announce = self._announce(), None
         return self._announced if self._announced is not None else self.built.fingerprint
 
     @property
@@ -57,7 +60,8 @@ class LazyEngine:
                     engine.close()
                     raise ConfigError(
                         f"the engine was announced as {self._announced} and is {engine.fingerprint}",
-                        hint="did the checkpoint change while the run began? Start it again",
+                        hint="did the checkpoint change while the run began? Start it again. Otherwise name "
+                        "the engine's dtype, or go without the cache",
                     )
                 self._engine = engine
             return self._engine

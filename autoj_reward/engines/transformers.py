@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from autoj_reward.engines.announcing import changing_options
 from autoj_reward.engines.batching import ReadBatch, by_length, read_batches
 from autoj_reward.engines.context import output_room, too_long
 from autoj_reward.engines.embedded import resolve_model
@@ -104,7 +105,7 @@ class TransformersEngine:
             revision=revision,
             dtype=str(loaded.dtype),
             adapter=adapter,
-            quantization=model_options.get("quantization_config"),
+            quantization=changing_options(model_options),
         )
 
     @property

@@ -32,6 +32,8 @@ _OURS = {
 }
 _CHANGES_TEXT = (
     "quantization", "quantization_config", "kv_cache_dtype", "hf_overrides", "load_format", "rope_scaling",
+    "config_format", "hf_config_path", "logits_processors", "model_impl", "override_generation_config",
+    "tokenizer_mode", "tokenizer_revision",
 )  # fmt: skip
 
 
