@@ -7,8 +7,10 @@ import contextlib
 import logging
 import random
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from autoj_reward.engines import Engine
 from autoj_reward.engines.cache_key import Parts, parts_of
@@ -17,7 +19,7 @@ from autoj_reward.engines.lazy import LazyEngine
 from autoj_reward.engines.leases import kept_alive, new_owner
 from autoj_reward.engines.store import JudgmentStore
 from autoj_reward.errors import EngineContractBroken, EngineRejected, StoreError
-from autoj_reward.types import Failure, JudgeInput, JudgeOutput
+from autoj_reward.types import Failure, JudgeInput, JudgeOutput, Usage
 
 logger = logging.getLogger("autoj_reward")
 
@@ -50,9 +52,15 @@ class CachedEngine:
         """Inputs answered without the engine so far."""
         self.n_asked = 0
         """Inputs given to the engine so far."""
+        self.spent = Usage()
+        """What the engine spent on them."""
         self._chunk = chunk
         self._refresh = refresh
         self._noted = self._closed = False
+        self._counting = threading.Lock()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _remade, (self.inner, self.store, self._chunk, self._refresh)
 
     @property
     def fingerprint(self) -> str:
@@ -60,8 +68,10 @@ class CachedEngine:
 
     def close(self) -> None:
         self._closed = True
-        self.inner.close()
-        self.store.close()
+        try:
+            self.inner.close()
+        finally:
+            self.store.close()
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
         """Answer every input; see `Engine.generate`.
@@ -80,8 +90,9 @@ class CachedEngine:
         wanted = {
             key: (item, part) for key, item, part in zip(keys, inputs, parts, strict=True) if key not in found
         }
-        failures = self._complete(wanted, found) if wanted else {}
-        self.n_hits += len(inputs) - len(wanted)
+        failures, n_asked = self._complete(wanted, found) if wanted else ({}, 0)
+        with self._counting:
+            self.n_hits += len(inputs) - n_asked
         return [
             failures[key] if key in failures else decode(found[key], item.readout)
             for key, item in zip(keys, inputs, strict=True)
@@ -89,11 +100,15 @@ class CachedEngine:
 
     def _complete(
         self, wanted: dict[bytes, tuple[JudgeInput, Parts]], found: dict[bytes, bytes]
-    ) -> dict[bytes, Failure]:
-        """Judge what is wanted, or wait for who does; adds to `found`, returns the failures.
+    ) -> tuple[dict[bytes, Failure], int]:
+        """Judge what is wanted, or wait for who does; adds to `found`.
 
         A caller never holds a lease while it waits for another, so no two wait for each other.
+
+        Returns:
+            The failures, and how many inputs the engine was asked.
         """
+        n_asked = 0
         owner = new_owner()
         failures: dict[bytes, Failure] = {}
         waiting = list(wanted)
@@ -109,6 +124,7 @@ class CachedEngine:
                 if claim.mine:
                     mine = {key: wanted[key] for key in chunk if key in claim.mine}
                     failures.update(self._judge(mine, owner, found))
+                    n_asked += len(mine)
                 # What was pruned since it was seen is asked for again, like what others are judging.
                 taken += [k for k in chunk if k not in found and k not in failures]
                 progress = progress or bool(claim.mine or claim.stored)
@@ -116,7 +132,7 @@ class CachedEngine:
             if waiting and not progress:
                 time.sleep(nap * random.uniform(0.5, 1.0))
                 nap = min(nap * 1.5, _LONGEST_NAP)
-        return failures
+        return failures, n_asked
 
     def _judge(
         self, mine: dict[bytes, tuple[JudgeInput, Parts]], owner: str, found: dict[bytes, bytes]
@@ -131,7 +147,7 @@ class CachedEngine:
                 raise EngineContractBroken(
                     f"the engine was asked {len(keys)} times and answered {len(answers)}"
                 )
-            self.n_asked += len(keys)
+            self._count(answers)
             self._note()
             failures = {k: a for k, a in zip(keys, answers, strict=True) if isinstance(a, Failure)}
             finished = [
@@ -149,6 +165,12 @@ class CachedEngine:
         found.update((part.key, value) for part, value in finished)
         found.update(before)
         return failures
+
+    def _count(self, answers: Sequence[JudgeOutput | Failure]) -> None:
+        spent = sum((a.usage for a in answers if isinstance(a, JudgeOutput)), start=Usage())
+        with self._counting:
+            self.n_asked += len(answers)
+            self.spent += spent
 
     def _renew(self, owner: str) -> None:
         try:
@@ -174,3 +196,24 @@ class CachedEngine:
             version=str(getattr(sys.modules.get(package), "__version__", "")),
         )
         self._noted = True
+
+
+def with_cache(engine: Engine, cache: bool | str | Path | JudgmentStore, *, refresh: bool = False) -> Engine:
+    """The engine behind a cache, or the engine itself where there is to be none.
+
+    Args:
+        engine: Any engine; a `LazyEngine` stays unbuilt while the cache answers.
+        cache: False: none. True: the user's own. A file, or an open store.
+        refresh: See `CachedEngine`.
+
+    Raises:
+        StoreError: The file cannot be used.
+    """
+    if cache is False:
+        return engine
+    store = cache if isinstance(cache, JudgmentStore) else JudgmentStore(None if cache is True else cache)
+    return CachedEngine(engine, store, refresh=refresh)
+
+
+def _remade(inner: Engine, store: JudgmentStore, chunk: int, refresh: bool) -> CachedEngine:
+    return CachedEngine(inner, store, chunk=chunk, refresh=refresh)

@@ -6,11 +6,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from autoj_reward.engines import Engine
 from autoj_reward.engines.lazy import LazyEngine
 from autoj_reward.errors import ConfigError
+
+if TYPE_CHECKING:
+    from autoj_reward.engines.store import JudgmentStore
 
 _PACKAGES = {
     "transformers": ("transformers", "pip install 'autoj-reward[transformers]'"),
@@ -35,6 +38,43 @@ def default_engine_name() -> str:
     """`vllm` where it is installed and there is an NVIDIA GPU, else `transformers`."""
     has_gpu = Path("/dev/nvidia0").exists() or Path("/dev/nvidiactl").exists()
     return "vllm" if has_gpu and _installed("vllm") else "transformers"
+
+
+def choose_engine(
+    engine: Engine | str | None,
+    spec: ModelSpec,
+    options: Mapping[str, Any],
+    *,
+    cache: bool | str | Path | JudgmentStore = False,
+    refresh: bool = False,
+) -> Engine | Callable[[], Engine]:
+    """A judge's engine, or a function that builds it; behind a cache where one is wanted.
+
+    Args:
+        engine: An engine, or a name as for `make_engine`.
+        spec: The judge.
+        options: Engine options, for an engine given by name.
+        cache: False: none. True: the user's own. A file, or an open store.
+        refresh: Ask the engine for what is stored as well, and keep its answers instead.
+
+    Raises:
+        ConfigError: There is no such engine, its package is not installed, or options do not fit.
+        StoreError: The cache cannot be used.
+    """
+    if refresh and cache is False:
+        raise ConfigError("refresh has nothing to renew without a cache", hint="give cache=True or a file")
+    if engine is not None and not isinstance(engine, str):
+        if options:
+            raise ConfigError(f"options {sorted(options)} are for engines given by name")
+        if cache is False:
+            return engine
+    elif cache is False:
+        return make_engine(engine, spec, options)
+    else:
+        engine = make_lazy_engine(engine, spec, options)
+    from autoj_reward.engines.cached import with_cache
+
+    return with_cache(engine, cache, refresh=refresh)
 
 
 def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -> Callable[[], Engine]:

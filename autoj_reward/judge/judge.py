@@ -7,10 +7,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from autoj_reward.engines import Engine
-from autoj_reward.engines.factory import make_engine
+from autoj_reward.engines.factory import choose_engine
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.cutting import cut_to_fit
 from autoj_reward.judge.layout import completion_text, prompt_text
@@ -26,6 +27,9 @@ from autoj_reward.judgments import (
     aggregate,
 )
 from autoj_reward.types import Failure, FailureReason, JudgeInput, Mode, Request, Sampling, Text, Usage
+
+if TYPE_CHECKING:
+    from autoj_reward.engines.store import JudgmentStore
 
 Overlong = Literal["error", "cut"]
 
@@ -89,6 +93,8 @@ class Judge:
         seed: int | None = None,
         min_mass: float | None = None,
         follow_above: float = 1e-4,
+        cache: bool | str | Path | JudgmentStore = False,
+        refresh: bool = False,
         **engine_options: Any,
     ) -> Judge:
         """Make a judge. No model is loaded before the first request.
@@ -107,11 +113,18 @@ class Judge:
             seed: For sampling.
             min_mass: Least probability, in (0, 1], inside the verdict set; None takes the judge's own.
             follow_above: Branches at or below this probability may be left unread.
+            cache: Pay for every answer of the engine once. True: a file in the user's cache folder
+                (`$AUTOJ_REWARD_CACHE` names another), which the command line uses too; or a file; or an
+                open store. False, so that a library call writes no file unasked. With a cache, an equal
+                request gets the stored answer: draw k of a sampled critique is draw k again, also
+                without a seed.
+            refresh: With a cache: ask the engine all the same, and keep its answers instead.
             **engine_options: For the engine (`dtype`, `adapter`, ...).
 
         Raises:
             ConfigError: A setting is wrong, or there is no such judge.
             TemplateError: The judge's template does not show the right fields.
+            StoreError: The cache cannot be used.
         """
         spec = load_spec(name_or_path)
         chosen = mode or spec.default_mode
@@ -142,11 +155,7 @@ class Judge:
             sampling=sampling,
             rules=ReadingRules(min_mass=least, follow_above=follow_above),
         )
-        if engine is not None and not isinstance(engine, str):
-            if engine_options:
-                raise ConfigError(f"options {sorted(engine_options)} are for engines given by name")
-            return cls(spec, settings, engine)
-        return cls(spec, settings, make_engine(engine, spec, engine_options))
+        return cls(spec, settings, choose_engine(engine, spec, engine_options, cache=cache, refresh=refresh))
 
     @property
     def engine(self) -> Engine:
