@@ -12,13 +12,14 @@ import inspect
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from autoj_reward.errors import ConfigError
 
-_JUDGE, _READING, _FILES = "Judge", "Reading the verdict", "Rows and output"
+_JUDGE, _READING, _FILES, _CACHE = "Judge", "Reading the verdict", "Rows and output", "Cache"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class JudgeOptions:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="transformers, vllm, recorded:FILE, ...; by default vllm where there is a GPU and it is "
+            help="transformers, vllm, server:URL, recorded:FILE; by default vllm where there is a GPU and it is "
             "installed, else transformers.",
             show_default=False,
             rich_help_panel=_JUDGE,
@@ -134,7 +135,9 @@ class RowOptions:
     retry_failed: Annotated[
         bool,
         typer.Option(
-            help="Judge the failed rows of a finished output again; the others stay.", rich_help_panel=_FILES
+            help="Judge the failed rows of a finished output again, by the engine and not from the cache; "
+            "the others stay.",
+            rich_help_panel=_FILES,
         ),
     ] = False
     max_failures: Annotated[
@@ -160,6 +163,54 @@ class RowOptions:
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress and no tables.", rich_help_panel=_FILES)
     ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheOptions:
+    """Where answers of the engine are kept, so that each is paid for once."""
+
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep the engine's answers there; by default in $AUTOJ_REWARD_CACHE, or judgments.sqlite in "
+            "the user's cache folder.",
+            show_default=False,
+            rich_help_panel=_CACHE,
+        ),
+    ] = None
+    no_cache: Annotated[
+        bool,
+        typer.Option(
+            "--no-cache",
+            envvar="AUTOJ_REWARD_NO_CACHE",
+            help="Ask the engine for everything, and keep nothing.",
+            rich_help_panel=_CACHE,
+        ),
+    ] = False
+    refresh: Annotated[
+        bool,
+        typer.Option(
+            "--refresh",
+            help="Ask the engine for everything, and keep its answers in the place of stored ones.",
+            rich_help_panel=_CACHE,
+        ),
+    ] = False
+
+    def for_judge(self, *, again: bool = False) -> dict[str, Any]:
+        """Keyword arguments of `Judge.load`.
+
+        Args:
+            again: Ask the engine for what is stored as well, where there is a cache.
+
+        Raises:
+            ConfigError: The options exclude each other.
+        """
+        if self.no_cache:
+            if self.refresh or self.cache is not None:
+                raise ConfigError("--no-cache is given together with --cache or --refresh")
+            return {}
+        return {"cache": self.cache or True, "refresh": self.refresh or again}
 
 
 def with_options(*kinds: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

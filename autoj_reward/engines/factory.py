@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -81,7 +82,8 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
     """A function that builds the engine when it is first needed.
 
     Args:
-        name: `transformers`, `vllm`, `recorded:FILE`, or None for `default_engine_name()`.
+        name: `transformers`, `vllm`, `server` (with the option `endpoints`), `server:URL`, `recorded:FILE`,
+            or None for `default_engine_name()`.
         spec: The judge, for its model, revision, context and engine options.
         options: Engine options; they go before the judge's own.
 
@@ -94,8 +96,13 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
 
         path = name.removeprefix("recorded:")
         return lambda: RecordedEngine(path)
+    if name == "server" or name.startswith("server:"):
+        return _make_server(name.partition(":")[2], spec, options)
     if name not in _PACKAGES:
-        raise ConfigError(f"there is no engine {name!r}", hint="transformers, vllm, recorded:FILE")
+        raise ConfigError(
+            f"there is no engine {name!r}",
+            hint="transformers, vllm, server:http://HOST:PORT, recorded:FILE",
+        )
     package, how = _PACKAGES[name]
     if not _installed(package):
         raise ConfigError(f"the engine {name!r} needs the package {package}", hint=how)
@@ -143,6 +150,37 @@ def make_lazy_engine(name: str | None, spec: ModelSpec, options: Mapping[str, An
 def _settings(spec: ModelSpec, options: Mapping[str, Any]) -> dict[str, Any]:
     own = {"revision": spec.revision, "context_tokens": spec.context_tokens}
     return {**own, **spec.engine_options, **options}
+
+
+def _make_server(endpoints: str, spec: ModelSpec, options: Mapping[str, Any]) -> Callable[[], Engine]:
+    """A judge's model behind the given endpoints, with the judge's own tokenizer.
+
+    The judge's engine options are for loading weights, which the server has done in its own way.
+    """
+    from autoj_reward.engines.server import ServerEngine
+
+    settings: dict[str, Any] = {
+        "tokenizer": spec.model,
+        "revision": spec.revision,
+        "context_tokens": spec.context_tokens,
+        **({"endpoints": endpoints} if endpoints else {}),
+        **options,
+    }
+    known = inspect.signature(ServerEngine).parameters
+    if unknown := sorted(settings.keys() - known):
+        raise ConfigError(
+            f"the engine 'server' has no option {', '.join(unknown)}", hint=f"it has {', '.join(known)}"
+        )
+    if "endpoints" not in settings:
+        raise ConfigError("the engine 'server' needs endpoints", hint="server:http://HOST:PORT")
+
+    def build() -> Engine:
+        engine = ServerEngine(**settings)
+        # A wrong address or model shows now, and not in the middle of a run.
+        engine.connect()
+        return engine
+
+    return build
 
 
 def _installed(package: str) -> bool:

@@ -102,7 +102,7 @@ class Judge:
         Args:
             name_or_path: A preset (`mini`, `autoj-13b`), a preset's hub name, a TOML file, or any
                 instruct model's folder or hub name.
-            engine: `transformers`, `vllm`, `recorded:FILE`, ... or an engine of your own. None picks
+            engine: `transformers`, `vllm`, `server:URL`, `recorded:FILE` or an engine of your own. None picks
                 vLLM where there is a GPU and it is installed, else transformers.
             mode: direct or critique; None takes the judge's own default.
             n_samples: K critiques of each input; more than 1 needs a temperature.

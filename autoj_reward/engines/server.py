@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judge with any OpenAI-compatible endpoint: vLLM, SGLang, llama.cpp, hosted ones; one or several.
+
+With the model's tokenizer at hand, inputs go as token ids, so that special tokens in untrusted text stay
+text, and verdicts are read exactly where the server gives log-probabilities of chosen ids (vLLM), from its
+most probable tokens elsewhere. Without one, text and chat messages are sent. An endpoint that shows no
+probabilities gives point distributions, which say so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from autoj_reward.engines.context import output_room, too_long
+from autoj_reward.engines.embedded import resolve_model
+from autoj_reward.engines.readout import TokenTree, token_tree
+from autoj_reward.engines.server_calls import ServerCalls, run_all
+from autoj_reward.engines.server_connect import connect_all
+from autoj_reward.engines.server_http import Transport
+from autoj_reward.engines.server_loop import LoopThread
+from autoj_reward.engines.server_probe import Api, Capabilities
+from autoj_reward.engines.server_retry import RetryPolicy
+from autoj_reward.engines.server_settings import (
+    api_key_or_default,
+    checked_policy,
+    endpoint_urls,
+    load_tokenizer,
+)
+from autoj_reward.engines.tokens import TrustedTokenizer
+from autoj_reward.errors import ConfigError, EngineRejected
+from autoj_reward.types import Failure, JudgeInput, JudgeOutput, Readout
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """What exists while connected, in this process: a pickle and a fork have none of it."""
+
+    pid: int
+    loop: LoopThread
+    transport: Transport
+    calls: ServerCalls
+
+
+class ServerEngine:
+    """A model behind an OpenAI-compatible API. Nothing is sent before `connect` or the first use.
+
+    Calls may come from any number of threads, with or without an event loop. A pickle holds the settings and
+    what was found out about the endpoints, no connection; its copy connects when it is first used. It holds
+    the key, if one was given in `api_key`.
+
+    Args:
+        endpoints: Address or addresses: `http://host:8000`, with or without `/v1`. Of several, the one that
+            has least to do is asked, and the others take over for one that fails. All serve one model.
+        model: The name the server knows; None for the only one it serves.
+        tokenizer: Folder or hub name of the model's tokenizer, or the embedded model's name. None if there
+            is none: then text is sent, with what could be special tokens broken up in untrusted parts.
+        revision: Hub revision of the tokenizer.
+        context_tokens: Most tokens of input and output together; None takes what the server says.
+        api: completions, chat, or auto: completions where they can be used, else chat.
+        concurrency: Most requests under way at once, all threads together.
+        timeout_seconds: Most seconds of one attempt at a request, to the last byte of its answer.
+        attempts: Most attempts at one request that may fail. Waiting because a server asked for it (429,
+            `Retry-After`) is no attempt.
+        retry_seconds: Most seconds of one request with all its attempts and waits.
+        api_key: Sent as a bearer token; None takes $AUTOJ_REWARD_API_KEY or $OPENAI_API_KEY.
+        fingerprint: What stands behind the endpoints, where that is known better than the server says it:
+            equal fingerprints mean exchangeable outputs. None makes one from the server's words.
+
+    Raises:
+        ConfigError: A setting is wrong, or the tokenizer cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        endpoints: str | Sequence[str],
+        *,
+        model: str | None = None,
+        tokenizer: str | None = None,
+        revision: str | None = None,
+        context_tokens: int | None = None,
+        api: Api = "auto",
+        concurrency: int = 64,
+        timeout_seconds: float = 120.0,
+        attempts: int = 8,
+        retry_seconds: float = 600.0,
+        api_key: str | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        self.endpoints = endpoint_urls(endpoints)
+        if api not in ("completions", "chat", "auto"):
+            raise ConfigError(f"api = {api!r} is none of completions, chat, auto")
+        if concurrency < 1:
+            raise ConfigError(f"concurrency = {concurrency} is below 1")
+        self.model_name = model
+        self.context_tokens = context_tokens
+        self._tokenizer_name = None if tokenizer in (None, "none") else tokenizer
+        self._revision = revision
+        self._api: Api = api
+        self._concurrency = concurrency
+        self._policy = checked_policy(
+            attempts=attempts, timeout_seconds=timeout_seconds, retry_seconds=retry_seconds
+        )
+        self._api_key = api_key
+        api_key_or_default(api_key)
+        self._fingerprint = fingerprint
+        self._known: Capabilities | None = None
+        self._closed = False
+        self._start_afresh()
+        self.tokenizer = self._load_tokenizer()
+
+    def _start_afresh(self) -> None:
+        self._pid = os.getpid()
+        self._live: _Live | None = None
+        self._connecting = threading.Lock()
+        self._trees: dict[Readout, TokenTree] = {}
+
+    def _load_tokenizer(self) -> TrustedTokenizer | None:
+        if self._tokenizer_name is None or self._api == "chat":
+            return None
+        return load_tokenizer(resolve_model(self._tokenizer_name), self._revision)
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_out = {"_pid", "_live", "_connecting", "_trees", "tokenizer", "_abandoned"}
+        return {k: v for k, v in self.__dict__.items() if k not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start_afresh()
+        self.tokenizer = self._load_tokenizer()
+
+    @property
+    def fingerprint(self) -> str:
+        if self._fingerprint is None:
+            self._connected()
+        assert self._fingerprint is not None
+        return self._fingerprint
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What happened on the way since connecting: `requests`, `retried: KIND`, `gave up: KIND`."""
+        return Counter() if self._live is None else Counter(self._live.transport.counts)
+
+    def connect(self) -> Capabilities:
+        """Ask the endpoints what they serve and can do. The first use does it, if nobody has before.
+
+        Returns:
+            What they can do.
+
+        Raises:
+            ConfigError: They do not serve the model, or differ, or the tokenizer is not the model's.
+            EngineUnavailable: None of them answers.
+            EngineRejected: They refuse, or the engine is closed.
+        """
+        return self._connected().calls.known
+
+    def close(self) -> None:
+        """Close all connections; calls under way end with an error. A second call does nothing."""
+        with self._connecting:
+            self._closed = True
+            live, self._live = self._live, None
+        if live is not None and live.pid == os.getpid():
+            live.loop.run(live.transport.close())
+            live.loop.stop()
+
+    def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
+        """Answer every input; see `Engine.generate`.
+
+        Inputs go in the order of their tokens where those are known, which is by prompt, so that a server
+        with a prefix cache finds their common beginning in it.
+        """
+        if self._closed:
+            raise EngineRejected("the engine is closed")
+        if not inputs:
+            return []
+        live = self._connected()
+        results: list[JudgeOutput | Failure | None] = [None] * len(inputs)
+        rows: list[tuple[int, list[int] | None, TokenTree | None]] = []
+        for i, item in enumerate(inputs):
+            if live.calls.route(item) != "ids":
+                rows.append((i, None, None))
+                continue
+            assert self.tokenizer is not None
+            ids = self.tokenizer.encode_input(item)
+            tree = None if item.readout is None else self._tree(item.readout, self.tokenizer)
+            if failure := too_long(len(ids), output_room(item, tree), self.context_tokens):
+                results[i] = failure
+            else:
+                rows.append((i, ids, tree))
+        rows.sort(key=lambda row: row[1] or [])
+
+        def work() -> Iterator[tuple[int, Any]]:
+            for i, ids, tree in rows:
+                yield i, live.calls.answer(inputs[i], ids, tree)
+
+        for i, answer in live.loop.run(run_all(work(), at_once=self._concurrency)):
+            results[i] = answer
+        return [r for r in results if r is not None]
+
+    def _tree(self, readout: Readout, tokenizer: TrustedTokenizer) -> TokenTree:
+        if readout not in self._trees:
+            self._trees[readout] = token_tree(readout, tokenizer)
+        return self._trees[readout]
+
+    def _connected(self) -> _Live:
+        if self._pid != os.getpid():
+            # The parent's thread, locks and connections mean nothing here; closing them would disturb it.
+            self._abandoned = self._live
+            self._start_afresh()
+        with self._connecting:
+            if self._closed:
+                raise EngineRejected("the engine is closed")
+            if self._live is None:
+                self._live = self._make_live()
+            return self._live
+
+    def _make_live(self) -> _Live:
+        key = api_key_or_default(self._api_key)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        loop = LoopThread("autoj-reward-server")
+
+        async def start() -> tuple[Transport, Capabilities]:
+            transport = Transport(
+                self.endpoints, policy=self._policy, concurrency=self._concurrency, headers=headers
+            )
+            try:
+                known = await connect_all(
+                    transport,
+                    model=self.model_name,
+                    tokenizer=self.tokenizer,
+                    api=self._api,
+                    before=self._known,
+                )
+            except BaseException:
+                await transport.close()
+                raise
+            return transport, known
+
+        try:
+            transport, known = loop.run(start())
+        except BaseException:
+            loop.stop()
+            raise
+        self._known, self.model_name = known, known.model
+        limits = [n for n in (self.context_tokens, known.context_tokens) if n is not None]
+        self.context_tokens = min(limits, default=None)
+        if self._fingerprint is None:
+            self._fingerprint = _fingerprint(known, self.endpoints, self.tokenizer)
+        return _Live(os.getpid(), loop, transport, ServerCalls(transport, known, self._api, self.tokenizer))
+
+
+def _fingerprint(known: Capabilities, endpoints: Sequence[str], tokenizer: TrustedTokenizer | None) -> str:
+    """What a server says of its model, and how it is asked. 32 hexadecimal digits.
+
+    Where it says nothing but a name, its address stands for the rest.
+    """
+    cut = None
+    if tokenizer is not None:
+        layout = tokenizer.hf.backend_tokenizer.to_str() + repr(tokenizer.hf.chat_template)
+        cut = hashlib.sha256(layout.encode("utf-8", "surrogatepass")).hexdigest()
+    parts = {
+        "server": repr(replace(known, context_tokens=None)),
+        "tokenizer": cut,
+        "endpoints": None if known.identity else sorted(endpoints),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+__all__ = ["RetryPolicy", "ServerEngine"]

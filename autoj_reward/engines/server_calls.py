@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How one judge input becomes requests to a server, and the server's answers one output."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from autoj_reward.engines.ahead import NodeRequest, TreeReader
+from autoj_reward.engines.readout import NodeReading, Path, TokenTree
+from autoj_reward.engines.server_http import GaveUp, Malformed, Refused, Transport
+from autoj_reward.engines.server_probe import Api, Capabilities
+from autoj_reward.engines.server_reading import (
+    Answer,
+    Step,
+    by_id,
+    read_chat,
+    read_completion,
+    token_names,
+    top_node_reading,
+)
+from autoj_reward.engines.server_text import TextReader, messages, prompt_text, verdict_messages
+from autoj_reward.engines.tokens import TrustedTokenizer
+from autoj_reward.errors import EngineRejected
+from autoj_reward.types import (
+    ChatWrapper,
+    Failure,
+    FailureReason,
+    FinishReason,
+    JudgeInput,
+    JudgeOutput,
+    PlainWrapper,
+    Readout,
+    Sampling,
+    Usage,
+)
+
+T = TypeVar("T")
+Route = Literal["ids", "text", "chat"]
+"""ids: token ids to completions; text: text to completions; chat: messages to chat."""
+
+_FINISHED: Mapping[str, FinishReason] = {
+    "stop": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop",
+    "length": "length", "max_tokens": "length",
+}  # fmt: skip
+_TOO_LONG = re.compile(
+    r"context|too (?:long|large|many tokens)|exceeds? .*(?:length|size|tokens)|n_ctx", re.I
+)
+_VERDICT_TOKENS = 24
+"""Most tokens of a verdict that is written after the forced words."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCalls:
+    """Answers inputs one at a time; any number of them at once.
+
+    Attributes:
+        transport: Sends the requests.
+        known: What the endpoints can do.
+        api: Which APIs may be used.
+        tokenizer: The model's, or None.
+    """
+
+    transport: Transport
+    known: Capabilities
+    api: Api
+    tokenizer: TrustedTokenizer | None
+    _names: dict[Readout, dict[str, int]] = field(default_factory=dict)
+
+    def route(self, item: JudgeInput) -> Route:
+        """The way an input takes.
+
+        Raises:
+            EngineRejected: There is none.
+        """
+        known = self.known
+        if self.tokenizer is not None and known.token_prompts:
+            return "ids"
+        if known.completions and isinstance(item.wrapper, PlainWrapper):
+            return "text"
+        if known.chat:
+            return "chat"
+        raise EngineRejected(
+            "the judge asks for the model's chat template, and the endpoint offers completions only",
+            hint="give the model's tokenizer (tokenizer=FOLDER), or allow api='chat'",
+        )
+
+    async def answer(
+        self, item: JudgeInput, ids: list[int] | None, tree: TokenTree | None
+    ) -> JudgeOutput | Failure:
+        """Answer an input.
+
+        Args:
+            item: The input.
+            ids: Its token ids on the way by ids; otherwise None.
+            tree: Its readout's token tree on that way, if it has a readout.
+
+        Raises:
+            EngineError: The endpoints cannot be asked at all.
+        """
+        try:
+            if ids is not None and tree is not None:
+                if self.known.most_listed:
+                    return await self._read_listed(ids, tree)
+                return await self._read_top(ids, tree)
+            if item.readout is not None:
+                return await self._read_text(item, item.readout)
+            return await self._write(item, ids)
+        except Refused as error:
+            return _refusal(error)
+        except GaveUp as error:
+            return Failure(reason=FailureReason.ENGINE, detail=str(error))
+
+    async def _complete(self, read: Callable[[Answer], T], **fields: Any) -> T:
+        body = {"model": self.known.model, **fields}
+        return await self.transport.ask("/completions", body, lambda answer: read(read_completion(answer)))
+
+    async def _chat(self, read: Callable[[Answer], T], item: JudgeInput, **fields: Any) -> T:
+        if (limit := fields.pop("max_tokens", None)) is not None:
+            fields[self.known.limit_name] = limit
+        if isinstance(item.wrapper, ChatWrapper) and item.wrapper.arguments:
+            if not self.known.extras:
+                raise EngineRejected(
+                    f"the judge sets {dict(item.wrapper.arguments)} for the chat template, and the endpoint "
+                    "takes no such fields",
+                    hint="leave [wrapper] arguments out of the judge, or use a server of your own",
+                )
+            fields["chat_template_kwargs"] = dict(item.wrapper.arguments)
+        if fields["messages"][-1]["role"] == "assistant" and self.known.kind != "llamacpp":
+            fields |= {"continue_final_message": True, "add_generation_prompt": False}
+        body = {"model": self.known.model, **fields}
+        return await self.transport.ask("/chat/completions", body, lambda answer: read(read_chat(answer)))
+
+    async def _read_listed(self, ids: list[int], tree: TokenTree) -> JudgeOutput:
+        """Read with exact log-probabilities of chosen ids."""
+        reader = TreeReader(tree, self.known.most_listed)
+        usage = Usage()
+        while due := reader.requests():
+            answers = await _all([self._node(ids, request) for request in due])
+            for request, (tokens, steps, spent) in zip(due, answers, strict=True):
+                reader.add(request, tokens, steps)
+                usage += spent
+        return JudgeOutput(text="", finish_reason="read", reading=reader.reading(), usage=usage)
+
+    async def _node(
+        self, ids: list[int], request: NodeRequest
+    ) -> tuple[list[int], list[dict[int, float]], Usage]:
+        wanted = set(request.listed)
+
+        def read(answer: Answer) -> tuple[list[int], list[dict[int, float]], Usage]:
+            steps = [by_id(step, {}) for step in answer.steps]
+            tokens = [step.chosen.id for step in answer.steps]
+            if not 1 <= len(steps) <= request.n_steps or not all(wanted <= step.keys() for step in steps):
+                raise Malformed("log-probabilities of the ids that were asked for are missing")
+            return [t for t in tokens if t is not None], steps, answer.usage
+
+        optional = {"allowed_token_ids": list(request.allowed)} if request.n_steps > 1 else {}
+        return await self._complete(
+            read,
+            prompt=[*ids, *request.node],
+            max_tokens=request.n_steps,
+            temperature=0.0,
+            logprobs=1,
+            logprob_token_ids=list(request.listed),
+            return_tokens_as_token_ids=True,
+            ignore_eos=True,
+            **optional,
+        )
+
+    async def _read_top(self, ids: list[int], tree: TokenTree) -> JudgeOutput:
+        """Read with the most probable tokens of each node; what they leave out is bounded."""
+        if not self.known.top:
+            return await self._written_verdict(tree.readout, prompt=ids)
+        readings: dict[Path, NodeReading] = {}
+        usage = Usage()
+        names = self._names_of(tree)
+        while due := tree.followed(readings):
+            answers = await _all([self._top(prompt=[*ids, *node]) for node in due])
+            for node, (step, spent) in zip(due, answers, strict=True):
+                readings[node] = top_node_reading(tree, node, step, names)
+                usage += spent
+        return JudgeOutput(text="", finish_reason="read", reading=tree.read(readings), usage=usage)
+
+    def _names_of(self, tree: TokenTree) -> dict[str, int]:
+        if tree.readout not in self._names:
+            assert self.tokenizer is not None
+            wanted = {i for node in tree.nodes for i in tree.wanted(node)}
+            self._names[tree.readout] = token_names(self.tokenizer, sorted(wanted))
+        return self._names[tree.readout]
+
+    async def _top(self, *, prompt: list[int] | str) -> tuple[Step, Usage]:
+        return await self._complete(
+            _first_step, prompt=prompt, max_tokens=1, temperature=0.0, logprobs=self.known.top
+        )
+
+    async def _chat_top(self, item: JudgeInput, written: str) -> tuple[Step, Usage]:
+        return await self._chat(
+            _first_step,
+            item,
+            messages=messages(item, written),
+            max_tokens=1,
+            temperature=0.0,
+            logprobs=True,
+            top_logprobs=self.known.chat_top,
+        )
+
+    async def _read_text(self, item: JudgeInput, readout: Readout) -> JudgeOutput:
+        """Read by text, as far as the endpoint shows probabilities and takes a begun answer."""
+        text = self.route(item) == "text"
+        if not (self.known.top if text else self.known.chat_top and self.known.prefix):
+            if any(not segment.trusted for segment in item.prefill):
+                # After a critique the judge's own words are there: they are the point distribution.
+                return JudgeOutput(text="", finish_reason="read")
+            if text:
+                return await self._written_verdict(readout, prompt=prompt_text(item))
+            return await self._chat_verdict(item, readout)
+        reader, usage = TextReader(readout), Usage()
+        while due := reader.nodes():
+            answers = await _all(
+                [self._top(prompt=prompt_text(item, n)) if text else self._chat_top(item, n) for n in due]
+            )
+            for node, (step, spent) in zip(due, answers, strict=True):
+                reader.add(node, step)
+                usage += spent
+        return JudgeOutput(text="", finish_reason="read", reading=reader.reading(), usage=usage)
+
+    async def _written_verdict(self, readout: Readout, *, prompt: list[int] | str) -> JudgeOutput:
+        """Let the endpoint write on from the forced words, where it shows no probabilities."""
+        return await self._complete(
+            _output, prompt=prompt, max_tokens=_VERDICT_TOKENS, temperature=0.0, stop=["\n"]
+        )
+
+    async def _chat_verdict(self, item: JudgeInput, readout: Readout) -> JudgeOutput:
+        """Ask a chat endpoint for the verdict, with the words forced if it allows that."""
+        if self.known.prefix:
+            return await self._chat(
+                _output,
+                item,
+                messages=messages(item),
+                max_tokens=_VERDICT_TOKENS,
+                temperature=0.0,
+                stop=["\n"],
+            )
+
+        def read(answer: Answer) -> JudgeOutput:
+            output = _output(answer)
+            text = output.text.lstrip().removeprefix(readout.lead)
+            return JudgeOutput(
+                text=text, finish_reason=output.finish_reason, usage=output.usage, thinking=output.thinking
+            )
+
+        # A reasoning model spends its limit on thinking first, so it gets the judge's own.
+        return await self._chat(
+            read,
+            item,
+            messages=verdict_messages(item, readout),
+            max_tokens=item.sampling.max_new_tokens,
+            temperature=0.0,
+        )
+
+    async def _write(self, item: JudgeInput, ids: list[int] | None) -> JudgeOutput | Failure:
+        fields = self._writing_fields(item.sampling, item.sample_index)
+        if ids is not None:
+            return await self._complete(
+                lambda answer: self._decoded(answer, ids, item.sampling), prompt=ids, **fields
+            )
+        if self.route(item) == "text":
+            return await self._complete(_output, prompt=prompt_text(item), **fields)
+        if item.prefill and not self.known.prefix:
+            raise EngineRejected(
+                "the endpoint takes no begun answer, which a thinking budget needs",
+                hint="leave [thinking] budget_tokens out of the judge, or use a server of your own",
+            )
+        return await self._chat(_output, item, messages=messages(item), **fields)
+
+    def _writing_fields(self, sampling: Sampling, draw: int) -> dict[str, Any]:
+        drawn = sampling.temperature > 0
+        fields: dict[str, Any] = {"max_tokens": sampling.max_new_tokens, "temperature": sampling.temperature}
+        if self.known.extras or (drawn and sampling.top_p < 1.0):
+            fields["top_p"] = sampling.top_p if drawn else 1.0
+        if self.known.extras:
+            # The checkpoint's own sampling defaults, which servers apply, must not leak in.
+            fields["top_k"] = sampling.top_k if drawn and sampling.top_k else -1
+            fields["repetition_penalty"] = sampling.repetition_penalty
+        elif sampling.repetition_penalty != 1.0 or (drawn and sampling.top_k):
+            raise EngineRejected(
+                "the endpoint takes neither top_k nor repetition_penalty, and the judge sets one",
+                hint="leave it out of the judge's [sampling], or use a server of your own",
+            )
+        if self.known.most_listed and self.tokenizer is not None:
+            fields |= {"return_token_ids": True, "stop_token_ids": list(self.tokenizer.turn_end_ids)}
+        if sampling.stop:
+            fields["stop"] = list(sampling.stop)
+        if drawn and sampling.seed is not None:
+            fields["seed"] = sampling.seed + draw
+        return fields
+
+    def _decoded(self, answer: Answer, ids: list[int], sampling: Sampling) -> JudgeOutput | Failure:
+        """An output decoded here where the server gave its tokens, so that all engines' texts are alike."""
+        output = _output(answer)
+        if answer.token_ids is None or self.tokenizer is None:
+            return output
+        tokens = list(answer.token_ids)
+        end = next((n for n, t in enumerate(tokens) if t in self.tokenizer.turn_end_ids), None)
+        text = self.tokenizer.decode_after(ids, tokens[:end])
+        at = min((text.find(s) for s in sampling.stop if s in text), default=None)
+        finish: FinishReason = "stop" if at is not None else output.finish_reason
+        return JudgeOutput(text=text[:at], finish_reason=finish, usage=output.usage)
+
+
+def _first_step(answer: Answer) -> tuple[Step, Usage]:
+    if not answer.steps or not answer.steps[0].listed:
+        raise Malformed("no log-probabilities, which the endpoint gave before")
+    return answer.steps[0], answer.usage
+
+
+def _output(answer: Answer) -> JudgeOutput:
+    """Written text as an output.
+
+    Raises:
+        Refused: The endpoint ended it for reasons of its own.
+    """
+    finish = _FINISHED.get(answer.finish)
+    if finish is None or answer.refusal:
+        raise Refused(200, f"ended with {answer.finish!r}: {answer.refusal or answer.text}"[:500])
+    return JudgeOutput(text=answer.text, finish_reason=finish, usage=answer.usage, thinking=answer.thinking)
+
+
+def _refusal(error: Refused) -> Failure:
+    """A refused input's failure; `too_long` where the endpoint says so."""
+    if error.status == 413 or (error.status >= 400 and _TOO_LONG.search(error.message)):
+        return Failure(
+            reason=FailureReason.TOO_LONG, detail=str(error), overflow_tokens=_overflow(error.message)
+        )
+    return Failure(reason=FailureReason.ENGINE, detail=str(error))
+
+
+def _overflow(message: str) -> int:
+    """Tokens over the limit, from the numbers of the message; a guess where it gives none."""
+    numbers = sorted(int(n) for n in re.findall(r"\b\d{2,9}\b", message))
+    below = numbers[0] if numbers else 0
+    return max(1, numbers[-1] - below) if len(numbers) > 1 else 64
+
+
+async def run_all(work: Iterator[tuple[int, Coroutine[Any, Any, T]]], *, at_once: int) -> list[tuple[int, T]]:
+    """Run coroutines, a bounded number at once, begun in their order; the first that fails ends all.
+
+    Bounded by inputs, not requests: what an input asks for next must not queue behind all other inputs,
+    or its beginning has left the server's prefix cache by then.
+
+    Args:
+        work: Places and coroutines; made when their turn comes.
+        at_once: Most of them under way.
+
+    Returns:
+        Places and results, in the order in which they came.
+    """
+    results: list[tuple[int, T]] = []
+
+    async def worker() -> None:
+        for i, one in work:
+            results.append((i, await one))
+
+    await _all([worker() for _ in range(at_once)])
+    return results
+
+
+async def _all(work: list[Any]) -> list[Any]:
+    """Run coroutines together; the first that fails cancels the others."""
+    if len(work) == 1:
+        return [await work[0]]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as errors:
+        first = errors.exceptions[0]
+        raise first from first.__cause__
+    return [task.result() for task in tasks]

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An event loop in a thread of its own, so that callers with and without a loop can wait for coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from autoj_reward.errors import EngineRejected
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """Runs coroutines for any number of threads, and ends with its owner.
+
+    A caller that is interrupted (Ctrl-C, a timeout signal) takes its coroutine with it: the coroutine is
+    cancelled, and has cleaned up, before the interruption goes on.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=_serve, args=(self._loop,), name=name, daemon=True)
+        self._thread.start()
+        # Also runs when the interpreter ends, so that an engine nobody closed leaves no open sockets.
+        self.stop = weakref.finalize(self, _stop, self._loop, self._thread, os.getpid())
+        """Cancel what still runs and end the thread. A second call does nothing."""
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """What the coroutine returns or raises.
+
+        Raises:
+            EngineRejected: The loop was stopped before the coroutine ended.
+        """
+        outcome: Future[T] = Future()
+        tasks: list[asyncio.Task[T]] = []
+
+        def start() -> None:
+            tasks.append(self._loop.create_task(work))
+            tasks[0].add_done_callback(finish)
+
+        def finish(task: asyncio.Task[T]) -> None:
+            if task.cancelled():
+                outcome.set_exception(EngineRejected("the engine was closed during the call"))
+            elif (error := task.exception()) is not None:
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(task.result())
+
+        try:
+            self._loop.call_soon_threadsafe(start)
+        except RuntimeError:
+            work.close()
+            raise EngineRejected("the engine is closed") from None
+        try:
+            return outcome.result()
+        except BaseException:
+            if not outcome.done():
+                self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+                outcome.exception()
+            raise
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -> None:
+    if pid != os.getpid():
+        # A forked child has neither the thread nor a right to wake the parent's loop.
+        return
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(loop.stop)
+    if thread is not threading.current_thread():
+        thread.join(timeout=10)
