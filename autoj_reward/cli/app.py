@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import autoj_reward
-from autoj_reward.cli import evaluating, judges, judging
+from autoj_reward.cli import cache, evaluating, judges, judging, rescore
 
 app = typer.Typer(
     name="autoj-reward",
@@ -20,7 +20,9 @@ app = typer.Typer(
 app.command()(judging.rate)
 app.command()(judging.compare)
 app.command()(judging.rerank)
+app.command()(rescore.rescore)
 app.command()(judges.judges)
+app.add_typer(cache.app, name="cache")
 app.add_typer(evaluating.app, name="evaluate")
 
 

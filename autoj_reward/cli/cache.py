@@ -205,7 +205,7 @@ def explain_row(
     columns = key_values(column, "--column")
     compares = format_name == "autoj-pairwise" or (columns.get("first", "first") in found)
     fields = row_format("compare" if compares else "rate", format_name, columns)
-    judge = load_judge(judging)
+    judge = load_judge(judging, {"cache": store})
     protocol = judge.spec.comparison if compares else judge.spec.rating
     shown = frozenset({"rubric", "reference"}) & (protocol.template.fields if protocol else frozenset())
     requests = fields.requests(found, optional=shown)

@@ -42,6 +42,9 @@ def print_summary(summary: Summary, target: str) -> None:
     parts = [f"{summary.n_judgments:,} judgments in {span(summary.seconds)}"]
     if summary.seconds > 0 and summary.n_judgments:
         parts.append(f"{summary.n_judgments / summary.seconds:.1f}/s")
+    if summary.spending is not None:
+        spent = summary.spending
+        parts.append(f"{spent.n_cached:,} answers from the cache, {spent.n_asked:,} from the engine")
     usage = summary.usage
     tokens = f"{usage.prompt_tokens:,} prompt tokens ({usage.cached_tokens:,} shared)"
     parts.append(f"{tokens}, {usage.completion_tokens:,} written")

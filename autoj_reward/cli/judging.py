@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from autoj_reward.cli import display
-from autoj_reward.cli.options import JudgeOptions, RowOptions, key_values, typed, with_options
+from autoj_reward.cli.options import CacheOptions, JudgeOptions, RowOptions, key_values, typed, with_options
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.rows.fields import Kind, row_format
 
 if TYPE_CHECKING:
     from autoj_reward.judge.judge import Judge
     from autoj_reward.rows.fields import RowFormat
-    from autoj_reward.rows.run import Checked, Finished, Item, Work
+    from autoj_reward.rows.run import Checked, Finished, Item, Spending, Work
     from autoj_reward.rows.source import RowSource
 
 Source = Annotated[
@@ -39,19 +39,21 @@ Target = Annotated[
 ]
 
 
-@with_options(JudgeOptions, RowOptions)
-def rate(source: Source, output: Target, judging: JudgeOptions, rows: RowOptions) -> None:
+@with_options(JudgeOptions, CacheOptions, RowOptions)
+def rate(
+    source: Source, output: Target, *, judging: JudgeOptions, caching: CacheOptions, rows: RowOptions
+) -> None:
     """Rate completions: rows with "prompt" and "completion".
 
     Adds to each row: rating (greedy), expected_rating, reward, critique, mass, mode, cut_chars, failure.
     """
     from autoj_reward.rows.works import rate_work
 
-    judge = load_judge(judging)
-    _run("rate", source, output, judge, judging, rows, lambda fields: rate_work(judge, fields))
+    judge = load_judge(judging, caching.for_judge(again=rows.retry_failed))
+    _run("rate", source, output, judge, judging, caching, rows, lambda fields: rate_work(judge, fields))
 
 
-@with_options(JudgeOptions, RowOptions)
+@with_options(JudgeOptions, CacheOptions, RowOptions)
 def compare(
     source: Source,
     output: Target,
@@ -60,6 +62,7 @@ def compare(
     ] = False,
     *,
     judging: JudgeOptions,
+    caching: CacheOptions,
     rows: RowOptions,
 ) -> None:
     """Compare two completions: rows with "prompt", "first" and "second".
@@ -69,20 +72,21 @@ def compare(
     """
     from autoj_reward.rows.works import compare_work
 
-    judge = load_judge(judging, both_orders=not one_order)
+    judge = load_judge(judging, caching.for_judge(again=rows.retry_failed), both_orders=not one_order)
     _run(
         "compare",
         source,
         output,
         judge,
         judging,
+        caching,
         rows,
         lambda fields: compare_work(judge, fields),
         one_order=one_order,
     )
 
 
-@with_options(JudgeOptions, RowOptions)
+@with_options(JudgeOptions, CacheOptions, RowOptions)
 def rerank(
     source: Source,
     output: Target,
@@ -96,6 +100,7 @@ def rerank(
     show: Annotated[int, typer.Option(min=0, help="How many groups to print as a table.")] = 4,
     *,
     judging: JudgeOptions,
+    caching: CacheOptions,
     rows: RowOptions,
 ) -> None:
     """Order N completions of each prompt: rows with "prompt" and "completions": [...].
@@ -107,7 +112,7 @@ def rerank(
 
     if critiques not in ("none", "ends", "all"):
         raise ConfigError(f"--critiques {critiques!r} is not none, ends or all")
-    judge = load_judge(judging)
+    judge = load_judge(judging, caching.for_judge(again=rows.retry_failed))
     left = 0 if rows.quiet else show
 
     def print_groups(items: Sequence[Item], finished: Sequence[Finished]) -> None:
@@ -122,6 +127,7 @@ def rerank(
         output,
         judge,
         judging,
+        caching,
         rows,
         lambda fields: rerank_work(judge, fields, critiques=cast(Critiques, critiques)),
         show=print_groups,
@@ -129,11 +135,17 @@ def rerank(
     )
 
 
-def load_judge(options: JudgeOptions, **further: Any) -> Judge:
+def load_judge(options: JudgeOptions, caching: Mapping[str, Any], **further: Any) -> Judge:
     """The judge that the options describe; no model is loaded yet.
+
+    Args:
+        options: The judge's.
+        caching: Keyword arguments of `Judge.load` about the cache; none for no cache.
+        **further: Further ones.
 
     Raises:
         ConfigError: A setting is wrong.
+        StoreError: The cache cannot be used.
     """
     from autoj_reward.judge.judge import Judge
 
@@ -146,6 +158,7 @@ def load_judge(options: JudgeOptions, **further: Any) -> Judge:
         max_new_tokens=options.max_new_tokens,
         seed=options.seed,
         overlong=cast(Any, options.overlong),
+        **caching,
         **further,
         **typed(key_values(options.engine_option, "--engine-option")),
     )
@@ -157,6 +170,7 @@ def _run(
     target: str,
     judge: Judge,
     judging: JudgeOptions,
+    caching: CacheOptions,
     options: RowOptions,
     make_work: Callable[[RowFormat], Work],
     *,
@@ -213,6 +227,7 @@ def _run(
                 fields=ADDED_FIELDS[kind],
                 chunk_requests=chunk,
                 quiet=options.quiet,
+                spending=_spending(judge, caching),
             )
         elif output.complete:
             rows = f"{checked.n_rows:,} rows are in it"
@@ -230,12 +245,26 @@ def _run(
                     chunk_requests=chunk,
                     max_failures=options.max_failures,
                     quiet=options.quiet,
+                    spending=_spending(judge, caching),
                 )
             except KeyboardInterrupt:
                 display.note(f"stopped; what is done is in {target}, and the same command goes on from there")
                 raise typer.Exit(130) from None
     if not options.quiet:
         display.print_summary(summary, target)
+
+
+def _spending(judge: Judge, caching: CacheOptions) -> Callable[[], Spending] | None:
+    """What the cache answered and what the engine was asked so far; None without a cache."""
+    from autoj_reward.rows.run import Spending
+
+    if caching.no_cache:
+        return None
+    from autoj_reward.engines.cached import CachedEngine
+
+    cached = judge.engine
+    assert isinstance(cached, CachedEngine)
+    return lambda: Spending(n_cached=cached.n_hits, n_asked=cached.n_asked, usage=cached.spent)
 
 
 def _deal_with_bad(source: RowSource, work: Work, checked: Checked, target: str, options: RowOptions) -> None:

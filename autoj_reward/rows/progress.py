@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -22,12 +23,16 @@ class RunProgress:
         label: What is done.
         total: Judgments in all.
         quiet: Show nothing.
+        status: A few words that go after the rate; asked at each showing.
     """
 
-    def __init__(self, label: str, total: int, *, quiet: bool = False) -> None:
+    def __init__(
+        self, label: str, total: int, *, quiet: bool = False, status: Callable[[], str] = lambda: ""
+    ) -> None:
         self._label, self._total, self._done, self._skipped = label, total, 0, 0
         self._started = self._last_line = time.monotonic()
         self._quiet = quiet
+        self._status = status
         self._bar: Progress | None = None
         if not quiet and sys.stderr.isatty():
             self._bar = Progress(
@@ -69,12 +74,14 @@ class RunProgress:
         self._done += n
         rate = (self._done - self._skipped) / max(self.seconds, 1e-9)
         if self._bar:
-            self._bar.update(self._task, advance=n, rate=f"{rate:.1f}/s")
+            self._bar.update(self._task, advance=n, rate=f"{rate:.1f}/s {self._status()}")
         elif not self._quiet and time.monotonic() - self._last_line > _LINE_SECONDS:
             self._last_line = time.monotonic()
             left = (self._total - self._done) / rate
+            status = f", {words}" if (words := self._status()) else ""
+            done = f"{self._label}: {self._done:,} of {self._total:,}, {rate:.1f}/s"
             print(  # noqa: T201 - this is the display
-                f"{self._label}: {self._done:,} of {self._total:,}, {rate:.1f}/s, about {span(left)} left",
+                f"{done}, about {span(left)} left{status}",
                 file=sys.stderr,
                 flush=True,
             )

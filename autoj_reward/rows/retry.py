@@ -5,14 +5,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.rows.output import Output
 from autoj_reward.rows.progress import RunProgress
-from autoj_reward.rows.run import Checked, Finished, Item, Summary, Work, good_rows
+from autoj_reward.rows.run import (
+    Checked,
+    Finished,
+    Item,
+    Spending,
+    Summary,
+    Work,
+    cache_status,
+    good_rows,
+)
 from autoj_reward.rows.source import Row, RowSource, open_source
 
 
@@ -25,6 +34,7 @@ def retry_failed(
     fields: Sequence[str],
     chunk_requests: int,
     quiet: bool = False,
+    spending: Callable[[], Spending] | None = None,
 ) -> Summary:
     """Judge again what failed, and keep the rest as it is.
 
@@ -38,6 +48,7 @@ def retry_failed(
         fields: What the command adds to a row.
         chunk_requests: Requests judged at a time.
         quiet: Show no progress.
+        spending: Where answers came from so far; None without a cache.
 
     Raises:
         ConfigError: The output is not finished.
@@ -53,7 +64,9 @@ def retry_failed(
     renewed = Output(str(beside), {**output.run, "retry": True}, overwrite=True)
     with contextlib.closing(renewed):
         total = sum(len(item.requests) for item, row in _both(source, work, path) if has_failed(row))
-        with RunProgress(f"{work.label} again", total, quiet=quiet) as progress:
+        with RunProgress(
+            f"{work.label} again", total, quiet=quiet, status=cache_status(spending)
+        ) as progress:
             window: list[tuple[Item, Row]] = []
             waiting = 0
             for item, row in _both(source, work, path):
@@ -64,6 +77,7 @@ def retry_failed(
                     window, waiting = [], 0
             _renew(window, work, renewed, fields, summary, progress)
             summary.seconds = progress.seconds
+        summary.spend(spending)
         renewed.finish((item.row for item in good_rows(source, work)), summary.as_record())
     os.replace(beside, path)
     renewed.forget()

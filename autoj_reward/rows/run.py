@@ -78,6 +78,21 @@ class Checked:
     problems: list[DataError]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """Where a run's answers came from so far.
+
+    Attributes:
+        n_cached: Answers from the cache.
+        n_asked: Answers that the engine was asked for.
+        usage: What it spent on them.
+    """
+
+    n_cached: int
+    n_asked: int
+    usage: Usage
+
+
 @dataclass(slots=True)
 class Summary:
     """What a run did, for its last line and its record."""
@@ -90,6 +105,14 @@ class Summary:
     seconds: float = 0.0
     failures: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
+    """Of all judgments, whenever they were paid for; with a cache, what this run spent."""
+    spending: Spending | None = None
+
+    def spend(self, spending: Callable[[], Spending] | None) -> None:
+        """Note, at the end, what was spent where there is a cache."""
+        if spending is not None:
+            self.spending = spending()
+            self.usage = self.spending.usage
 
     def add(self, finished: Sequence[Finished]) -> None:
         """Count a chunk."""
@@ -105,6 +128,8 @@ class Summary:
 
     def as_record(self) -> dict[str, Any]:
         """For the run's record file."""
+        spending = self.spending
+        cached = {} if spending is None else {"from_cache": spending.n_cached, "asked": spending.n_asked}
         return {
             "rows": self.n_rows,
             "judgments": self.n_judgments,
@@ -113,6 +138,7 @@ class Summary:
             "prompt_tokens": self.usage.prompt_tokens,
             "cached_tokens": self.usage.cached_tokens,
             "completion_tokens": self.usage.completion_tokens,
+            **cached,
         }
 
 
@@ -165,6 +191,7 @@ def run_rows(
     chunk_requests: int,
     max_failures: float = 1.0,
     quiet: bool = False,
+    spending: Callable[[], Spending] | None = None,
 ) -> Summary:
     """Judge the rows that are not yet in the output.
 
@@ -176,13 +203,14 @@ def run_rows(
         chunk_requests: Requests judged, and then written, at a time.
         max_failures: Most judgments that may fail, as a share.
         quiet: Show no progress.
+        spending: Where answers came from so far; None without a cache.
 
     Raises:
         TooManyFailures: The share of failed judgments passed the limit; what is done is kept.
         EngineError: The engine failed; what is done is kept.
     """
     summary = Summary(n_rows=checked.n_rows, n_resumed=output.n_done)
-    with RunProgress(work.label, checked.n_requests, quiet=quiet) as progress:
+    with RunProgress(work.label, checked.n_requests, quiet=quiet, status=cache_status(spending)) as progress:
         for chunk in _chunks(good_rows(source, work), output.n_done, chunk_requests, progress):
             finished = work.judge(chunk)
             output.write((item.row, done.added) for item, done in zip(chunk, finished, strict=True))
@@ -191,8 +219,14 @@ def run_rows(
             progress.advance(sum(len(item.requests) for item in chunk))
             _stop_past(max_failures, summary)
         summary.seconds = progress.seconds
+    summary.spend(spending)
     output.finish((item.row for item in good_rows(source, work)), summary.as_record())
     return summary
+
+
+def cache_status(spending: Callable[[], Spending] | None) -> Callable[[], str]:
+    """What progress says about the cache."""
+    return (lambda: "") if spending is None else (lambda: f"{spending().n_cached:,} answers from the cache")
 
 
 def _chunks(
