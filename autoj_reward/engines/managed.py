@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judge with a vLLM server that this package starts, shares between a node's processes, and ends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoj_reward.engines.embedded import resolve_model
+from autoj_reward.engines.managed_arguments import ServeSettings, serve_environment
+from autoj_reward.engines.managed_server import Order, Report, SharedServer, new_api_key, share_server
+from autoj_reward.engines.managed_state import JudgeFolder
+from autoj_reward.errors import ConfigError, EngineRejected, EngineUnavailable
+from autoj_reward.types import Failure, JudgeInput, JudgeOutput
+
+if TYPE_CHECKING:
+    from autoj_reward.engines.server import ServerEngine
+
+_logger = logging.getLogger("autoj_reward")
+
+_ATTEMPTS = 4
+"""At one request: a server of this machine that refuses connections is gone, and nobody repairs it."""
+
+_LINE_SECONDS = 10.0
+
+START_SECONDS = 1800.0
+"""Enough for a large checkpoint from a slow disk; a download may need more."""
+
+
+class ManagedEngine:
+    """A judge on a `vllm serve` of its own, one for all processes of a node.
+
+    The first process that makes this engine starts the server, in a process apart, and owns it; the others
+    wait until it is ready and use it. It ends with its owner, also when that is killed; an owner that
+    closes while others judge leaves it to the last of them. Which judge is shared follows from model,
+    revision, dtype, adapter, context and whatever else shapes answers, and from `name`; sizes, devices and
+    memory are those of whoever starts it. A server started with `autoj-reward serve-judge` is used as well.
+
+    A user whose judge is gone gets `EngineUnavailable`. Each later call looks for a new one (somebody may
+    have started it), and does not start it: a judge that was killed, or ran out of memory, is not to come
+    back by itself. A new engine does.
+
+    The engine may be called from threads, pickled (a copy finds the server, or on another node starts one)
+    and inherited by forks.
+
+    Args:
+        model: Checkpoint folder, hub name, or the embedded model's name.
+        endpoints: Addresses of servers that run already, on this node or others; nothing is started then.
+            Each must serve this model; with a `dtype`, cached judgments are shared with engines of that
+            dtype, so it must be theirs.
+        api_key: For `endpoints`.
+        dtype: `auto` (the checkpoint's), `bfloat16`, `float16` or `float32`.
+        revision: Hub revision; a commit pins it.
+        adapter: Folder or hub name of a LoRA adapter.
+        context_tokens: Most tokens of input and output together; None takes the model's own limit.
+        devices: Numbers of the devices to run on (3, or [2, 3], or "2,3"), as the machine counts them. None
+            leaves the choice to vLLM, which takes the first ones.
+        tensor_parallel_size: Devices that share each layer; it divides the attention heads.
+        data_parallel_size: Replicas of the whole model.
+        block_size: Tokens of a cache block; None is 16, and 32 on a CPU.
+        memory_share: Share of each device's memory, in (0, 1]; None is vLLM's own default, nearly all, and
+            on a CPU a cache of 4 GiB. Beside a policy on the same device, set it.
+        name: Keeps judges apart that would be shared otherwise.
+        start_seconds: Longest wait until the server is ready.
+        concurrency: Most requests of this process at a time.
+        timeout_seconds: Deadline of one request.
+        **options: Any other engine option of `vllm serve`, by its Python name.
+
+    Raises:
+        ConfigError: A setting is wrong, or the server ended while starting.
+        EngineUnavailable: The server was not ready in time.
+    """
+
+    _client: ServerEngine | None
+    _server: SharedServer | None
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        endpoints: str | Sequence[str] | None = None,
+        api_key: str | None = None,
+        dtype: str = "auto",
+        revision: str | None = None,
+        adapter: str | None = None,
+        context_tokens: int | None = None,
+        devices: int | str | Sequence[int] | None = None,
+        tensor_parallel_size: int = 1,
+        data_parallel_size: int = 1,
+        block_size: int | None = None,
+        memory_share: float | None = None,
+        name: str = "",
+        start_seconds: float = START_SECONDS,
+        concurrency: int = 64,
+        timeout_seconds: float = 120.0,
+        **options: Any,
+    ) -> None:
+        given = {
+            "dtype": dtype,
+            "revision": revision,
+            "adapter": adapter,
+            "context_tokens": context_tokens,
+            "tensor_parallel_size": tensor_parallel_size,
+            "data_parallel_size": data_parallel_size,
+            "block_size": block_size,
+            "memory_share": memory_share,
+            "name": name,
+            **options,
+        }
+        self.settings = ServeSettings.from_options(model, given, device_numbers(devices))
+        # What a far server computes in is known only if it was said.
+        self._dtype_said = dtype != "auto"
+        if isinstance(endpoints, str):
+            endpoints = [part.strip() for part in endpoints.split(",")]
+        self._endpoints = None if endpoints is None else tuple(endpoints)
+        self._api_key = api_key
+        self._start_seconds = start_seconds
+        self._client_settings: dict[str, Any] = {
+            "concurrency": concurrency,
+            "timeout_seconds": timeout_seconds,
+            **({} if endpoints else {"attempts": _ATTEMPTS}),
+        }
+        self._fingerprint: str | None = None
+        self._closed = False
+        self._forget()
+        self._attach(start=True)
+
+    @property
+    def fingerprint(self) -> str:
+        if self._fingerprint is None:
+            self._attach(start=True)
+        assert self._fingerprint is not None
+        return self._fingerprint
+
+    @property
+    def owned(self) -> bool:
+        """Whether this process has started the server, so that its end is the server's."""
+        return self._server is not None and self._server.owned
+
+    @property
+    def endpoint(self) -> str | None:
+        """Base address of the managed server; None with endpoints of others."""
+        return None if self._server is None else self._server.state.endpoint
+
+    def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
+        """Answer every input; see `Engine.generate`. Calls may come from several threads at once.
+
+        Raises:
+            EngineUnavailable: The judge is gone and no other runs; a later call looks again.
+        """
+        client, server = self._attach(start=not self._was_lost)
+        try:
+            return client.generate(inputs)
+        except EngineUnavailable as error:
+            if server is None or server.lives():
+                raise
+            self._lose(server)
+            raise self._gone(server) from error
+
+    def close(self) -> None:
+        """Use the server no more; its owner ends it if nobody else uses it. A second call does nothing."""
+        with self._changing:
+            self._closed = True
+            client, server = self._client, self._server
+            self._client = self._server = None
+        if client is not None:
+            client.close()
+        if server is not None:
+            server.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("_client", "_server", "_changing", "__weakref__")
+        return {k: v for k, v in self.__dict__.items() if k not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # A copy is a new engine: it may start the judge, on another node for one.
+        self._forget()
+
+    def _forget(self) -> None:
+        """Hold no connection and no server: at first, after unpickling, and in a fork."""
+        self._changing = threading.RLock()
+        self._client = None
+        self._server = None
+        self._was_lost = False
+        _engines.add(self)
+
+    def _attach(self, *, start: bool) -> tuple[ServerEngine, SharedServer | None]:
+        """The client, and the server behind it if it is a managed one."""
+        with self._changing:
+            if self._closed:
+                raise EngineRejected("the engine is closed")
+            if self._client is None:
+                if self._endpoints is None:
+                    try:
+                        self._server = self._shared(start)
+                    except EngineUnavailable as error:
+                        if start:
+                            raise
+                        raise EngineUnavailable("the managed judge is gone", hint=_GONE_HINT) from error
+                    self._client = self._connected(self._server)
+                else:
+                    self._client = self._connected(None)
+                self._fingerprint = self._client.fingerprint
+            return self._client, self._server
+
+    def _shared(self, start: bool) -> SharedServer:
+        with progress("the judge") as report:
+            return share_server(
+                JudgeFolder(self.settings.key()),
+                lambda: serve_order(self.settings),
+                start_seconds=self._start_seconds if start else 5.0,
+                report=report,
+                start=start,
+            )
+
+    def _connected(self, server: SharedServer | None) -> ServerEngine:
+        from autoj_reward.engines.server import ServerEngine
+
+        settings = self.settings
+        if server is None:
+            assert self._endpoints is not None
+            known = settings.fingerprint(settings.dtype) if self._dtype_said else None
+            return ServerEngine(
+                list(self._endpoints),
+                model=settings.request_model,
+                tokenizer=resolve_model(settings.model),
+                revision=settings.revision,
+                context_tokens=settings.context_tokens,
+                api_key=self._api_key,
+                fingerprint=known,
+                **self._client_settings,
+            )
+        facts = server.state.facts
+        try:
+            return ServerEngine(
+                [server.state.endpoint],
+                model=facts["request_model"],
+                tokenizer=resolve_model(settings.model),
+                revision=settings.revision,
+                context_tokens=facts["context_tokens"],
+                api_key=server.state.api_key,
+                fingerprint=settings.fingerprint(facts["dtype"]),
+                **self._client_settings,
+            )
+        except BaseException:
+            server.close()
+            raise
+
+    def _lose(self, server: SharedServer) -> None:
+        with self._changing:
+            if self._server is not server:
+                return
+            client, self._client, self._server = self._client, None, None
+            self._was_lost = True
+        if client is not None:
+            client.close()
+        server.close()
+
+    def _gone(self, server: SharedServer) -> EngineUnavailable:
+        owner = server.state.owner_pid
+        what = "has ended" if server.owned or Path(f"/proc/{owner}").exists() else "ended with its owner"
+        return EngineUnavailable(
+            f"the managed judge of process {owner} {what}; its log is {server.state.log}", hint=_GONE_HINT
+        )
+
+
+_GONE_HINT = "a new engine starts a new judge; so does `autoj-reward serve-judge`, which this one then finds"
+
+_engines: weakref.WeakSet[ManagedEngine] = weakref.WeakSet()
+
+
+def _in_fork() -> None:
+    # A connection of two processes mixes their answers up, and locks of other threads stay locked.
+    for engine in list(_engines):
+        engine._forget()
+
+
+os.register_at_fork(after_in_child=_in_fork)
+
+
+def serve_order(settings: ServeSettings, *, host: str = "127.0.0.1", port: int | None = None) -> Order:
+    """How the server of some settings is started."""
+    api_key = os.environ.get("AUTOJ_REWARD_API_KEY") or new_api_key()
+    program = (sys.executable, "-P", "-m", "autoj_reward.engines.managed_launch")
+    return Order(
+        command=(*program, host, "{port}", "{facts}", settings.as_json()),
+        environment=serve_environment(settings, api_key),
+        api_key=api_key,
+        host=host,
+        port=port,
+    )
+
+
+def device_numbers(devices: int | str | Sequence[int] | None) -> tuple[int, ...] | None:
+    """Devices as numbers.
+
+    Raises:
+        ConfigError: They are something else.
+    """
+    if devices is None:
+        return None
+    parts = [devices] if isinstance(devices, int) else devices
+    if isinstance(parts, str):
+        parts = [part for part in parts.split(",") if part.strip()]  # type: ignore[misc]
+    try:
+        numbers = tuple(int(part) for part in parts)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"devices = {devices!r} are not numbers", hint="for example 3, or 2,3") from error
+    if not numbers or min(numbers) < 0:
+        raise ConfigError(f"devices = {devices!r} are not numbers from 0 on", hint="for example 3, or 2,3")
+    return numbers
+
+
+@contextlib.contextmanager
+def progress(what: str, *, shown: bool = False) -> Iterator[Report]:
+    """Show on a terminal's standard error what is being waited for; elsewhere log it, once a change.
+
+    Args:
+        what: What is waited for.
+        shown: Where there is no terminal, write a line to standard error now and then instead.
+    """
+    began, last, last_shown = time.monotonic(), "", 0.0
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        with Console(stderr=True).status("") as status:
+            yield lambda text: status.update(
+                Text(f"{what}, {time.monotonic() - began:.0f} s: {text}", overflow="ellipsis", no_wrap=True)
+            )
+        return
+
+    def log(text: str) -> None:
+        nonlocal last, last_shown
+        now = time.monotonic()
+        if shown and now - last_shown > _LINE_SECONDS:
+            last_shown = now
+            print(f"{what}, {now - began:.0f} s: {text}", file=sys.stderr, flush=True)  # noqa: T201
+        elif not shown and text != last:
+            last = text
+            _logger.info("%s, %.0f s: %s", what, now - began, text)
+
+    yield log
