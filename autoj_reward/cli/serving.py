@@ -55,11 +55,23 @@ def serve_judge(
         ),
     ] = None,
     tensor_parallel_size: Annotated[
-        int, typer.Option(min=1, help="Devices that share each layer.", rich_help_panel=_MACHINE)
-    ] = 1,
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Devices that share each layer; by default 1.",
+            show_default=False,
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
     data_parallel_size: Annotated[
-        int, typer.Option(min=1, help="Replicas of the whole model.", rich_help_panel=_MACHINE)
-    ] = 1,
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Replicas of the whole model; by default 1.",
+            show_default=False,
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
     memory_share: Annotated[
         float | None,
         typer.Option(
@@ -109,11 +121,13 @@ def serve_judge(
 ) -> None:
     """Serve a judge with vLLM until this command ends, for --engine vllm-server and for other programs.
 
-    Processes of this machine and user that ask for the same judge (`--engine vllm-server`, with the same
-    model, dtype, adapter, context and name) find it by themselves. Others need its address, which is
-    printed when it is ready, and its key: $AUTOJ_REWARD_API_KEY if that is set, else a random one, kept in
-    a file that only you can read. Over several machines, run this on each with --host 0.0.0.0 and one
-    $AUTOJ_REWARD_API_KEY, and judge with --engine server:http://HOST:PORT,http://HOST:PORT.
+    Your processes on this machine that ask for the same judge (--engine vllm-server with the same model,
+    dtype, adapter, context and name) find it by themselves. Others need its address, which is printed when
+    it is ready, and its key: $AUTOJ_REWARD_API_KEY if that is set, else a random one, kept in a file that
+    only you can read.
+
+    Over several machines, run this on each with --host 0.0.0.0 and one $AUTOJ_REWARD_API_KEY, and judge with
+    --engine vllm-server --engine-option endpoints=http://HOST:PORT,http://HOST:PORT.
 
     Ctrl-C or SIGTERM ends it, with all its processes; so does the death of this command.
     """
