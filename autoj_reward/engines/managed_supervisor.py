@@ -127,8 +127,11 @@ class _Supervisor:
         """Ask the server's group to end, then kill all that is left of it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server, signal.SIGTERM)
+        until = time.monotonic() + self._order["grace_seconds"]
+        while self._exit_code is None and time.monotonic() < until:
+            self._wait(server, 0.1)
         # With its first process gone, the others have nothing left to do in order.
-        self._wait(server, self._order["grace_seconds"] if self._exit_code is None else 1.0)
+        self._wait(server, 1.0)
         until = time.monotonic() + _KILL_SECONDS
         while time.monotonic() < until:
             for pid in _descendants(os.getpid()):

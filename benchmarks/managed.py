@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Do four processes of a node share one managed judge, and does nothing of it survive its owner?
+
+Four processes make the engine at the same time, with the variables of a launcher in their environment, and
+judge until told to stop. Looked at, from outside:
+
+* how many servers there are (one), and whether the judgments of all four are equal;
+* then the owner gets `kill -9` while all are judging: how long any process of the server is still there
+  (every process that carries a marker in its environment counts, whatever its name, group or parent; the
+  limit is 30 seconds), and what the other three are told (`EngineUnavailable`, within the time shown);
+* then a new engine in one of the three starts a judge again, and its supervisor gets `kill -9`: how long any
+  process of the server is still there; and the third time the owner is killed while the server starts.
+
+The kills of a round are at a random moment of judging.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from report import publish, show
+
+_MARKER = "AUTOJ_REWARD_DRILL"
+_LIMIT_SECONDS = 30.0
+_LAUNCHER = {"WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "LOCAL_WORLD_SIZE": "4"}
+_ENGINE = {
+    "dtype": "bfloat16",
+    "context_tokens": 2048,
+    "enforce_eager": True,
+    "kv_cache_memory_bytes": 256 << 20,
+    "start_seconds": 1500.0,
+}
+
+
+def user() -> None:
+    """One of the processes: make the engine, judge on and on, tell what happens; `again` makes it anew."""
+    from autoj_reward.engines.managed import ManagedEngine
+    from autoj_reward.errors import AutojRewardError
+    from autoj_reward.types import ChatWrapper, JudgeInput, JudgeOutput, Readout, Segment
+
+    ratings = tuple(f"{k / 2:g}" for k in range(2, 21))
+    readout = Readout(lead="Rating: [[", continuations=ratings, end_prefixes=("]",), follow_above=0.01)
+
+    def inputs(first: int) -> list[JudgeInput]:
+        return [
+            JudgeInput(
+                body=(Segment(f"Rate this answer to the question for a river: the Rhine, {first + n} km."),),
+                wrapper=ChatWrapper(),
+                prefill=(Segment(readout.lead, True),),
+                readout=readout,
+            )
+            for n in range(8)
+        ]
+
+    def tell(**news: Any) -> None:
+        print(json.dumps({"at": time.time(), **news}), flush=True)
+
+    while True:
+        try:
+            engine = ManagedEngine("embedded:smollm2-135m-instruct", **_ENGINE)
+            tell(event="ready", owned=engine.owned, endpoint=engine.endpoint, fingerprint=engine.fingerprint)
+            first = 0
+            while True:
+                answers = engine.generate(inputs(first))
+                assert all(isinstance(answer, JudgeOutput) and answer.reading for answer in answers)
+                readings = [[round(p.prob, 2) for p in a.reading.paths] for a in answers]  # type: ignore[union-attr]
+                tell(event="judged", first=first, readings=readings)
+                first += len(answers)
+        except AutojRewardError as error:
+            tell(event="error", kind=type(error).__name__, message=str(error))
+        engine.close()
+        if not sys.stdin.readline():
+            return
+
+
+class User:
+    """A process that judges, seen from outside."""
+
+    def __init__(self, folder: Path, rank: int, marker: str) -> None:
+        self.output = folder / f"user-{uuid.uuid4().hex[:8]}.jsonl"
+        self.errors = self.output.with_suffix(".err")
+        environment = {
+            **os.environ,
+            **_LAUNCHER,
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "AUTOJ_REWARD_RUNTIME": str(folder / "runtime"),
+            _MARKER: marker,
+        }
+        with open(self.output, "wb") as out, open(self.errors, "wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, __file__, "--user"],
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=err,
+                env=environment,
+            )
+
+    def news(self, event: str) -> list[dict[str, Any]]:
+        lines = [
+            json.loads(line) for line in self.output.read_text().splitlines(keepends=True) if "\n" in line
+        ]
+        return [line for line in lines if line["event"] == event]
+
+    def again(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"again\n")
+        self.process.stdin.flush()
+
+    def end(self) -> None:
+        with contextlib.suppress(OSError):
+            self.process.kill()
+        self.process.wait()
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+
+
+def marked(marker: str, users: list[User]) -> dict[int, str]:
+    """The processes with the marker in their environment that are no user's, with their command lines."""
+    own = {user.process.pid for user in users}
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            pid = int(folder.name)
+            if pid not in own and f"{_MARKER}={marker}".encode() in (folder / "environ").read_bytes().split(
+                b"\0"
+            ):
+                found[pid] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return found
+
+
+def until(condition: Any, seconds: float, users: list[User]) -> float:
+    """Seconds until something holds.
+
+    Raises:
+        SystemExit: It does not hold in time, or a user has ended by itself.
+    """
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > seconds:
+            raise SystemExit(f"not after {seconds:.0f} s: {[u.errors.read_text()[-2000:] for u in users]}")
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+def killed_owner(users: list[User], marker: str) -> tuple[dict[str, Any], list[User]]:
+    """Kill the owner while all are judging. The figures, and the users that are left."""
+    began = time.time()
+    until(lambda: all(u.news("judged") for u in users), 1800, users)
+    ready = [u.news("ready")[-1] for u in users]
+    (owner,) = [u for u, news in zip(users, ready, strict=True) if news["owned"]]
+    servers = [c for c in marked(marker, users).values() if "managed_launch" in c]
+    first = [u.news("judged")[0]["readings"] for u in users]
+    apart = max(
+        abs(a - b)
+        for other in first[1:]
+        for x, y in zip(first[0], other, strict=True)
+        for a, b in zip(x, y, strict=True)
+    )
+    time.sleep(random.uniform(0.5, 2.0))
+    n_processes = len(marked(marker, users))
+    kill = time.time()
+    owner.process.kill()
+    gone = until(lambda: not marked(marker, users), _LIMIT_SECONDS, users)
+    others = [u for u in users if u is not owner]
+    until(lambda: all(u.news("error") for u in others), 120, others)
+    told = [u.news("error")[-1] for u in others]
+    owner.end()
+    return {
+        "killed": "owner, judging",
+        "users": len(users),
+        "ready_seconds": round(max(news["at"] for news in ready) - began, 1),
+        "servers": len(servers),
+        "endpoints": len({news["endpoint"] for news in ready}),
+        "fingerprints": len({news["fingerprint"] for news in ready}),
+        "most_apart": apart,
+        "server_processes": n_processes,
+        "gone_after_seconds": round(gone, 2),
+        "others_told": sorted({news["kind"] for news in told}),
+        "others_told_after_seconds": round(max(news["at"] for news in told) - kill, 1),
+        "message": told[0]["message"].splitlines()[0],
+    }, others
+
+
+def killed_supervisor(users: list[User], marker: str) -> dict[str, Any]:
+    """One of the others starts a judge anew; its supervisor is killed."""
+    starter = users[0]
+    began = time.time()
+    n_before = len(starter.news("judged"))
+    starter.again()
+    until(lambda: len(starter.news("judged")) > n_before, 1800, users)
+    ready = starter.news("ready")[-1]
+    (supervisor,) = [p for p, c in marked(marker, users).items() if "managed_supervisor" in c]
+    n_processes = len(marked(marker, users))
+    kill = time.time()
+    os.kill(supervisor, signal.SIGKILL)
+    gone = until(lambda: not marked(marker, users), _LIMIT_SECONDS, users)
+    until(lambda: len(starter.news("error")) > 1, 120, users)
+    told = starter.news("error")[-1]
+    return {
+        "killed": "supervisor, judging",
+        "users": 1,
+        "ready_seconds": round(ready["at"] - began, 1),
+        "server_processes": n_processes,
+        "gone_after_seconds": round(gone, 2),
+        "others_told": [told["kind"]],
+        "others_told_after_seconds": round(told["at"] - kill, 1),
+        "message": told["message"].splitlines()[0],
+    }
+
+
+def killed_while_starting(user: User, marker: str) -> dict[str, Any]:
+    """The owner is killed when vLLM's engine process is there, and the server is not ready."""
+    user.again()
+    until(lambda: len(marked(marker, [user])) > 2, 600, [user])
+    time.sleep(random.uniform(0.0, 10.0))
+    n_processes = len(marked(marker, [user]))
+    user.process.kill()
+    gone = until(lambda: not marked(marker, [user]), _LIMIT_SECONDS, [user])
+    return {
+        "killed": "owner, starting",
+        "users": 1,
+        "server_processes": n_processes,
+        "gone_after_seconds": round(gone, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="the killed owner only; nothing is kept")
+    parser.add_argument("--user", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.user:
+        user()
+        return
+    marker = uuid.uuid4().hex
+    users: list[User] = []
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="managed-judge-") as folder:
+        try:
+            users = [User(Path(folder), rank, marker) for rank in range(4)]
+            figures, others = killed_owner(users, marker)
+            rows.append(figures)
+            if not options.short:
+                rows.append(killed_supervisor(others, marker))
+                rows.append(killed_while_starting(others[1], marker))
+        finally:
+            for each in users:
+                each.end()
+            for pid in marked(marker, []):
+                os.kill(pid, signal.SIGKILL)
+    show([{k: row.get(k, "-") for k in rows[0] if k != "message"} for row in rows])
+    if options.short:
+        print(json.dumps({"rounds": rows}))
+        return
+    publish("managed", "Is one judge shared, and does nothing of it survive its owner?", {"rounds": rows})
+
+
+if __name__ == "__main__":
+    main()
