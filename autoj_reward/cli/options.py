@@ -39,9 +39,8 @@ class JudgeOptions:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="transformers, vllm, vllm-server (a vLLM of its own, shared by all processes of the machine), "
-            "server:URL, recorded:FILE; by default vllm where there is a GPU and it is installed, else "
-            "transformers.",
+            help="transformers, vllm, vllm-server (one vLLM for all processes of the machine), server:URL, "
+            "recorded:FILE; by default vllm where there is a GPU and it is installed, else transformers.",
             show_default=False,
             rich_help_panel=_JUDGE,
         ),

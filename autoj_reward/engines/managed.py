@@ -18,8 +18,8 @@ from autoj_reward.engines.embedded import resolve_model
 from autoj_reward.engines.managed_arguments import ServeSettings, serve_environment
 from autoj_reward.engines.managed_server import Order, Report, SharedServer, new_api_key, share_server
 from autoj_reward.engines.managed_state import JudgeFolder
-from autoj_reward.errors import ConfigError, EngineRejected, EngineUnavailable
-from autoj_reward.types import Failure, JudgeInput, JudgeOutput
+from autoj_reward.errors import ConfigError, EngineError, EngineRejected, EngineUnavailable
+from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput
 
 if TYPE_CHECKING:
     from autoj_reward.engines.server import ServerEngine
@@ -158,12 +158,18 @@ class ManagedEngine:
         """
         client, server = self._attach(start=not self._was_lost)
         try:
-            return client.generate(inputs)
-        except EngineUnavailable as error:
-            if server is None or server.lives():
+            answers = client.generate(inputs)
+        except EngineError as error:
+            if server is None or self._closed or server.lives():
                 raise
             self._lose(server)
             raise self._gone(server) from error
+        # A judge that dies within a call leaves some inputs answered, and others given up one by one.
+        given_up = any(isinstance(a, Failure) and a.reason is FailureReason.ENGINE for a in answers)
+        if given_up and server is not None and not server.lives():
+            self._lose(server)
+            raise self._gone(server)
+        return answers
 
     def close(self) -> None:
         """Use the server no more; its owner ends it if nobody else uses it. A second call does nothing."""
@@ -177,7 +183,7 @@ class ManagedEngine:
             server.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_client", "_server", "_changing", "__weakref__")
+        own = ("_client", "_server", "_changing", "_inherited")
         return {k: v for k, v in self.__dict__.items() if k not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -188,6 +194,8 @@ class ManagedEngine:
     def _forget(self) -> None:
         """Hold no connection and no server: at first, after unpickling, and in a fork."""
         self._changing = threading.RLock()
+        # In a fork, the collector would close what the parent's event loop still waits at.
+        self._inherited = getattr(self, "_client", None)
         self._client = None
         self._server = None
         self._was_lost = False
@@ -217,7 +225,7 @@ class ManagedEngine:
             return share_server(
                 JudgeFolder(self.settings.key()),
                 lambda: serve_order(self.settings),
-                start_seconds=self._start_seconds if start else 5.0,
+                start_seconds=self._start_seconds,
                 report=report,
                 start=start,
             )

@@ -25,13 +25,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoj_reward.engines.managed_launch import GRACE_SECONDS
 from autoj_reward.engines.managed_state import FileLock, JudgeFolder, ServerState
 from autoj_reward.errors import AutojRewardError, ConfigError, EngineUnavailable
 
 Report = Callable[[str], None]
-
-GRACE_SECONDS = 8.0
-"""What a server gets between SIGTERM and SIGKILL."""
 
 _END_SECONDS = 40.0
 """How long the end of a server may take: its grace, and the kernel's own time for large processes."""
