@@ -14,6 +14,11 @@ from autoj_reward.errors import ConfigError
 
 FileKind = Literal["auto-j-ratings", "auto-j-comparisons", "pairs"]
 
+Flaw = Literal["other_prompt", "cut_off", "repeated", "emptied", "wrong_language", "padded", "identical"]
+"""How a completion was spoilt; `identical` is the same text twice, which is a tie."""
+
+FLAWS: tuple[Flaw, ...] = get_args(Flaw)
+
 ExampleKind = Literal[
     "contrast_ratings",
     "contrast_comparisons",
@@ -73,12 +78,16 @@ class Stage:
     Attributes:
         name: Unique; names its folder.
         examples: How many examples of each kind.
-        learning_rate: Peak; falls to a tenth of it along a cosine.
+        learning_rate: Peak; falls along a cosine.
         batch_size: Examples of one step on one device.
         accumulate: Batches of one step.
         epochs: Passes over the stage's examples.
         max_tokens: Longer examples are left out. Shorter stages are faster ones.
         measure_every: Steps between measures on held-out prompts; 0 measures at the end only.
+        measures: What is measured, as `rating other_prompt` or `comparison human`: a protocol and a
+            kind of case (a flaw, `identical` or `human`). Empty measures everything.
+        flaws: Shares of the flaws in contrast ratings and comparisons; empty takes a fixed mix.
+        final_share: What is left of the learning rate at the stage's end, in [0, 1].
     """
 
     name: str
@@ -89,6 +98,9 @@ class Stage:
     epochs: float = 1.0
     max_tokens: int = 768
     measure_every: int = 0
+    measures: tuple[str, ...] = ()
+    flaws: Mapping[str, float] = field(default_factory=dict)
+    final_share: float = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +212,11 @@ def _fits(value: Any, annotation: str) -> bool:
         return value in get_args(FileKind)
     if annotation == "Mapping[str, int]":
         return isinstance(value, Mapping) and all(isinstance(n, int) and n >= 0 for n in value.values())
+    if annotation == "Mapping[str, float]":
+        return isinstance(value, Mapping) and all(
+            isinstance(share, int | float) and not isinstance(share, bool) and share >= 0
+            for share in value.values()
+        )
     if annotation.startswith("tuple[str"):
         return isinstance(value, list) and all(isinstance(v, str) for v in value)
     if annotation.startswith("str | tuple"):
@@ -225,10 +242,23 @@ def _wrong(config: TrainConfig) -> list[str]:
             problems.append(
                 f"stage {stage.name}: {unknown} are no kinds of example: {', '.join(EXAMPLE_KINDS)}"
             )
+        problems += _wrong_names(stage)
+        if not 0 <= stage.final_share <= 1:
+            problems.append(f"stage {stage.name}: final_share = {stage.final_share} is not in [0, 1]")
         if stage.batch_size < 1 or stage.accumulate < 1 or stage.learning_rate <= 0 or stage.epochs <= 0:
             problems.append(f"stage {stage.name}: batch_size, accumulate, learning_rate, epochs are above 0")
     if config.lora.r < 1 or not 0 <= config.lora.dropout < 1:
         problems.append("[lora]: r is at least 1, dropout in [0, 1)")
+    return problems
+
+
+def _wrong_names(stage: Stage) -> list[str]:
+    problems = []
+    if unknown := sorted(set(stage.flaws) - set(FLAWS)):
+        problems.append(f"stage {stage.name}: {unknown} are no flaws: {', '.join(FLAWS)}")
+    known = {f"{protocol} {case}" for protocol in ("rating", "comparison") for case in (*FLAWS, "human")}
+    if unknown := sorted(set(stage.measures) - known):
+        problems.append(f"stage {stage.name}: {unknown} are no measures, such as `rating other_prompt`")
     return problems
 
 

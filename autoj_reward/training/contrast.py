@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from autoj_reward.training.config import Flaw
 from autoj_reward.training.data import Part
-
-Flaw = Literal["other_prompt", "cut_off", "repeated", "emptied", "wrong_language", "padded", "identical"]
 
 RATINGS: dict[Flaw, float] = {
     "other_prompt": 1.0,
@@ -96,7 +94,13 @@ class _Entry:
 
 
 def make_contrast(
-    part: Part, n: int, *, seed: int, max_chars: int, flaws: dict[Flaw, float] | None = None
+    part: Part,
+    n: int,
+    *,
+    seed: int,
+    max_chars: int,
+    flaws: Mapping[Flaw, float] | None = None,
+    together: bool = True,
 ) -> list[Contrast]:
     """Draw cases from the rows of one side of the split.
 
@@ -104,8 +108,9 @@ def make_contrast(
         part: Where prompts and completions come from; nothing else is shown.
         n: How many cases.
         seed: The same seed draws the same cases.
-        max_chars: Most characters of prompt and both completions together.
+        max_chars: Most characters of the prompt and what is shown with it.
         flaws: Shares of the flaws; None takes `SHARES`.
+        together: Whether both completions are shown at once, as in a comparison.
 
     Returns:
         At most n cases; fewer where the rows do not suffice.
@@ -133,7 +138,10 @@ def make_contrast(
             continue
         entry = rng.choice(pool)
         made = makers[flaw](rng, entry)
-        if made is None or len(entry.prompt) + len(made[0]) + len(made[1]) > max_chars:
+        if made is None:
+            continue
+        lengths = (len(made[0]), len(made[1]))
+        if len(entry.prompt) + (sum(lengths) if together else max(lengths)) > max_chars:
             continue
         cases.append(
             Contrast(prompt=entry.prompt, better=made[0], worse=made[1], flaw=flaw, origin=entry.origin)
@@ -148,8 +156,8 @@ def _entries(part: Part) -> list[_Entry]:
         texts = (pair.second, pair.first) if pair.preference == "second" else (pair.first, pair.second)
         entries.append(_Entry(pair.prompt, tuple(t for t in texts if looks_whole(t)), "", pair.origin))
     for row in part.rated:
-        texts = (row.completion,) if looks_whole(row.completion) else ()
-        entries.append(_Entry(row.prompt, texts, row.translation, row.origin))
+        whole = (row.completion,) if looks_whole(row.completion) else ()
+        entries.append(_Entry(row.prompt, whole, row.translation, row.origin))
     return [e for e in entries if e.completions]
 
 
@@ -210,7 +218,7 @@ def cut(rng: random.Random, text: str, *, at_least: int) -> str | None:
 def repeat(rng: random.Random, text: str) -> str:
     """The text with a part of it said again and again."""
     how = rng.randrange(4)
-    sentences = [s for s in _SENTENCE.findall(text) if len(s.strip()) > 15]
+    sentences: list[str] = [s for s in _SENTENCE.findall(text) if len(s.strip()) > 15]
     if how == 0 and sentences:
         place = rng.randrange(len(sentences))
         upto = text[: text.index(sentences[place])]

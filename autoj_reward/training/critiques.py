@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 
 from autoj_reward.judge.spec import JudgeSpec
-from autoj_reward.training.contrast import Flaw
+from autoj_reward.training.config import Flaw
 
 _FLAWS: dict[Flaw, tuple[str, ...]] = {
     "other_prompt": (
@@ -123,4 +123,4 @@ def _rating_text(rating: float, spec: JudgeSpec) -> str:
 def _decision_text(verdict: str, spec: JudgeSpec) -> str:
     assert spec.comparison is not None  # comparisons are only built for judges that compare
     verdicts = spec.comparison.verdicts
-    return f"{verdicts.lead.strip()}{verdicts.texts[verdicts.verdicts.index(verdict)]}"  # type: ignore[arg-type]
+    return f"{verdicts.lead.strip()}{verdicts.texts[verdicts.verdicts.index(verdict)]}"

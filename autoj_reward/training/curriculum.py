@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar, cast
 
 from autoj_reward.judge.spec import JudgeSpec
-from autoj_reward.training.config import ExampleKind, Stage
+from autoj_reward.training.config import Flaw, Stage
 from autoj_reward.training.contrast import RATINGS, SHARES, SOUND_RATING, Contrast, make_contrast
 from autoj_reward.training.critiques import (
     comparison_critique,
@@ -20,7 +20,7 @@ from autoj_reward.training.data import Example, PairRow, Part, RatedRow
 PREFERRED_RATING, OTHER_RATING = 7.0, 4.0
 """Ratings that stand for a preferred completion and for the other one of a pair."""
 
-_COMPARED = {**{flaw: share * 0.86 for flaw, share in SHARES.items()}, "identical": 0.14}
+_COMPARED: dict[Flaw, float] = {**{flaw: share * 0.86 for flaw, share in SHARES.items()}, "identical": 0.14}
 
 Row = TypeVar("Row", PairRow, RatedRow)
 
@@ -39,25 +39,23 @@ def stage_examples(stage: Stage, part: Part, spec: JudgeSpec, *, seed: int) -> l
     """
     examples: list[Example] = []
     for kind, n in stage.examples.items():
-        examples += build(
-            kind, n, part, spec, seed=f"{seed} {stage.name} {kind}", max_tokens=stage.max_tokens
-        )  # type: ignore[arg-type]
+        examples += _build(kind, n, stage, part, spec, seed=f"{seed} {stage.name} {kind}")
     random.Random(f"{seed} {stage.name}").shuffle(examples)
     return examples
 
 
-def build(
-    kind: ExampleKind, n: int, part: Part, spec: JudgeSpec, *, seed: str, max_tokens: int
-) -> list[Example]:
+def _build(kind: str, n: int, stage: Stage, part: Part, spec: JudgeSpec, *, seed: str) -> list[Example]:
     """About n examples of one kind."""
     rng = random.Random(seed)
-    # The template, the lead and the chat format take some 150 tokens of a rating or a comparison.
-    max_chars = int((max_tokens - 150) * _CHARS_PER_TOKEN)
+    ratings = "rating" in kind
+    # What Auto-J's templates and a chat format take of an example.
+    around = 136 if ratings else 200
+    max_chars = max(0, int((stage.max_tokens - around) * _CHARS_PER_TOKEN))
     number = rng.randrange(2**32)
     if kind.startswith("contrast"):
-        ratings = "rating" in kind
+        shares = cast("Mapping[Flaw, float]", stage.flaws) or (None if ratings else _COMPARED)
         cases = make_contrast(
-            part, n // 2, seed=number, max_chars=max_chars, flaws=None if ratings else _COMPARED
+            part, n // 2, seed=number, max_chars=max_chars, flaws=shares, together=not ratings
         )
         made = _contrast_ratings if ratings else _contrast_comparisons
         return list(made(cases, spec, rng, kind, critiques="critiques" in kind))[:n]

@@ -66,7 +66,8 @@ class Part:
     @property
     def prompts(self) -> frozenset[str]:
         """Their prompts, as keys."""
-        return frozenset(prompt_key(r.prompt) for r in (*self.rated, *self.pairs))
+        rows: tuple[RatedRow | PairRow, ...] = (*self.rated, *self.pairs)
+        return frozenset(prompt_key(r.prompt) for r in rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +119,7 @@ def read_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
         DataError: The file cannot be read, or a line is not a JSON object.
     """
     try:
-        opened = (
-            gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else open(path, encoding="utf-8")
-        )
-        with opened as lines:
+        with (gzip.open if path.endswith(".gz") else open)(path, "rt", encoding="utf-8") as lines:
             for n, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue

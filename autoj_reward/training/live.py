@@ -14,7 +14,8 @@ from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.engines.transformers import TransformersEngine
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.spec import JudgeSpec
-from autoj_reward.training.contrast import SHARES, Flaw, make_contrast
+from autoj_reward.training.config import FLAWS
+from autoj_reward.training.contrast import make_contrast
 from autoj_reward.training.data import Part
 from autoj_reward.types import Failure, JudgeInput, JudgeOutput
 
@@ -66,11 +67,10 @@ class Case:
     tie: bool = False
 
 
-def measure_cases(part: Part, n: int, *, seed: int, max_chars: int = 1800) -> list[Case]:
+def measure_cases(part: Part, n: int, *, seed: int, max_chars: int = 700) -> list[Case]:
     """n cases of each flaw, n ties and n human pairs, from held-out rows."""
     cases = []
-    flaws: list[Flaw] = [*SHARES, "identical"]
-    for flaw in flaws:
+    for flaw in FLAWS:
         drawn = make_contrast(part, n, seed=seed, max_chars=max_chars, flaws={flaw: 1.0})
         cases += [
             Case(name=flaw, prompt=c.prompt, better=c.better, worse=c.worse, tie=flaw == "identical")
@@ -84,25 +84,30 @@ def measure_cases(part: Part, n: int, *, seed: int, max_chars: int = 1800) -> li
     return cases
 
 
-def measure(
-    judge: Judge, cases: Sequence[Case], *, rate: bool = True, compare: bool = True
-) -> dict[str, float]:
+def measure(judge: Judge, cases: Sequence[Case], *, wanted: Sequence[str] = ()) -> dict[str, float]:
     """Shares of cases that the judge gets right, by name and protocol; an undecided one counts half.
 
-    For ties: the share that it calls a tie. `slot_bias` is the mean of |P(first slot) - 0.5| over
+    For ties: the share that it calls a tie. `slot bias` is the mean of |P(first slot) - 0.5| over
     single orders, and `mass` the mean probability inside the verdict set.
+
+    Args:
+        judge: The judge.
+        cases: What to read.
+        wanted: Protocol and case, as in `rating other_prompt`; empty measures everything.
     """
     found: dict[str, list[float]] = {}
-    prompts = [c.prompt for c in cases]
-    if rate and judge.spec.rating is not None:
-        better = judge.rate(prompts, [c.better for c in cases])
-        worse = judge.rate(prompts, [c.worse for c in cases])
-        for case, a, b in zip(cases, better, worse, strict=True):
+    rated = [c for c in cases if not c.tie and (not wanted or f"rating {c.name}" in wanted)]
+    if rated and judge.spec.rating is not None:
+        prompts = [c.prompt for c in rated]
+        better = judge.rate(prompts, [c.better for c in rated])
+        worse = judge.rate(prompts, [c.worse for c in rated])
+        for case, a, b in zip(rated, better, worse, strict=True):
             found.setdefault("rating mass", []).append(a.mass or 0.0)
-            if not case.tie:
-                value = _won(a.expected_rating, b.expected_rating)
-                found.setdefault(f"rating {case.name}", []).append(value)
-    if compare and judge.spec.comparison is not None:
+            value = _won(a.expected_rating, b.expected_rating)
+            found.setdefault(f"rating {case.name}", []).append(value)
+    cases = [c for c in cases if not wanted or f"comparison {c.name}" in wanted]
+    if cases and judge.spec.comparison is not None:
+        prompts = [c.prompt for c in cases]
         # Every other case the other way round: the given order of a judgment must not be the answer.
         turned = [n % 2 == 1 for n in range(len(cases))]
         firsts = [c.worse if t else c.better for c, t in zip(cases, turned, strict=True)]

@@ -71,11 +71,17 @@ class VerdictTrainer(SFTTrainer):  # type: ignore[misc]
         )
         n = rows.sum() if num_items_in_batch is None else num_items_in_batch
         loss = losses / torch.as_tensor(n).clamp(min=1)
+        if num_items_in_batch is not None:
+            # It counts the targets of all processes, and their gradients are averaged afterwards.
+            loss = loss * self.accelerator.num_processes
         return (loss, out) if return_outputs else loss
 
 
 class MeasureCallback(TrainerCallback):  # type: ignore[misc]
-    """Reads the held-out cases every so many steps and writes the figures to `measures.jsonl`."""
+    """Reads the held-out cases every so many steps and writes the figures to `measures.jsonl`.
+
+    With several processes the first one reads, and the others wait for it at their next step.
+    """
 
     def __init__(self, judge: Judge, cases: Sequence[Case], stage: Stage, output: Path) -> None:
         self._judge, self._cases, self._stage = judge, cases, stage
@@ -85,17 +91,19 @@ class MeasureCallback(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         every = self._stage.measure_every
-        if every and state.global_step % every == 0 and state.global_step < state.max_steps:
+        due = every and state.global_step % every == 0 and state.global_step < state.max_steps
+        if due and state.is_world_process_zero:
             self.write(state.global_step)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self.write(state.global_step)
+        if state.is_world_process_zero:
+            self.write(state.global_step)
 
     def write(self, step: int) -> None:
         """Measure now."""
-        figures = measure(self._judge, self._cases)
+        figures = measure(self._judge, self._cases, wanted=self._stage.measures)
         line = {"stage": self._stage.name, "step": step, **{k: round(v, 4) for k, v in figures.items()}}
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -127,7 +135,7 @@ def train(config: TrainConfig) -> Path:
             _restore(model, folder / "adapter")
             continue
         _run_stage(config, stage, folder, model, spec, tokenizer, corpus, cases)
-    return _finish(config, model, output)
+    return _finish(config, model, output) if _is_first_process() else output / "adapter"
 
 
 def prepare(
@@ -197,7 +205,7 @@ def _run_stage(
             output_dir=str(folder),
             learning_rate=stage.learning_rate,
             lr_scheduler_type="cosine_with_min_lr",
-            lr_scheduler_kwargs={"min_lr_rate": 0.1},
+            lr_scheduler_kwargs={"min_lr_rate": stage.final_share},
             warmup_steps=0.05,
             per_device_train_batch_size=stage.batch_size,
             gradient_accumulation_steps=stage.accumulate,
@@ -215,6 +223,7 @@ def _run_stage(
             seed=config.seed,
             disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),
+            ddp_find_unused_parameters=False,
         ),
         train_dataset=Dataset.from_list(encoded),
         processing_class=tokenizer.hf,
@@ -225,9 +234,15 @@ def _run_stage(
     trainer.train(resume_from_checkpoint=last)
     seconds = time.monotonic() - started
     log.info("stage %s took %.0f s, %.0f tokens/s", stage.name, seconds, n_tokens * stage.epochs / seconds)
-    _save(model, folder / "adapter")
-    for checkpoint in folder.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint, ignore_errors=True)
+    if trainer.is_world_process_zero():
+        _save(model, folder / "adapter")
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _is_first_process() -> bool:
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
 def _save(model: Any, folder: Path) -> None:
