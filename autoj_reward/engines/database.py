@@ -5,6 +5,9 @@ Locally the file is in write-ahead mode: readers never wait, a `kill -9` loses a
 flight. Write-ahead mode needs memory that all its users share, so on a network file system the file is
 kept with a rollback journal instead: safe between hosts as far as the file system's locks are, and
 slower. Each thread of each process has a connection of its own; a forked child opens new ones.
+
+A file that is deleted or replaced while it is open, or brought to a newer schema by a newer version, is
+noticed at the next transaction.
 """
 
 from __future__ import annotations
@@ -14,24 +17,27 @@ import logging
 import os
 import random
 import sqlite3
-import struct
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from autoj_reward.engines.forks import GATE
+from autoj_reward.engines.log_head import check_log
 from autoj_reward.engines.migrations import APPLICATION_ID, PAGE_BYTES, migrate, newest
 from autoj_reward.errors import StoreError
 
 _NETWORK = frozenset(
     {
-        "9p", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.cephfs", "fuse.davfs2", "fuse.gcsfuse",
-        "fuse.glusterfs", "fuse.mergerfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "gfs2", "gpfs",
-        "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "smb3", "smbfs", "virtiofs",
-        "vboxsf", "wekafs",
+        "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "davfs", "fakeowner", "gfs2", "gpfs", "grpcfuse",
+        "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "osxfs", "panfs", "prl_fs", "pvfs2", "smb3",
+        "smbfs", "virtiofs", "vboxsf", "wekafs",
     }
 )  # fmt: skip
 """File systems on which shared memory between hosts cannot be relied on."""
+
+_LOCAL_FUSE = frozenset({"fuse.ext2", "fuse.fuse-overlayfs", "fuse.gocryptfs", "fuse.ntfs-3g"})
+"""In user space, and on this machine all the same; the many others are taken for remote ones."""
 
 _AROUND = "--no-cache works without the cache"
 _HINTS = {
@@ -45,13 +51,7 @@ _HINTS = {
     f"{_AROUND}",
     sqlite3.SQLITE_IOERR: f"is the disk full, or going bad? {_AROUND}",
 }
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_OPEN: set[sqlite3.Connection] = set()
-"""Keeps connections in being until their own process closes them: closing one that was inherited by a
-fork would touch the parent's files."""
-
-_WAL_HEADER = struct.Struct(">8I")
-_WAL_MAGICS = (0x377F0682, 0x377F0683)
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 
 logger = logging.getLogger("autoj_reward")
 
@@ -80,7 +80,7 @@ class Database:
                 hint=_HINTS[sqlite3.SQLITE_CANTOPEN],
             ) from error
         kind = file_system(path)
-        self.network = kind in _NETWORK if network is None else network
+        self.network = is_network(kind) if network is None else network
         if self.network:
             logger.warning(
                 "the cache %s lies on a network file system (%s): kept with a rollback journal, slower. "
@@ -88,17 +88,18 @@ class Database:
                 path,
                 kind,
             )
-        _check_log(path)
-        with self.errors():
+        check_log(path, around=_AROUND)
+        with self.errors(), GATE.inside():
             self._connection()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection whose statements all see one state of the file."""
-        with self.errors():
+        with self.errors(), GATE.inside():
             connection = self._connection()
             connection.execute("BEGIN")
             try:
+                self._check_version(connection)
                 yield connection
             finally:
                 if connection.in_transaction:
@@ -107,10 +108,11 @@ class Database:
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A connection in a transaction that is kept whole or not at all."""
-        with self.errors():
+        with self.errors(), GATE.inside():
             connection = self._connection()
             self._patiently(connection, "BEGIN IMMEDIATE")
             try:
+                self._check_version(connection)
                 yield connection
                 self._patiently(connection, "COMMIT")
             except BaseException:
@@ -129,18 +131,25 @@ class Database:
             hint = _HINTS.get(code, f"`autoj-reward cache verify` checks it; {_AROUND}")
             raise StoreError(f"the cache {self.path} cannot be used: {error}", hint=hint) from error
 
-    def connection(self) -> sqlite3.Connection:
-        """This thread's connection, outside any transaction."""
-        return self._connection()
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[sqlite3.Connection]:
+        """A connection outside any transaction."""
+        with self.errors(), GATE.inside():
+            yield self._connection()
 
     def close(self) -> None:
         """Close this thread's connection; those of other threads close with their threads."""
-        self._slots.__dict__.clear()
+        with GATE.inside():
+            self._slots.__dict__.clear()
 
     def _connection(self) -> sqlite3.Connection:
         slot: _Slot | None = getattr(self._slots, "slot", None)
-        if slot is None or slot.pid != os.getpid():
-            slot = self._slots.slot = _Slot(self._opened())
+        if slot is not None and slot.generation == GATE.generation:
+            if slot.file == _file_identity(self.path):
+                return slot.connection
+            logger.warning("the cache %s was deleted or replaced while it was open", self.path)
+        connection = self._opened()
+        slot = self._slots.slot = _Slot(connection, _file_identity(self.path))
         return slot.connection
 
     def _opened(self) -> sqlite3.Connection:
@@ -152,7 +161,7 @@ class Database:
             # Each thread has its own; only closing may happen in another.
             check_same_thread=False,
         )
-        _OPEN.add(connection)
+        GATE.add(connection)
         try:
             if new:
                 connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
@@ -166,8 +175,7 @@ class Database:
             connection.execute("PRAGMA wal_autocheckpoint = 4096")
             migrate(connection, lambda sql: self._patiently(connection, sql))
         except BaseException:
-            _OPEN.discard(connection)
-            connection.close()
+            GATE.close(connection, GATE.generation)
             raise
         return connection
 
@@ -176,12 +184,16 @@ class Database:
         # In this order: tables and the mark appear at once, when another process makes the file.
         (n_tables,) = self._patiently(connection, "SELECT count(*) FROM sqlite_master")
         (application,) = self._patiently(connection, "PRAGMA application_id")
-        (version,) = self._patiently(connection, "PRAGMA user_version")
+        self._check_version(connection)
         if n_tables and application != APPLICATION_ID:
             raise StoreError(
                 f"{self.path} is an SQLite file, but no cache of judgments",
                 hint="set $AUTOJ_REWARD_CACHE to another file",
             )
+
+    def _check_version(self, connection: sqlite3.Connection) -> None:
+        """Leave newer files alone. In a transaction, this also waits until it has begun."""
+        (version,) = self._patiently(connection, "PRAGMA user_version")
         if version > newest():
             raise StoreError(
                 f"the cache {self.path} was written by a newer version (schema {version}, this one reads "
@@ -206,16 +218,30 @@ class Database:
 
 
 class _Slot:
-    """A connection and the process it belongs to; closes it there, and nowhere else."""
+    """A thread's connection, the generation that it belongs to, and the file that it is to."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, file: tuple[int, int] | None) -> None:
         self.connection = connection
-        self.pid = os.getpid()
+        self.generation = GATE.generation
+        self.file = file
+        # When the interpreter ends, this module's names may be gone before the last slot.
+        self._gate = GATE
 
     def __del__(self) -> None:
-        if self.pid == os.getpid():
-            _OPEN.discard(self.connection)
-            self.connection.close()
+        self._gate.close(self.connection, self.generation)
+
+
+def _file_identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def is_network(kind: str) -> bool:
+    """Whether a kind of file system is taken for one that several hosts share."""
+    return kind in _NETWORK or (kind.startswith("fuse.") and kind not in _LOCAL_FUSE)
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:
@@ -242,45 +268,3 @@ def file_system(path: Path, mounts: str | None = None) -> str:
         if inside and len(point) >= len(found):
             found, kind = point, fields[2]
     return kind
-
-
-def _check_log(path: Path) -> None:
-    """Refuse a write-ahead log whose head is damaged: SQLite would pass over it in silence.
-
-    A log that merely ends in the middle of a transaction is what a killed process leaves: SQLite goes on
-    after the last whole one.
-
-    Raises:
-        StoreError: The log cannot be read.
-    """
-    log = path.with_name(path.name + "-wal")
-    for _ in range(3):
-        try:
-            with open(log, "rb") as file:
-                head = file.read(_WAL_HEADER.size)
-        except OSError:
-            return
-        if not head or _is_wal_header(head):
-            return
-        # Another process may be writing the head at this moment.
-        time.sleep(0.05)
-    raise StoreError(
-        f"the write-ahead log {log} is damaged",
-        hint="put the log back as it was, or move it away: the newest judgments, which are in it, are then "
-        f"lost; {_AROUND}",
-    )
-
-
-def _is_wal_header(head: bytes) -> bool:
-    """Whether these are 32 bytes that SQLite wrote at the head of a log (its file format, section 4)."""
-    if len(head) < _WAL_HEADER.size:
-        return False
-    magic, *_, first, second = _WAL_HEADER.unpack(head)
-    if magic not in _WAL_MAGICS:
-        return False
-    words = struct.unpack((">" if magic & 1 else "<") + "6I", head[:24])
-    a = b = 0
-    for x, y in zip(words[::2], words[1::2], strict=True):
-        a = (a + x + b) & 0xFFFFFFFF
-        b = (b + y + a) & 0xFFFFFFFF
-    return (a, b) == (first, second)

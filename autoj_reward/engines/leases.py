@@ -112,7 +112,19 @@ def _lives(owner: str) -> bool:
     parts = owner.split("|")
     if len(parts) != 4 or parts[0] != _machine() or not parts[0]:
         return True
-    return _started(int(parts[1])) == parts[2]
+    started = _started(int(parts[1]))
+    return started == parts[2] or (not started and _is_hidden(int(parts[1])))
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process is there and another user's, whom /proc may not show (`hidepid`)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 @cache

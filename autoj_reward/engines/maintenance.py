@@ -121,7 +121,7 @@ def verify(store: JudgmentStore) -> Iterator[Damage | None]:
         StoreError: The file itself is damaged, beyond single records.
     """
     with store.database.reading() as connection:
-        problems = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+        problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
     if problems != ["ok"]:
         raise StoreError(
             f"the cache {store.path} is damaged: {'; '.join(problems)}",
@@ -173,18 +173,20 @@ def prune(
     numbers = _setups_of(store, model)
     with store.database.reading() as connection:
         rows = connection.execute(
-            "SELECT key, setup, created, length(value) FROM judgments ORDER BY id DESC"
+            "SELECT key, setup, created, length(value) FROM judgments ORDER BY created DESC, id DESC"
         ).fetchall()
     cutoff = None if older_than_seconds is None else time.time() - older_than_seconds
     going: list[bytes] = []
     kept = gone = 0
+    full = False
     for key, setup, created, size in rows:
         if numbers is not None and setup not in numbers:
             continue
         all_of_model = older_than_seconds is None and max_bytes is None
         too_old = cutoff is not None and created < cutoff
-        too_much = max_bytes is not None and kept + size > max_bytes
-        if all_of_model or too_old or too_much:
+        # From the first that does not fit, all older ones go: what stays is the newest, without gaps.
+        full = full or (max_bytes is not None and not too_old and kept + size > max_bytes)
+        if all_of_model or too_old or full:
             going.append(key)
             gone += size
         else:
@@ -211,8 +213,8 @@ def _setups_of(store: JudgmentStore, model: str | None) -> set[int] | None:
 
 
 def _give_space_back(store: JudgmentStore) -> None:
-    with store.database.errors():
-        connection = store.database.connection()
+    with store.database.outside() as connection:
+        connection.execute("DELETE FROM leases WHERE expires < ?", (time.time(),))
         # It gives back one page a step, and `execute` takes one step only.
         connection.executescript("PRAGMA incremental_vacuum")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -46,9 +46,10 @@ def merge(store: JudgmentStore, source: Path) -> Moved:
     other = JudgmentStore(source)
     moved = _take(store, _salvaged(other))
     other.close()
-    with other.database.errors(), store.database.writing() as connection:
-        for row in other.database.connection().execute("SELECT * FROM engines").fetchall():
-            connection.execute("INSERT OR IGNORE INTO engines VALUES (?, ?, ?, ?, ?)", row)
+    with other.database.reading() as connection:
+        engines = connection.execute("SELECT * FROM engines").fetchall()
+    with store.database.writing() as connection:
+        connection.executemany("INSERT OR IGNORE INTO engines VALUES (?, ?, ?, ?, ?)", engines)
     other.close()
     return moved
 
@@ -174,23 +175,15 @@ def _salvaged(store: JudgmentStore) -> Iterator[Record | None]:
     costs what lies on it and no more.
     """
     setups = store.setups()
-    with store.database.errors():
-        connection = store.database.connection()
+    with store.database.outside() as connection:
         (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM judgments").fetchone()
     sql = (
         "SELECT key, setup, prefill, draw, created, checksum, value FROM judgments "
         "WHERE id BETWEEN ? AND ? ORDER BY id"
     )
     for start in range(1, last + 1, _BATCH):
-        try:
-            rows: list[Any] = connection.execute(sql, (start, min(start + _BATCH - 1, last))).fetchall()
-        except sqlite3.DatabaseError:
-            rows = []
-            for number in range(start, min(start + _BATCH, last + 1)):
-                try:
-                    rows += connection.execute(sql, (number, number)).fetchall()
-                except sqlite3.DatabaseError:
-                    rows.append(None)
+        with store.database.outside() as connection:
+            rows = _readable(connection, sql, start, min(start + _BATCH - 1, last))
         for row in rows:
             if row is None or row[1] not in setups:
                 yield None
@@ -206,6 +199,20 @@ def _salvaged(store: JudgmentStore) -> Iterator[Record | None]:
                 value=value,
             )
             yield None if damage_of(record) else record
+
+
+def _readable(connection: sqlite3.Connection, sql: str, first: int, last: int) -> list[Any]:
+    """The rows of a range; None for each that cannot be read."""
+    try:
+        return connection.execute(sql, (first, last)).fetchall()
+    except sqlite3.DatabaseError:
+        rows: list[Any] = []
+    for number in range(first, last + 1):
+        try:
+            rows += connection.execute(sql, (number, number)).fetchall()
+        except sqlite3.DatabaseError:
+            rows.append(None)
+    return rows
 
 
 def _batches(records: Iterable[Any]) -> Iterator[list[Any]]:

@@ -21,7 +21,7 @@ import pytest
 from autoj_reward.engines import leases
 from autoj_reward.engines.cache_key import Parts, parts_of
 from autoj_reward.engines.cache_value import encode
-from autoj_reward.engines.database import file_system
+from autoj_reward.engines.database import file_system, is_network
 from autoj_reward.engines.maintenance import prune, remove, stats, verify
 from autoj_reward.engines.migrations import newest
 from autoj_reward.engines.store import JudgmentStore, default_path
@@ -528,3 +528,51 @@ def test_pruning_makes_the_file_smaller(tmp_path: Path) -> None:
     before = stats(store).file_bytes
     prune(store, max_bytes=0)
     assert stats(store).file_bytes < before / 4
+
+
+def test_the_oldest_go_first_also_after_a_merge(store: JudgmentStore) -> None:
+    """Merged judgments keep their age; what came in last once counted as newest."""
+    store.put([(parts(i), value("x" * 1000)) for i in range(4)])
+    with store.database.writing() as connection:
+        connection.execute("UPDATE judgments SET created = created - 1000 * id")
+    prune(store, max_bytes=2200)
+    assert store.get([parts(i).key for i in range(4)]).keys() == {parts(0).key, parts(1).key}
+
+
+def test_nothing_older_fills_the_gap_that_a_large_one_leaves(store: JudgmentStore) -> None:
+    for i, n_chars in enumerate((100, 5000, 1000)):
+        store.put([(parts(i), value("x" * n_chars))])
+    prune(store, max_bytes=2000)
+    assert store.get([parts(i).key for i in range(3)]).keys() == {parts(2).key}
+
+
+# Files that change while they are open
+
+
+def test_a_file_that_is_deleted_while_open_is_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was written into a deleted file was once acknowledged, and gone."""
+    store = filled(tmp_path / "a.sqlite", 3)
+    (tmp_path / "a.sqlite").unlink()
+    store.put([(parts(7), value("kept"))])
+    assert "deleted or replaced" in caplog.text
+    assert JudgmentStore(tmp_path / "a.sqlite").get([parts(n).key for n in range(9)]).keys() == {parts(7).key}
+
+
+def test_a_file_that_a_newer_version_takes_over_while_open_is_left_alone(tmp_path: Path) -> None:
+    store = filled(tmp_path / "a.sqlite", 3)
+    with sqlite3.connect(tmp_path / "a.sqlite") as raw:
+        raw.execute(f"PRAGMA user_version = {newest() + 1}")
+    raw.close()
+    for use in (lambda: store.get([parts(0).key]), lambda: store.put([(parts(5), value("x"))])):
+        with pytest.raises(StoreError, match="newer version"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("kind", "shared"),
+    [("ext4", False), ("nfs4", True), ("fuse.sshfs", True), ("fuse.unheard-of", True), ("fuseblk", False)],
+)
+def test_file_systems_that_hosts_share(kind: str, shared: bool) -> None:
+    assert is_network(kind) is shared
