@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import autoj_reward
-from autoj_reward.cli import cache, evaluating, judges, judging, rescore, serving
+from autoj_reward.cli import cache, evaluating, judges, judging, rescore, serving, training
 
 app = typer.Typer(
     name="autoj-reward",
@@ -22,6 +22,7 @@ app.command()(judging.compare)
 app.command()(judging.rerank)
 app.command()(rescore.rescore)
 app.command()(serving.serve_judge)
+app.command()(training.train_judge)
 app.command()(judges.judges)
 app.add_typer(cache.app, name="cache")
 app.add_typer(evaluating.app, name="evaluate")

@@ -139,14 +139,14 @@ class TrainConfig:
     threads: int = 0
 
 
-def load_config(path: str | Path, *, folder: str | Path | None = None) -> TrainConfig:
+def load_config(path: str | Path, *, output: str | Path | None = None) -> TrainConfig:
     """Read a run's settings.
 
     `$NAME` in a path is taken from the environment; a relative path is relative to the file.
 
     Args:
         path: The TOML file.
-        folder: Where relative paths begin; None is the file's own folder.
+        output: Instead of the file's output folder; relative to the working folder.
 
     Raises:
         ConfigError: The file cannot be read, or settings are unknown, missing or of the wrong kind.
@@ -156,7 +156,8 @@ def load_config(path: str | Path, *, folder: str | Path | None = None) -> TrainC
         source = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read the training file {path}: {error}") from error
-    base = Path(folder) if folder is not None else path.parent
+    if output is not None:
+        source["output"] = str(Path(output).absolute())
     problems: list[str] = []
     files = tuple(
         _build(DataFile, t, f"[[files]] {n}", problems) for n, t in enumerate(_tables(source, "files"))
@@ -174,7 +175,7 @@ def load_config(path: str | Path, *, folder: str | Path | None = None) -> TrainC
             f"the training file {path} is wrong:\n  " + "\n  ".join(problems),
             hint="examples/train_mini.toml is a complete one",
         )
-    return _with_paths(config, base)
+    return _with_paths(config, path.parent)
 
 
 def _tables(source: dict[str, Any], key: str) -> list[Any]:

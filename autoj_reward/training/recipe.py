@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,104 +21,42 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from autoj_reward.engines.embedded import resolve_model
 from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.errors import ConfigError
-from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.training.config import Stage, TrainConfig
 from autoj_reward.training.curriculum import stage_examples
-from autoj_reward.training.data import IGNORED, Corpus, Example, count_by_kind, encode, load_corpus
-from autoj_reward.training.live import Case, live_judge, measure, measure_cases
+from autoj_reward.training.data import Corpus, Example, count_by_kind, encode, load_corpus
+from autoj_reward.training.live import Case, live_judge, measure_cases
+from autoj_reward.training.trainer import MeasureCallback, ProgressCallback, VerdictTrainer
 
 log = logging.getLogger("autoj_reward.training")
 
-
-class VerdictTrainer(SFTTrainer):  # type: ignore[misc]
-    """SFTTrainer that computes logits only where a label is.
-
-    On CPU, and with a target of a few tokens after an input of hundreds, the vocabulary projection of
-    every position would cost about a quarter of the step.
-    """
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        labels = inputs["labels"][:, 1:]
-        wanted = labels != IGNORED
-        columns = wanted.any(dim=0).nonzero().flatten()
-        out = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            use_cache=False,
-            logits_to_keep=columns,
-        )
-        rows = wanted[:, columns]
-        losses = torch.nn.functional.cross_entropy(
-            out.logits[rows].float(), labels[:, columns][rows], reduction="sum"
-        )
-        n = rows.sum() if num_items_in_batch is None else num_items_in_batch
-        loss = losses / torch.as_tensor(n).clamp(min=1)
-        if num_items_in_batch is not None:
-            # It counts the targets of all processes, and their gradients are averaged afterwards.
-            loss = loss * self.accelerator.num_processes
-        return (loss, out) if return_outputs else loss
+_SHAPING = ("judge", "files", "exclude", "seed", "held_out", "lora", "autocast")
+"""Settings of the whole run that every stage's weights depend on."""
 
 
-class MeasureCallback(TrainerCallback):  # type: ignore[misc]
-    """Reads the held-out cases every so many steps and writes the figures to `measures.jsonl`.
-
-    With several processes the first one reads, and the others wait for it at their next step.
-    """
-
-    def __init__(self, judge: Judge, cases: Sequence[Case], stage: Stage, output: Path) -> None:
-        self._judge, self._cases, self._stage = judge, cases, stage
-        self._path = output / "measures.jsonl"
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        every = self._stage.measure_every
-        due = every and state.global_step % every == 0 and state.global_step < state.max_steps
-        if due and state.is_world_process_zero:
-            self.write(state.global_step)
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        if state.is_world_process_zero:
-            self.write(state.global_step)
-
-    def write(self, step: int) -> None:
-        """Measure now."""
-        figures = measure(self._judge, self._cases, wanted=self._stage.measures)
-        line = {"stage": self._stage.name, "step": step, **{k: round(v, 4) for k, v in figures.items()}}
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        log.info("measure %s", json.dumps(line))
-
-
-def train(config: TrainConfig) -> Path:
+def train(config: TrainConfig, *, quiet: bool = True) -> Path:
     """Run the curriculum, or go on where it was interrupted.
+
+    Several processes (torchrun) share each step; every one of them calls this.
+
+    Args:
+        config: The run.
+        quiet: Show no progress; figures go to `measures.jsonl` and `losses.jsonl` all the same.
 
     Returns:
         The folder of the finished adapter.
 
     Raises:
-        ConfigError: The judge or its model cannot be loaded, or a stage has no examples.
+        ConfigError: The judge or its model cannot be loaded, a stage has no examples, or the folder
+            holds a stage that was begun with other settings.
         DataError: A row of the data is wrong.
     """
     output = Path(config.output)
@@ -130,11 +69,12 @@ def train(config: TrainConfig) -> Path:
     cases = measure_cases(corpus.held_out, config.measure_cases, seed=config.seed)
     for n, stage in enumerate(config.stages):
         folder = output / f"stage-{n + 1}-{stage.name}"
+        _keep_settings(config, stage, folder)
         if (folder / "adapter").exists():
             log.info("stage %s is finished", stage.name)
             _restore(model, folder / "adapter")
             continue
-        _run_stage(config, stage, folder, model, spec, tokenizer, corpus, cases)
+        _run_stage(config, stage, folder, model, spec, tokenizer, corpus, cases, quiet=quiet)
     return _finish(config, model, output) if _is_first_process() else output / "adapter"
 
 
@@ -157,15 +97,77 @@ def prepare(
     return [examples[n] for n in kept], [encoded[n] for n in kept]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStage:
+    """What a stage trains on: its examples, by kind too, their tokens, and the longest one's tokens."""
+
+    name: str
+    n_examples: int
+    kinds: dict[str, int]
+    n_tokens: int
+    longest: int
+
+
+def plan_stages(config: TrainConfig) -> tuple[list[PlannedStage], dict[str, int]]:
+    """What a run would train on; only the tokenizer is loaded.
+
+    Returns:
+        A plan for each stage in order, and how many rows are left out, by reason.
+
+    Raises:
+        ConfigError: The tokenizer cannot be loaded, or a stage has no examples.
+        DataError: A row of the data is wrong.
+    """
+    spec, corpus = load_spec(config.judge), load_corpus(config)
+    tokenizer = TrustedTokenizer(_load_tokenizer(spec))
+    plans = []
+    for stage in config.stages:
+        examples, encoded = prepare(config, stage, corpus, spec, tokenizer)
+        lengths = [len(e["input_ids"]) for e in encoded]
+        plans.append(
+            PlannedStage(
+                name=stage.name,
+                n_examples=len(examples),
+                kinds=count_by_kind(examples),
+                n_tokens=sum(lengths),
+                longest=max(lengths),
+            )
+        )
+    return plans, dict(corpus.dropped)
+
+
+def _keep_settings(config: TrainConfig, stage: Stage, folder: Path) -> None:
+    """Write down what a stage is begun with, or compare with what it was begun with.
+
+    Raises:
+        ConfigError: The stage was begun with other settings.
+    """
+    whole = {f.name: getattr(config, f.name) for f in fields(config) if f.name in _SHAPING}
+    wanted = json.loads(json.dumps({**whole, "stage": stage}, default=asdict))
+    for name in ("measures", "measure_every"):
+        del wanted["stage"][name]
+    path = folder / "settings.json"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if changed := sorted(name for name in wanted if before.get(name) != wanted[name]):
+            raise ConfigError(
+                f"{folder} was begun with other settings: {', '.join(changed)} changed since",
+                hint="name another output folder, or remove this stage's and the later stages' folders",
+            )
+    elif _is_first_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+
+
 def _load(config: TrainConfig, spec: JudgeSpec) -> tuple[Any, TrustedTokenizer]:
     path = resolve_model(spec.model)
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu and config.autocast == "bfloat16" else torch.float32
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=spec.revision)
         base = AutoModelForCausalLM.from_pretrained(path, revision=spec.revision, dtype=dtype)
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot load the judge model {spec.model!r}: {error}") from error
+    tokenizer = _load_tokenizer(spec)
     set_seed(config.seed)
     targets = config.lora.targets
     adapter = LoraConfig(
@@ -184,6 +186,13 @@ def _load(config: TrainConfig, spec: JudgeSpec) -> tuple[Any, TrustedTokenizer]:
     return model, TrustedTokenizer(tokenizer, turn_end_ids=ends)
 
 
+def _load_tokenizer(spec: JudgeSpec) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(resolve_model(spec.model), revision=spec.revision)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot load the tokenizer of {spec.model!r}: {error}") from error
+
+
 def _run_stage(
     config: TrainConfig,
     stage: Stage,
@@ -193,6 +202,8 @@ def _run_stage(
     tokenizer: TrustedTokenizer,
     corpus: Corpus,
     cases: Sequence[Case],
+    *,
+    quiet: bool,
 ) -> None:
     examples, encoded = prepare(config, stage, corpus, spec, tokenizer)
     n_tokens = sum(len(e["input_ids"]) for e in encoded)
@@ -227,8 +238,12 @@ def _run_stage(
         ),
         train_dataset=Dataset.from_list(encoded),
         processing_class=tokenizer.hf,
-        callbacks=[MeasureCallback(judge, cases, stage, folder.parent)],
+        callbacks=[
+            ProgressCallback(stage, n_tokens, folder.parent, quiet=quiet),
+            MeasureCallback(judge, cases, stage, folder.parent),
+        ],
     )
+    trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=last)
@@ -242,7 +257,8 @@ def _run_stage(
 
 
 def _is_first_process() -> bool:
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    # As torchrun numbers them; the process group itself begins with the first trainer.
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _save(model: Any, folder: Path) -> None:

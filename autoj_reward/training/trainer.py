@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TRL's SFTTrainer with a cheaper loss, and what it tells while it runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import SFTTrainer
+
+from autoj_reward.judge.judge import Judge
+from autoj_reward.rows.progress import RunProgress
+from autoj_reward.training.config import Stage
+from autoj_reward.training.data import IGNORED
+from autoj_reward.training.live import Case, measure
+
+log = logging.getLogger("autoj_reward.training")
+
+
+class VerdictTrainer(SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer that computes logits only where a label is.
+
+    On CPU, and with a target of a few tokens after an input of hundreds, the vocabulary projection of
+    every position would cost about a quarter of the step.
+    """
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Mean cross entropy of the target tokens, a scalar; with the model's output where asked for."""
+        labels = inputs["labels"][:, 1:]
+        wanted = labels != IGNORED
+        columns = wanted.any(dim=0).nonzero().flatten()
+        out = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            use_cache=False,
+            logits_to_keep=columns,
+        )
+        rows = wanted[:, columns]
+        losses = torch.nn.functional.cross_entropy(
+            out.logits[rows].float(), labels[:, columns][rows], reduction="sum"
+        )
+        n = rows.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = losses / torch.as_tensor(n).clamp(min=1)
+        if num_items_in_batch is not None:
+            # It counts the targets of all processes, and their gradients are averaged afterwards.
+            loss = loss * self.accelerator.num_processes
+        return (loss, out) if return_outputs else loss
+
+
+class MeasureCallback(TrainerCallback):  # type: ignore[misc]
+    """Reads the held-out cases every so many steps and writes the figures to `measures.jsonl`.
+
+    With several processes the first one reads, and the others wait for it at their next step.
+    """
+
+    def __init__(self, judge: Judge, cases: Sequence[Case], stage: Stage, output: Path) -> None:
+        self._judge, self._cases, self._stage = judge, cases, stage
+        self._path = output / "measures.jsonl"
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        every = self._stage.measure_every
+        due = every and state.global_step % every == 0 and state.global_step < state.max_steps
+        if due and state.is_world_process_zero:
+            self.write(state.global_step)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            self.write(state.global_step)
+
+    def write(self, step: int) -> None:
+        """Measure now."""
+        figures = measure(self._judge, self._cases, wanted=self._stage.measures)
+        line = {"stage": self._stage.name, "step": step, **{k: round(v, 4) for k, v in figures.items()}}
+        _append(self._path, line)
+        log.info("measure %s", json.dumps(line))
+
+
+class ProgressCallback(TrainerCallback):  # type: ignore[misc]
+    """Shows how far a stage is, how fast, and how long the rest will take; keeps losses in `losses.jsonl`.
+
+    Args:
+        stage: The stage.
+        n_tokens: Tokens of one pass over its examples, padding not counted.
+        output: The run's folder.
+        quiet: Show nothing; losses are kept all the same.
+    """
+
+    def __init__(self, stage: Stage, n_tokens: int, output: Path, *, quiet: bool) -> None:
+        self._stage, self._quiet = stage, quiet
+        self._n_tokens = n_tokens * stage.epochs
+        self._path = output / "losses.jsonl"
+        self._progress: RunProgress | None = None
+        self._first = self._step = self._n_steps = 0
+        self._started = time.monotonic()
+        self._loss = float("nan")
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._first = self._step = state.global_step
+        self._n_steps = state.max_steps
+        self._started = time.monotonic()
+        if state.is_world_process_zero:
+            label = f"stage {self._stage.name}, steps"
+            self._progress = RunProgress(label, state.max_steps, quiet=self._quiet, status=self._status)
+            self._progress.__enter__()
+            # What an earlier run did counts as done, not for the rate.
+            self._progress.skip(state.global_step)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._step = state.global_step
+        if self._progress is not None:
+            self._progress.advance(1)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        if logs and "loss" in logs and state.is_world_process_zero:
+            self._loss = float(logs["loss"])
+            rate = float(logs["learning_rate"])
+            line = {"stage": self._stage.name, "step": state.global_step, "loss": self._loss}
+            _append(self._path, {**line, "learning_rate": rate})
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(None, None, None)
+
+    def _status(self) -> str:
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        done = self._n_tokens * (self._step - self._first) / max(self._n_steps, 1)
+        return f"{done / seconds:,.0f} tokens/s, loss {self._loss:.3f}"
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
