@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar
 
 from autoj_reward.engines.ahead import NodeRequest, TreeReader
 from autoj_reward.engines.readout import NodeReading, Path, TokenTree
-from autoj_reward.engines.server_http import GaveUp, Malformed, Refused, Transport
+from autoj_reward.engines.server_exchange import Malformed, Refused
+from autoj_reward.engines.server_http import GaveUp, Transport
 from autoj_reward.engines.server_probe import Api, Capabilities
 from autoj_reward.engines.server_reading import (
     Answer,

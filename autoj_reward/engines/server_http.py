@@ -8,78 +8,22 @@ import contextlib
 import json
 import logging
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import httpx
-
-from autoj_reward.engines.server_retry import Breaker, RetryPolicy, retry_after_seconds, status_verdict
+from autoj_reward.engines.server_exchange import Again, Lines, Malformed, Refused
+from autoj_reward.engines.server_retry import Breaker, RetryPolicy
 from autoj_reward.errors import EngineContractBroken, EngineRejected, EngineUnavailable
 
 logger = logging.getLogger("autoj_reward")
 
 T = TypeVar("T")
 
-_MOST_BYTES = 64 << 20
-"""Of one body: a server gone mad must not fill this process's memory."""
-
-_LONGEST_CONNECT_SECONDS = 10.0
-
-
-class Malformed(Exception):
-    """A body is not what the protocol says; asked again, because proxies and restarts do that."""
-
-
-class Refused(Exception):
-    """The endpoint refused one request, for good.
-
-    Attributes:
-        status: HTTP status.
-        message: The endpoint's own words.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"HTTP {status}: {message}")
-        self.status = status
-        self.message = message
-
-
-class Rejected(EngineRejected):
-    """The endpoint refuses all requests of this kind.
-
-    Attributes:
-        status: HTTP status.
-    """
-
-    def __init__(self, status: int, message: str, *, hint: str) -> None:
-        super().__init__(message, hint=hint)
-        self.status = status
-
 
 class GaveUp(Exception):
     """One request had no answer after all attempts, though others had."""
-
-
-class _Again(Exception):
-    """An attempt failed in a way that another may not.
-
-    Args:
-        kind: A few words, counted in `Transport.counts`.
-        detail: What happened.
-        wait_seconds: What the endpoint asked to be spared, or None.
-        busy: Whether the endpoint is alive and only wants us to wait.
-    """
-
-    def __init__(
-        self, kind: str, detail: str, *, wait_seconds: float | None = None, busy: bool = False
-    ) -> None:
-        super().__init__(detail)
-        self.kind = kind
-        self.wait_seconds = wait_seconds
-        self.busy = busy
 
 
 @dataclass(slots=True, eq=False)
@@ -127,26 +71,14 @@ class Transport:
         self._slots = asyncio.Semaphore(concurrency)
         self._changed = asyncio.Event()
         self._answered_at = -1.0
-        # A proxy from the environment has nothing to do with servers on this machine.
-        on_this_machine = all(httpx.URL(u).host in ("localhost", "127.0.0.1", "::1") for u in urls)
-        self._client = httpx.AsyncClient(
-            headers=headers,
-            timeout=httpx.Timeout(
-                None, connect=min(policy.timeout_seconds, _LONGEST_CONNECT_SECONDS), pool=None
-            ),
-            # Servers commonly close after 5 idle seconds; a little less avoids meeting them at it.
-            limits=httpx.Limits(
-                max_connections=concurrency, max_keepalive_connections=concurrency, keepalive_expiry=4.0
-            ),
-            trust_env=not on_this_machine,
-        )
+        self._lines = Lines(urls, timeout_seconds=policy.timeout_seconds, headers=headers)
 
     async def close(self) -> None:
         """Close every connection, and end the background."""
         for task in self.background:
             task.cancel()
         await asyncio.gather(*self.background, return_exceptions=True)
-        await self._client.aclose()
+        await self._lines.close()
 
     async def ask(self, path: str, body: Any, read: Callable[[Any], T]) -> T:
         """What `read` makes of an endpoint's answer.
@@ -196,7 +128,7 @@ class Transport:
         ends = began + policy.retry_seconds
         n_failed = n_busy = 0
         last: Endpoint | None = None
-        problem = _Again("left alone", "no endpoint was ready in time")
+        problem = Again("left alone", "no endpoint was ready in time")
         while True:
             endpoint = await self._choose([only] if only else self._admitted(), ends, last)
             if endpoint is None:
@@ -205,8 +137,8 @@ class Transport:
                 answer = read(await self._attempt(endpoint, path, content, policy, ends))
             except Malformed as error:
                 # The endpoint speaks, so this is nothing for its breaker.
-                problem = _Again("wrong shape", f"{endpoint.url} answered out of shape: {error}")
-            except _Again as error:
+                problem = Again("wrong shape", f"{endpoint.url} answered out of shape: {error}")
+            except Again as error:
                 problem = error
             else:
                 self._answered_at = loop.time()
@@ -253,9 +185,8 @@ class Transport:
         self.counts["requests"] += 1
         told = False
         try:
-            answer = await self._exchange(
-                endpoint, path, content, min(loop.time() + policy.timeout_seconds, ends)
-            )
+            deadline = min(loop.time() + policy.timeout_seconds, ends)
+            answer = await self._lines.exchange(_joined(endpoint.url, path), content, deadline)
             endpoint.breaker.succeeded()
             told = True
             return answer
@@ -263,7 +194,7 @@ class Transport:
             endpoint.breaker.succeeded()
             told = True
             raise
-        except _Again as error:
+        except Again as error:
             told = True
             if error.busy:
                 endpoint.breaker.succeeded()
@@ -279,27 +210,7 @@ class Transport:
             self._changed.set()
             self._changed = asyncio.Event()
 
-    async def _exchange(self, endpoint: Endpoint, path: str, content: bytes | None, ends: float) -> Any:
-        """One request and its whole answer, as JSON."""
-        url = _joined(endpoint.url, path)
-        method, headers = ("GET", {}) if content is None else ("POST", {"content-type": "application/json"})
-        try:
-            # httpx bounds each read, and a server that drips a byte a second passes that for ever.
-            async with asyncio.timeout_at(ends):
-                async with self._client.stream(method, url, content=content, headers=headers) as response:
-                    data = await _body(response)
-        except TimeoutError as error:
-            raise _Again("timeout", f"{url} did not answer in time") from error
-        except httpx.ConnectError as error:
-            raise _Again("no connection", f"cannot connect to {url}: {error}") from error
-        except httpx.TimeoutException as error:
-            raise _Again("timeout", f"cannot connect to {url} in time") from error
-        except (httpx.RequestError, OSError) as error:
-            detail = str(error) or type(error).__name__
-            raise _Again("broken connection", f"{url} broke off: {detail}") from error
-        return _judged(response, data, url)
-
-    def _given_up(self, began: float, problem: _Again, n_failed: int) -> Exception:
+    def _given_up(self, began: float, problem: Again, n_failed: int) -> Exception:
         """What a request without an answer is: its own misfortune, or the end of the call."""
         self.counts[f"gave up: {problem.kind}"] += 1
         detail = f"{problem}, after {n_failed} failed attempt{'' if n_failed == 1 else 's'}"
@@ -319,53 +230,3 @@ def _joined(base: str, path: str) -> str:
     if path.startswith("/../"):
         return base.rpartition("/")[0] + path.removeprefix("/..")
     return base + path
-
-
-async def _body(response: httpx.Response) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.aiter_bytes():
-        size += len(part)
-        if size > _MOST_BYTES:
-            raise Malformed(f"a body of more than {_MOST_BYTES >> 20} MiB")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _judged(response: httpx.Response, data: bytes, url: str) -> Any:
-    """The body as JSON, or the error that the status stands for."""
-    status = response.status_code
-    after = retry_after_seconds(response.headers.get("retry-after"), time.time())
-    verdict = status_verdict(status, asks_to_wait=after is not None)
-    if verdict == "answered":
-        try:
-            return json.loads(data)
-        except (ValueError, RecursionError) as error:
-            kind = response.headers.get("content-type", "no content type")
-            raise Malformed(f"{len(data)} bytes of {kind} are no JSON: {error}") from error
-    message = _error_message(data)
-    detail = f"{url} answered HTTP {status}: {message}"
-    if verdict in ("busy", "again"):
-        raise _Again(f"HTTP {status}", detail, wait_seconds=after, busy=verdict == "busy")
-    if verdict == "rejected":
-        hints = {
-            401: "give the key in api_key, $AUTOJ_REWARD_API_KEY or $OPENAI_API_KEY",
-            403: "the key in use may not do this",
-            404: "is the address right, with its /v1, and does the server know the model? See GET /v1/models",
-        }
-        redirect = f"the address moved to {response.headers.get('location')}" if status < 400 else ""
-        raise Rejected(status, detail, hint=redirect or hints.get(status, ""))
-    raise Refused(status, message)
-
-
-def _error_message(data: bytes) -> str:
-    """What an error's body says, in the forms in use, at most 500 characters."""
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError):
-        body = data.decode("utf-8", "replace")
-    for key in ("error", "message", "detail"):
-        if isinstance(body, dict) and key in body:
-            body = body[key]
-    text = body if isinstance(body, str) else json.dumps(body)
-    return " ".join(text.split())[:500] or "no further word"

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from autoj_reward.engines.server_http import Malformed, Refused, Rejected
+from autoj_reward.engines.server_exchange import Malformed, Refused, Rejected
 from autoj_reward.engines.server_reading import Answer, by_id, read_chat, read_completion
 from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.errors import ConfigError

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoj_reward.engines.readout import NodeReading, Path, TokenTree, log_sum_exp
-from autoj_reward.engines.server_http import Malformed
+from autoj_reward.engines.server_exchange import Malformed
 from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.types import Usage
 

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from autoj_reward.engines.server_retry import RetryPolicy
@@ -74,29 +77,44 @@ def checked_policy(*, attempts: int, timeout_seconds: float, retry_seconds: floa
 
 
 def load_tokenizer(path: str, revision: str | None) -> TrustedTokenizer:
-    """A tokenizer without its model.
+    """A tokenizer without its model, and where its files allow that without importing torch.
 
     Raises:
         ConfigError: There is none, or it is of a kind that cannot be used.
     """
     try:
-        from transformers import AutoTokenizer, GenerationConfig
+        from transformers import PreTrainedTokenizerFast
     except ImportError as error:
         raise ConfigError(
             "a tokenizer needs the package transformers",
             hint="pip install 'autoj-reward[transformers]', or tokenizer='none' to send text",
         ) from error
     try:
-        hf = AutoTokenizer.from_pretrained(path, revision=revision)
+        settings = _json_file(path, "tokenizer_config.json", revision)
+        if settings.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):
+            # What `AutoTokenizer` would choose; naming it spares seconds of imports in a mere client.
+            hf: Any = PreTrainedTokenizerFast.from_pretrained(path, revision=revision)
+        else:
+            from transformers import AutoTokenizer
+
+            hf = AutoTokenizer.from_pretrained(path, revision=revision)
+        ends = _json_file(path, "generation_config.json", revision).get("eos_token_id")
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(
             f"cannot load the tokenizer {path!r}: {error}",
             hint="tokenizer=FOLDER of the served model's checkpoint, or tokenizer='none' to send text",
         ) from error
-    try:
-        ends = GenerationConfig.from_pretrained(path, revision=revision).eos_token_id
-    except (OSError, ValueError):
-        ends = None
     return TrustedTokenizer(
         hf, turn_end_ids=[] if ends is None else ends if isinstance(ends, list) else [ends]
     )
+
+
+def _json_file(path: str, name: str, revision: str | None) -> dict[str, Any]:
+    """One of a checkpoint's small files, from a folder or the hub; empty where there is none."""
+    from transformers.utils import cached_file
+
+    file = cached_file(path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+    if file is None:
+        return {}
+    content = json.loads(Path(file).read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {}

@@ -13,12 +13,13 @@ import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from tokenizers import Tokenizer
+from typing import TYPE_CHECKING, Any
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.types import ChatWrapper, JudgeInput, PlainWrapper, Segment, Wrapper
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _BODY_MARK = "autojrewardbodyq7zk"
 """Stands for the body while a chat template is applied; plain letters, so no template changes it."""
@@ -47,6 +48,9 @@ class TrustedTokenizer:
     """
 
     def __init__(self, tokenizer: Any, *, turn_end_ids: Sequence[int] = ()) -> None:
+        # Not at the top: a server can be asked by text where no tokenizer library is installed.
+        from tokenizers import Tokenizer
+
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
             raise ConfigError(
@@ -57,7 +61,7 @@ class TrustedTokenizer:
         self.hf = tokenizer
         layout = json.loads(backend.to_str())
         layout["truncation"] = layout["padding"] = None
-        self._whole = Tokenizer.from_str(json.dumps(layout))
+        self._whole: Tokenizer = Tokenizer.from_str(json.dumps(layout))
         self._control = _control_ids(layout)
         layout["added_tokens"] = [t for t in layout["added_tokens"] if t["id"] not in self._control]
         self._plain_first = Tokenizer.from_str(json.dumps(layout))
