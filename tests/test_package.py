@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package as a whole: its public names, what importing it costs, and which way its imports point."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import autoj_reward
+from tests.conftest import REPO
+
+PACKAGE = REPO / "autoj_reward"
+
+PUBLIC = {
+    "AutojRewardError", "ConfigError", "DataError", "Engine", "EngineContractBroken", "EngineError",
+    "EngineRejected", "EngineUnavailable", "Failure", "FailureReason", "Judge", "PairJudgment", "Ranking",
+    "RatingJudgment", "Request", "StoreError", "TemplateError", "TooManyFailures", "VerdictDistribution",
+    "best_of_n", "rank",
+}  # fmt: skip
+
+# What each room may import of the package, itself aside.
+ALLOWED = {
+    "errors": set(),
+    "paths": set(),
+    "types": {"errors"},
+    "judgments": {"types", "errors"},
+    "engines": {"types", "errors", "paths"},
+    "judge": {"types", "errors", "judgments", "engines"},
+    "replaying": {"types", "errors", "judgments", "engines", "judge"},
+    "rescoring": {"types", "errors", "judgments", "engines", "judge", "replaying"},
+    "reward": {"types", "errors", "judgments", "judge"},
+    "rows": {"types", "errors", "judgments", "engines", "judge", "reward", "replaying", "rescoring"},
+    "evaluate": {"types", "errors", "judgments", "judge", "reward", "rows"},
+}
+HEAVY = ("torch", "transformers", "vllm", "trl", "peft", "datasets", "pyarrow")
+
+
+def modules() -> list[Path]:
+    return sorted(p for p in PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path, *, at_module_level: bool) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if at_module_level else list(ast.walk(tree))
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def test_public_names_are_these_and_all_there() -> None:
+    assert set(autoj_reward.__all__) == PUBLIC
+    for name in PUBLIC:
+        assert getattr(autoj_reward, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Judgement'"):
+        autoj_reward.Judgement  # noqa: B018
+
+
+def test_importing_the_package_loads_no_model_library() -> None:
+    code = f"import sys, autoj_reward; print(len(sys.modules), {{*{HEAVY!r}}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    n_modules, heavy = done.stdout.split(maxsplit=1)
+    assert heavy.strip() == "set()"
+    assert int(n_modules) < 200
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    allowed = ALLOWED.get(room(path))
+    if allowed is None:
+        return
+    within = {n.split(".")[1] for n in imported(path, at_module_level=False) if n.startswith("autoj_reward.")}
+    assert within <= allowed | {room(path)}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_what_runs_a_model_imports_one(path: Path) -> None:
+    """torch at module level belongs to the engine that needs it and to training."""
+    if path.name == "transformers.py" or room(path) == "training":
+        return
+    top = {name.split(".")[0] for name in imported(path, at_module_level=True)}
+    assert not top & {"torch", "transformers", "vllm", "trl", "peft"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_file_names_its_licence(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not text or text.startswith("# SPDX-License-Identifier: Apache-2.0\n")
