@@ -29,6 +29,7 @@ _logger = logging.getLogger("autoj_reward")
 _ATTEMPTS = 4
 """At one request: a server of this machine that refuses connections is gone, and nobody repairs it."""
 
+_WATCH_SECONDS = 1.0
 _LINE_SECONDS = 10.0
 
 START_SECONDS = 1800.0
@@ -59,7 +60,8 @@ class ManagedEngine:
         api_key: For `endpoints`.
         dtype: `auto` (the checkpoint's), `bfloat16`, `float16` or `float32`.
         revision: Hub revision; a commit pins it.
-        adapter: Folder or hub name of a LoRA adapter.
+        adapter: Folder or hub name of a LoRA adapter. Servers under `endpoints` know it by the name `judge`,
+            as `serve-judge` calls it.
         context_tokens: Most tokens of input and output together; None takes the model's own limit.
         devices: Numbers of the devices to run on (3, or [2, 3], or "2,3"), as the machine counts them. None
             leaves the choice to vLLM, which takes the first ones.
@@ -118,15 +120,13 @@ class ManagedEngine:
         self.settings = ServeSettings.from_options(model, given, device_numbers(devices))
         # What a far server computes in is known only if it was said.
         self._dtype_said = dtype != "auto"
-        if isinstance(endpoints, str):
-            endpoints = [part.strip() for part in endpoints.split(",")]
-        self._endpoints = None if endpoints is None else tuple(endpoints)
+        self._endpoints = endpoints
         self._api_key = api_key
         self._start_seconds = start_seconds
         self._client_settings: dict[str, Any] = {
             "concurrency": concurrency,
             "timeout_seconds": timeout_seconds,
-            **({} if endpoints else {"attempts": _ATTEMPTS}),
+            **({} if endpoints is not None else {"attempts": _ATTEMPTS}),
         }
         self._fingerprint: str | None = None
         self._closed = False
@@ -158,7 +158,8 @@ class ManagedEngine:
         """
         client, server = self._attach(start=not self._was_lost)
         try:
-            answers = client.generate(inputs)
+            with self._watching(server):
+                answers = client.generate(inputs)
         except EngineError as error:
             if server is None or self._closed or server.lives():
                 raise
@@ -207,16 +208,15 @@ class ManagedEngine:
             if self._closed:
                 raise EngineRejected("the engine is closed")
             if self._client is None:
+                server = None
                 if self._endpoints is None:
                     try:
-                        self._server = self._shared(start)
+                        server = self._shared(start)
                     except EngineUnavailable as error:
                         if start:
                             raise
                         raise EngineUnavailable("the managed judge is gone", hint=_GONE_HINT) from error
-                    self._client = self._connected(self._server)
-                else:
-                    self._client = self._connected(None)
+                self._client, self._server = self._connected(server), server
                 self._fingerprint = self._client.fingerprint
             return self._client, self._server
 
@@ -234,34 +234,58 @@ class ManagedEngine:
         from autoj_reward.engines.server import ServerEngine
 
         settings = self.settings
+        known: dict[str, Any]
         if server is None:
-            assert self._endpoints is not None
-            known = settings.fingerprint(settings.dtype) if self._dtype_said else None
-            return ServerEngine(
-                list(self._endpoints),
-                model=settings.request_model,
-                tokenizer=resolve_model(settings.model),
-                revision=settings.revision,
-                context_tokens=settings.context_tokens,
-                api_key=self._api_key,
-                fingerprint=known,
-                **self._client_settings,
-            )
-        facts = server.state.facts
+            known = {
+                "endpoints": self._endpoints,
+                "model": settings.request_model,
+                "context_tokens": settings.context_tokens,
+                "api_key": self._api_key,
+                "fingerprint": settings.fingerprint(settings.dtype) if self._dtype_said else None,
+            }
+        else:
+            facts = server.state.facts
+            known = {
+                "endpoints": server.state.endpoint,
+                "model": facts["request_model"],
+                "context_tokens": facts["context_tokens"],
+                "api_key": server.state.api_key,
+                "fingerprint": settings.fingerprint(facts["dtype"]),
+            }
         try:
-            return ServerEngine(
-                [server.state.endpoint],
-                model=facts["request_model"],
+            client = ServerEngine(
+                **known,
                 tokenizer=resolve_model(settings.model),
                 revision=settings.revision,
-                context_tokens=facts["context_tokens"],
-                api_key=server.state.api_key,
-                fingerprint=settings.fingerprint(facts["dtype"]),
                 **self._client_settings,
             )
+            # A wrong address or model shows now, and not in the middle of a run.
+            client.connect()
         except BaseException:
-            server.close()
+            if server is not None:
+                server.close()
             raise
+        return client
+
+    @contextlib.contextmanager
+    def _watching(self, server: SharedServer | None) -> Iterator[None]:
+        """End the calls of a server that ends: its locks tell at once what retries would find out late."""
+        if server is None:
+            yield
+            return
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(_WATCH_SECONDS):
+                if not server.lives():
+                    self._lose(server)
+                    return
+
+        threading.Thread(target=watch, name="autoj-reward-managed", daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()
 
     def _lose(self, server: SharedServer) -> None:
         with self._changing:
