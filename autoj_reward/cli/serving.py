@@ -131,8 +131,9 @@ def serve_judge(
 
     Ctrl-C or SIGTERM ends it, with all its processes; so does the death of this command.
     """
-    from autoj_reward.engines.managed import device_numbers, progress, serve_order
-    from autoj_reward.engines.managed_arguments import ServeSettings
+    from autoj_reward.engines.managed import serve_order
+    from autoj_reward.engines.managed_arguments import ServeSettings, device_numbers
+    from autoj_reward.engines.managed_progress import progress
     from autoj_reward.engines.managed_server import share_server
     from autoj_reward.engines.managed_state import JudgeFolder
     from autoj_reward.judge.presets import load_spec

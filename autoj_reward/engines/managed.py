@@ -4,33 +4,29 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoj_reward.engines.embedded import resolve_model
-from autoj_reward.engines.managed_arguments import ServeSettings, serve_environment
-from autoj_reward.engines.managed_server import Order, Report, SharedServer, new_api_key, share_server
+from autoj_reward.engines.managed_arguments import ServeSettings, device_numbers, serve_environment
+from autoj_reward.engines.managed_progress import progress
+from autoj_reward.engines.managed_server import Order, SharedServer, new_api_key, share_server
 from autoj_reward.engines.managed_state import JudgeFolder
-from autoj_reward.errors import ConfigError, EngineError, EngineRejected, EngineUnavailable
+from autoj_reward.errors import EngineError, EngineRejected, EngineUnavailable
 from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput
 
 if TYPE_CHECKING:
     from autoj_reward.engines.server import ServerEngine
 
-_logger = logging.getLogger("autoj_reward")
-
 _ATTEMPTS = 4
 """At one request: a server of this machine that refuses connections is gone, and nobody repairs it."""
 
 _WATCH_SECONDS = 1.0
-_LINE_SECONDS = 10.0
 
 START_SECONDS = 1800.0
 """Enough for a large checkpoint from a slow disk; a download may need more."""
@@ -330,55 +326,3 @@ def serve_order(settings: ServeSettings, *, host: str = "127.0.0.1", port: int |
         host=host,
         port=port,
     )
-
-
-def device_numbers(devices: int | str | Sequence[int] | None) -> tuple[int, ...] | None:
-    """Devices as numbers.
-
-    Raises:
-        ConfigError: They are something else.
-    """
-    if devices is None:
-        return None
-    parts = [devices] if isinstance(devices, int) else devices
-    if isinstance(parts, str):
-        parts = [part for part in parts.split(",") if part.strip()]  # type: ignore[misc]
-    try:
-        numbers = tuple(int(part) for part in parts)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"devices = {devices!r} are not numbers", hint="for example 3, or 2,3") from error
-    if not numbers or min(numbers) < 0:
-        raise ConfigError(f"devices = {devices!r} are not numbers from 0 on", hint="for example 3, or 2,3")
-    return numbers
-
-
-@contextlib.contextmanager
-def progress(what: str, *, shown: bool = False) -> Iterator[Report]:
-    """Show on a terminal's standard error what is being waited for; elsewhere log it, once a change.
-
-    Args:
-        what: What is waited for.
-        shown: Where there is no terminal, write a line to standard error now and then instead.
-    """
-    began, last, last_shown = time.monotonic(), "", 0.0
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.text import Text
-
-        with Console(stderr=True).status("") as status:
-            yield lambda text: status.update(
-                Text(f"{what}, {time.monotonic() - began:.0f} s: {text}", overflow="ellipsis", no_wrap=True)
-            )
-        return
-
-    def log(text: str) -> None:
-        nonlocal last, last_shown
-        now = time.monotonic()
-        if shown and now - last_shown > _LINE_SECONDS:
-            last_shown = now
-            print(f"{what}, {now - began:.0f} s: {text}", file=sys.stderr, flush=True)  # noqa: T201
-        elif not shown and text != last:
-            last = text
-            _logger.info("%s, %.0f s: %s", what, now - began, text)
-
-    yield log

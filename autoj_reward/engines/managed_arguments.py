@@ -158,6 +158,26 @@ class ServeSettings:
         return cls(**{**values, "devices": None if devices is None else tuple(devices)})
 
 
+def device_numbers(devices: int | str | Sequence[int] | None) -> tuple[int, ...] | None:
+    """Devices as numbers.
+
+    Raises:
+        ConfigError: They are something else.
+    """
+    if devices is None:
+        return None
+    parts = [devices] if isinstance(devices, int) else devices
+    if isinstance(parts, str):
+        parts = [part for part in parts.split(",") if part.strip()]  # type: ignore[misc]
+    try:
+        numbers = tuple(int(part) for part in parts)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"devices = {devices!r} are not numbers", hint="for example 3, or 2,3") from error
+    if not numbers or min(numbers) < 0:
+        raise ConfigError(f"devices = {devices!r} are not numbers from 0 on", hint="for example 3, or 2,3")
+    return numbers
+
+
 def serve_environment(
     settings: ServeSettings, api_key: str, before: Mapping[str, str] = os.environ
 ) -> dict[str, str]:

@@ -40,6 +40,9 @@ _BEAT_SECONDS = 0.25
 _KILL_SECONDS = 15.0
 """How long killed processes may take to vanish; those in an uninterruptible wait may take longer."""
 
+_KEEP_SECONDS = 3600.0
+"""How often the files are made to look new, so that what cleans temporary folders spares them."""
+
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -95,8 +98,12 @@ class _Supervisor:
 
     def _watch(self, server: int) -> None:
         waiting = [sys.stdin.fileno()]
+        kept = time.monotonic()
         while not self._why:
             self._reap(server)
+            if time.monotonic() - kept > _KEEP_SECONDS:
+                kept = time.monotonic()
+                self._keep_files()
             if self._exit_code is not None:
                 return
             if self._owner is not None and os.getppid() != self._owner:
@@ -112,6 +119,11 @@ class _Supervisor:
                     self._why = "its owner ended it"
                 elif b"release" in said:
                     self._owner = None
+
+    def _keep_files(self) -> None:
+        with contextlib.suppress(OSError):
+            for path in Path(self._order["state"]).parent.iterdir():
+                os.utime(path)
 
     def _reap(self, server: int) -> None:
         """Collect whatever has ended: the server, and what it left to us."""
