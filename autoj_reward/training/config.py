@@ -20,6 +20,7 @@ Flaw = Literal["other_prompt", "cut_off", "repeated", "emptied", "wrong_language
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
 
 ExampleKind = Literal[
+    "crossed_ratings",
     "contrast_ratings",
     "contrast_comparisons",
     "contrast_rating_critiques",
@@ -279,4 +280,5 @@ def _with_paths(config: TrainConfig, base: Path) -> TrainConfig:
         replace(f, path=at(f.path), translations=at(f.translations) if f.translations else "")
         for f in config.files
     )
-    return replace(config, output=at(config.output), files=files, exclude=all_at(config.exclude))
+    judge = at(config.judge) if config.judge.endswith(".toml") else config.judge
+    return replace(config, judge=judge, output=at(config.output), files=files, exclude=all_at(config.exclude))

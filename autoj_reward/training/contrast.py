@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autoj_reward.training.config import Flaw
-from autoj_reward.training.data import Part
+from autoj_reward.training.data import Part, prompt_key
 
 RATINGS: dict[Flaw, float] = {
     "other_prompt": 1.0,
@@ -159,6 +159,12 @@ def _entries(part: Part) -> list[_Entry]:
         whole = (row.completion,) if looks_whole(row.completion) else ()
         entries.append(_Entry(row.prompt, whole, row.translation, row.origin))
     return [e for e in entries if e.completions]
+
+
+def sound_entries(part: Part) -> list[tuple[str, str, str]]:
+    """Prompt, one whole completion and origin of every prompt that has one; each prompt once."""
+    entries = {prompt_key(e.prompt): (e.prompt, e.completions[0], e.origin) for e in _entries(part)}
+    return list(entries.values())
 
 
 def looks_whole(text: str) -> bool:

@@ -9,13 +9,20 @@ from typing import TypeVar, cast
 
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.training.config import Flaw, Stage
-from autoj_reward.training.contrast import RATINGS, SHARES, SOUND_RATING, Contrast, make_contrast
+from autoj_reward.training.contrast import (
+    RATINGS,
+    SHARES,
+    SOUND_RATING,
+    Contrast,
+    make_contrast,
+    sound_entries,
+)
 from autoj_reward.training.critiques import (
     comparison_critique,
     pair_critique,
     rating_critique,
 )
-from autoj_reward.training.data import Example, PairRow, Part, RatedRow
+from autoj_reward.training.data import Example, PairRow, Part, RatedRow, protocol_of
 
 PREFERRED_RATING, OTHER_RATING = 7.0, 4.0
 """Ratings that stand for a preferred completion and for the other one of a pair."""
@@ -25,7 +32,7 @@ _COMPARED: dict[Flaw, float] = {**{flaw: share * 0.86 for flaw, share in SHARES.
 Row = TypeVar("Row", PairRow, RatedRow)
 
 _CHARS_PER_TOKEN = 3.6
-"""English text under the tokenizers tried; the exact limit is applied to tokens afterwards."""
+"""English text under the tokenizers tried."""
 
 
 def stage_examples(stage: Stage, part: Part, spec: JudgeSpec, *, seed: int) -> list[Example]:
@@ -40,18 +47,25 @@ def stage_examples(stage: Stage, part: Part, spec: JudgeSpec, *, seed: int) -> l
     examples: list[Example] = []
     for kind, n in stage.examples.items():
         examples += _build(kind, n, stage, part, spec, seed=f"{seed} {stage.name} {kind}")
-    random.Random(f"{seed} {stage.name}").shuffle(examples)
-    return examples
+    units: dict[str, list[Example]] = {}
+    for n, example in enumerate(examples):
+        units.setdefault(example.unit or f"alone {n}", []).append(example)
+    order = list(units.values())
+    random.Random(f"{seed} {stage.name}").shuffle(order)
+    return [example for unit in order for example in unit]
 
 
 def _build(kind: str, n: int, stage: Stage, part: Part, spec: JudgeSpec, *, seed: str) -> list[Example]:
     """About n examples of one kind."""
     rng = random.Random(seed)
     ratings = "rating" in kind
-    # What Auto-J's templates and a chat format take of an example.
-    around = 136 if ratings else 200
+    # The exact limit is applied to tokens afterwards; this one keeps hopeless cases out.
+    protocol = protocol_of(spec, 1 if ratings else 2)
+    around = 40 + len(protocol.template.text) // 4
     max_chars = max(0, int((stage.max_tokens - around) * _CHARS_PER_TOKEN))
     number = rng.randrange(2**32)
+    if kind == "crossed_ratings":
+        return list(_crossed_ratings(part, n // 4, max_chars, rng, kind))
     if kind.startswith("contrast"):
         shares = cast("Mapping[Flaw, float]", stage.flaws) or (None if ratings else _COMPARED)
         cases = make_contrast(
@@ -75,10 +89,37 @@ def _cycle(rng: random.Random, rows: Sequence[Row], n: int) -> Iterator[Row]:
         yield order[i % len(order)]
 
 
+def _crossed_ratings(part: Part, n: int, max_chars: int, rng: random.Random, kind: str) -> Iterator[Example]:
+    """Two prompts with a completion each, in all four combinations.
+
+    Each prompt and each completion is right once and wrong once, so only whether they belong together
+    tells the ratings apart.
+    """
+    entries = [e for e in sound_entries(part) if len(e[0]) + len(e[1]) <= max_chars]
+    rng.shuffle(entries)
+    # Neighbours by length: little padding, and length says nothing.
+    entries = sorted(entries[: 2 * n], key=lambda e: len(e[1]))
+    for number, (one, two) in enumerate(zip(entries[::2], entries[1::2], strict=False)):
+        for prompt, completion, sound in (
+            (one[0], one[1], True),
+            (one[0], two[1], False),
+            (two[0], two[1], True),
+            (two[0], one[1], False),
+        ):
+            yield Example(
+                prompt=prompt,
+                completions=(completion,),
+                verdict=SOUND_RATING if sound else RATINGS["other_prompt"],
+                kind=kind,
+                origin=f"{one[2]} {two[2]}",
+                unit=f"{kind} {number}",
+            )
+
+
 def _contrast_ratings(
     cases: Iterable[Contrast], spec: JudgeSpec, rng: random.Random, kind: str, *, critiques: bool
 ) -> Iterator[Example]:
-    for case in cases:
+    for number, case in enumerate(cases):
         for text, rating, flaw in (
             (case.better, SOUND_RATING, None),
             (case.worse, RATINGS[case.flaw], case.flaw),
@@ -90,13 +131,14 @@ def _contrast_ratings(
                 kind=kind,
                 origin=f"{case.origin} {flaw or 'sound'}",
                 critique=rating_critique(rng, flaw, rating, spec) if critiques else "",
+                unit=f"{kind} {number}",
             )
 
 
 def _contrast_comparisons(
     cases: Iterable[Contrast], spec: JudgeSpec, rng: random.Random, kind: str, *, critiques: bool
 ) -> Iterator[Example]:
-    for case in cases:
+    for number, case in enumerate(cases):
         for better_first in (True, False):
             texts = (case.better, case.worse) if better_first else (case.worse, case.better)
             verdict = "tie" if case.flaw == "identical" else "first" if better_first else "second"
@@ -107,19 +149,25 @@ def _contrast_comparisons(
                 kind=kind,
                 origin=f"{case.origin} {case.flaw}",
                 critique=comparison_critique(rng, case.flaw, verdict, spec) if critiques else "",
+                unit=f"{kind} {number}",
             )
 
 
 def _pair_ratings(
     pairs: Iterable[PairRow], spec: JudgeSpec, rng: random.Random, kind: str
 ) -> Iterator[Example]:
-    for pair in pairs:
+    for number, pair in enumerate(pairs):
         if pair.preference == "tie":
             continue
         for text, name in ((pair.first, "first"), (pair.second, "second")):
             rating = PREFERRED_RATING if pair.preference == name else OTHER_RATING
             yield Example(
-                prompt=pair.prompt, completions=(text,), verdict=rating, kind=kind, origin=pair.origin
+                prompt=pair.prompt,
+                completions=(text,),
+                verdict=rating,
+                kind=kind,
+                origin=pair.origin,
+                unit=f"{kind} {number}",
             )
 
 
@@ -127,7 +175,7 @@ def _pair_comparisons(
     pairs: Iterable[PairRow], spec: JudgeSpec, rng: random.Random, kind: str
 ) -> Iterator[Example]:
     other = {"first": "second", "second": "first", "tie": "tie"}
-    for pair in pairs:
+    for number, pair in enumerate(pairs):
         for swapped in (False, True):
             texts = (pair.second, pair.first) if swapped else (pair.first, pair.second)
             verdict = other[pair.preference] if swapped else pair.preference
@@ -144,6 +192,7 @@ def _pair_comparisons(
                 kind=kind,
                 origin=pair.origin,
                 critique=written,
+                unit=f"{kind} {number}",
             )
 
 

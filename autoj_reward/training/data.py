@@ -97,6 +97,8 @@ class Example:
             before the verdict are given.
         kind: Which kind of example, for logs.
         origin: Where it came from.
+        unit: Examples of one unit are learnt from in one step, so that what they have in common
+            cancels out and what tells them apart remains. Empty for one that stands alone.
     """
 
     prompt: str
@@ -105,6 +107,7 @@ class Example:
     kind: str
     origin: str
     critique: str = ""
+    unit: str = ""
 
 
 def prompt_key(prompt: str) -> str:
@@ -325,21 +328,6 @@ def closed(verdict: Verdict, protocol: Protocol) -> str:
     verdicts = protocol.verdicts
     text = verdicts.texts[verdicts.verdicts.index(verdict)]
     return text if verdicts.end_of_turn else text + verdicts.end_prefixes[0] * verdicts.lead.count("[")
-
-
-def in_both_orders(example: Example) -> tuple[Example, ...]:
-    """A comparison as it is and swapped; its critique must not name the slots. Ratings stay alone."""
-    if len(example.completions) == 1:
-        return (example,)
-    other: dict[Verdict, Verdict] = {"first": "second", "second": "first", "tie": "tie"}
-    swapped = Example(
-        prompt=example.prompt,
-        completions=example.completions[::-1],
-        verdict=other[example.verdict],
-        kind=example.kind,
-        origin=example.origin,
-    )
-    return example, swapped
 
 
 def count_by_kind(examples: Sequence[Example]) -> dict[str, int]:

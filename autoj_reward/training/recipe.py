@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ from autoj_reward.training.live import Case, live_judge, measure_cases
 from autoj_reward.training.trainer import MeasureCallback, ProgressCallback, VerdictTrainer
 
 log = logging.getLogger("autoj_reward.training")
+
+_NEIGHBOURS, _RUN = 128, 4
+"""Units among which like lengths are put together, and how many of these follow each other."""
 
 _SHAPING = ("judge", "files", "exclude", "seed", "held_out", "lora", "autocast")
 """Settings of the whole run that every stage's weights depend on."""
@@ -81,14 +85,27 @@ def train(config: TrainConfig, *, quiet: bool = True) -> Path:
 def prepare(
     config: TrainConfig, stage: Stage, corpus: Corpus, spec: JudgeSpec, tokenizer: TrustedTokenizer
 ) -> tuple[list[Example], list[dict[str, list[int]]]]:
-    """A stage's examples and their tokens; those over `max_tokens` are left out.
+    """A stage's examples and their tokens, in the order of training.
+
+    Units with an example over `max_tokens` are left out. Among some hundred neighbours, units are
+    ordered so that those of like length are in one batch.
 
     Raises:
         ConfigError: Nothing is left.
     """
     examples = stage_examples(stage, corpus.train, spec, seed=config.seed)
     encoded = [encode(e, spec, tokenizer) for e in examples]
-    kept = [n for n, e in enumerate(encoded) if len(e["input_ids"]) <= stage.max_tokens]
+    units: dict[str, list[int]] = {}
+    for n, example in enumerate(examples):
+        units.setdefault(example.unit or f"alone {n}", []).append(n)
+    longest = {name: max(len(encoded[n]["input_ids"]) for n in unit) for name, unit in units.items()}
+    fitting = [name for name in units if longest[name] <= stage.max_tokens]
+    kept: list[int] = []
+    rng = random.Random(f"{config.seed} {stage.name} order")
+    for start in range(0, len(fitting), _NEIGHBOURS):
+        batches = _by_length(fitting[start : start + _NEIGHBOURS], longest)
+        rng.shuffle(batches)
+        kept += [n for batch in batches for name in batch for n in units[name]]
     if not kept:
         raise ConfigError(
             f"stage {stage.name!r} has no examples of at most {stage.max_tokens} tokens",
@@ -159,6 +176,11 @@ def _keep_settings(config: TrainConfig, stage: Stage, folder: Path) -> None:
         path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
 
 
+def _by_length(names: Sequence[str], longest: Mapping[str, int]) -> list[list[str]]:
+    ordered = sorted(names, key=lambda name: longest[name])
+    return [ordered[i : i + _RUN] for i in range(0, len(ordered), _RUN)]
+
+
 def _load(config: TrainConfig, spec: JudgeSpec) -> tuple[Any, TrustedTokenizer]:
     path = resolve_model(spec.model)
     on_gpu = torch.cuda.is_available()
@@ -221,7 +243,8 @@ def _run_stage(
             per_device_train_batch_size=stage.batch_size,
             gradient_accumulation_steps=stage.accumulate,
             num_train_epochs=stage.epochs,
-            train_sampling_strategy="group_by_length",
+            # In the order of `prepare`, which keeps units together and like lengths near each other.
+            train_sampling_strategy="sequential",
             bf16=use_bf16,
             gradient_checkpointing=False,
             max_length=None,
