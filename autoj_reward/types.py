@@ -242,6 +242,11 @@ class Reading:
     paths: tuple[PathReading, ...]
     unread_prob: float = 0.0
 
+    @property
+    def probs(self) -> list[float]:
+        """P(each continuation, then a terminator), in [0, 1], in the same order."""
+        return [path.prob for path in self.paths]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeOutput:

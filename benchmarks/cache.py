@@ -14,13 +14,14 @@ import datetime
 import hashlib
 import json
 import math
+import os
 import random
 import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoj_reward.engines.cache_key import Parts, parts_of
@@ -36,6 +37,27 @@ OURS, DISKCACHE = "autoj_reward", "diskcache"
 _WORDS = ["the", "completion", "answers", "what", "was", "asked", "but", "leaves", "out", "one", "step"]
 
 
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """How long something took: by the clock, and of this process's own time on a core.
+
+    On a shared machine the first holds what others did as well; the second is what one core has to spend.
+    """
+
+    wall: float
+    core: float
+
+    def __sub__(self, other: Seconds) -> Seconds:
+        return Seconds(self.wall - other.wall, self.core - other.core)
+
+    def __add__(self, other: Seconds) -> Seconds:
+        return Seconds(self.wall + other.wall, self.core + other.core)
+
+    @staticmethod
+    def now() -> Seconds:
+        return Seconds(time.perf_counter(), time.process_time())
+
+
 class InstantEngine:
     """Writes a critique of the wanted size that states a rating, and reads a rating; at once."""
 
@@ -43,12 +65,12 @@ class InstantEngine:
 
     def __init__(self, n_chars: int) -> None:
         self._n_chars = n_chars
-        self.seconds = 0.0
+        self.seconds = Seconds(0.0, 0.0)
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-        began = time.perf_counter()
+        began = Seconds.now()
         answers: list[JudgeOutput | Failure] = [self._answer(item) for item in inputs]
-        self.seconds += time.perf_counter() - began
+        self.seconds += Seconds.now() - began
         return answers
 
     def close(self) -> None:
@@ -84,22 +106,24 @@ class Table:
 
     def __init__(self, n: int) -> None:
         self._n = n
-        self.figures: dict[str, float] = {}
+        self.wall: dict[str, float] = {}
+        self.core: dict[str, float] = {}
+        print(f"{'':52} {'clock':>9}     {'core':>9}     {'on one core':>12}")
 
-    def add(self, name: str, seconds: float) -> None:
-        micros = seconds / self._n * 1e6
-        self.figures[name] = round(micros, 2)
-        print(f"{name:52} {micros:9.1f} µs  {1e6 / micros:12,.0f} /s")
+    def add(self, name: str, seconds: Seconds) -> None:
+        wall, core = (value / self._n * 1e6 for value in (seconds.wall, seconds.core))
+        self.wall[name], self.core[name] = round(wall, 2), round(core, 2)
+        print(f"{name:52} {wall:9.1f} µs  {core:9.1f} µs  {1e6 / core:12,.0f} /s")
 
 
-def best(work: Callable[[], object], times: int) -> float:
+def best(work: Callable[[], object], times: int) -> Seconds:
     """The shortest of several runs: what else runs on the machine only ever adds."""
-    seconds = []
+    taken = []
     for _ in range(times):
-        began = time.perf_counter()
+        began = Seconds.now()
         work()
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
+        taken.append(Seconds.now() - began)
+    return Seconds(min(t.wall for t in taken), min(t.core for t in taken))
 
 
 def judge_passes(folder: Path, n: int, n_chars: int, table: Table, times: int) -> CachedEngine:
@@ -114,11 +138,12 @@ def judge_passes(folder: Path, n: int, n_chars: int, table: Table, times: int) -
     seconds_without = best(lambda: without.__setitem__(slice(None), plain.rate(prompts, completions)), 1)
     engine: InstantEngine = plain.engine  # type: ignore[assignment]
     table.add("no cache: Judge.rate, the engine's own time left out", seconds_without - engine.seconds)
-    began = time.perf_counter()
+    began = Seconds.now()
     cold = judge.rate(prompts, completions)
-    seconds = time.perf_counter() - began
+    seconds = Seconds.now() - began
     table.add("cold: Judge.rate, the engine's own time left out", seconds - inner.seconds)
-    table.add("cold: of that, spent on the cache", seconds - inner.seconds - seconds_without + engine.seconds)
+    plainly = seconds_without - engine.seconds
+    table.add("cold: of that, spent on the cache", seconds - inner.seconds - plainly)
     warm: list[RatingJudgment] = []
     table.add(
         "warm: Judge.rate",
@@ -257,8 +282,7 @@ def main() -> None:
         folder = Path(name)
         cached = judge_passes(folder, options.ratings, options.chars, table, options.times)
         stages(folder, options.ratings, cached, table, options.times)
-    micros = table.figures
-    written = (micros[f"{name}: write 2 kB, one transaction"] for name in (DISKCACHE, OURS))
+    written = (table.core[f"{name}: write 2 kB, one transaction"] for name in (DISKCACHE, OURS))
     figures = {
         "question": "What does a cached judgment cost?",
         "date": datetime.date.today().isoformat(),
@@ -267,8 +291,11 @@ def main() -> None:
         "chars": options.chars,
         "sqlite": sqlite3.sqlite_version,
         "python": sys.version.split()[0],
-        "microseconds_per_judgment": micros,
-        "warm_judgments_per_second": round(1e6 / micros["warm: Judge.rate"]),
+        "load_average": [round(load, 1) for load in os.getloadavg()],
+        "microseconds_per_judgment_by_the_clock": table.wall,
+        "microseconds_per_judgment_on_a_core": table.core,
+        "warm_judgments_per_second_and_core": round(1e6 / table.core["warm: Judge.rate"]),
+        "warm_judgments_per_second_by_the_clock": round(1e6 / table.wall["warm: Judge.rate"]),
         "bulk_writes_over_diskcache": round(next(written) / next(written), 2),
         "records_digest": hashlib.sha256(repr(texts(options.ratings)).encode()).hexdigest()[:16],
     }

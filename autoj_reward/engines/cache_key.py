@@ -119,25 +119,22 @@ def rest_hash(setup: bytes, prefill: bytes, draw: int) -> bytes:
 
 def segments_hash(segments: Sequence[Segment]) -> bytes:
     """Hash of a text with its trust marks: how it is cut into segments of equal trust does not matter."""
-    pieces: list[bytes] = []
-    run: list[str] = []
-    trusted: bool | None = None
+    # Each run of equal trust: a mark, its length in characters, and the text; encoded once, as a whole.
+    pieces: list[str] = []
+    run, marked = "", False
     for segment in segments:
-        if not segment.text:
-            continue
-        if segment.trusted is not trusted:
+        text, trusted = segment.text, segment.trusted
+        if trusted is marked:
+            run += text
+        elif text:
             if run:
-                pieces.append(_run(run, trusted))
-            run, trusted = [], segment.trusted
-        run.append(segment.text)
+                pieces.append(f"{'t' if marked else 'u'}{len(run)}:")
+                pieces.append(run)
+            run, marked = text, trusted
     if run:
-        pieces.append(_run(run, trusted))
-    return _hash(b"".join(pieces))
-
-
-def _run(texts: list[str], trusted: bool | None) -> bytes:
-    text = "".join(texts).encode("utf-8", "surrogatepass")
-    return b"%c%d:%b" % (b"t" if trusted else b"u", len(text), text)
+        pieces.append(f"{'t' if marked else 'u'}{len(run)}:")
+        pieces.append(run)
+    return _hash("".join(pieces).encode("utf-8", "surrogatepass"))
 
 
 def wrapper_json(wrapper: Wrapper) -> bytes:

@@ -8,8 +8,7 @@ continuations are those of the readout that asked, and are not written again.
 from __future__ import annotations
 
 import struct
-from dataclasses import fields
-from typing import Any
+from math import exp
 from zlib import crc32
 
 from autoj_reward.errors import EngineContractBroken, StoreError
@@ -93,24 +92,56 @@ def _reading(value: bytes, at: int, readout: Readout | None) -> Reading:
     texts = () if readout is None else readout.continuations
     if len(value) - at != 8 * (1 + 2 * len(texts)):
         raise ValueError(f"it does not hold {len(texts)} verdicts")
-    unread, *numbers = struct.unpack_from(f"<{1 + 2 * len(texts)}d", value, at)
-    paths: list[PathReading] = []
-    for text, path_logprob, end_logprob in zip(texts, numbers[::2], numbers[1::2], strict=True):
-        # A frozen record's own constructor takes twice as long, and a rating has 19 of these: it was an
-        # eighth of a warm judgment.
-        path = _new(PathReading)
-        _set_text(path, text)
-        _set_path_logprob(path, path_logprob)
-        _set_end_logprob(path, end_logprob)
-        paths.append(path)
-    return Reading(paths=tuple(paths), unread_prob=unread)
+    return _StoredReading(texts, struct.unpack_from(f"<{1 + 2 * len(texts)}d", value, at))
 
 
-_new: Any = object.__new__
-_set_text, _set_path_logprob, _set_end_logprob = (
-    vars(PathReading)[field.name].__set__ for field in fields(PathReading)
-)
-"""Write the slots of a record that is frozen for everybody else, in the order of its fields."""
+class _StoredReading(Reading):
+    """A reading as its numbers; equal to, and pickled as, the reading that was stored.
+
+    Its 19 paths are made when somebody looks at them: made at once for every rating, they were a quarter
+    of a warm judgment.
+    """
+
+    __slots__ = ("_numbers", "_texts")
+    _numbers: tuple[float, ...]
+    _texts: tuple[str, ...]
+
+    def __init__(self, texts: tuple[str, ...], numbers: tuple[float, ...]) -> None:
+        # Frozen, and without the base's own constructor: `paths` is no field here.
+        object.__setattr__(self, "_texts", texts)
+        object.__setattr__(self, "_numbers", numbers)
+        object.__setattr__(self, "unread_prob", numbers[0])
+
+    @property
+    def paths(self) -> tuple[PathReading, ...]:
+        texts, numbers = self._texts, self._numbers
+        return tuple(
+            PathReading(text=text, path_logprob=path, end_logprob=end)
+            for text, path, end in zip(texts, numbers[1::2], numbers[2::2], strict=True)
+        )
+
+    @property
+    def probs(self) -> list[float]:
+        numbers = self._numbers
+        return [exp(path + end) for path, end in zip(numbers[1::2], numbers[2::2], strict=True)]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Reading):
+            return NotImplemented
+        return (self.paths, self.unread_prob) == (other.paths, other.unread_prob)
+
+    def __hash__(self) -> int:
+        return hash((self.paths, self.unread_prob))
+
+    def __repr__(self) -> str:
+        return repr(_reading_of(self.paths, self.unread_prob))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _reading_of, (self.paths, self.unread_prob)
+
+
+def _reading_of(paths: tuple[PathReading, ...], unread_prob: float) -> Reading:
+    return Reading(paths=paths, unread_prob=unread_prob)
 
 
 def checksum(key: bytes, value: bytes) -> int:

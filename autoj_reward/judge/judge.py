@@ -259,7 +259,6 @@ class Judge:
         for i, request in enumerate(requests):
             if len(request.completions) != n:
                 raise ConfigError(f"request {i} has {len(request.completions)} completions, not {n}")
-        self.check(requests)
 
     def _protocol(self, n_completions: int) -> Protocol:
         protocol = {1: self.spec.rating, 2: self.spec.comparison}.get(n_completions)
@@ -288,7 +287,7 @@ class Judge:
         """All samples of every request: given order first, K draws each, then the swapped order."""
         if not requests:
             return []
-        settings, engine = self.settings, self.engine
+        settings = self.settings
         protocol = self._protocol(len(requests[0].completions))
         orders = (False, True) if len(requests[0].completions) == 2 and settings.both_orders else (False,)
         direct = settings.mode == "direct"
@@ -299,8 +298,9 @@ class Judge:
             for body in (protocol.template.fill(_values(request, swapped=s)) for s in orders)
             for k in range(settings.n_samples)
         ]
+        # All are laid out by now: what cannot be is said before a model is loaded.
         run = judge_directly if direct else judge_with_critique
-        judged = run(inputs, engine, self.spec, protocol.verdicts, settings.rules)
+        judged = run(inputs, self.engine, self.spec, protocol.verdicts, settings.rules)
         per_request = len(orders) * settings.n_samples
         marked = [
             replace(j, sample=_mapped_back(j.sample)) if orders[n % per_request // settings.n_samples] else j
@@ -321,7 +321,7 @@ class Judge:
             "distribution": _merged(readable) if complete else None,
             "samples": samples,
             "failure": None if complete else _common_failure(samples),
-            "usage": sum((j.usage for j in judged), start=Usage()),
+            "usage": judged[0].usage if len(judged) == 1 else sum((j.usage for j in judged), start=Usage()),
             "provenance": Provenance(
                 judge=self.spec.name,
                 template=self.spec.fingerprint,

@@ -57,7 +57,7 @@ class VerdictSet:
         Returns:
             The distribution, or a `low_mass` failure.
         """
-        probs = [path.prob for path in reading.paths]
+        probs = reading.probs
         total = sum(probs)
         mass = min(total, 1.0)
         if mass < min_mass:
