@@ -87,6 +87,7 @@ class Stage:
         measure_every: Steps between measures on held-out prompts; 0 measures at the end only.
         measures: What is measured, as `rating other_prompt` or `comparison human`: a protocol and a
             kind of case (a flaw, `identical` or `human`). Empty measures everything.
+        until: Measures and shares at which the stage is learnt and ends early, once all are reached.
         flaws: Shares of the flaws in contrast ratings and comparisons; empty takes a fixed mix.
         final_share: What is left of the learning rate at the stage's end, in [0, 1].
     """
@@ -100,6 +101,7 @@ class Stage:
     max_tokens: int = 768
     measure_every: int = 0
     measures: tuple[str, ...] = ()
+    until: Mapping[str, float] = field(default_factory=dict)
     flaws: Mapping[str, float] = field(default_factory=dict)
     final_share: float = 0.1
 
@@ -259,8 +261,10 @@ def _wrong_names(stage: Stage) -> list[str]:
     if unknown := sorted(set(stage.flaws) - set(FLAWS)):
         problems.append(f"stage {stage.name}: {unknown} are no flaws: {', '.join(FLAWS)}")
     known = {f"{protocol} {case}" for protocol in ("rating", "comparison") for case in (*FLAWS, "human")}
-    if unknown := sorted(set(stage.measures) - known):
+    if unknown := sorted({*stage.measures, *stage.until} - known):
         problems.append(f"stage {stage.name}: {unknown} are no measures, such as `rating other_prompt`")
+    if stage.until and not stage.measure_every:
+        problems.append(f"stage {stage.name}: until needs measure_every")
     return problems
 
 

@@ -161,7 +161,7 @@ def _keep_settings(config: TrainConfig, stage: Stage, folder: Path) -> None:
     """
     whole = {f.name: getattr(config, f.name) for f in fields(config) if f.name in _SHAPING}
     wanted = json.loads(json.dumps({**whole, "stage": stage}, default=asdict))
-    for name in ("measures", "measure_every"):
+    for name in ("measures", "measure_every", "until"):
         del wanted["stage"][name]
     path = folder / "settings.json"
     if path.exists():

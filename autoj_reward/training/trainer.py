@@ -58,7 +58,8 @@ class VerdictTrainer(SFTTrainer):  # type: ignore[misc]
 class MeasureCallback(TrainerCallback):  # type: ignore[misc]
     """Reads the held-out cases every so many steps and writes the figures to `measures.jsonl`.
 
-    With several processes the first one reads, and the others wait for it at their next step.
+    With several processes the first one reads, tells the others whether the stage is learnt, and they
+    wait for it.
     """
 
     def __init__(self, judge: Judge, cases: Sequence[Case], stage: Stage, output: Path) -> None:
@@ -70,8 +71,12 @@ class MeasureCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         every = self._stage.measure_every
         due = every and state.global_step % every == 0 and state.global_step < state.max_steps
-        if due and state.is_world_process_zero:
-            self.write(state.global_step)
+        if not due:
+            return
+        figures = self.write(state.global_step) if state.is_world_process_zero else {}
+        if self._stage.until and self._learnt(figures, args.device):
+            log.info("stage %s is learnt", self._stage.name)
+            control.should_training_stop = True
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -79,12 +84,22 @@ class MeasureCallback(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero:
             self.write(state.global_step)
 
-    def write(self, step: int) -> None:
+    def _learnt(self, figures: Mapping[str, float], device: torch.device) -> bool:
+        """Whether the stage is learnt, as the first process sees it; the same in every process."""
+        learnt = all(figures.get(name, 0.0) >= least for name, least in self._stage.until.items())
+        if not torch.distributed.is_initialized():
+            return learnt
+        shared = torch.tensor([float(learnt)], device=device)
+        torch.distributed.broadcast(shared, src=0)
+        return bool(shared.item())
+
+    def write(self, step: int) -> dict[str, float]:
         """Measure now."""
         figures = measure(self._judge, self._cases, wanted=self._stage.measures)
         line = {"stage": self._stage.name, "step": step, **{k: round(v, 4) for k, v in figures.items()}}
         _append(self._path, line)
         log.info("measure %s", json.dumps(line))
+        return figures
 
 
 class ProgressCallback(TrainerCallback):  # type: ignore[misc]
