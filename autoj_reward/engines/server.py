@@ -166,7 +166,6 @@ class ServerEngine:
             self._closed = True
             live, self._live = self._live, None
         if live is not None and live.pid == os.getpid():
-            live.loop.run(live.transport.close())
             live.loop.stop()
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
@@ -229,17 +228,14 @@ class ServerEngine:
             transport = Transport(
                 self.endpoints, policy=self._policy, concurrency=self._concurrency, headers=headers
             )
-            try:
-                known = await connect_all(
-                    transport,
-                    model=self.model_name,
-                    tokenizer=self.tokenizer,
-                    api=self._api,
-                    before=self._known,
-                )
-            except BaseException:
-                await transport.close()
-                raise
+            loop.at_end.append(transport.close)
+            known = await connect_all(
+                transport,
+                model=self.model_name,
+                tokenizer=self.tokenizer,
+                api=self._api,
+                before=self._known,
+            )
             return transport, known
 
         try:

@@ -7,7 +7,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -25,7 +25,9 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=_serve, args=(self._loop,), name=name, daemon=True)
+        self.at_end: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        """What runs last in the loop, however it ends."""
+        self._thread = threading.Thread(target=_serve, args=(self._loop, self.at_end), name=name, daemon=True)
         self._thread.start()
         # Also runs when the interpreter ends, so that an engine nobody closed leaves no open sockets.
         self.stop = weakref.finalize(self, _stop, self._loop, self._thread, os.getpid())
@@ -66,7 +68,7 @@ class LoopThread:
             raise
 
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
+def _serve(loop: asyncio.AbstractEventLoop, at_end: list[Callable[[], Coroutine[Any, Any, None]]]) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
@@ -75,6 +77,8 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         for task in tasks:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        for end in at_end:
+            loop.run_until_complete(end())
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 

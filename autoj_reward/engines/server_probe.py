@@ -129,9 +129,10 @@ def _model_entry(rows: list[dict[str, Any]] | None, model: str | None, url: str)
             raise ConfigError(f"{url} does not say which models it serves", hint="name one: model=NAME")
         return Capabilities(model=model, kind="unknown")
     names = [row["id"] for row in rows]
-    entry = next((r for r in rows if model in (r["id"], r.get("root"))), None)
-    if model is None and len(rows) == 1:
-        entry = rows[0]
+    if model is None:
+        entry = rows[0] if len(rows) == 1 else None
+    else:
+        entry = next((r for r in rows if model in (r["id"], r.get("root"))), None)
     if entry is None:
         listed = ", ".join(names[:20]) or "none at all"
         what = "several models; which one is meant?" if model is None else f"no model {model!r}"
