@@ -151,6 +151,20 @@ def marked(marker: str, users: list[User]) -> dict[int, str]:
     return found
 
 
+def until_gone(marker: str, users: list[User]) -> float:
+    """Seconds until no process of the server is left.
+
+    Raises:
+        SystemExit: Some are left after 30 seconds; says which.
+    """
+    began = time.monotonic()
+    while left := marked(marker, users):
+        if time.monotonic() - began > _LIMIT_SECONDS:
+            raise SystemExit(f"still there after {_LIMIT_SECONDS:.0f} s: {left}")
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
 def until(condition: Any, seconds: float, users: list[User]) -> float:
     """Seconds until something holds.
 
@@ -187,7 +201,7 @@ def killed_owner(users: list[User], marker: str) -> tuple[dict[str, Any], list[U
     n_processes = len(marked(marker, users))
     kill = time.time()
     owner.process.kill()
-    gone = until(lambda: not marked(marker, users), _LIMIT_SECONDS, users)
+    gone = until_gone(marker, users)
     others = [u for u in users if u is not owner]
     until(lambda: all(u.news("error") for u in others), 120, others)
     told = [u.news("error")[-1] for u in others]
@@ -221,7 +235,7 @@ def killed_supervisor(users: list[User], marker: str) -> dict[str, Any]:
     n_processes = len(marked(marker, users))
     kill = time.time()
     os.kill(supervisor, signal.SIGKILL)
-    gone = until(lambda: not marked(marker, users), _LIMIT_SECONDS, users)
+    gone = until_gone(marker, users)
     until(lambda: len(starter.news("error")) > 1, 120, users)
     told = starter.news("error")[-1]
     return {
@@ -243,7 +257,7 @@ def killed_while_starting(user: User, marker: str) -> dict[str, Any]:
     time.sleep(random.uniform(0.0, 10.0))
     n_processes = len(marked(marker, [user]))
     user.process.kill()
-    gone = until(lambda: not marked(marker, [user]), _LIMIT_SECONDS, [user])
+    gone = until_gone(marker, [user])
     return {
         "killed": "owner, starting",
         "users": 1,

@@ -7,14 +7,10 @@ checks are here because they need vLLM imported, which the processes that only u
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shlex
-import signal
 import sys
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +19,6 @@ from autoj_reward.engines.embedded import resolve_model
 from autoj_reward.engines.managed_arguments import ServeSettings, serve_command
 from autoj_reward.errors import ConfigError
 
-GRACE_SECONDS = 8.0
-"""What a server gets between SIGTERM and SIGKILL."""
-
-_PR_SET_PDEATHSIG = 1
-
 _WRONG_SETTINGS = 3
 """Exit status where the facts hold an error made for people."""
 
@@ -35,33 +26,12 @@ _WRONG_SETTINGS = 3
 def main() -> None:
     """Write what only vLLM knows to the file of facts, then serve until ended."""
     host, port, facts, settings = sys.argv[1:]
-    _end_with(os.getppid())
     try:
         arguments = _prepared(ServeSettings.from_json(settings), host, port, Path(facts))
     except ConfigError as error:
         _write(Path(facts), {"error": error.args[0], "hint": error.hint})
         sys.exit(_WRONG_SETTINGS)
     _serve(arguments)
-
-
-def _end_with(supervisor: int) -> None:
-    """End this process and its workers if the supervisor is killed, before or after vLLM sees to that.
-
-    The signal that the kernel sends then ends this process alone, as long as vLLM does not handle it, and
-    leaves an engine process that loads weights for nobody.
-    """
-    if os.getpgrp() != os.getpid():
-        return
-
-    def watch() -> None:
-        while os.getppid() == supervisor:
-            time.sleep(0.5)
-        os.killpg(0, signal.SIGTERM)
-        time.sleep(GRACE_SECONDS)
-        os.killpg(0, signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
 
 
 def _prepared(settings: ServeSettings, host: str, port: str, facts: Path) -> list[str]:

@@ -25,11 +25,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoj_reward.engines.managed_launch import GRACE_SECONDS
 from autoj_reward.engines.managed_state import FileLock, JudgeFolder, ServerState
 from autoj_reward.errors import AutojRewardError, ConfigError, EngineUnavailable
 
 Report = Callable[[str], None]
+
+GRACE_SECONDS = 8.0
+"""What a server gets between SIGTERM and SIGKILL."""
 
 _END_SECONDS = 40.0
 """How long the end of a server may take: its grace, and the kernel's own time for large processes."""
@@ -133,38 +135,35 @@ def share_server(
         EngineUnavailable: It is not ready in time, or none runs and none was to be started.
     """
     began, until = time.time(), time.monotonic() + start_seconds
-    users = FileLock(folder.users)
     starting = FileLock(folder.start_lock)
     try:
-        # A supervisor that ends holds these for the seconds that its server takes.
         _wait(
             starting.take, until, report, lambda: f"another process starts it: {_last_line(folder)}", folder
         )
-        _wait(lambda: users.take(shared=True), until, report, lambda: "the one before it is ending", folder)
-        state = folder.read_state()
-        if state is not None:
-            return SharedServer(folder, state, users)
+        if joined := folder.join():
+            return SharedServer(folder, *joined)
         if failure := folder.failure_since(began):
             raise failure
         if not start:
             raise EngineUnavailable("no managed judge runs")
-        # One without a state lost its owner while it was starting.
+        # One that is not to be joined is ending, or lost its owner while it was starting.
         _wait(lambda: not folder.alive_now(), until, report, lambda: "the one before it is ending", folder)
         try:
-            return SharedServer(folder, _start(folder, make_order(), until, report), users)
+            return _start(folder, make_order(), until, report)
         except AutojRewardError as error:
             folder.note_failure(error)
             raise
-    except BaseException:
-        users.close()
-        raise
     finally:
         starting.free()
 
 
-def _start(folder: JudgeFolder, order: Order, until: float, report: Report) -> ServerState:
+def _start(folder: JudgeFolder, order: Order, until: float, report: Report) -> SharedServer:
     judge_id = uuid.uuid4().hex
     _collect_ended()
+    for left in folder.path.glob("users-*.lock"):
+        left.unlink()
+    users = FileLock(folder.users(judge_id))
+    users.take(shared=True)
     folder.new_log()
     for stale in (folder.facts, folder.state):
         stale.unlink(missing_ok=True)
@@ -187,7 +186,7 @@ def _start(folder: JudgeFolder, order: Order, until: float, report: Report) -> S
             "port": order.port,
             "log": str(folder.log),
             "alive": str(folder.alive),
-            "users": str(folder.users),
+            "users": str(folder.users(judge_id)),
             "state": str(folder.state),
             "owner": os.getpid(),
             "grace_seconds": GRACE_SECONDS,
@@ -212,9 +211,10 @@ def _start(folder: JudgeFolder, order: Order, until: float, report: Report) -> S
             facts=folder.read_facts(),
         )
         folder.write_state(state)
-        return state
+        return SharedServer(folder, state, users)
     except BaseException:
         _finish(_owned.pop(judge_id))
+        users.close()
         raise
 
 

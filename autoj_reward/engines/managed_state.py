@@ -96,11 +96,29 @@ class JudgeFolder:
             raise ConfigError(f"cannot make {self.path}: {error}", hint=_HINT) from error
         self.start_lock = self.path / "start.lock"
         self.alive = self.path / "alive.lock"
-        self.users = self.path / "users.lock"
         self.state = self.path / "state.json"
         self.facts = self.path / "facts.json"
         self.failure = self.path / "failure.json"
         self.log = self.path / "server.log"
+
+    def users(self, judge_id: str) -> Path:
+        """The file that each user of one judge holds a shared lock on.
+
+        One for each judge: who has not yet noticed that an old one is gone is no user of the new one.
+        """
+        return self.path / f"users-{judge_id}.lock"
+
+    def join(self) -> tuple[ServerState, FileLock] | None:
+        """The judge that runs, and a lock on it as one of its users; None if none runs, or it is ending."""
+        state = self.read_state()
+        if state is None:
+            return None
+        users = FileLock(self.users(state.judge_id))
+        # At its end, the supervisor takes the lock, or removes first the state and then the file.
+        if users.take(shared=True) and self.read_state() == state:
+            return state, users
+        users.free()
+        return None
 
     def alive_now(self) -> bool:
         """Whether a supervisor runs."""

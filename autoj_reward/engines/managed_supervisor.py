@@ -8,7 +8,7 @@ library only and holds no memory to speak of. The server ends
   not do: forks of the owner inherit it and keep it open;
 * when nobody holds a shared lock on the file of users any more;
 * when the owner says so, or this process gets SIGTERM;
-* when this process is killed: the server then gets SIGTERM from the kernel (PR_SET_PDEATHSIG).
+* when this process is killed: a guard, which is a fork of it, then ends the server's group.
 
 An owner that leaves in an orderly way may say `release` first: then only the users count.
 
@@ -62,6 +62,7 @@ class _Supervisor:
         self._owner: int | None = order["owner"]
         self._why = ""
         self._exit_code: int | None = None
+        self._guard: int | None = None
         self._users = open(order["users"], "a")  # noqa: SIM115 - held until this process ends
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._signalled)
@@ -82,15 +83,51 @@ class _Supervisor:
                     process_group=0,
                     preexec_fn=_die_with(os.getpid()),
                 )
+            self._guard = self._start_guard(server.pid)
             try:
                 _tell({"port": port, "server_pid": server.pid})
                 self._watch(server.pid)
             finally:
-                code = self._end(server.pid)
-                server.returncode = code
+                # First of all: from here on, users are told that it is gone, and nobody joins.
                 Path(self._order["state"]).unlink(missing_ok=True)
+                server.returncode = self._end(server.pid)
+                Path(self._order["users"]).unlink(missing_ok=True)
         _tell({"why": self._why or f"it ended by itself with status {self._exit_code}"})
         return 0 if self._why else int(bool(self._exit_code))
+
+    def _start_guard(self, server: int) -> int:
+        """A process that ends the server if this one is killed; its id.
+
+        The server's own handling of SIGTERM is not enough: workers were seen to outlive their parent by
+        more than half a minute. The guard inherits the lock that says that the server is alive, so nobody
+        starts another one on the same devices before this one is gone.
+        """
+        supervisor = os.getpid()
+        guard = os.fork()
+        if guard:
+            return guard
+        try:
+            # Signals for the supervisor are not for the guard; it has a handler of the supervisor's.
+            os.setsid()
+            self._users.close()
+            for descriptor in (0, 1):
+                os.close(descriptor)
+            while os.getppid() == supervisor:
+                time.sleep(_BEAT_SECONDS)
+            Path(self._order["state"]).unlink(missing_ok=True)
+            for number, seconds in ((signal.SIGTERM, self._order["grace_seconds"]), (signal.SIGKILL, 1.0)):
+                until = time.monotonic() + seconds
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(server, number)
+                    while time.monotonic() < until:
+                        os.killpg(server, 0)
+                        time.sleep(0.1)
+        finally:
+            os._exit(0)
+
+    def _below(self) -> list[int]:
+        """What runs below this process, the guard aside."""
+        return [pid for pid in _descendants(os.getpid()) if pid != self._guard]
 
     def _signalled(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGTERM:
@@ -146,11 +183,15 @@ class _Supervisor:
         self._wait(server, 1.0)
         until = time.monotonic() + _KILL_SECONDS
         while time.monotonic() < until:
-            for pid in _descendants(os.getpid()):
+            for pid in self._below():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             if self._wait(server, 0.2):
                 break
+        if self._guard is not None:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(self._guard, signal.SIGKILL)
+                os.waitpid(self._guard, 0)
         return 0 if self._exit_code is None else self._exit_code
 
     def _wait(self, server: int, seconds: float) -> bool:
@@ -158,7 +199,7 @@ class _Supervisor:
         until = time.monotonic() + seconds
         while True:
             self._reap(server)
-            if not _descendants(os.getpid()):
+            if not self._below():
                 return True
             if time.monotonic() >= until:
                 return False
@@ -167,7 +208,7 @@ class _Supervisor:
 
 def _die_with(parent: int) -> Any:
     def prepare() -> None:
-        # In order, and with its workers: SIGTERM is what the server's own clean-up listens to.
+        # For the case that the guard is killed as well: SIGTERM is what the server's own clean-up listens to.
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)

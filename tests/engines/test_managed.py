@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from autoj_reward.engines.managed_arguments import ServeSettings, serve_command, serve_environment
-from autoj_reward.engines.managed_server import Order, SharedServer, share_server
+from autoj_reward.engines.managed_server import Order, SharedServer, _owned, share_server
 from autoj_reward.engines.managed_state import JudgeFolder, runtime_home
 from autoj_reward.errors import ConfigError, EngineUnavailable
 from tests.engines.managed_user import stand_in_order
@@ -232,7 +232,7 @@ def test_a_server_that_dies_is_known_to_be_gone_and_its_workers_with_it(marker: 
     server = share("one")
     os.kill(ask(server)["pid"], signal.SIGKILL)
     until(lambda: not server.lives())
-    assert not marked(marker)
+    until(lambda: not marked(marker))
     again = share("one", "--workers", "0")
     assert again.state.judge_id != server.state.judge_id
     server.close()
@@ -258,7 +258,7 @@ def test_a_killed_owner_takes_the_server_along(users: Callable[..., User], marke
     (owner,) = [user for user, news in zip(four, heard, strict=True) if news["owned"]]
     others = [user for user in four if user is not owner]
     pids = frozenset(user.process.pid for user in four)
-    assert len(marked(marker, but=pids)) == 4, "supervisor, server and two workers"
+    assert len(marked(marker, but=pids)) == 5, "supervisor, guard, server and two workers"
     owner.process.kill()
     seconds = until(lambda: not marked(marker, but=pids))
     assert seconds < 30
@@ -294,7 +294,7 @@ def test_an_owner_killed_while_starting_is_replaced(users: Callable[..., User], 
     assert news["owned"]
     assert second.do("lives")["lives"]
     pids = frozenset({second.process.pid})
-    assert len(marked(marker, but=pids)) == 2, "the first one's slow server is gone"
+    assert len(marked(marker, but=pids)) == 3, "the first one's slow server is gone"
 
 
 def test_those_who_wait_for_a_start_that_fails_do_not_try_the_same(users: Callable[..., User]) -> None:
@@ -314,11 +314,16 @@ def test_a_fork_that_ends_leaves_the_server_alone(users: Callable[..., User]) ->
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_supervisor_that_ends_takes_the_server_along(number: signal.Signals, marker: str) -> None:
-    server = share("one", "--workers", "0")
-    (supervisor,) = marked(marker) - {ask(server)["pid"]}
-    os.kill(supervisor, number)
+    """A server whose workers are deaf used to outlive a killed supervisor."""
+    server = share("one", "--workers", "1", "--deaf")
+    os.kill(_owned[server.state.judge_id].pid, number)
     until(lambda: not server.lives())
-    until(lambda: not marked(marker))
+    again = share("one", "--workers", "0")
+    assert len(marked(marker)) == 3, (
+        "the new supervisor, its guard and its server, and nothing of the old one"
+    )
+    again.close()
+    assert not marked(marker), "who has not noticed the end of the old one is no user of the new one"
     server.close()
 
 
