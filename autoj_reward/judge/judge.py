@@ -281,7 +281,14 @@ class Judge:
             renewed = self._attempt([current[i] for i in again])
             for i, result in zip(again, renewed, strict=True):
                 results[i] = result
-        return [self._parts(result, removed) for result, removed in zip(results, cut, strict=True)]
+        fingerprint = self.engine.fingerprint if requests else ""
+        provenances = {
+            removed: Provenance(
+                judge=self.spec.name, template=self.spec.fingerprint, engine=fingerprint, cut_chars=removed
+            )
+            for removed in set(cut)
+        }
+        return [self._parts(result, provenances[n]) for result, n in zip(results, cut, strict=True)]
 
     def _attempt(self, requests: Sequence[Request]) -> list[list[Judged]]:
         """All samples of every request: given order first, K draws each, then the swapped order."""
@@ -308,7 +315,7 @@ class Judge:
         ]
         return [marked[n : n + per_request] for n in range(0, len(marked), per_request)]
 
-    def _parts(self, judged: Sequence[Judged], cut: tuple[int, ...]) -> dict[str, Any]:
+    def _parts(self, judged: Sequence[Judged], provenance: Provenance) -> dict[str, Any]:
         samples = tuple(j.sample for j in judged)
         given = _merged([s.distribution for s in samples if s.distribution and not s.swapped])
         swapped = _merged([s.distribution for s in samples if s.distribution and s.swapped])
@@ -322,12 +329,7 @@ class Judge:
             "samples": samples,
             "failure": None if complete else _common_failure(samples),
             "usage": judged[0].usage if len(judged) == 1 else sum((j.usage for j in judged), start=Usage()),
-            "provenance": Provenance(
-                judge=self.spec.name,
-                template=self.spec.fingerprint,
-                engine=self.engine.fingerprint,
-                cut_chars=cut,
-            ),
+            "provenance": provenance,
         }
 
 

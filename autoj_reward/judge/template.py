@@ -104,10 +104,24 @@ class Template:
         """
         self.check(frozenset(values))
         segments: list[Segment] = []
-        for literal, name in self._pieces:
-            segments.append(Segment(literal, True))
-            if name is None or name not in values:
-                continue
-            before, _, after = self.blocks.get(name, "{value}").partition("{value}")
-            segments += [Segment(before, True), Segment(values[name]), Segment(after, True)]
-        return tuple(s for s in segments if s.text)
+        for literal, name, before, after in self._layout:
+            segments += literal
+            if name in values:
+                segments += before
+                if text := values[name]:
+                    segments.append(Segment(text))
+                segments += after
+        return tuple(segments)
+
+    @functools.cached_property
+    def _layout(self) -> tuple[tuple[list[Segment], str, list[Segment], list[Segment]], ...]:
+        """For each piece: its words, the field, and the words of the field's block. Made once and shared."""
+
+        def words(text: str) -> list[Segment]:
+            return [Segment(text, True)] if text else []
+
+        parted = [
+            (literal, name or "", self.blocks.get(name or "", "{value}").partition("{value}"))
+            for literal, name in self._pieces
+        ]
+        return tuple((words(literal), name, words(b), words(a)) for literal, name, (b, _, a) in parted)
