@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run's settings: what is wrong is named, all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autoj_reward.errors import ConfigError
+from autoj_reward.training.config import load_config
+
+REPO = Path(__file__).resolve().parent.parent.parent
+
+
+def test_paths_are_relative_to_the_file(config_file: Path) -> None:
+    config = load_config(config_file)
+    assert config.judge == str(config_file.parent / "judge.toml")
+    assert config.files[0].path == str(config_file.parent / "pairs.jsonl")
+    assert config.exclude == (str(config_file.parent / "test.jsonl"),)
+
+
+def test_the_output_folder_can_be_named_elsewhere(config_file: Path, tmp_path: Path) -> None:
+    assert load_config(config_file, output=tmp_path / "else").output == str(tmp_path / "else")
+
+
+def test_a_path_takes_variables(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = config_file.read_text().replace('"pairs.jsonl"', '"$SOME_DATA/pairs.jsonl"')
+    config_file.write_text(text)
+    monkeypatch.delenv("SOME_DATA", raising=False)
+    with pytest.raises(ConfigError, match=r"SOME_DATA.*not set"):
+        load_config(config_file)
+    monkeypatch.setenv("SOME_DATA", "/somewhere")
+    assert load_config(config_file).files[0].path == "/somewhere/pairs.jsonl"
+
+
+@pytest.mark.parametrize(
+    "before, after, said",
+    [
+        ("seed = 3", "sead = 3", "sead is not a setting"),
+        ("seed = 3", 'seed = "3"', "seed = '3' is of the wrong kind"),
+        ("seed = 3", "seed = true", "seed = True is of the wrong kind"),
+        ("held_out = 0.3", "held_out = 0.8", "held_out = 0.8 is not in"),
+        ("crossed_ratings", "crossed", "'crossed'] are no kinds of example"),
+        ("rating other_prompt", "other_prompt", "'other_prompt'] are no measures"),
+        ('name = "pairs"', 'name = "crossed"', "a name of its own"),
+        ('kind = "pairs"', 'kind = "pear"', "kind = 'pear' is of the wrong kind"),
+        ("max_tokens = 400", "flaws = { rude = 1.0 }", "'rude'] are no flaws"),
+        ("max_tokens = 400", 'until = { "rating human" = 0.9 }', "until needs measure_every"),
+        ("max_tokens = 400", "final_share = 2.0", "final_share = 2.0 is not in"),
+        ('autocast = "none"', 'autocast = "int4"', "neither bfloat16 nor none"),
+        ("r = 4", "r = 0", "r is at least 1"),
+        ('path = "pairs.jsonl"', "", "path is missing"),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_what_is_wrong_is_named(config_file: Path, before: str, after: str, said: str) -> None:
+    text = config_file.read_text()
+    assert before in text
+    config_file.write_text(text.replace(before, after, 1))
+    with pytest.raises(ConfigError) as caught:
+        load_config(config_file)
+    assert said in str(caught.value)
+
+
+def test_all_problems_are_named_at_once(config_file: Path) -> None:
+    text = config_file.read_text().replace("seed = 3", "sead = 3").replace("r = 4", "rank = 4")
+    config_file.write_text(text)
+    with pytest.raises(ConfigError, match=r"(?s)rank is not a setting.*sead is not a setting"):
+        load_config(config_file)
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read the training file"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_the_shipped_run_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOJ_REWARD_DATA", "/data")
+    config = load_config(REPO / "examples" / "train_mini.toml")
+    assert Path(config.judge).resolve() == REPO / "examples" / "untrained_mini.toml"
+    assert config.stages[-1].final_share == 0.0
