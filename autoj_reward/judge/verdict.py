@@ -24,6 +24,8 @@ class VerdictSet:
         stated: Stated text (case-folded, blanks squeezed) to verdict.
         end_prefixes: First characters of the tokens that end a verdict.
         end_of_turn: Whether the end of the turn ends it too.
+        temperature: Fitted on labelled rows by `autoj-reward calibrate`: above 1 flattens readings,
+            below 1 sharpens them. The most probable verdict of a reading stays.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -33,6 +35,7 @@ class VerdictSet:
     stated: Mapping[str, Verdict]
     end_prefixes: tuple[str, ...]
     end_of_turn: bool
+    temperature: float = 1.0
 
     def readout(self, *, follow_above: float = 0.0) -> Readout:
         """What an engine is to read at the place of the verdict."""
@@ -48,7 +51,8 @@ class VerdictSet:
         """A reading as a distribution over the set.
 
         P(v | set) = P(v) / mass, with P(v) = sum over terminators t of P(path(v), t) and mass the sum
-        over v.
+        over v. At a temperature T other than 1 the distribution is P(v)^(1/T), normalised; the mass is
+        what was read all the same.
 
         Args:
             reading: One path for each verdict, in the set's order.
@@ -66,6 +70,10 @@ class VerdictSet:
                 detail=f"only {mass:.2g} of the probability fell on a verdict (at least {min_mass:g} is "
                 f"needed; at most {reading.unread_prob:.2g} was not read)",
             )
+        if self.temperature != 1.0:
+            most = max(probs)
+            probs = [(p / most) ** (1.0 / self.temperature) for p in probs]
+            total = sum(probs)
         return VerdictDistribution(
             verdicts=self.verdicts,
             probs=tuple(p / total for p in probs),
@@ -92,6 +100,7 @@ def rating_set(
     pattern: str,
     end_prefixes: tuple[str, ...],
     end_of_turn: bool = False,
+    temperature: float = 1.0,
 ) -> VerdictSet:
     """Ratings from `low` to `high` in steps of `step`, written `7` or `6.5`.
 
@@ -100,6 +109,7 @@ def rating_set(
     """
     if not (step > 0 and high > low):
         raise ConfigError(f"a scale from {low:g} to {high:g} in steps of {step:g} holds no two ratings")
+    _require_temperature(temperature)
     n = int((high - low) / step + 1e-9) + 1
     ratings = tuple(round(low + k * step, 6) for k in range(n))
     texts = tuple(f"{r:g}" for r in ratings)
@@ -111,6 +121,7 @@ def rating_set(
         stated=dict(zip(texts, ratings, strict=True)),
         end_prefixes=end_prefixes,
         end_of_turn=end_of_turn,
+        temperature=temperature,
     )
 
 
@@ -122,6 +133,7 @@ def preference_set(
     pattern: str,
     end_prefixes: tuple[str, ...],
     end_of_turn: bool = True,
+    temperature: float = 1.0,
 ) -> VerdictSet:
     """First, second or tie.
 
@@ -132,12 +144,14 @@ def preference_set(
         pattern: Finds a stated verdict; its group `verdict` is looked up among the spellings.
         end_prefixes: First characters of the tokens that end a verdict.
         end_of_turn: Whether the end of the turn ends it too.
+        temperature: Of readings, above 0.
 
     Raises:
         ConfigError: A preference has no text, or the pattern is not one.
     """
     if missing := [p for p in PREFERENCES if not written.get(p)]:
         raise ConfigError(f"the comparison has no text for {', '.join(missing)}")
+    _require_temperature(temperature)
     stated: dict[str, Verdict] = {}
     for preference in PREFERENCES:
         for text in (written[preference], *also.get(preference, ())):
@@ -150,7 +164,13 @@ def preference_set(
         stated=stated,
         end_prefixes=end_prefixes,
         end_of_turn=end_of_turn,
+        temperature=temperature,
     )
+
+
+def _require_temperature(temperature: float) -> None:
+    if not 0.0 < temperature < float("inf"):
+        raise ConfigError(f"the verdicts' temperature = {temperature:g} is not above 0")
 
 
 def squeeze(text: str) -> str:

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A temperature for a judge's verdicts, so that what it gives 70% is right seven times in ten.
+
+Each order's distribution p becomes p^(1/T), normalised, before orders are averaged. T does not change
+what a single order finds most probable; it is fitted by the likelihood of the labels (Guo et al. 2017,
+arXiv 1706.04599).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.evaluate.metrics import Share
+from autoj_reward.judge.judge import Judge
+from autoj_reward.judgments import PREFERENCES, Judgment, Preference, Verdict
+from autoj_reward.rows.source import Row
+
+_BINS = 10
+_LEAST, _MOST = 0.05, 20.0
+"""Temperatures tried. A fit at a border says that the verdicts carry no, or too few, signals."""
+
+_FLOOR = 1e-12
+"""A label's least probability, so that one reading of 0 does not decide a fit."""
+
+_RESAMPLES = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """One request with the verdict that people gave it; two completions make it a comparison."""
+
+    prompt: str
+    completions: tuple[str, ...]
+    label: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What a temperature does to one verdict set.
+
+    Attributes:
+        protocol: `rating` or `comparison`.
+        n: Labelled judgments it was fitted on.
+        n_failed: Judgments without a verdict; they are left out.
+        temperature: To be stored with the judge: the judge's own one times what was fitted.
+        log_loss: Mean negative log-likelihood of the labels in nats, before and after.
+        error_before: Expected calibration error in [0, 1] as the judge is, with its 95% interval.
+        error_after: The same after fitting; every half of the rows under the other half's fit.
+        accuracy: Share of rows whose most probable verdict is the label.
+    """
+
+    protocol: str
+    n: int
+    n_failed: int
+    temperature: float
+    log_loss: tuple[float, float]
+    error_before: Share
+    error_after: Share
+    accuracy: float
+
+
+def labelled_rows(rows: Iterable[tuple[int, Row | DataError]], *, path: str = "") -> list[Labelled]:
+    """Rows with `prompt`, `completion`, `rating`, or `prompt`, `first`, `second`, `preference`.
+
+    A preference is `first`, `second`, `tie`, or 0, 1, 2.
+
+    Raises:
+        DataError: A row is neither; names the line.
+    """
+    found = []
+    for line, row in rows:
+        if isinstance(row, DataError):
+            raise row
+        names = ("completion",) if "completion" in row else ("first", "second")
+        texts = [row.get(name) for name in ("prompt", *names)]
+        if not all(isinstance(t, str) for t in texts):
+            raise DataError(
+                "prompt and completion, or prompt, first and second are needed", path=path, line=line
+            )
+        label = _rating(row.get("rating")) if len(names) == 1 else _preference(row.get("preference"))
+        if label is None:
+            wanted = "rating (a number)" if len(names) == 1 else "preference (first, second or tie)"
+            raise DataError(f"{wanted} is needed", path=path, line=line)
+        found.append(
+            Labelled(prompt=str(texts[0]), completions=tuple(str(t) for t in texts[1:]), label=label)
+        )
+    return found
+
+
+def _rating(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _preference(value: object) -> Preference | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return PREFERENCES[value] if 0 <= value < len(PREFERENCES) else None
+    return next((p for p in PREFERENCES if p == value), None)
+
+
+def judge_labelled(judge: Judge, rows: Sequence[Labelled]) -> list[Judgment]:
+    """Judgments of rows of one kind, in the same order."""
+    prompts = [r.prompt for r in rows]
+    columns = list(zip(*(r.completions for r in rows), strict=True))
+    if len(columns) == 1:
+        return list(judge.rate(prompts, columns[0]))
+    return list(judge.compare(prompts, columns[0], columns[1]))
+
+
+def calibrate(
+    judgments: Sequence[Judgment], labels: Sequence[Verdict], *, own: float = 1.0, seed: int = 0
+) -> Calibration:
+    """Fit a temperature.
+
+    Args:
+        judgments: B judgments by one protocol.
+        labels: B labels. A rating that is not on the judge's scale counts as the nearest one that is.
+        own: The temperature that the judge already applies.
+        seed: Of the halves and of the intervals.
+
+    Raises:
+        ConfigError: Fewer than 20 judgments have a verdict.
+    """
+    read = [(j, label) for j, label in zip(judgments, labels, strict=True) if j.distribution is not None]
+    if len(read) < 20:
+        raise ConfigError(f"only {len(read)} judgments have a verdict; a fit needs at least 20")
+    first = read[0][0].distribution
+    assert first is not None  # those without were left out
+    verdicts = first.verdicts
+    probs = _orders([j for j, _ in read])
+    wanted = np.array([_place(label, verdicts) for _, label in read])
+    fitted = fit_temperature(probs, wanted)
+    # Each half is scaled by what the other half says, so that "after" is not measured on its own fit.
+    rng = np.random.default_rng(seed)
+    half = rng.permutation(len(read)) % 2 == 0
+    after = np.where(
+        half[:, None],
+        scaled(probs, fit_temperature(probs[~half], wanted[~half])),
+        scaled(probs, fit_temperature(probs[half], wanted[half])),
+    )
+    before = scaled(probs, 1.0)
+    return Calibration(
+        protocol="rating" if isinstance(verdicts[0], float) else "comparison",
+        n=len(read),
+        n_failed=len(judgments) - len(read),
+        temperature=own * fitted,
+        log_loss=(_log_loss(before, wanted), _log_loss(after, wanted)),
+        error_before=_error(before, wanted, seed),
+        error_after=_error(after, wanted, seed),
+        accuracy=float((before.argmax(axis=1) == wanted).mean()),
+    )
+
+
+def fit_temperature(probs: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """The temperature in [0.05, 20] under which the labels are most probable.
+
+    Args:
+        probs: Of shape (B, orders, V): each order's distribution.
+        labels: B places in the verdict set.
+    """
+    low, high = math.log(_LEAST), math.log(_MOST)
+    # The mean of orders is not convex in log T: a coarse grid finds the valley, golden section its floor.
+    grid = np.linspace(low, high, 41)
+    losses = [_log_loss(scaled(probs, math.exp(t)), labels) for t in grid]
+    at = int(np.argmin(losses))
+    a, b = float(grid[max(at - 1, 0)]), float(grid[min(at + 1, len(grid) - 1)])
+    ratio = (math.sqrt(5) - 1) / 2
+    for _ in range(40):
+        c, d = b - ratio * (b - a), a + ratio * (b - a)
+        if _log_loss(scaled(probs, math.exp(c)), labels) < _log_loss(scaled(probs, math.exp(d)), labels):
+            b = d
+        else:
+            a = c
+    return math.exp((a + b) / 2)
+
+
+def scaled(probs: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Distributions at a temperature, orders averaged: (B, orders, V) to (B, V)."""
+    with np.errstate(divide="ignore"):
+        logs = np.log(probs) / temperature
+    weights = np.exp(logs - logs.max(axis=2, keepdims=True))
+    averaged: NDArray[np.float64] = (weights / weights.sum(axis=2, keepdims=True)).mean(axis=1)
+    return averaged
+
+
+def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """Mean |confidence - accuracy| over ten equal bins of confidence, weighted by rows; in [0, 1]."""
+    places = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    total = 0.0
+    for bin_ in np.unique(places):
+        inside = places == bin_
+        total += inside.sum() * abs(confidence[inside].mean() - right[inside].mean())
+    return float(total / len(confidence))
+
+
+def _error(averaged: NDArray[np.float64], labels: NDArray[np.int64], seed: int) -> Share:
+    confidence, right = averaged.max(axis=1), averaged.argmax(axis=1) == labels
+    rng = np.random.default_rng(seed)
+    n = len(labels)
+    drawn = [
+        calibration_error(confidence[i], right[i]) for i in (rng.integers(0, n, n) for _ in range(_RESAMPLES))
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Share(calibration_error(confidence, right), float(low), float(high), n)
+
+
+def _log_loss(averaged: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    return float(-np.log(np.maximum(averaged[np.arange(len(labels)), labels], _FLOOR)).mean())
+
+
+def _orders(judgments: Sequence[Judgment]) -> NDArray[np.float64]:
+    """Each sample's probabilities, of shape (B, samples, V); readable judgments have all of theirs."""
+    return np.array(
+        [[s.distribution.probs for s in j.samples if s.distribution is not None] for j in judgments]
+    )
+
+
+def _place(label: Verdict, verdicts: Sequence[Verdict]) -> int:
+    if isinstance(label, str):
+        return verdicts.index(label)
+    return min(range(len(verdicts)), key=lambda i: abs(float(verdicts[i]) - label))
