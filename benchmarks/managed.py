@@ -6,8 +6,9 @@ judge until told to stop. Looked at, from outside:
 
 * how many servers there are (one), and whether the judgments of all four are equal;
 * then the owner gets `kill -9` while all are judging: how long any process of the server is still there
-  (every process that carries a marker in its environment counts, whatever its name, group or parent; the
-  limit is 30 seconds), and what the other three are told (`EngineUnavailable`, within the time shown);
+  (every process counts that carries a marker in its environment or writes to the server's log, whatever its
+  name, group or parent; the limit is 30 seconds), and what the other three are told (`EngineUnavailable`,
+  within the time shown);
 * then a new engine in one of the three starts a judge again, and its supervisor gets `kill -9`: how long any
   process of the server is still there; and the third time the owner is killed while the server starts.
 
@@ -138,17 +139,34 @@ class User:
 
 
 def marked(marker: str, users: list[User]) -> dict[int, str]:
-    """The processes with the marker in their environment that are no user's, with their command lines."""
+    """The processes of servers, with their command lines.
+
+    They have the marker in their environment, or write to a log in the drill's folder: vLLM's engine and
+    worker processes write their titles over their environment.
+    """
     own = {user.process.pid for user in users}
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             pid = int(folder.name)
-            if pid not in own and f"{_MARKER}={marker}".encode() in (folder / "environ").read_bytes().split(
-                b"\0"
-            ):
-                found[pid] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if pid in own or not (_has_marker(folder, marker) or _has_log(folder, marker)):
+                continue
+            found[pid] = (
+                (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            )
     return found
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _has_marker(folder: Path, marker: str) -> bool:
+    return f"{_MARKER}={marker}".encode() in (folder / "environ").read_bytes().split(b"\0")
+
+
+def _has_log(folder: Path, marker: str) -> bool:
+    return any(marker in os.readlink(folder / "fd" / number) for number in "12")
 
 
 def until_gone(marker: str, users: list[User]) -> float:
@@ -231,7 +249,9 @@ def killed_supervisor(users: list[User], marker: str) -> dict[str, Any]:
     starter.again()
     until(lambda: len(starter.news("judged")) > n_before, 1800, users)
     ready = starter.news("ready")[-1]
-    (supervisor,) = [p for p, c in marked(marker, users).items() if "managed_supervisor" in c]
+    running = [p for p, c in marked(marker, users).items() if "managed_supervisor" in c]
+    # The guard is a fork of the supervisor, with the same command line.
+    (supervisor,) = [p for p in running if _parent(p) == starter.process.pid]
     n_processes = len(marked(marker, users))
     kill = time.time()
     os.kill(supervisor, signal.SIGKILL)
@@ -277,7 +297,7 @@ def main() -> None:
     marker = uuid.uuid4().hex
     users: list[User] = []
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="managed-judge-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"managed-judge-{marker}-") as folder:
         try:
             users = [User(Path(folder), rank, marker) for rank in range(4)]
             figures, others = killed_owner(users, marker)
@@ -289,7 +309,8 @@ def main() -> None:
             for each in users:
                 each.end()
             for pid in marked(marker, []):
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
     show([{k: row.get(k, "-") for k in rows[0] if k != "message"} for row in rows])
     if options.short:
         print(json.dumps({"rounds": rows}))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -97,6 +96,7 @@ def test_a_judge_is_served_found_and_ended(tmp_path: Path) -> None:
         assert judged.returncode == 0, judged.stderr
         assert [row["failure"] for row in read_rows(tmp_path / "out.jsonl")] == [None] * 3
         assert serving.poll() is None, "a user that leaves does not end it"
+        assert any("EngineCore" in command for command in _marked(str(tmp_path)).values())
         serving.send_signal(signal.SIGTERM)
         printed, told = serving.communicate(timeout=60)
     finally:
@@ -116,16 +116,23 @@ def test_a_judge_is_served_found_and_ended(tmp_path: Path) -> None:
     assert folder.read_state() is None
 
 
-def _marked(value: str) -> dict[int, str]:
-    """Running processes whose environment carries the test's variable."""
+def _marked(folder: str) -> dict[int, str]:
+    """Running processes with the test's folder in their environment, or that write to a log in it.
+
+    vLLM's engine and worker processes write their titles over their environment.
+    """
     found = {}
     until = time.monotonic() + 5
     while time.monotonic() < until:
         found = {}
         for file in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if f"AUTOJ_REWARD_DRILL={value}".encode() in (file / "environ").read_bytes().split(b"\0"):
-                    found[int(file.name)] = json.dumps((file / "cmdline").read_text())
+                environment = (file / "environ").read_bytes().split(b"\0")
+                written = [os.readlink(file / "fd" / number) for number in "12"]
+                if f"AUTOJ_REWARD_DRILL={folder}".encode() in environment or any(
+                    folder in w for w in written
+                ):
+                    found[int(file.name)] = (file / "cmdline").read_bytes().decode(errors="replace")
         if not found:
             break
         time.sleep(0.1)
