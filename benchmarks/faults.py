@@ -89,8 +89,9 @@ def formula(tokenizer: TrustedTokenizer) -> Model:
         return tuple(tokenizer.encode([Segment(text)])[0] for text in texts)
 
     return Model(
-        digits=ids(*"0123456789"),
-        ends=ids("]", "]]", "."),
+        digits=ids(*"123456789"),
+        ends=ids("]", "]]"),
+        half=ids(".")[0],
         n_vocab=tokenizer.hf.vocab_size,
         refused=tuple(tokenizer.encode([Segment(_REFUSED)])),
         too_long=tuple(tokenizer.encode([Segment(_TOO_LONG)])),
@@ -104,13 +105,12 @@ def questions(n: int) -> tuple[list[str], list[str]]:
     return prompts, [f"I think that it is {k + k % 7}." for k in range(n)]
 
 
-def compare(got: RatingJudgment, due: RatingJudgment, other: RatingJudgment) -> str:
+def compare(got: RatingJudgment, due: RatingJudgment) -> str:
     """What became of a judgment, in a word or two; those that begin with WRONG must not be.
 
     Args:
         got: By the server.
         due: By the formula.
-        other: What is due for another input.
     """
     if due.failure is not None:
         right = got.failure is not None and got.failure.reason is due.failure.reason
@@ -126,11 +126,9 @@ def compare(got: RatingJudgment, due: RatingJudgment, other: RatingJudgment) -> 
     missing = [d - g for g, d in zip(*masses, strict=True)]
     if min(missing) < -_ROUNDING or max(missing) > got.distribution.unread_prob + _ROUNDING:
         return "WRONG: another distribution"
-    if other.distribution is not None:
-        theirs = [p * other.distribution.mass for p in other.distribution.probs]
-        apart = sum(abs(g - t) for g, t in zip(masses[0], theirs, strict=True))
-        if apart <= sum(map(abs, missing)):
-            return "WRONG: nearer to another input's"
+    # The most probable verdict is always read whole; nobody else's agrees to nine digits.
+    if abs(missing[masses[1].index(max(masses[1]))]) > _ROUNDING:
+        return "WRONG: the distribution of another input"
     return "judged"
 
 
@@ -164,7 +162,7 @@ def drill(n: int, *, rate: float, seed: int) -> dict[str, Any]:
     for mode, part in parts.items():
         exact = Judge.load("mini", engine=FormulaEngine(model, tokenizer), mode=mode)
         due = exact.rate(prompts[part], completions[part])
-        found = [compare(g, d, o) for g, d, o in zip(got[mode], due, [*due[1:], due[0]], strict=True)]
+        found = [compare(g, d) for g, d in zip(got[mode], due, strict=True)]
         outcomes[mode] = Counter(found)
         critiques += [s.critique for j in got[mode] for s in j.samples if s.critique]
     return {

@@ -53,15 +53,18 @@ async def connect_all(
         EngineUnavailable: None of them answers.
         EngineRejected: One refuses.
     """
-    policy = replace(
-        transport.policy,
-        attempts=min(transport.policy.attempts, _MOST_ATTEMPTS),
-        retry_seconds=min(transport.policy.retry_seconds, _MOST_SECONDS),
-    )
+    patient = replace(transport.policy, retry_seconds=min(transport.policy.retry_seconds, _MOST_SECONDS))
+    # A wrong address is to be known soon; who has answered once is worth more attempts.
+    at_first = replace(patient, attempts=min(patient.attempts, _MOST_ATTEMPTS))
 
     async def look(endpoint: Endpoint) -> Capabilities:
+        policy = at_first
+
         async def ask(path: str, body: Any, read: Callable[[Any], Any]) -> Any:
-            return await transport.ask_one(endpoint, path, body, read, policy)
+            nonlocal policy
+            answer = await transport.ask_one(endpoint, path, body, read, policy)
+            policy = patient
+            return answer
 
         return await probe(ask, url=endpoint.url, model=model, tokenizer=tokenizer, api=api)
 

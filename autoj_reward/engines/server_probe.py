@@ -86,7 +86,8 @@ async def probe(
     known = _model_entry(await _if_there(ask, "/models", None, _read_models), model, url)
     if api in ("completions", "auto"):
         known = await _probe_completions(ask, known, tokenizer)
-    if api in ("chat", "auto"):
+    # With token ids everything goes to completions.
+    if api in ("chat", "auto") and not known.token_prompts:
         known = await _probe_chat(ask, known)
     if not known.completions and not known.chat:
         wanted = "completions nor chat" if api == "auto" else api

@@ -42,8 +42,9 @@ class Model:
     """The formula.
 
     Attributes:
-        digits: Ids that begin a verdict, and rarely go on with one.
+        digits: Ids that mostly follow anything but a digit; one or two of them take nearly all.
         ends: Ids that mostly follow a digit.
+        half: The id that sometimes does.
         n_vocab: Over so many ids the rest is spread.
         refused: A sequence of ids; a prompt with it gets HTTP 400.
         too_long: Likewise, and the message speaks of the context.
@@ -51,6 +52,7 @@ class Model:
 
     digits: tuple[int, ...]
     ends: tuple[int, ...]
+    half: int
     n_vocab: int
     refused: tuple[int, ...] = ()
     too_long: tuple[int, ...] = ()
@@ -58,10 +60,11 @@ class Model:
     def logprobs(self, prompt: Sequence[int], ids: Collection[int]) -> dict[int, float]:
         """log P(id | prompt)."""
         context = _digest(prompt)
-        begun = prompt[-1] in self.digits
-        shares = {**dict.fromkeys(self.digits, 0.05), **dict.fromkeys(self.ends, 0.95)} if begun else {}
-        lively = shares or dict.fromkeys(self.digits, 1.0)
-        weights = {i: share * math.exp(24.0 * _unit(context, i)) for i, share in lively.items()}
+        if prompt[-1] in self.digits:
+            shares, sharpness = {**dict.fromkeys(self.ends, 1.0), self.half: 0.1}, 2.0
+        else:
+            shares, sharpness = dict.fromkeys(self.digits, 1.0), 24.0
+        weights = {i: share * math.exp(sharpness * _unit(context, i)) for i, share in shares.items()}
         total = sum(weights.values())
         rest = (1.0 - _SHARE) / self.n_vocab
         return {i: math.log(_SHARE * weights[i] / total if i in weights else rest) for i in ids}
