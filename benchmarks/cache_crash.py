@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from autoj_reward.engines.cache_key import parts_of
@@ -38,6 +39,9 @@ from autoj_reward.types import Failure, JudgeInput, JudgeOutput, PlainWrapper, S
 
 _NEW_PER_SECOND = 150
 """How fast the front of new inputs moves: workers crowd at it, and look back behind it."""
+
+_EARLY = 0.2
+"""Share of the kills that may come before a worker is ready."""
 
 _TEXT_BYTES = 2000
 _WRAPPER, _SAMPLING = PlainWrapper(before="Judge this: "), Sampling(max_new_tokens=8)
@@ -70,6 +74,7 @@ def work(cache: str, log_path: str, began: float) -> None:
     """Ask for batches near the front and behind it, until killed."""
     log = os.open(log_path, os.O_WRONLY | os.O_APPEND)
     engine = CachedEngine(SlowRandomEngine(log), JudgmentStore(cache), chunk=16)
+    Path(log_path).with_name(f"ready-{os.getpid()}").touch()
     while True:
         front = int((time.time() - began) * _NEW_PER_SECOND) + 50
         numbers = [random.randrange(max(0, front - 200), front) for _ in range(24)]
@@ -87,6 +92,15 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@dataclass(slots=True)
+class Worker:
+    """A process, the file that says that it works, and when it is to be killed (None: not yet known)."""
+
+    process: subprocess.Popen[bytes]
+    ready: Path
+    due: float | None
+
+
 def drill(folder: Path, n_processes: int, n_kills: int) -> dict[str, object]:
     """Run the workers, kill them, and count what went wrong."""
     cache, log = folder / "judgments.sqlite", folder / "log"
@@ -95,9 +109,12 @@ def drill(folder: Path, n_processes: int, n_kills: int) -> dict[str, object]:
     command = [sys.executable, __file__, "--worker", str(cache), str(log), str(began)]
     errors: list[str] = []
 
-    def start() -> tuple[subprocess.Popen[bytes], float]:
+    def start() -> Worker:
         process = subprocess.Popen(command, stderr=subprocess.PIPE)
-        return process, time.monotonic() + random.uniform(0.0, 3.0)
+        # Most are killed at work, some while they start and open the file.
+        early = random.random() < _EARLY
+        due = time.monotonic() + random.uniform(0.0, 2.0) if early else None
+        return Worker(process, folder / f"ready-{process.pid}", due)
 
     def reap(process: subprocess.Popen[bytes]) -> None:
         stderr = process.communicate(timeout=60)[1]
@@ -108,20 +125,22 @@ def drill(folder: Path, n_processes: int, n_kills: int) -> dict[str, object]:
     killed = 0
     try:
         while killed < n_kills and not errors:
-            for n, (process, due) in enumerate(workers):
-                if process.poll() is not None:
-                    reap(process)
-                elif time.monotonic() >= due and killed < n_kills:
-                    process.send_signal(signal.SIGKILL)
-                    reap(process)
+            for n, worker in enumerate(workers):
+                if worker.due is None and worker.ready.exists():
+                    worker.due = time.monotonic() + random.uniform(0.0, 1.5)
+                if worker.process.poll() is not None:
+                    reap(worker.process)
+                elif worker.due is not None and time.monotonic() >= worker.due and killed < n_kills:
+                    worker.process.send_signal(signal.SIGKILL)
+                    reap(worker.process)
                     killed += 1
                     workers[n] = start()
             time.sleep(0.002)
     finally:
-        for process, _ in workers:
+        for worker in workers:
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            reap(process)
+                worker.process.kill()
+            reap(worker.process)
     return {"processes": n_processes, "kills": killed, "seconds": round(time.time() - began, 1)} | _judge(
         cache, log, errors
     )
