@@ -21,12 +21,11 @@ from typing import Any
 from autoj_reward.engines.context import output_room, too_long
 from autoj_reward.engines.embedded import resolve_model
 from autoj_reward.engines.readout import TokenTree, token_tree
-from autoj_reward.engines.server_calls import ServerCalls, run_all
+from autoj_reward.engines.server_calls import ServerCalls
 from autoj_reward.engines.server_connect import connect_all
 from autoj_reward.engines.server_http import Transport
-from autoj_reward.engines.server_loop import LoopThread
+from autoj_reward.engines.server_loop import LoopThread, run_all
 from autoj_reward.engines.server_probe import Api, Capabilities
-from autoj_reward.engines.server_retry import RetryPolicy
 from autoj_reward.engines.server_settings import (
     api_key_or_default,
     checked_policy,
@@ -266,6 +265,3 @@ def _fingerprint(known: Capabilities, endpoints: Sequence[str], tokenizer: Trust
         "endpoints": None if known.identity else sorted(endpoints),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-__all__ = ["RetryPolicy", "ServerEngine"]

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -13,6 +11,7 @@ from autoj_reward.engines.ahead import NodeRequest, TreeReader
 from autoj_reward.engines.readout import NodeReading, Path, TokenTree
 from autoj_reward.engines.server_exchange import Malformed, Refused
 from autoj_reward.engines.server_http import GaveUp, Transport
+from autoj_reward.engines.server_loop import together
 from autoj_reward.engines.server_probe import Api, Capabilities
 from autoj_reward.engines.server_reading import (
     Answer,
@@ -23,6 +22,7 @@ from autoj_reward.engines.server_reading import (
     token_names,
     top_node_reading,
 )
+from autoj_reward.engines.server_refusal import refusal
 from autoj_reward.engines.server_text import TextReader, messages, prompt_text, verdict_messages
 from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.errors import EngineRejected
@@ -47,9 +47,6 @@ _FINISHED: Mapping[str, FinishReason] = {
     "stop": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop",
     "length": "length", "max_tokens": "length",
 }  # fmt: skip
-_TOO_LONG = re.compile(
-    r"context|too (?:long|large|many tokens)|exceeds? .*(?:length|size|tokens)|n_ctx", re.I
-)
 _VERDICT_TOKENS = 24
 """Most tokens of a verdict that is written after the forced words."""
 
@@ -111,7 +108,8 @@ class ServerCalls:
                 return await self._read_text(item, item.readout)
             return await self._write(item, ids)
         except Refused as error:
-            return _refusal(error)
+            n_chars = sum(len(segment.text) for segment in (*item.body, *item.prefill))
+            return refusal(error, n_chars, self.known.context_tokens)
         except GaveUp as error:
             return Failure(reason=FailureReason.ENGINE, detail=str(error))
 
@@ -140,7 +138,7 @@ class ServerCalls:
         reader = TreeReader(tree, self.known.most_listed)
         usage = Usage()
         while due := reader.requests():
-            answers = await _all([self._node(ids, request) for request in due])
+            answers = await together([self._node(ids, request) for request in due])
             for request, (tokens, steps, spent) in zip(due, answers, strict=True):
                 reader.add(request, tokens, steps)
                 usage += spent
@@ -179,7 +177,7 @@ class ServerCalls:
         usage = Usage()
         names = self._names_of(tree)
         while due := tree.followed(readings):
-            answers = await _all([self._top(prompt=[*ids, *node]) for node in due])
+            answers = await together([self._top(prompt=[*ids, *node]) for node in due])
             for node, (step, spent) in zip(due, answers, strict=True):
                 readings[node] = top_node_reading(tree, node, step, names)
                 usage += spent
@@ -220,7 +218,7 @@ class ServerCalls:
             return await self._chat_verdict(item, readout)
         reader, usage = TextReader(readout), Usage()
         while due := reader.nodes():
-            answers = await _all(
+            answers = await together(
                 [self._top(prompt=prompt_text(item, n)) if text else self._chat_top(item, n) for n in due]
             )
             for node, (step, spent) in zip(due, answers, strict=True):
@@ -328,61 +326,3 @@ def _output(answer: Answer) -> JudgeOutput:
     if finish is None or answer.refusal:
         raise Refused(200, f"ended with {answer.finish!r}: {answer.refusal or answer.text}"[:500])
     return JudgeOutput(text=answer.text, finish_reason=finish, usage=answer.usage, thinking=answer.thinking)
-
-
-def _refusal(error: Refused) -> Failure:
-    """A refused input's failure; `too_long` where the endpoint says so."""
-    if error.status == 413 or (error.status >= 400 and _TOO_LONG.search(error.message)):
-        return Failure(
-            reason=FailureReason.TOO_LONG, detail=str(error), overflow_tokens=_overflow(error.message)
-        )
-    return Failure(reason=FailureReason.ENGINE, detail=str(error))
-
-
-_LIMIT = re.compile(r"(?:context|length|size|limit|window|maximum)\D{0,40}?(\d{2,9})", re.I)
-
-
-def _overflow(message: str) -> int:
-    """Tokens over the limit, from the numbers of the message; a guess where it gives none."""
-    limit = _LIMIT.search(message)
-    # A count of characters stands for about a quarter of it in tokens.
-    found = re.findall(r"(\d{2,9})( char)?", message)
-    numbers = [int(n) // 4 if of_chars else int(n) for n, of_chars in found]
-    over = max(numbers) - int(limit.group(1)) if limit else 0
-    return over if over > 0 else 64
-
-
-async def run_all(work: Iterator[tuple[int, Coroutine[Any, Any, T]]], *, at_once: int) -> list[tuple[int, T]]:
-    """Run coroutines, a bounded number at once, begun in their order; the first that fails ends all.
-
-    Bounded by inputs, not requests: what an input asks for next must not queue behind all other inputs,
-    or its beginning has left the server's prefix cache by then.
-
-    Args:
-        work: Places and coroutines; made when their turn comes.
-        at_once: Most of them under way.
-
-    Returns:
-        Places and results, in the order in which they came.
-    """
-    results: list[tuple[int, T]] = []
-
-    async def worker() -> None:
-        for i, one in work:
-            results.append((i, await one))
-
-    await _all([worker() for _ in range(at_once)])
-    return results
-
-
-async def _all(work: list[Any]) -> list[Any]:
-    """Run coroutines together; the first that fails cancels the others."""
-    if len(work) == 1:
-        return [await work[0]]
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in work]
-    except BaseExceptionGroup as errors:
-        first = errors.exceptions[0]
-        raise first from first.__cause__
-    return [task.result() for task in tasks]

@@ -7,7 +7,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -91,3 +91,39 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -
         loop.call_soon_threadsafe(loop.stop)
     if thread is not threading.current_thread():
         thread.join(timeout=10)
+
+
+async def run_all(work: Iterator[tuple[int, Coroutine[Any, Any, T]]], *, at_once: int) -> list[tuple[int, T]]:
+    """Run coroutines, a bounded number at once, begun in their order; the first that fails ends all.
+
+    Bounded by inputs, not requests: what an input asks for next must not queue behind all other inputs,
+    or its beginning has left the server's prefix cache by then.
+
+    Args:
+        work: Places and coroutines; made when their turn comes.
+        at_once: Most of them under way.
+
+    Returns:
+        Places and results, in the order in which they came.
+    """
+    results: list[tuple[int, T]] = []
+
+    async def worker() -> None:
+        for i, one in work:
+            results.append((i, await one))
+
+    await together([worker() for _ in range(at_once)])
+    return results
+
+
+async def together(work: list[Any]) -> list[Any]:
+    """Run coroutines together; the first that fails cancels the others."""
+    if len(work) == 1:
+        return [await work[0]]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as errors:
+        first = errors.exceptions[0]
+        raise first from first.__cause__
+    return [task.result() for task in tasks]

@@ -19,6 +19,7 @@ from autoj_reward.engines.server_reading import (
     top_node_reading,
     unlisted_prob,
 )
+from autoj_reward.engines.server_refusal import overflow
 from autoj_reward.engines.server_retry import Breaker, RetryPolicy, retry_after_seconds, status_verdict
 from autoj_reward.engines.server_settings import api_key_or_default, checked_policy, endpoint_urls
 from autoj_reward.engines.server_text import TextReader, messages, plain_text, prompt_text
@@ -375,3 +376,30 @@ def test_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_patience_is_finite(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         checked_policy(**{"attempts": 1, "timeout_seconds": 1.0, "retry_seconds": 1.0, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "This model's maximum context length is 512 tokens. However, your prompt contains 600 input tokens.",
+            88,
+        ),
+        (
+            "This model's maximum context length is 512 tokens. However, you requested 100 output tokens and your "
+            "prompt contains 600 input tokens, for a total of 700 tokens.",
+            188,
+        ),
+        ("maximum context length is 512 tokens, and your prompt contains at least 513 input tokens", 488),
+        (
+            "maximum context length is 512 tokens. However, your prompt contains 8000 characters (more than 7000 characters",
+            1488,
+        ),
+        ("the request exceeds the available context size (512 tokens), 600 tokens", 88),
+        ("too large", 488),
+    ],
+    ids=["prompt", "total", "at-least", "characters", "llamacpp", "nothing"],
+)
+def test_how_much_too_long(message: str, expected: int) -> None:
+    assert overflow(message, n_chars=5000, context_tokens=512) == expected
+    assert overflow(message, n_chars=0, context_tokens=None) >= 1
