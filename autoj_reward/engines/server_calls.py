@@ -283,7 +283,11 @@ class ServerCalls:
         if self.known.extras:
             # The checkpoint's own sampling defaults, which servers apply, must not leak in.
             fields["top_k"] = sampling.top_k if drawn and sampling.top_k else -1
+            fields["min_p"] = 0.0
             fields["repetition_penalty"] = sampling.repetition_penalty
+            if self.known.kind == "llamacpp":
+                # It has its own name for it, and passes over the other.
+                fields["repeat_penalty"] = sampling.repetition_penalty
         elif sampling.repetition_penalty != 1.0 or (drawn and sampling.top_k):
             raise EngineRejected(
                 "the endpoint takes neither top_k nor repetition_penalty, and the judge sets one",

@@ -29,6 +29,9 @@ _CONTINUES = frozenset({"vllm", "sglang", "llamacpp"})
 """Kinds of server that go on writing an assistant turn. Others ignore the wish, and begin a new turn that
 looks like an answer: so this is known, and not tried."""
 
+_EXTRAS = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "stop_token_ids": list[int]()}
+"""Sampling fields that servers of open models take, set to what changes nothing."""
+
 _PROBE_TEXT = "The rating of 1 to 10 is [[7]]. 的 é\n"
 
 
@@ -48,7 +51,7 @@ class Capabilities:
         most_listed: Most token ids whose log-probabilities it gives by name; 0 for none.
         top: Most alternatives it lists for a completion's token; 0 for none.
         chat_top: Most alternatives it lists for a chat token; 0 for none.
-        extras: Whether it takes `top_k`, `repetition_penalty` and `stop_token_ids`.
+        extras: Whether it takes `top_k`, `min_p`, `repetition_penalty` and `stop_token_ids`.
         limit_name: What chat calls the limit of new tokens.
     """
 
@@ -157,7 +160,6 @@ async def _probe_completions(
 ) -> Capabilities:
     """Ask for all there is, then for less and less."""
     base: dict[str, Any] = {"model": known.model, "max_tokens": 1, "temperature": 0, "prompt": "1, 2, 3,"}
-    extras = {"top_k": -1, "repetition_penalty": 1.0, "stop_token_ids": []}
 
     async def answer(**more: Any) -> Answer | None:
         return await _if_there(ask, "/completions", {**base, **more}, read_completion)
@@ -173,7 +175,7 @@ async def _probe_completions(
             return_tokens_as_token_ids=True,
             return_token_ids=True,
             ignore_eos=True,
-            **extras,
+            **_EXTRAS,
         )
         # A server that does not know these fields ignores them and lists what it likes.
         if found is not None and found.steps and set(wanted) <= by_id(found.steps[0], {}).keys():
@@ -187,7 +189,7 @@ async def _probe_completions(
         if await answer() is None:
             return known
         known = replace(known, completions=True)
-    known = replace(known, extras=await answer(**extras) is not None)
+    known = replace(known, extras=await answer(**_EXTRAS) is not None)
     for top in _TOPS:
         found = await answer(logprobs=top)
         if found is not None:
@@ -210,7 +212,7 @@ async def _probe_chat(ask: Ask, known: Capabilities) -> Capabilities:
     if not known.chat:
         return known
     if not known.extras:
-        accepted = await answer(top_k=-1, repetition_penalty=1.0, stop_token_ids=[])
+        accepted = await answer(**_EXTRAS)
         known = replace(known, extras=accepted is not None)
     for top in _TOPS:
         found = await answer(logprobs=True, top_logprobs=top)

@@ -9,6 +9,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -347,6 +349,22 @@ def test_one_fatal_answer_ends_the_call() -> None:
         # The engine itself goes on.
         assert answers(engine, item("fine"))
         engine.close()
+
+
+def test_text_needs_neither_torch_nor_a_tokenizer_library() -> None:
+    with serving(llamacpp) as url:
+        code = f"""
+import sys
+for name in ("torch", "transformers", "tokenizers", "vllm"):
+    sys.modules[name] = None
+from autoj_reward.judge.judge import Judge
+with Judge.load("mini", engine="server:{url}", tokenizer="none") as judge:
+    print(judge.rate(["What is 2 + 2?"], ["4"])[0].distribution.exactness)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.stdout.strip() in ("exact", "bounded"), done.stderr
 
 
 def test_the_factory_knows_servers_by_address() -> None:
