@@ -270,14 +270,15 @@ def killed_supervisor(users: list[User], marker: str) -> dict[str, Any]:
     }
 
 
-def killed_while_starting(user: User, marker: str) -> dict[str, Any]:
+def killed_while_starting(users: list[User], marker: str) -> dict[str, Any]:
     """The owner is killed when vLLM's engine process is there, and the server is not ready."""
+    user = users[-1]
     user.again()
-    until(lambda: len(marked(marker, [user])) > 2, 600, [user])
+    until(lambda: len(marked(marker, users)) > 2, 600, users)
     time.sleep(random.uniform(0.0, 10.0))
-    n_processes = len(marked(marker, [user]))
+    n_processes = len(marked(marker, users))
     user.process.kill()
-    gone = until_gone(marker, [user])
+    gone = until_gone(marker, users)
     return {
         "killed": "owner, starting",
         "users": 1,
@@ -304,7 +305,7 @@ def main() -> None:
             rows.append(figures)
             if not options.short:
                 rows.append(killed_supervisor(others, marker))
-                rows.append(killed_while_starting(others[1], marker))
+                rows.append(killed_while_starting(others, marker))
         finally:
             for each in users:
                 each.end()

@@ -98,8 +98,8 @@ class _Supervisor:
     def _start_guard(self, server: int) -> int:
         """A process that ends the server if this one is killed; its id.
 
-        The server's own handling of SIGTERM is not enough: workers were seen to outlive their parent by
-        more than half a minute. The guard inherits the lock that says that the server is alive, so nobody
+        A signal to the server alone is not enough: vLLM's engine process was seen to go on for minutes after
+        the server had been killed. The guard inherits the lock that says that the server is alive, so nobody
         starts another one on the same devices before this one is gone.
         """
         supervisor = os.getpid()
