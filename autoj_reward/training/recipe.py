@@ -307,6 +307,10 @@ def _finish(config: TrainConfig, model: Any, output: Path) -> Path:
     halved = {name: t.to(torch.bfloat16).contiguous() for name, t in load_file(str(weights)).items()}
     save_file(halved, str(weights), metadata={"format": "pt"})
     (folder / "README.md").unlink(missing_ok=True)
+    shape = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    # Where the base model lay on this machine is nobody's business.
+    shape["base_model_name_or_path"] = load_spec(config.judge).model
+    (folder / "adapter_config.json").write_text(json.dumps(shape, indent=1) + "\n", encoding="utf-8")
     settings = asdict(config)
     (output / "run.json").write_text(json.dumps(settings, indent=1, default=str) + "\n", encoding="utf-8")
     return folder

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from autoj_reward.cli.app import app
 from autoj_reward.errors import ConfigError
 from autoj_reward.training.config import TrainConfig
 from autoj_reward.training.recipe import plan_stages, train
@@ -126,3 +128,16 @@ def test_a_model_that_is_not_there_is_said(config: TrainConfig, tmp_path: Path) 
     judge.write_text(f'extends = "general"\nname = "x"\nmodel = "{tmp_path / "nowhere"}"\n')
     with pytest.raises(ConfigError, match=r"cannot load the judge model|cannot load the tokenizer"):
         train(config)
+
+
+def test_the_command_trains_and_says_where_the_adapter_is(config_file: Path, tmp_path: Path) -> None:
+    runner = CliRunner()
+    plan = runner.invoke(app, ["train-judge", str(config_file), "--plan"])
+    assert plan.exit_code == 0, plan.output
+    assert "24 crossed_ratings" in plan.stdout
+    assert not (tmp_path / "out").exists()
+    done = runner.invoke(app, ["train-judge", str(config_file), "--output", str(tmp_path / "else")])
+    assert done.exit_code == 0, done.output
+    assert str(tmp_path / "else" / "adapter") in done.stderr
+    adapter = json.loads((tmp_path / "else" / "adapter" / "adapter_config.json").read_text())
+    assert adapter["r"] == 4
