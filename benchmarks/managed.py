@@ -274,7 +274,7 @@ def killed_while_starting(users: list[User], marker: str) -> dict[str, Any]:
     """The owner is killed when vLLM's engine process is there, and the server is not ready."""
     user = users[-1]
     user.again()
-    until(lambda: len(marked(marker, users)) > 2, 600, users)
+    until(lambda: any("EngineCore" in c for c in marked(marker, users).values()), 600, users)
     time.sleep(random.uniform(0.0, 10.0))
     n_processes = len(marked(marker, users))
     user.process.kill()
