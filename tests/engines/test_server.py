@@ -48,7 +48,7 @@ RATING = Readout(lead="Rating: [[", continuations=("1", "2", "10"), end_prefixes
 
 
 @contextmanager
-def serving(serve: Serve) -> Iterator[str]:
+def serving(serve: Serve, port: int = 0) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         # Two packets for one answer would wait for each other's acknowledgement.
@@ -72,7 +72,7 @@ def serving(serve: Serve) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
@@ -291,6 +291,25 @@ def test_nobody_there_is_unavailable_with_a_hint() -> None:
     with pytest.raises(EngineUnavailable, match="is a server running"):
         engine.generate([item()])
     engine.close()
+
+
+def test_an_endpoint_that_is_down_at_first_joins_when_it_is_up(caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[str] = []
+
+    def late(path: str, body: Body, headers: Mapping[str, str]) -> Answer:
+        asked.append(path)
+        return llamacpp(path, body, headers)
+
+    with serving(llamacpp) as other:
+        pass
+    with serving(llamacpp) as url:
+        engine = ServerEngine([url, other], concurrency=4)
+        assert answers(engine, *(item(f"{k}") for k in range(8)))
+        assert "joins when it does" in caplog.text
+        with serving(late, port=int(other.rpartition(":")[2])):
+            while "/v1/chat/completions" not in asked or len(asked) < 12:
+                assert answers(engine, *(item(f"{k}") for k in range(8)))
+            engine.close()
 
 
 def test_endpoints_must_be_alike() -> None:
