@@ -212,7 +212,7 @@ class PairJudgment(Judgment):
 
     @property
     def order_preferences(self) -> tuple[Preference, Preference] | None:
-        """What each order decides: the completion that was first in the request shown first, then shown second.
+        """What each order decides: the first completion of the request shown first, then shown second.
 
         Both name the completions as the request does. A single critique decides what it states, else
         the most probable preference counts. None where one order was not judged, or is unreadable.

@@ -54,9 +54,7 @@ def main() -> None:
             )
             new = written[:, inputs["input_ids"].shape[1] :]
             completions = [t.strip() for t in tokenizer.batch_decode(new, skip_special_tokens=True)]
-            file.write(
-                json.dumps({"prompt": prompt, "completions": completions}, ensure_ascii=False) + "\n"
-            )
+            file.write(json.dumps({"prompt": prompt, "completions": completions}, ensure_ascii=False) + "\n")
             file.flush()
 
 

@@ -218,7 +218,7 @@ class TransformersEngine:
             use_cache=shared > 0,
             logits_to_keep=n_tree + 1,
         )
-        logits = out.logits.float()
+        logits: torch.Tensor = out.logits.float()
         # Not log_softmax: on a CPU it adds a vocabulary up in sequence, and float32 loses 5e-5 of the mass.
         return (logits - torch.logsumexp(logits, dim=-1, keepdim=True)).cpu()
 
