@@ -39,7 +39,10 @@ def test_commands_and_their_options_exist(command: str) -> None:
     assert words[0] == "autoj-reward"
     names = [w for w in words[1:3] if re.fullmatch(r"[a-z][a-z-]*", w)]
     shown = subprocess.run(
-        [sys.executable, "-m", "autoj_reward.cli", *names, "--help"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "autoj_reward.cli", *names, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert shown.returncode == 0, shown.stderr
     for option in (w for w in words if re.fullmatch(r"--[a-z-]+", w)):

@@ -132,7 +132,9 @@ class EngineContract:
         assert draws() == once
 
     def test_what_does_not_fit_fails_alone_and_says_by_how_much(self, engine: Engine) -> None:
-        answers = engine.generate([question("Hi"), question("word " * 40_000), question("Hi", readout=RATINGS)])
+        answers = engine.generate(
+            [question("Hi"), question("word " * 40_000), question("Hi", readout=RATINGS)]
+        )
         assert isinstance(answers[0], JudgeOutput)
         assert isinstance(answers[2], JudgeOutput)
         failure = answers[1]

@@ -112,7 +112,9 @@ def test_expected_rating_and_entropy_by_hand() -> None:
     assert made.prob(2.0) == 0.0
 
 
-def pair(given_probs: list[float] | None, swapped_probs: list[float] | None, **stated: object) -> PairJudgment:
+def pair(
+    given_probs: list[float] | None, swapped_probs: list[float] | None, **stated: object
+) -> PairJudgment:
     failure = Failure(reason=FailureReason.NO_VERDICT, detail="none")
     samples = tuple(
         Sample(
@@ -158,7 +160,16 @@ def test_what_a_critique_states_decides_its_order() -> None:
 def test_a_failed_order_fails_the_pair_and_is_never_a_number() -> None:
     """A swapped failure code -1 once became label 2: a tie."""
     failed = pair([0.8, 0.1, 0.1], None)
-    for name in ("win_prob", "tie_prob", "reward", "preference", "slot_bias", "flipped", "order_win_probs", "mass"):
+    for name in (
+        "win_prob",
+        "tie_prob",
+        "reward",
+        "preference",
+        "slot_bias",
+        "flipped",
+        "order_win_probs",
+        "mass",
+    ):
         assert getattr(failed, name) is None
 
 

@@ -73,7 +73,9 @@ CASES: list[tuple[str, object, str, FinishReason, Verdict | str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("verdicts", "text", "finish", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+@pytest.mark.parametrize(
+    ("verdicts", "text", "finish", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
 def test_verdicts(verdicts: object, text: str, finish: FinishReason, expected: Verdict | str) -> None:
     found = find_verdict(text, finish, verdicts)  # type: ignore[arg-type]
     if isinstance(found, Stated):
@@ -112,7 +114,9 @@ THOUGHTS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "opened", "answer"), [t[1:] for t in THOUGHTS], ids=[t[0] for t in THOUGHTS])
+@pytest.mark.parametrize(
+    ("text", "opened", "answer"), [t[1:] for t in THOUGHTS], ids=[t[0] for t in THOUGHTS]
+)
 def test_the_verdict_is_read_after_the_thinking(text: str, opened: bool, answer: str | None) -> None:
     marks = Thinking(opened_by_template=opened)
     head, found = split_thinking(text, marks)

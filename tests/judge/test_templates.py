@@ -26,7 +26,10 @@ RENDERED = {
     ("autoj-13b", "comparison"): "f3c890e30e52a3da66174a162ed501b18342435239ffa7b6a8bca35e294815e8",
     ("autoj-13b", "rating"): "626e3e74212144c925dd513eb4cfd76dd9d22d5f21fca4143e042002e44dbd48",
     ("autoj-bilingual-6b-zh", "rating"): "5659d4cf409573c01b3b6768c5b355c043b348cbad43311d6111dc19166a81da",
-    ("autoj-bilingual-6b-zh", "comparison"): "849000213df45fd64c1046a743314198bc815900f34bd5f54d657012ac2d91b4",
+    (
+        "autoj-bilingual-6b-zh",
+        "comparison",
+    ): "849000213df45fd64c1046a743314198bc815900f34bd5f54d657012ac2d91b4",
 }
 
 
@@ -47,7 +50,9 @@ def test_rendered_prompts_are_byte_for_byte(preset: str, protocol: str) -> None:
     assert hashlib.sha256(whole.encode()).hexdigest() == RENDERED[preset, protocol]
 
 
-TEMPLATE = Template(name="t", text="<{prompt}|{completion}|{{prompt}}|{rubric}>", blocks={"rubric": "({value})"})
+TEMPLATE = Template(
+    name="t", text="<{prompt}|{completion}|{{prompt}}|{rubric}>", blocks={"rubric": "({value})"}
+)
 
 
 def text(template: Template, **values: str) -> str:
