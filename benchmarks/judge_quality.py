@@ -330,6 +330,8 @@ def table(name: str, parts: dict[str, Any]) -> list[dict[str, str]]:
 
 def cell(value: Any) -> str:
     if isinstance(value, dict) and "low" in value:
+        if value["n"] == 0:
+            return "none"
         return f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f}), n = {value['n']}"
     return str(value) if not isinstance(value, float) else f"{value:.3f}"
 
