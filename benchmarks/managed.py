@@ -287,6 +287,12 @@ def killed_while_starting(users: list[User], marker: str) -> dict[str, Any]:
     }
 
 
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    """The row, shown as soon as it is known: each takes minutes."""
+    print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    return row
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="the killed owner only; nothing is kept")
@@ -302,10 +308,10 @@ def main() -> None:
         try:
             users = [User(Path(folder), rank, marker) for rank in range(4)]
             figures, others = killed_owner(users, marker)
-            rows.append(figures)
+            rows.append(_told(figures))
             if not options.short:
-                rows.append(killed_supervisor(others, marker))
-                rows.append(killed_while_starting(others, marker))
+                rows.append(_told(killed_supervisor(others, marker)))
+                rows.append(_told(killed_while_starting(others, marker)))
         finally:
             for each in users:
                 each.end()
