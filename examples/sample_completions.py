@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sample the completions of `completions.jsonl`: 32 answers of a small policy to each of four prompts.
+"""Sample completions such as those of `completions.jsonl`: 32 answers of a small policy to each prompt.
+
+There, the first two prompts have the defaults, the last two `--seed 1 --max-new-tokens 96`.
 
 The policy is SmolLM2-135M-Instruct, which comes with the `mini` extra. Run it again with another seed, or
 on prompts of your own, to get a file that `autoj-reward rerank` takes.
