@@ -142,8 +142,8 @@ def test_the_command_prints_what_goes_into_the_judges_file(tmp_path: Path, tiny_
     ]
     data = write_rows(tmp_path / "labelled.jsonl", rows)
     # A random model puts next to nothing on any verdict.
-    judge.write_text("min_mass = 1e-12\n" + judge.read_text())
-    options = ["--judge", str(judge), "--engine", "transformers", "--no-cache"]
+    judge.write_text("min_mass = 1e-30\n" + judge.read_text())
+    options = ["--judge", str(judge), "--mode", "direct", "--engine", "transformers", "--no-cache"]
     result = CliRunner().invoke(app, ["calibrate", str(data), "--json", *options])
     assert result.exit_code == 0, result.output
     rating, comparison = json.loads(result.stdout)
@@ -155,7 +155,7 @@ def test_the_command_prints_what_goes_into_the_judges_file(tmp_path: Path, tiny_
 
 def test_too_few_rows_are_said(tmp_path: Path, tiny_model: Path) -> None:
     judge = tmp_path / "judge.toml"
-    judge.write_text("min_mass = 1e-12\n" + SHORT_JUDGE.format(model=tiny_model))
+    judge.write_text("min_mass = 1e-30\n" + SHORT_JUDGE.format(model=tiny_model))
     rows = [{"prompt": "p", "completion": "c", "rating": 5}]
     data = write_rows(tmp_path / "labelled.jsonl", rows)
     with pytest.raises(ConfigError, match="at least 20"):
