@@ -237,7 +237,7 @@ def killed_owner(users: list[User], marker: str) -> tuple[dict[str, Any], list[U
         "gone_after_seconds": round(gone, 2),
         "others_told": sorted({news["kind"] for news in told}),
         "others_told_after_seconds": round(max(news["at"] for news in told) - kill, 1),
-        "message": told[0]["message"].splitlines()[0],
+        "message": told[0]["message"].partition(";")[0],
     }, others
 
 
@@ -266,7 +266,7 @@ def killed_supervisor(users: list[User], marker: str) -> dict[str, Any]:
         "gone_after_seconds": round(gone, 2),
         "others_told": [told["kind"]],
         "others_told_after_seconds": round(told["at"] - kill, 1),
-        "message": told["message"].splitlines()[0],
+        "message": told["message"].partition(";")[0],
     }
 
 
