@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from autoj_reward.cli.app import app
-from autoj_reward.engines.managed_arguments import ServeSettings
 from autoj_reward.engines.managed_state import JudgeFolder
 from autoj_reward.errors import ConfigError
 from tests.cli.conftest import Run, read_rows, write_rows
@@ -108,11 +107,8 @@ def test_a_judge_is_served_found_and_ended(tmp_path: Path) -> None:
     assert "Traceback" not in told
     assert "its log in" in told
     assert not _marked(str(tmp_path))
-    folder = JudgeFolder(
-        ServeSettings.from_options(
-            "embedded:smollm2-135m-instruct", {"context_tokens": 2048, "enforce_eager": True}, None
-        ).key()
-    )
+    (key,) = [path.name for path in (tmp_path / "runtime").iterdir()]
+    folder = JudgeFolder(key)
     assert "vllm serve" in folder.log.read_text()
     assert folder.read_state() is None
 
