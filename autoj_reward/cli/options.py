@@ -21,20 +21,22 @@ from autoj_reward.errors import ConfigError
 
 _JUDGE, _READING, _FILES, _CACHE = "Judge", "Reading the verdict", "Rows and output", "Cache"
 
+JudgeName = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="A preset (see `autoj-reward judges`), a .toml file, or any instruct model's folder or hub "
+        "name.",
+        rich_help_panel=_JUDGE,
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeOptions:
     """Which judge, on which engine, and how it reads."""
 
-    judge: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="A preset (see `autoj-reward judges`), a .toml file, or any instruct model's folder or hub "
-            "name.",
-            rich_help_panel=_JUDGE,
-        ),
-    ] = "mini"
+    judge: JudgeName = "mini"
     engine: Annotated[
         str | None,
         typer.Option(

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from autoj_reward.cli import display
-from autoj_reward.cli.options import key_values, typed
+from autoj_reward.cli.options import JudgeName, key_values, typed
 from autoj_reward.errors import ConfigError, EngineUnavailable
 
 _MACHINE, _LISTENING = "The machine", "Listening"
@@ -20,17 +20,13 @@ _BEAT_SECONDS = 0.5
 
 
 def serve_judge(
-    judge: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="A preset (see `autoj-reward judges`), a .toml file, or any instruct model's folder or hub "
-            "name.",
-        ),
-    ] = "mini",
+    judge: JudgeName = "mini",
     dtype: Annotated[
         str | None,
-        typer.Option(help="bfloat16, float16 or float32; by default the checkpoint's.", show_default=False),
+        typer.Option(
+            help="bfloat16, float16 or float32; by default the judge's, else the checkpoint's.",
+            show_default=False,
+        ),
     ] = None,
     quantization: Annotated[
         str | None,

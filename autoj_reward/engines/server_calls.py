@@ -306,12 +306,9 @@ class ServerCalls:
         output = _output(answer)
         if answer.token_ids is None or self.tokenizer is None:
             return output
-        tokens = list(answer.token_ids)
-        end = next((n for n, t in enumerate(tokens) if t in self.tokenizer.turn_end_ids), None)
-        text = self.tokenizer.decode_after(ids, tokens[:end])
-        at = min((text.find(s) for s in sampling.stop if s in text), default=None)
-        finish: FinishReason = "stop" if at is not None else output.finish_reason
-        return JudgeOutput(text=text[:at], finish_reason=finish, usage=output.usage)
+        text, cut = self.tokenizer.decode_turn(ids, answer.token_ids, sampling.stop)
+        finish: FinishReason = "stop" if cut else output.finish_reason
+        return JudgeOutput(text=text, finish_reason=finish, usage=output.usage)
 
 
 def _first_step(answer: Answer) -> tuple[Step, Usage]:

@@ -187,6 +187,22 @@ class TrustedTokenizer:
             both[len(head) :] if both.startswith(head) else str(self.hf.decode(ids, skip_special_tokens=True))
         )
 
+    def turn_end(self, ids: Sequence[int]) -> int | None:
+        """Place of the first token that ends the judge's turn; None where none does."""
+        return next((n for n, token in enumerate(ids) if token in self.turn_end_ids), None)
+
+    def decode_turn(
+        self, context: Sequence[int], ids: Sequence[int], stop: Sequence[str]
+    ) -> tuple[str, bool]:
+        """What the judge wrote in `ids` after `context`, up to its turn's end or a stop text.
+
+        Returns:
+            The text, neither end in it, and whether a stop text cut it.
+        """
+        text = self.decode_after(context, ids[: self.turn_end(ids)])
+        at = min((text.find(s) for s in stop if s in text), default=None)
+        return text[:at], at is not None
+
     @functools.lru_cache(maxsize=64)  # noqa: B019 - lives as long as the engine that owns it
     def ids_beginning_with(self, prefixes: tuple[str, ...]) -> tuple[int, ...]:
         """Ids of all ordinary tokens whose text begins with one of the prefixes, sorted."""

@@ -26,7 +26,6 @@ from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.errors import ConfigError, EngineRejected, EngineUnavailable
 from autoj_reward.types import (
     Failure,
-    FinishReason,
     JudgeInput,
     JudgeOutput,
     Readout,
@@ -258,19 +257,14 @@ class TransformersEngine:
                 results[i] = self._output(ids, new, sampling)
 
     def _output(self, ids: Sequence[int], new: list[int], sampling: Sampling) -> JudgeOutput:
-        end = next((n for n, t in enumerate(new) if t in self.tokenizer.turn_end_ids), None)
-        written = new if end is None else new[:end]
-        text = self.tokenizer.decode_after(ids, written)
-        reason: FinishReason = "length" if end is None else "stop"
-        at = min((text.find(s) for s in sampling.stop if s in text), default=None)
-        if at is not None:
-            text, reason = text[:at], "stop"
+        end = self.tokenizer.turn_end(new)
+        text, cut = self.tokenizer.decode_turn(ids, new, sampling.stop)
+        # Rows of a batch are padded after their end.
+        n_written = len(new) if end is None else end + 1
         return JudgeOutput(
             text=text,
-            finish_reason=reason,
-            usage=Usage(
-                prompt_tokens=len(ids), completion_tokens=len(written) + (end is not None), n_requests=1
-            ),
+            finish_reason="stop" if cut or end is not None else "length",
+            usage=Usage(prompt_tokens=len(ids), completion_tokens=n_written, n_requests=1),
         )
 
 

@@ -263,16 +263,12 @@ class VLLMEngine:
 
     def _output(self, ids: _Ids, answer: Any, sampling: Sampling) -> JudgeOutput | Failure:
         written = answer.outputs[0]
-        tokens = list(written.token_ids)
-        end = next((n for n, t in enumerate(tokens) if t in self.tokenizer.turn_end_ids), None)
-        text = self.tokenizer.decode_after(ids, tokens[:end])
+        text, cut = self.tokenizer.decode_turn(ids, list(written.token_ids), sampling.stop)
         if written.finish_reason not in ("stop", "length"):
             detail = f"vLLM ended the output with {written.finish_reason!r}"
             return Failure(reason=FailureReason.ENGINE, detail=detail, raw_text=text)
-        at = min((text.find(s) for s in sampling.stop if s in text), default=None)
-        stopped = at is not None or written.finish_reason == "stop"
-        reason: FinishReason = "stop" if stopped else "length"
-        return JudgeOutput(text=text[:at], finish_reason=reason, usage=usage_of(answer))
+        reason: FinishReason = "stop" if cut or written.finish_reason == "stop" else "length"
+        return JudgeOutput(text=text, finish_reason=reason, usage=usage_of(answer))
 
     def _windows(self, rows: Sequence[_ToRead]) -> Iterator[list[_ToRead]]:
         """Cut rows so that the follow-ups of each part still find its inputs in the cache."""
