@@ -114,7 +114,8 @@ def measure(folder: str, precision: dict[str, str], given: argparse.Namespace) -
         return {
             "direct_per_second": None,
             "tokens_per_second": None,
-            "note": str(error).splitlines()[0][:160],
+            # Without the folder, which means nothing to a reader.
+            "note": str(error).splitlines()[0].replace(f" {folder!r}", "")[:160],
         }
     judge = Judge.load("mini", engine=engine, mode="direct", min_mass=1e-9)
     prompts, completions = flat(read_groups(given.set, given.limit))
