@@ -20,9 +20,16 @@ if TYPE_CHECKING:
         TemplateError,
         TooManyFailures,
     )
+    from autoj_reward.integrations.trl import JudgeReward, async_reward
+    from autoj_reward.judge.guard import Guard
     from autoj_reward.judge.judge import Judge
     from autoj_reward.judgments import PairJudgment, RatingJudgment, VerdictDistribution
-    from autoj_reward.reward.rank import Ranking, best_of_n, rank
+    from autoj_reward.reward.budget import Budgeted
+    from autoj_reward.reward.conversations import compare_conversations
+    from autoj_reward.reward.label import LabelledGroup, LabelSettings, PreferencePair, label
+    from autoj_reward.reward.rank import Ranking, best_of_n, rank, worst_of_n
+    from autoj_reward.reward.tournament import AllPairs, Knockout, Pointwise, Ring, Strategy, Swiss
+    from autoj_reward.rows.labels import label_dataset
     from autoj_reward.types import Failure, FailureReason, Request
 
 __version__ = "0.1.0"
@@ -41,15 +48,31 @@ _HOMES = {
         "TemplateError",
         "TooManyFailures",
     ),
+    "autoj_reward.integrations.trl": ("JudgeReward", "async_reward"),
+    "autoj_reward.judge.guard": ("Guard",),
     "autoj_reward.judge.judge": ("Judge",),
     "autoj_reward.judgments": ("PairJudgment", "RatingJudgment", "VerdictDistribution"),
-    "autoj_reward.reward.rank": ("Ranking", "best_of_n", "rank"),
+    "autoj_reward.reward.budget": ("Budgeted",),
+    "autoj_reward.reward.conversations": ("compare_conversations",),
+    "autoj_reward.reward.label": ("LabelSettings", "LabelledGroup", "PreferencePair", "label"),
+    "autoj_reward.reward.rank": ("Ranking", "best_of_n", "rank", "worst_of_n"),
+    "autoj_reward.reward.tournament": (
+        "AllPairs",
+        "Knockout",
+        "Pointwise",
+        "Ring",
+        "Strategy",
+        "Swiss",
+    ),
+    "autoj_reward.rows.labels": ("label_dataset",),
     "autoj_reward.types": ("Failure", "FailureReason", "Request"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AllPairs",
     "AutojRewardError",
+    "Budgeted",
     "ConfigError",
     "DataError",
     "Engine",
@@ -59,17 +82,32 @@ __all__ = [
     "EngineUnavailable",
     "Failure",
     "FailureReason",
+    "Guard",
     "Judge",
+    "JudgeReward",
+    "Knockout",
+    "LabelSettings",
+    "LabelledGroup",
     "PairJudgment",
+    "Pointwise",
+    "PreferencePair",
     "Ranking",
     "RatingJudgment",
     "Request",
+    "Ring",
     "StoreError",
+    "Strategy",
+    "Swiss",
     "TemplateError",
     "TooManyFailures",
     "VerdictDistribution",
+    "async_reward",
     "best_of_n",
+    "compare_conversations",
+    "label",
+    "label_dataset",
     "rank",
+    "worst_of_n",
 ]
 
 

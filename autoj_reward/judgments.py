@@ -119,12 +119,17 @@ class Provenance:
         engine: The engine's fingerprint.
         cut_chars: Characters cut from the middle of each completion to fit the context; zeros where
             nothing was cut.
+        guard: The fingerprint of the guard that looked at the completions; empty where none did. What it
+            changed is in the rendered text, and with that in the cache's key.
+        language: Whose templates were used, for judges that have several languages; else None.
     """
 
     judge: str
     template: str
     engine: str
     cut_chars: tuple[int, ...] = ()
+    guard: str = ""
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +143,10 @@ class Judgment:
         failure: Why there is no verdict, or None.
         usage: Tokens spent on this request.
         provenance: Judge, template and engine.
+        flags: For each completion what the guard found in it; empty without a guard.
+        penalties: For each completion what its reward loses, as a share of the scale in [0, 1]; empty
+            without a guard.
+        by_rule: Whether the verdict is the guard's (an empty completion) and the judge was not asked.
     """
 
     mode: Mode
@@ -146,6 +155,9 @@ class Judgment:
     failure: Failure | None
     usage: Usage
     provenance: Provenance
+    flags: tuple[tuple[str, ...], ...] = ()
+    penalties: tuple[float, ...] = ()
+    by_rule: bool = False
 
     @property
     def critique(self) -> str | None:
@@ -182,8 +194,14 @@ class RatingJudgment(Judgment):
 
     @property
     def reward(self) -> float | None:
-        """The float for a trainer: the expected rating; None with a failure."""
-        return self.expected_rating
+        """The float for a trainer: the expected rating less the guard's penalty, never below the scale's
+        lowest rating; None with a failure."""
+        expected = self.expected_rating
+        if expected is None or self.distribution is None or not any(self.penalties):
+            return expected
+        ratings = cast(Sequence[float], self.distribution.verdicts)
+        low, high = min(ratings), max(ratings)
+        return max(low, expected - self.penalties[0] * (high - low))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,8 +220,12 @@ class PairJudgment(Judgment):
 
     @property
     def reward(self) -> float | None:
-        """The float for a trainer: the win probability of the first; None with a failure."""
-        return self.win_prob
+        """The float for a trainer: the win probability of the first, moved by the guard's penalties and kept
+        in [0, 1]; None with a failure."""
+        win_prob = self.win_prob
+        if win_prob is None or not any(self.penalties):
+            return win_prob
+        return min(1.0, max(0.0, win_prob - self.penalties[0] + self.penalties[1]))
 
     @property
     def preference(self) -> Preference | None:

@@ -191,8 +191,9 @@ def _compared(
 ) -> Iterator[Rescored]:
     """The judgment under the protocol that it states a verdict of; a rating where it states none."""
     tried: list[Rescored] = []
-    for kind in ("rating", "comparison"):
-        old, new = getattr(was.spec, kind), getattr(now.spec, kind)
+    languages = (None, *(x for x in was.spec.translations if x in now.spec.translations))
+    for kind, language in itertools.product(("rating", "comparison"), languages):
+        old, new = (getattr(of.spec.in_language(language), kind) for of in (was, now))
         if old is None or new is None:
             continue
         before = _outcome(inputs, engine, mode, was, old)
@@ -211,7 +212,7 @@ def _outcome(
     """What the draws say under a protocol; None where it was never asked for."""
     rules = ReadingRules(min_mass=scoring.min_mass, follow_above=0.0)
     run = judge_directly if mode == "direct" else judge_with_critique
-    judged = run(inputs, engine, scoring.spec, protocol.verdicts, rules)
+    judged = run(inputs, engine, scoring.spec, [protocol.verdicts] * len(inputs), rules)
     if all(j.sample.failure is not None and j.sample.failure.detail == MISSING for j in judged):
         return None
     samples = [j.sample for j in judged]

@@ -69,6 +69,7 @@ class Request:
         completions: One or two completions, as text or as the policy's messages.
         rubric: The standard of quality in words, for judges whose template takes one.
         reference: A reference answer, for judges whose template takes one.
+        language: Language code, for judges that have templates in several; None: found out.
         metadata: Anything of the caller's; kept, never read.
     """
 
@@ -76,6 +77,7 @@ class Request:
     completions: tuple[Text, ...]
     rubric: str | None = None
     reference: str | None = None
+    language: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -6,10 +6,12 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from autoj_reward.engines.batching import shared_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +83,14 @@ def _texts(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 _READERS = {"alpacaeval-32": _alpaca, "summeval-16": _summeval, "truthfulqa-16": _truthful}
+
+
+def sharable(inputs: Sequence[list[int]], block: int) -> int:
+    """Prompt tokens that need not be computed again: whole blocks shared with the input before, in order."""
+    before: list[int] = []
+    total = 0
+    for ids in sorted(inputs):
+        # The last token is always computed: its logits are what is read.
+        total += min(shared_length(before, ids), len(ids) - 1) // block * block
+        before = ids
+    return total

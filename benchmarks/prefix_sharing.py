@@ -10,10 +10,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from groups import SETS, Group, read_groups
+from groups import SETS, Group, read_groups, sharable
 from report import publish, show
 
-from autoj_reward.engines.batching import shared_length
 from autoj_reward.engines.vllm import VLLMEngine
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec
@@ -69,12 +68,7 @@ def sharing(engine: VLLMEngine, spec: JudgeSpec, groups: list[Group]) -> dict[st
     rows = [engine.tokenizer.encode_input(item) for item in inputs]
     answers = engine.generate(inputs)
     read = [(ids, a) for ids, a in zip(rows, answers, strict=True) if isinstance(a, JudgeOutput)]
-    before: list[int] = []
-    possible, size = 0, engine.block_size
-    for ids in sorted(ids for ids, _ in read):
-        # The last token is always computed: its logits are what is read.
-        possible += min(shared_length(before, ids), len(ids) - 1) // size * size
-        before = ids
+    possible = sharable([ids for ids, _ in read], engine.block_size)
     tokens = sum(a.usage.prompt_tokens for _, a in read)
     cached = sum(a.usage.cached_tokens for _, a in read)
     return {

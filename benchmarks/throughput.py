@@ -4,8 +4,8 @@
 The loop: one `transformers` `generate` call per completion, over the same token ids with the same forced
 words, whose text is searched for a rating. Ours: `Judge` on vLLM, which reads the whole distribution; and
 the same without branches beside the most probable one, which is what the loop learns and what a sure
-judge costs. All in bfloat16, in turns, on whole groups; the prefix cache is emptied before each turn. The
-ceiling of the ratio is what batching and the shared tokens allow.
+judge costs. All in turns, on whole groups; the prefix cache is emptied before each turn. `sharing_allows`
+is the ratio of tokens alone: all that the loop computes, over those that no input before has computed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import statistics
 from dataclasses import replace
 from typing import Any
 
-from groups import SETS, Group, flat, read_groups
+from groups import SETS, Group, flat, read_groups, sharable
 from report import alternating, median_ratio, publish, show
 
 from autoj_reward.engines.embedded import resolve_model
@@ -35,18 +35,19 @@ def main() -> None:
     arguments.add_argument("--repeats", type=int, default=5)
     arguments.add_argument("--context", type=int, default=4096)
     arguments.add_argument("--cache-gib", type=float, default=2.0)
+    arguments.add_argument("--dtype", default="bfloat16", help="of both sides")
     given = arguments.parse_args()
 
     spec = replace(Judge.load(given.judge).spec, context_tokens=given.context)
     engine = VLLMEngine(
         spec.model,
-        dtype="bfloat16",
+        dtype=given.dtype,
         context_tokens=given.context,
         kv_cache_memory_bytes=int(given.cache_gib * 2**30),
     )
     judge = Judge.load(given.judge, engine=engine, mode="direct")
     sure = Judge.load(given.judge, engine=engine, mode="direct", follow_above=1.0)
-    loop = Loop(spec.model)
+    loop = Loop(spec.model, given.dtype)
     rows: list[dict[str, Any]] = []
     for name in given.sets:
         groups = read_groups(name, given.limit)
@@ -70,12 +71,13 @@ def main() -> None:
         loop.rate(fitting[0])
         sides = {"judge": ours, "one_branch": one_branch, "loop": theirs}
         seconds = alternating(sides, given.repeats)
-        n = len(fitting)
+        n, tokens = len(fitting), sum(map(len, fitting))
         rows.append(
             {
                 "set": name,
                 "judgments": n,
-                "tokens": sum(map(len, fitting)),
+                "tokens": tokens,
+                "sharing_allows": tokens / (tokens - sharable(fitting, engine.block_size)),
                 "judge_per_second": n / statistics.median(seconds["judge"]),
                 "loop_per_second": n / statistics.median(seconds["loop"]),
                 "ratio": median_ratio(seconds["loop"], seconds["judge"]),
@@ -86,19 +88,23 @@ def main() -> None:
         )
         show([{k: v for k, v in row.items() if k != "seconds"} for row in rows])
     judge.close()
-    publish("throughput", "direct judgments a second: Judge on vLLM against a generate loop", {"rows": rows})
+    publish(
+        "throughput",
+        "direct judgments a second: Judge on vLLM against a generate loop",
+        {"dtype": given.dtype, "rows": rows},
+    )
 
 
 class Loop:
     """The loop people write today."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, dtype: str) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         path = resolve_model(model)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).to(device).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype)).to(device).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(path)
 
     def engine_ids(self, engine: VLLMEngine, judge: Judge, group: Group, completion: str) -> list[int]:

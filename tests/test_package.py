@@ -16,10 +16,12 @@ from tests.conftest import REPO
 PACKAGE = REPO / "autoj_reward"
 
 PUBLIC = {
-    "AutojRewardError", "ConfigError", "DataError", "Engine", "EngineContractBroken", "EngineError",
-    "EngineRejected", "EngineUnavailable", "Failure", "FailureReason", "Judge", "PairJudgment", "Ranking",
-    "RatingJudgment", "Request", "StoreError", "TemplateError", "TooManyFailures", "VerdictDistribution",
-    "best_of_n", "rank",
+    "AllPairs", "AutojRewardError", "Budgeted", "ConfigError", "DataError", "Engine", "EngineContractBroken",
+    "EngineError", "EngineRejected", "EngineUnavailable", "Failure", "FailureReason", "Guard", "Judge",
+    "JudgeReward", "Knockout", "LabelSettings", "LabelledGroup", "PairJudgment", "Pointwise",
+    "PreferencePair", "Ranking", "RatingJudgment", "Request", "Ring", "StoreError", "Strategy", "Swiss",
+    "TemplateError", "TooManyFailures", "VerdictDistribution", "async_reward", "best_of_n",
+    "compare_conversations", "label", "label_dataset", "rank", "worst_of_n",
 }  # fmt: skip
 
 # What each room may import of the package, itself aside.
@@ -34,9 +36,13 @@ ALLOWED = {
     "rescoring": {"types", "errors", "judgments", "engines", "judge", "replaying"},
     "reward": {"types", "errors", "judgments", "judge"},
     "rows": {"types", "errors", "judgments", "engines", "judge", "reward", "replaying", "rescoring"},
-    "evaluate": {"types", "errors", "judgments", "judge", "reward", "rows"},
+    "reporting": {"types", "errors", "judge", "rows", "evaluate"},
+    "serve": {"types", "errors", "judgments", "engines", "judge", "reward", "rows"},
+    "scenarios": {"types", "errors", "engines", "judge"},
+    "evaluate": {"types", "errors", "judgments", "judge", "reward", "rows", "scenarios"},
+    "data": {"types", "errors", "judgments", "judge", "rows", "scenarios"},
 }
-HEAVY = ("torch", "transformers", "vllm", "trl", "peft", "datasets", "pyarrow")
+HEAVY = ("torch", "transformers", "vllm", "trl", "peft", "datasets", "pyarrow", "fastapi", "ray", "uvicorn")
 
 
 def modules() -> list[Path]:

@@ -16,7 +16,6 @@ def main() -> None:
     """
     # Loading messages of the model libraries are not ours; anyone who wants them sets these.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from autoj_reward.cli.app import app
 
     try:

@@ -15,9 +15,12 @@ from autoj_reward.rows.progress import span
 
 if TYPE_CHECKING:
     from autoj_reward.errors import DataError
+    from autoj_reward.evaluate.report import ReportTable
+    from autoj_reward.rows.labels import LabelSummary
     from autoj_reward.rows.run import Finished, Item, Summary
 
 _SNIPPET_CHARS = 70
+_BAR_CHARS = 40
 
 
 def note(text: str) -> None:
@@ -29,6 +32,27 @@ def table_console(*, to_stderr: bool = False) -> Console:
     """A console for tables; where nobody looks, wide enough that nothing is cut."""
     console = Console(stderr=to_stderr)
     return console if console.is_terminal else Console(stderr=to_stderr, width=120)
+
+
+def print_tables(tables: Sequence[ReportTable], *, markdown: bool = False) -> None:
+    """A report's tables on standard output, drawn or as Markdown."""
+    if markdown:
+        from autoj_reward.evaluate.report import as_markdown
+
+        print(as_markdown(tables), end="")  # noqa: T201 - this is the display
+        return
+    console = table_console()
+    for given in tables:
+        table = Table(title=given.title, title_justify="left", title_style="bold")
+        for n, name in enumerate(given.columns):
+            table.add_column(escape(name), justify="right" if n else "left", no_wrap=True)
+        for section in given.sections:
+            for row in section:
+                table.add_row(*map(escape, row))
+            table.add_section()
+        console.print(table)
+        for line in given.notes:
+            console.print(escape(line))
 
 
 def print_problems(problems: Sequence[DataError]) -> None:
@@ -62,24 +86,33 @@ def print_summary(summary: Summary, target: str) -> None:
 def print_group(item: Item, finished: Finished, *, to_stderr: bool) -> None:
     """One group's ranking as a table, and the critiques of its best and worst."""
     console = table_console(to_stderr=to_stderr)
-    ranking: list[dict[str, Any]] = finished.added["ranking"]
+    added = finished.added
+    ranking: list[dict[str, Any]] = added["ranking"]
     prompt = snippet(item.requests[0].prompt, 100)
     table = Table(title=f"line {item.line}: {escape(prompt)}", title_justify="left", title_style="bold")
-    for name in ("rank", "index", "reward", "rating"):
+    for name in ("rank", "index", "reward", "95%", "rating"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("completion", overflow="ellipsis", no_wrap=True)
     for place, entry in enumerate(ranking, start=1):
         failure = entry["failure"]
         table.add_row(
-            str(place) if failure is None else "-",
+            "-" if entry["reward"] is None else str(place),
             str(entry["index"]),
             "-" if entry["reward"] is None else f"{entry['reward']:.3f}",
+            "-" if entry["low"] is None else f"{entry['low']:.3g} to {entry['high']:.3g}",
             "-" if entry["rating"] is None else f"{entry['rating']:g}",
             f"[red]{failure['reason']}[/red]"
             if failure
             else escape(snippet(item.requests[entry["index"]].completions[0], _SNIPPET_CHARS)),
         )
     console.print(table)
+    spent = f"{added['strategy']}: {added['n_calls']:,} judge calls, {added['n_tokens']:,} tokens"
+    if (sure := ranking[0]["best_prob"]) is not None:
+        spent += f"; the first is the best for this judge with probability {sure:.2f}"
+    if added["cycles"]:
+        circles = "; ".join(", ".join(map(str, cycle)) for cycle in added["cycles"])
+        spent += f"; beat each other in a circle: {circles}"
+    console.print(spent, soft_wrap=True)
     readable = [entry for entry in ranking if entry["failure"] is None]
     ends = [("best", readable[0])] if readable else []
     ends += [("worst", readable[-1])] if len(readable) > 1 else []
@@ -88,6 +121,23 @@ def print_group(item: Item, finished: Finished, *, to_stderr: bool) -> None:
             console.print(
                 f"[bold]{name}[/bold], index {entry['index']}: {escape(entry['critique'].strip())}\n"
             )
+
+
+def print_labels(labels: LabelSummary) -> None:
+    """What labelling kept and dropped, with a histogram of margins."""
+    console = Console(stderr=True)
+    kept = f"{labels.n_rows:,} rows of data from {labels.n_groups:,} prompts"
+    dropped = ", ".join(f"{n:,} {reason}" for reason, n in labels.dropped.most_common()) or "none"
+    console.print(f"{kept}; pairs dropped: {dropped}", soft_wrap=True)
+    record = labels.as_record()
+    for name in ("chosen", "rejected"):
+        if (chars := record[f"mean_{name}_chars"]) is not None:
+            console.print(f"{name}: {chars:,.0f} characters on average", soft_wrap=True)
+    bins = labels.histogram()
+    most = max((n for _, _, n in bins), default=0)
+    for low, high, n in bins:
+        bar = "#" * round(_BAR_CHARS * n / most)
+        console.print(f"margin {low:7.3f} to {high:7.3f}  {n:7,}  {bar}", soft_wrap=True)
 
 
 def snippet(text: Any, n_chars: int) -> str:

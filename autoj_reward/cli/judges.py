@@ -11,12 +11,25 @@ from rich.markup import escape
 from rich.table import Table
 
 from autoj_reward.cli.display import table_console
+from autoj_reward.errors import ConfigError
 
 
 def judges(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, with everything known.")] = False,
+    show: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Print a preset's file as it is.", show_default=False),
+    ] = None,
 ) -> None:
     """List the judges that ship with the package, and what they need."""
+    if show is not None:
+        from autoj_reward.judge.presets import preset_names
+        from autoj_reward.judge.spec import read_text
+
+        if show not in preset_names():
+            raise ConfigError(f"there is no preset {show!r}", hint=", ".join(preset_names()))
+        typer.echo(read_text(f"{show}.toml", None).rstrip())
+        return
     from autoj_reward.judge.presets import list_presets
 
     presets = list_presets()

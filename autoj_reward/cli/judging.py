@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,13 +13,24 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from autoj_reward.cli import display
-from autoj_reward.cli.options import CacheOptions, JudgeOptions, RowOptions, key_values, typed, with_options
+from autoj_reward.cli.on_ray import RayJob, RayOptions, parquet_input, run_on_ray
+from autoj_reward.cli.options import (
+    CacheOptions,
+    CriteriaOptions,
+    JudgeOptions,
+    RowOptions,
+    key_values,
+    typed,
+    with_options,
+)
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.rows.fields import Kind, row_format
 
 if TYPE_CHECKING:
     from autoj_reward.judge.judge import Judge
+    from autoj_reward.judge.spec import JudgeSpec
     from autoj_reward.rows.fields import RowFormat
+    from autoj_reward.rows.labels import LabelSummary
     from autoj_reward.rows.run import Checked, Finished, Item, Spending, Work
     from autoj_reward.rows.source import RowSource
 
@@ -37,23 +49,48 @@ Target = Annotated[
         "-o", "--output", metavar="OUT", help="A .jsonl or .parquet file, or -.", show_default=False
     ),
 ]
+StrategyName = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="How a group is ranked: pointwise or greedy (one rating each), all_pairs, ring, knockout, swiss "
+        "(comparisons), budgeted (ratings, then comparisons where the best is uncertain).",
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CALLS",
+        help="With budgeted: judge calls for a group (124), or parts of calls=9,tokens=9000,confidence=0.9. "
+        "By default an eighth of what all pairs would take.",
+        show_default=False,
+    ),
+]
 
 
-@with_options(JudgeOptions, CacheOptions, RowOptions)
+@with_options(JudgeOptions, CriteriaOptions, CacheOptions, RowOptions, RayOptions)
 def rate(
-    source: Source, output: Target, *, judging: JudgeOptions, caching: CacheOptions, rows: RowOptions
+    source: Source,
+    output: Target,
+    *,
+    judging: JudgeOptions,
+    criteria: CriteriaOptions,
+    caching: CacheOptions,
+    rows: RowOptions,
+    raying: RayOptions,
 ) -> None:
     """Rate completions: rows with "prompt" and "completion".
 
-    Adds to each row: rating (greedy), expected_rating, reward, critique, mass, mode, cut_chars, failure.
+    Adds to each row: rating (greedy), expected_rating, reward, critique, mass, entropy (nats), mode,
+    cut_chars, flags (what the guard found; null without one), failure.
     """
     from autoj_reward.rows.works import rate_work
 
     judge = load_judge(judging, caching.for_judge(again=rows.retry_failed))
-    _run("rate", source, output, judge, judging, caching, rows, lambda fields: rate_work(judge, fields))
+    _run("rate", source, output, judge, judging, criteria, caching, rows, rate_work, raying=raying)
 
 
-@with_options(JudgeOptions, CacheOptions, RowOptions)
+@with_options(JudgeOptions, CriteriaOptions, CacheOptions, RowOptions, RayOptions)
 def compare(
     source: Source,
     output: Target,
@@ -62,13 +99,15 @@ def compare(
     ] = False,
     *,
     judging: JudgeOptions,
+    criteria: CriteriaOptions,
     caching: CacheOptions,
     rows: RowOptions,
+    raying: RayOptions,
 ) -> None:
     """Compare two completions: rows with "prompt", "first" and "second".
 
     Adds to each row: preference, win_prob, tie_prob, reward, flipped, slot_bias, order_preferences,
-    order_win_probs, critique, mass, mode, cut_chars, failure.
+    order_win_probs, critique, mass, entropy, mode, cut_chars, flags, failure.
     """
     from autoj_reward.rows.works import compare_work
 
@@ -79,14 +118,16 @@ def compare(
         output,
         judge,
         judging,
+        criteria,
         caching,
         rows,
-        lambda fields: compare_work(judge, fields),
+        compare_work,
+        raying=raying,
         one_order=one_order,
     )
 
 
-@with_options(JudgeOptions, CacheOptions, RowOptions)
+@with_options(JudgeOptions, CriteriaOptions, CacheOptions, RowOptions)
 def rerank(
     source: Source,
     output: Target,
@@ -98,21 +139,31 @@ def rerank(
         ),
     ] = "ends",
     show: Annotated[int, typer.Option(min=0, help="How many groups to print as a table.")] = 4,
+    strategy: StrategyName = "pointwise",
+    budget: Budget = None,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="K", help="Keep only the best K in the ranking.", show_default=False),
+    ] = None,
     *,
     judging: JudgeOptions,
+    criteria: CriteriaOptions,
     caching: CacheOptions,
     rows: RowOptions,
 ) -> None:
     """Order N completions of each prompt: rows with "prompt" and "completions": [...].
 
-    Adds to each row: ranking (best first: index, reward, rating, expected_rating, mass, critique,
-    cut_chars, failure), best (the index of the best, null where no completion has a verdict) and mode.
+    Adds to each row: ranking (best first: index, reward, low, high, best_prob, rating, expected_rating, mass,
+    entropy, critique, cut_chars, flags, failure), best (the index of the best, null where no completion has a
+    verdict), mode, strategy, n_calls, n_tokens and cycles (completions that beat each other in a circle).
     """
+    from autoj_reward.reward.choosing import choose_strategy
     from autoj_reward.rows.works import Critiques, rerank_work
 
     if critiques not in ("none", "ends", "all"):
         raise ConfigError(f"--critiques {critiques!r} is not none, ends or all")
-    judge = load_judge(judging, caching.for_judge(again=rows.retry_failed))
+    chosen = choose_strategy(strategy, budget)
+    judge = load_judge(judging, caching.for_judge(again=rows.retry_failed), guarded=True)
     left = 0 if rows.quiet else show
 
     def print_groups(items: Sequence[Item], finished: Sequence[Finished]) -> None:
@@ -121,26 +172,39 @@ def rerank(
             display.print_group(item, done, to_stderr=output == "-")
             left -= 1
 
+    ranked: dict[str, Any] = {"strategy": str(chosen), "top": top}
+    usual = (strategy, budget, top) == ("pointwise", None, None)
     _run(
         "rerank",
         source,
         output,
         judge,
         judging,
+        criteria,
         caching,
         rows,
-        lambda fields: rerank_work(judge, fields, critiques=cast(Critiques, critiques)),
+        functools.partial(rerank_work, critiques=cast(Critiques, critiques), strategy=chosen, top=top),
         show=print_groups,
         critiques=critiques,
+        **({} if usual else ranked),
     )
 
 
-def load_judge(options: JudgeOptions, caching: Mapping[str, Any], **further: Any) -> Judge:
+def load_judge(
+    options: JudgeOptions,
+    caching: Mapping[str, Any],
+    *,
+    spec: JudgeSpec | None = None,
+    guarded: bool = False,
+    **further: Any,
+) -> Judge:
     """The judge that the options describe; no model is loaded yet.
 
     Args:
         options: The judge's.
         caching: Keyword arguments of `Judge.load` about the cache; none for no cache.
+        spec: Instead of the judge that the options name.
+        guarded: Whether the command has a guard where the options say nothing about it.
         **further: Further ones.
 
     Raises:
@@ -149,19 +213,32 @@ def load_judge(options: JudgeOptions, caching: Mapping[str, Any], **further: Any
     """
     from autoj_reward.judge.judge import Judge
 
-    return Judge.load(
-        options.judge,
-        engine=options.engine,
-        mode=cast(Any, options.mode),
-        n_samples=options.samples,
-        temperature=options.temperature,
-        max_new_tokens=options.max_new_tokens,
-        seed=options.seed,
-        overlong=cast(Any, options.overlong),
+    return Judge.load(**judge_arguments(options, caching, spec=spec, guarded=guarded, **further))
+
+
+def judge_arguments(
+    options: JudgeOptions,
+    caching: Mapping[str, Any],
+    *,
+    spec: JudgeSpec | None = None,
+    guarded: bool = False,
+    **further: Any,
+) -> dict[str, Any]:
+    """Keyword arguments of `Judge.load`; as for `load_judge`."""
+    return {
+        "name_or_path": spec or options.judge,
+        "engine": options.engine,
+        "mode": options.mode,
+        "n_samples": options.samples,
+        "temperature": options.temperature,
+        "max_new_tokens": options.max_new_tokens,
+        "seed": options.seed,
+        "overlong": options.overlong,
+        "guard": options.for_guard(default=guarded),
         **caching,
         **further,
         **typed(key_values(options.engine_option, "--engine-option")),
-    )
+    }
 
 
 def _run(
@@ -170,24 +247,104 @@ def _run(
     target: str,
     judge: Judge,
     judging: JudgeOptions,
+    criteria: CriteriaOptions,
     caching: CacheOptions,
     options: RowOptions,
-    make_work: Callable[[RowFormat], Work],
+    make_work: Callable[[Judge, RowFormat], Work],
     *,
+    raying: RayOptions | None = None,
     show: Callable[[Sequence[Item], Sequence[Finished]], None] | None = None,
     **identity: Any,
 ) -> None:
+    from autoj_reward.rows.blocks import added_schema
+    from autoj_reward.rows.works import ADDED_FIELDS
+
+    columns = key_values(options.column, "--column")
+    rubrics = criteria.rubrics()
+    fields = replace(row_format(kind, options.format_name, columns), rubric_of=rubrics)
+    work = make_work(judge, fields)
+    if rubrics is not None:
+        if "rubric" not in work.optional:
+            raise ConfigError(
+                f"the template of judge {judge.spec.name!r} takes no rubric: --criteria would not show",
+                hint="use a judge with the general template: --judge FOLDER or ORG/MODEL",
+            )
+        identity["criteria"] = rubrics.fingerprint
+    if show is not None:
+        work = replace(work, show=show)
+    on_ray = None
+    if raying is not None and raying.ray:
+        further: dict[str, Any] = {"both_orders": False} if identity.get("one_order") else {}
+        job = RayJob(
+            judge=judge_arguments(judging, caching.for_judge(), **further),
+            make_work=functools.partial(_work_of, make_work, fields),
+            schema=added_schema(kind),
+        )
+        on_ray = functools.partial(
+            run_on_ray, parquet_input(source_name, target, options), target, job, rows=options, raying=raying
+        )
+    run_work(
+        kind,
+        source_name,
+        target,
+        judge,
+        judging,
+        caching,
+        options,
+        work,
+        added_fields=ADDED_FIELDS[kind],
+        on_ray=on_ray,
+        **identity,
+    )
+
+
+def _work_of(make_work: Callable[[Judge, RowFormat], Work], fields: RowFormat, judge: Judge) -> Work:
+    """A worker's work, from its own judge; a function of the module, so that it can be pickled."""
+    return make_work(judge, fields)
+
+
+def run_work(
+    command: str,
+    source_name: str,
+    target: str,
+    judge: Judge,
+    judging: JudgeOptions,
+    caching: CacheOptions,
+    options: RowOptions,
+    work: Work,
+    *,
+    added_fields: Sequence[str],
+    expanded: LabelSummary | None = None,
+    on_ray: Callable[[dict[str, Any], Checked], None] | None = None,
+    **identity: Any,
+) -> None:
+    """Check, judge and write a file's rows, or go on where that stopped.
+
+    Args:
+        command: What identifies the run, beside its options.
+        source_name: The input.
+        target: The output.
+        judge: Who judges; it is closed in the end.
+        judging: How it was made.
+        caching: Where its answers are kept.
+        options: How rows are read and written.
+        work: What is done with them.
+        added_fields: What it adds to a row.
+        expanded: Takes what is added to a row apart into the rows of the output, and counts them.
+        on_ray: Runs it on a cluster instead of here, given what identifies the run and what was checked.
+        **identity: Further options that make it another run.
+
+    Raises:
+        ConfigError: The output belongs to another run, or is the input.
+        DataError: Rows cannot be read, and are not to be set aside.
+        EngineError: The engine failed; what is done is kept.
+    """
     from autoj_reward.engines.factory import default_engine_name
     from autoj_reward.rows.output import Output
     from autoj_reward.rows.retry import retry_failed
     from autoj_reward.rows.run import check_rows, run_rows
     from autoj_reward.rows.source import open_source
-    from autoj_reward.rows.works import ADDED_FIELDS
 
-    columns = key_values(options.column, "--column")
-    work = make_work(row_format(kind, options.format_name, columns))
-    if show is not None:
-        work = replace(work, show=show)
     source = open_source(source_name, split=options.split)
     if (
         target != "-"
@@ -197,24 +354,36 @@ def _run(
     ):
         raise ConfigError(f"{target} is the input as well as the output")
     checked = check_rows(source, work)
-    _deal_with_bad(source, work, checked, target, options)
-    if lost := sorted(checked.fields & set(ADDED_FIELDS[kind])):
+    deal_with_bad(source, work, checked, target, options)
+    if lost := sorted(checked.fields & set(added_fields)):
         display.note(f"the rows' own fields {', '.join(lost)} are replaced in the output")
     for name in ({"rubric", "reference"} & checked.fields) - work.optional:
         display.note(
             f"the rows have a field {name!r}, which judge {judge.spec.name} does not take: not shown to it"
         )
 
+    if options.dry_run:
+        from autoj_reward.cli.planning import plan_lines
+
+        for line in plan_lines(command, judge, judging, checked.n_rows, checked.n_requests):
+            typer.echo(line)
+        return
     run = {
-        "command": kind,
+        "command": command,
         "input": checked.digest,
         "template": judge.spec.fingerprint,
-        **{k: v for k, v in asdict(judging).items() if v is not None},
+        **{k: v for k, v in asdict(judging).items() if v is not None and not k.startswith("guard")},
+        "guard": judge.settings.guard.fingerprint if judge.settings.guard is not None else None,
         "format": options.format_name,
-        "columns": columns,
+        "columns": key_values(options.column, "--column"),
         **identity,
     }
-    output = Output(target, run, overwrite=options.overwrite)
+    if on_ray is not None:
+        with contextlib.closing(judge):
+            on_ray(run, checked)
+        return
+    apart: dict[str, Any] = {} if expanded is None else {"expand": expanded.add, "notes": expanded.as_record}
+    output = Output(target, run, overwrite=options.overwrite, **apart)
     engine = judging.engine or default_engine_name()
     chunk = options.chunk or (64 if engine == "transformers" else 1024)
     with contextlib.closing(output), contextlib.closing(judge):
@@ -224,7 +393,7 @@ def _run(
                 work,
                 output,
                 checked,
-                fields=ADDED_FIELDS[kind],
+                fields=added_fields,
                 chunk_requests=chunk,
                 quiet=options.quiet,
                 spending=_spending(judge, caching),
@@ -252,6 +421,8 @@ def _run(
                 raise typer.Exit(130) from None
     if not options.quiet:
         display.print_summary(summary, target)
+        if expanded is not None:
+            display.print_labels(expanded)
 
 
 def _spending(judge: Judge, caching: CacheOptions) -> Callable[[], Spending] | None:
@@ -267,7 +438,12 @@ def _spending(judge: Judge, caching: CacheOptions) -> Callable[[], Spending] | N
     return lambda: Spending(n_cached=cached.n_hits, n_asked=cached.n_asked, usage=cached.spent)
 
 
-def _deal_with_bad(source: RowSource, work: Work, checked: Checked, target: str, options: RowOptions) -> None:
+def deal_with_bad(source: RowSource, work: Work, checked: Checked, target: str, options: RowOptions) -> None:
+    """Say what is wrong with rows; set them aside where that is wanted.
+
+    Raises:
+        DataError: There are bad rows, and they are not to be set aside.
+    """
     from autoj_reward.rows.run import set_bad_aside
 
     n_bad = len(checked.problems)

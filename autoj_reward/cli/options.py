@@ -13,11 +13,14 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from autoj_reward.errors import ConfigError
+
+if TYPE_CHECKING:
+    from autoj_reward.scenarios.rubrics import ScenarioRubrics
 
 _JUDGE, _READING, _FILES, _CACHE = "Judge", "Reading the verdict", "Rows and output", "Cache"
 
@@ -93,6 +96,42 @@ class JudgeOptions:
             rich_help_panel=_READING,
         ),
     ] = "error"
+    guard: Annotated[
+        bool | None,
+        typer.Option(
+            "--guard/--no-guard",
+            help="Neutralise in completions what works on the judge (its delimiters, planted verdicts, "
+            "invisible text), flag it, and settle empty ones by rule. By default on where rewards are made "
+            "(rerank), off where a judge is measured (rate, compare).",
+            show_default=False,
+            rich_help_panel=_READING,
+        ),
+    ] = None
+    guard_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="A part of the guard: verdicts=false, empty=judge, penalty=0.2, ... Repeatable; turns it "
+            "on.",
+            show_default=False,
+            rich_help_panel=_READING,
+        ),
+    ] = None
+
+    def for_guard(self, *, default: bool) -> bool | dict[str, Any]:
+        """The argument `guard` of `Judge.load`.
+
+        Args:
+            default: Whether the command has a guard where nothing is said about it.
+
+        Raises:
+            ConfigError: Parts are set of a guard that is off.
+        """
+        parts = typed(key_values(self.guard_option, "--guard-option"))
+        if parts and self.guard is False:
+            raise ConfigError("--guard-option is given together with --no-guard")
+        wanted = default if self.guard is None else self.guard
+        return parts or wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,9 +201,60 @@ class RowOptions:
             rich_help_panel=_FILES,
         ),
     ] = None
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check the rows, say what would be run and what it needs, and stop: nothing is loaded, "
+            "downloaded or written.",
+            rich_help_panel=_FILES,
+        ),
+    ] = False
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress and no tables.", rich_help_panel=_FILES)
     ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriteriaOptions:
+    """Scenario criteria as the rubric, for judges whose template takes one."""
+
+    criteria: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Use scenario criteria as the rubric: an Auto-J checkout or a folder of YAML sets. A row's "
+            "`scenario` says which; without it the prompt is classified. A row's own rubric goes before.",
+            show_default=False,
+            rich_help_panel=_READING,
+        ),
+    ] = None
+    criteria_root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where paths of !include begin; by default the checkout's root.",
+            show_default=False,
+            rich_help_panel=_READING,
+        ),
+    ] = None
+
+    def rubrics(self) -> ScenarioRubrics | None:
+        """Rubrics by row, or None where no criteria are named.
+
+        Raises:
+            ConfigError: There is no such folder, or a root without criteria.
+            DataError: A file is wrong.
+        """
+        if self.criteria is None:
+            if self.criteria_root is not None:
+                raise ConfigError("--criteria-root is given without --criteria")
+            return None
+        from autoj_reward.scenarios.criteria import load_criteria
+        from autoj_reward.scenarios.embedded import EmbeddedClassifier
+        from autoj_reward.scenarios.rubrics import ScenarioRubrics
+
+        return ScenarioRubrics(load_criteria(self.criteria, root=self.criteria_root), EmbeddedClassifier)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from autoj_reward.cli.cache import CachePath, opened_cache
 from autoj_reward.cli.display import note, table_console
-from autoj_reward.cli.options import JudgeOptions, key_values, with_options
+from autoj_reward.cli.options import CriteriaOptions, JudgeOptions, key_values, with_options
 from autoj_reward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from autoj_reward.rescoring import Aggregation, Report
     from autoj_reward.rows.fields import Kind
     from autoj_reward.rows.run import Item
+    from autoj_reward.scenarios.rubrics import ScenarioRubrics
 
 _CHUNK = 512
 _PROBED = 64
 """Rows that decide which engine's answers an output came from."""
 
 
-@with_options(JudgeOptions)
+@with_options(JudgeOptions, CriteriaOptions)
 def rescore(
     source: Annotated[
         str | None,
@@ -80,17 +81,19 @@ def rescore(
     cache: CachePath = None,
     *,
     judging: JudgeOptions,
+    criteria: CriteriaOptions,
 ) -> None:
     """Read judgments again with another parser, verdict set, least mass or aggregation; no model is run.
 
     --judge is the judge as it shall be: a preset or a TOML file. With an output file, give the options of
-    the run that wrote it (mode, samples, temperature, seed), because they say which answers were its own.
+    the run that wrote it (mode, samples, temperature, seed, parts of its guard), because they say which
+    answers were its own.
     """
     from autoj_reward.rescoring import Report
 
     if aggregation not in ("mean", "vote"):
         raise ConfigError(f"--aggregation {aggregation!r} is not mean or vote")
-    judge = _judge(judging, min_mass)
+    judge = _judge(judging, min_mass, guarded=source is not None and _was_guarded(source))
     how = cast("Aggregation", aggregation)
     report = Report()
     kept = 0
@@ -100,7 +103,8 @@ def rescore(
     else:
         if output is not None and output.exists() and output.samefile(source):
             raise ConfigError(f"{output} is the input as well as the output")
-        kind, items = _items(source, judge, format_name, key_values(column, "--column"))
+        columns = key_values(column, "--column")
+        kind, items = _items(source, judge, format_name, columns, criteria.rubrics())
         counts: Counter[str] = Counter()
         store = None if critiques else opened_cache(cache)
         rows = _rows(items, kind, judge, how, store, fingerprint, report, counts)
@@ -114,7 +118,16 @@ def rescore(
         note(f"{kept:,} rows stay as they were: not in the cache (`autoj-reward cache explain` says why)")
 
 
-def _judge(options: JudgeOptions, min_mass: float | None) -> Judge:
+def _was_guarded(source: str) -> bool:
+    """Whether the run that wrote an output had a guard: its first row says so."""
+    from autoj_reward.rows.rescore import has_flags
+    from autoj_reward.rows.source import open_source
+
+    first = next((row for _, row in open_source(source).rows()), None)
+    return isinstance(first, dict) and has_flags(first)
+
+
+def _judge(options: JudgeOptions, min_mass: float | None, *, guarded: bool) -> Judge:
     """The judge that the options describe, on an engine that has nothing to say: no package is needed."""
     from autoj_reward.judge.judge import Judge
     from autoj_reward.replaying import CritiqueEngine
@@ -129,6 +142,7 @@ def _judge(options: JudgeOptions, min_mass: float | None) -> Judge:
         seed=options.seed,
         overlong=cast(Any, options.overlong),
         min_mass=min_mass,
+        guard=options.for_guard(default=guarded),
     )
 
 
@@ -146,22 +160,27 @@ def _whole_cache(
 
 
 def _items(
-    source: str, judge: Judge, format_name: str | None, columns: dict[str, str]
+    source: str,
+    judge: Judge,
+    format_name: str | None,
+    columns: dict[str, str],
+    rubrics: ScenarioRubrics | None,
 ) -> tuple[Kind, Iterator[Item]]:
     """The rows of an output file, laid out for the judge."""
     from autoj_reward.rows.fields import row_format
     from autoj_reward.rows.rescore import kind_of
     from autoj_reward.rows.run import Item
     from autoj_reward.rows.source import open_source
+    from autoj_reward.rows.works import taken_fields
 
     opened = open_source(source)
     first = next((row for _, row in opened.rows()), None)
     if first is None or isinstance(first, DataError):
         raise first or DataError("has no rows", path=source)
     kind = kind_of(first, source)
-    layout = row_format(kind, format_name, columns)
+    layout = replace(row_format(kind, format_name, columns), rubric_of=rubrics)
     protocol = judge.spec.comparison if kind == "compare" else judge.spec.rating
-    shown = frozenset({"rubric", "reference"}) & (protocol.template.fields if protocol else frozenset())
+    shown = taken_fields(judge.spec, protocol.template if protocol else None)
 
     def items() -> Iterator[Item]:
         for line, row in opened.rows():

@@ -115,7 +115,10 @@ def serve_judge(
         ),
     ] = "",
 ) -> None:
-    """Serve a judge with vLLM until this command ends, for --engine vllm-server and for other programs.
+    """Serve a judge's bare model with vLLM, for --engine vllm-server and for other programs.
+
+    This starts `vllm serve`: it answers prompts with tokens. For rewards over HTTP (completions in, verdicts
+    out) use `autoj-reward serve`, which can run on top of this one.
 
     Your processes on this machine that ask for the same judge (--engine vllm-server with the same model,
     dtype, adapter, context and name) find it by themselves. Others need its address, which is printed when

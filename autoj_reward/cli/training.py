@@ -73,7 +73,7 @@ def calibrate(
 ) -> None:
     """Fit a temperature to a judge's verdicts, and say how well its probabilities hold before and after.
 
-    What it prints goes into the judge's TOML file, under [rating] or [comparison].
+    What it prints goes into the judge's TOML file, in its table rating or comparison.
     """
     from autoj_reward.cli.judging import load_judge
     from autoj_reward.rows.source import open_source

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast, runtime_checkable
 
 from autoj_reward.types import Failure, JudgeInput, JudgeOutput
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "parted"]
 
 
 @runtime_checkable
@@ -35,3 +35,14 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the model, its processes and connections. A second call does nothing."""
         ...
+
+
+def parted(engine: Engine | Callable[[], Engine]) -> tuple[Engine | None, Callable[[], Engine] | None]:
+    """An engine, or a function that makes one: whichever it is, and None for the other.
+
+    `isinstance` with a protocol looks at its properties (before Python 3.12 by asking for them), and asking a
+    lazy engine for its fingerprint may load the model.
+    """
+    if callable(getattr(engine, "generate", None)):
+        return cast(Engine, engine), None
+    return None, cast(Callable[[], Engine], engine)

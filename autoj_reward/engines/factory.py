@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from autoj_reward.engines import Engine
+from autoj_reward.engines.hub import is_here, is_hub_name
 from autoj_reward.engines.lazy import LazyEngine
+from autoj_reward.engines.memory import Architecture, check_fits, memory_need
 from autoj_reward.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ class ModelSpec(Protocol):
     def context_tokens(self) -> int | None: ...
     @property
     def engine_options(self) -> Mapping[str, Any]: ...
+    @property
+    def architecture(self) -> Architecture | None: ...
 
 
 def default_engine_name() -> str:
@@ -106,12 +111,26 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
             hint="transformers, vllm, vllm-server, server:http://HOST:PORT, recorded:FILE",
         )
     settings = _settings(spec, options)
+    checked = bool(settings.pop("memory_check", True))
+    _check_parallel(spec, settings)
     package, how = _PACKAGES[name]
     # The servers of others have their own.
     if not _installed(package) and not (name == "vllm-server" and "endpoints" in settings):
         raise ConfigError(f"the engine {name!r} needs the package {package}", hint=how)
 
     def build() -> Engine:
+        if name == "transformers" and (
+            foreign := sorted({"quantization", "kv_cache_dtype"} & settings.keys())
+        ):
+            raise ConfigError(
+                f"the engine 'transformers' has no option {', '.join(foreign)}",
+                hint="use --engine vllm, the judge in 16 bits, or transformers' own quantization_config",
+            )
+        # A served judge may be running already, in memory that is not free any more.
+        if checked and name != "vllm-server":
+            check_fits(memory_need(spec.architecture, spec.model, settings), spec.model, settings)
+        if is_hub_name(spec.model) and not is_here(spec.model):
+            logging.getLogger("autoj_reward").warning("%s is not on this machine: downloading", spec.model)
         if name == "vllm-server":
             from autoj_reward.engines.managed import ManagedEngine
 
@@ -150,6 +169,7 @@ def make_lazy_engine(name: str | None, spec: ModelSpec, options: Mapping[str, An
         from autoj_reward.engines.announcing import announced, settled
 
         settings = _settings(spec, options)
+        settings.pop("memory_check", None)
         if name == "vllm-server" and "endpoints" in settings and settings.get("dtype", "auto") == "auto":
             return None
         # A judge that is served computes what it does in process.
@@ -162,6 +182,17 @@ def make_lazy_engine(name: str | None, spec: ModelSpec, options: Mapping[str, An
 def _settings(spec: ModelSpec, options: Mapping[str, Any]) -> dict[str, Any]:
     own = {"revision": spec.revision, "context_tokens": spec.context_tokens}
     return {**own, **spec.engine_options, **options}
+
+
+def _check_parallel(spec: ModelSpec, settings: Mapping[str, Any]) -> None:
+    """Refuse a tensor-parallel size that the model cannot be divided by, where its sizes are known."""
+    size = settings.get("tensor_parallel_size", 1)
+    sizes = None if spec.architecture is None else spec.architecture.parallel_sizes()
+    if sizes is not None and size not in sizes:
+        raise ConfigError(
+            f"tensor_parallel_size = {size!r} does not divide the layers of {spec.model}",
+            hint=f"sizes that do: {', '.join(map(str, sizes))}",
+        )
 
 
 def _make_server(endpoints: str, spec: ModelSpec, options: Mapping[str, Any]) -> Callable[[], Engine]:

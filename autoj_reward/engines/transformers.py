@@ -10,6 +10,7 @@ and values.
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from autoj_reward.engines.batching import ReadBatch, by_length, read_batches
 from autoj_reward.engines.context import output_room, too_long
 from autoj_reward.engines.embedded import resolve_model
 from autoj_reward.engines.fingerprint import engine_fingerprint
+from autoj_reward.engines.hub import where_to_get
 from autoj_reward.engines.readout import NodeReading, TokenTree, token_tree
 from autoj_reward.engines.readout import Path as TokenPath
 from autoj_reward.engines.tokens import TrustedTokenizer
@@ -68,6 +70,7 @@ class TransformersEngine:
 
         self.model_name = model
         self._batch_tokens = batch_tokens
+        self._calling = threading.Lock()
         path = resolve_model(model)
         try:
             hf_tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
@@ -86,7 +89,7 @@ class TransformersEngine:
         except (OSError, ValueError, ImportError, AttributeError) as error:
             raise ConfigError(
                 f"cannot load the judge model {model!r}: {error}",
-                hint="without a hub, give the folder of a downloaded checkpoint",
+                hint=where_to_get(path, revision),
             ) from error
         if "device_map" not in model_options:
             loaded = loaded.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -120,8 +123,13 @@ class TransformersEngine:
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
         """Answer every input; see `Engine.generate`.
 
-        Sampling above temperature 0 is reproducible for the same batch and seed only.
+        Sampling above temperature 0 is reproducible for the same batch and seed only. Calls from several
+        threads run one after another.
         """
+        with self._calling:
+            return self._generate(inputs)
+
+    def _generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
         if self._model is None:
             raise EngineRejected("the engine is closed")
         results: list[JudgeOutput | Failure | None] = [None] * len(inputs)

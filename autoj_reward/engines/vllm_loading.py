@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from autoj_reward.engines.embedded import resolve_model
+from autoj_reward.engines.hub import where_to_get
+from autoj_reward.engines.memory import divides
 from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.errors import ConfigError
 
@@ -87,7 +89,7 @@ def load_tokenizer(
             raise
         raise ConfigError(
             f"cannot load the judge model {path!r}: {error}",
-            hint="without a hub, give the folder of a downloaded checkpoint",
+            hint=where_to_get(path, revision),
         ) from error
     try:
         ends = GenerationConfig.from_pretrained(path, revision=revision).eos_token_id
@@ -108,16 +110,23 @@ def lora_request(adapter: str | None) -> Any:
 
 
 def _check_heads(config: Any, tensor_parallel_size: int) -> None:
-    """Refuse a tensor-parallel size that attention heads cannot be divided by, before loading.
+    """Refuse a tensor-parallel size that the model's layers cannot be divided by, before loading.
 
     Raises:
         ConfigError: It does not divide them, or is below 1.
     """
-    heads = getattr(config.get_text_config(), "num_attention_heads", None)
-    if tensor_parallel_size < 1 or (heads and heads % tensor_parallel_size):
-        fitting = [n for n in range(1, 17) if heads and heads % n == 0]
+    text = config.get_text_config()
+    heads = getattr(text, "num_attention_heads", None)
+    kv_heads = getattr(text, "num_key_value_heads", None) or heads
+    # Mixtures of experts and the like name their inner sizes otherwise, and divide them otherwise.
+    inner = getattr(text, "intermediate_size", None) or 0
+    fits = heads is None or (
+        tensor_parallel_size >= 1 and divides(heads, kv_heads or heads, inner, tensor_parallel_size)
+    )
+    if tensor_parallel_size < 1 or not fits:
+        fitting = [n for n in range(1, 17) if heads and divides(heads, kv_heads or heads, inner, n)]
         raise ConfigError(
             f"tensor_parallel_size = {tensor_parallel_size} does not divide the model's {heads} "
-            "attention heads",
+            f"attention heads ({kv_heads} of keys) and inner size of {inner}",
             hint=f"sizes that do: {', '.join(map(str, fitting))}",
         )

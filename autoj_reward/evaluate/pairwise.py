@@ -7,6 +7,7 @@ one order    share of pairs whose decision in the given order is the human label
 combined     as one order, with both orders combined: by averaged probabilities where the file has
              them, else a disagreement of the two orders counts as a tie
 decided      as one order, on the pairs on which people did not tie; a tie of the judge is wrong there
+decided both as agreement, on those pairs
 
 A decision that could not be read is wrong and inconsistent, and counted as unreadable; it is no tie.
 """
@@ -14,13 +15,24 @@ A decision that could not be read is wrong and inconsistent, and counted as unre
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from autoj_reward.errors import DataError
-from autoj_reward.evaluate.data import Decision, LabelledPair, scenario_groups
-from autoj_reward.evaluate.metrics import Share, share
+from autoj_reward.evaluate.data import Decision, LabelledPair
+from autoj_reward.evaluate.metrics import (
+    PairedTest,
+    Share,
+    calibration_error,
+    paired_test,
+    share,
+    share_as_dict,
+)
+from autoj_reward.evaluate.report import MISSING, ReportTable, figure
 from autoj_reward.judgments import Preference
+from autoj_reward.scenarios.names import scenario_groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +46,22 @@ class GroupScores:
     swapped_order: Share | None
     combined: Share | None
     decided: Share
+    decided_both: Share | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairCalibration:
+    """How well win probabilities hold on the pairs that people decided.
+
+    Attributes:
+        error: Expected calibration error of the more probable side, in [0, 1]: ten equal bins.
+        brier: Mean squared distance of the win probability from what happened, in [0, 1].
+        n: Decided pairs with a win probability.
+    """
+
+    error: float
+    brier: float
+    n: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +75,11 @@ class PairwiseReport:
         tie_share: How often the given order's decision is a tie, and how often people's is.
         hard_flips: Pairs where the two orders name different winners, and how many of those favour the
             second slot; None with one order.
+        second_slot: Among all decisions for one completion, in both orders, the share for the one that
+            was shown second: 0.5 without bias. None with one order.
+        calibration: Of win probabilities; None where the decisions have none.
+        longer_wins: Of the pairs that people decided, the share that the longer completion won; pairs of
+            equal length are left out.
         baselines: Scores of rules that read nothing.
     """
 
@@ -55,10 +88,14 @@ class PairwiseReport:
     n_unreadable: int
     tie_share: tuple[float, float]
     hard_flips: tuple[int, int] | None
+    second_slot: Share | None
+    calibration: PairCalibration | None
+    longer_wins: Share
     baselines: dict[str, GroupScores]
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data; shares are percentages."""
+        calibration = self.calibration
         return {
             "overall": _plain(self.overall),
             "groups": {name: _plain(scores) for name, scores in self.groups.items()},
@@ -68,7 +105,62 @@ class PairwiseReport:
             "hard_flips": None
             if self.hard_flips is None
             else {"n": self.hard_flips[0], "for_second_slot": self.hard_flips[1]},
+            "longer_wins": share_as_dict(self.longer_wins),
+            "second_slot": share_as_dict(self.second_slot),
+            "calibration": None
+            if calibration is None
+            else {"error": calibration.error, "brier": calibration.brier, "n": calibration.n},
         }
+
+    def table(self) -> ReportTable:
+        """As a table of percentages: groups, all pairs with their interval, baselines."""
+        overall = [_row(name, self.overall, bound) for name, bound in _BOUNDS]
+        return ReportTable(
+            title="Agreement with people, percent",
+            columns=("group", "n", *_COLUMNS.values()),
+            sections=(
+                tuple(_row(name, scores) for name, scores in self.groups.items()),
+                tuple(overall),
+                tuple(_row(name, scores) for name, scores in self.baselines.items()),
+            ),
+            notes=tuple(self._notes()),
+        )
+
+    def _notes(self) -> list[str]:
+        notes = [f"ties: judge {self.tie_share[0]:.1%}, people {self.tie_share[1]:.1%}"]
+        if self.longer_wins.n:
+            of = self.longer_wins
+            notes.append(f"people prefer the longer completion in {of.value:.1%} of {of.n:,} decided pairs")
+        if self.hard_flips is not None:
+            n, second = self.hard_flips
+            notes.append(f"hard flips between the two orders: {n}, of them {second} for the second slot")
+        if self.second_slot is not None and self.second_slot.n:
+            slot = self.second_slot
+            notes.append(
+                f"decisions for the second slot: {slot.value:.1%} of {slot.n:,} "
+                f"({slot.low:.1%} to {slot.high:.1%})"
+            )
+        if self.calibration is not None:
+            known = self.calibration
+            notes.append(
+                f"win probabilities on {known.n:,} decided pairs: calibration error {known.error:.3f}, "
+                f"Brier {known.brier:.3f}"
+            )
+        if self.n_unreadable:
+            notes.append(f"{self.n_unreadable} pairs could not be read; they count as wrong, not as ties")
+        return notes
+
+
+_COLUMNS = {
+    "agreement": "agreement",
+    "consistency": "consistency",
+    "one_order": "one order",
+    "swapped_order": "swapped",
+    "combined": "combined",
+    "decided": "decided",
+    "decided_both": "decided both",
+}
+_BOUNDS = (("Overall", "value"), ("95% from", "low"), ("95% to", "high"))
 
 
 def evaluate_pairs(pairs: Sequence[LabelledPair], decisions: Sequence[Decision]) -> PairwiseReport:
@@ -81,8 +173,7 @@ def evaluate_pairs(pairs: Sequence[LabelledPair], decisions: Sequence[Decision])
     Raises:
         DataError: The numbers differ, or there are none.
     """
-    if len(pairs) != len(decisions) or not pairs:
-        raise DataError(f"there are {len(pairs)} pairs and {len(decisions)} decisions")
+    _same_length(pairs, decisions)
     present = {p.group for p in pairs}
     groups = [g for g in dict.fromkeys(scenario_groups().values()) if g in present]
     both = any(d.swapped is not None for d in decisions)
@@ -100,41 +191,119 @@ def evaluate_pairs(pairs: Sequence[LabelledPair], decisions: Sequence[Decision])
             sum(p.preference == "tie" for p in pairs) / n,
         ),
         hard_flips=(len(flips), sum(d.given == "second" for d in flips)) if both else None,
+        second_slot=_second_slot(decisions) if both else None,
+        calibration=_calibration(pairs, decisions),
+        longer_wins=share(
+            [
+                longer(p) == p.preference
+                for p in pairs
+                if p.preference != "tie" and len(p.first) != len(p.second)
+            ]
+        ),
         baselines={
-            "longer completion": _scores(pairs, [Decision(given=_longer(p)) for p in pairs], both=False),
+            "longer completion": _scores(pairs, [Decision(given=longer(p)) for p in pairs], both=False),
             "always first": _scores(pairs, [Decision(given="first") for _ in pairs], both=False),
             "always tie": _scores(pairs, [Decision(given="tie") for _ in pairs], both=False),
         },
     )
 
 
-def _scores(pairs: Sequence[LabelledPair], decisions: Sequence[Decision], *, both: bool) -> GroupScores:
+def compare_judges(
+    pairs: Sequence[LabelledPair], first: Sequence[Decision], second: Sequence[Decision]
+) -> dict[str, PairedTest]:
+    """Two judges on the same pairs: a paired test for each figure that both have.
+
+    Args:
+        pairs: B pairs.
+        first: B decisions of one judge.
+        second: B decisions of the other.
+
+    Returns:
+        By figure (`agreement`, `one_order`, `combined`).
+
+    Raises:
+        DataError: The numbers differ, or there are none.
+    """
+    for decisions in (first, second):
+        _same_length(pairs, decisions)
     labels = [p.preference for p in pairs]
-    given = [d.given == label for d, label in zip(decisions, labels, strict=True)]
-    swapped = [d.swapped == label for d, label in zip(decisions, labels, strict=True)]
-    consistent = [d.given == d.swapped and d.given is not None for d in decisions]
-    combined = [_combined(d) == label for d, label in zip(decisions, labels, strict=True)]
-    return GroupScores(
-        n=len(pairs),
-        agreement=share([g and s for g, s in zip(given, swapped, strict=True)]) if both else None,
-        consistency=share(consistent) if both else None,
-        one_order=share(given),
-        swapped_order=share(swapped) if both else None,
-        combined=share(combined) if both else None,
-        decided=share([g for g, label in zip(given, labels, strict=True) if label != "tie"]),
-    )
+    rights: dict[str, Callable[[Decision, Preference], bool]] = {
+        "one_order": lambda d, label: d.given == label,
+    }
+    if all(any(d.swapped is not None for d in decisions) for decisions in (first, second)):
+        rights["agreement"] = lambda d, label: d.given == label and d.swapped == label
+        rights["combined"] = lambda d, label: combined(d) == label
+    return {
+        name: paired_test(
+            [right(d, label) for d, label in zip(first, labels, strict=True)],
+            [right(d, label) for d, label in zip(second, labels, strict=True)],
+        )
+        for name, right in sorted(rights.items())
+    }
 
 
-def _combined(decision: Decision) -> Preference | None:
+def combined(decision: Decision) -> Preference | None:
+    """Both orders as one decision: by averaged probabilities, or, without them, a disagreement is a tie."""
     if decision.averaged is not None or decision.given is None or decision.swapped is None:
         return decision.averaged
     return decision.given if decision.given == decision.swapped else "tie"
 
 
-def _longer(pair: LabelledPair) -> Preference:
+def longer(pair: LabelledPair) -> Preference:
+    """What a rule that counts characters decides."""
     if len(pair.first) == len(pair.second):
         return "tie"
     return "first" if len(pair.first) > len(pair.second) else "second"
+
+
+def _same_length(pairs: Sequence[LabelledPair], decisions: Sequence[Decision]) -> None:
+    if len(pairs) != len(decisions) or not pairs:
+        raise DataError(f"there are {len(pairs)} pairs and {len(decisions)} decisions")
+
+
+def _scores(pairs: Sequence[LabelledPair], decisions: Sequence[Decision], *, both: bool) -> GroupScores:
+    labels = [p.preference for p in pairs]
+    given = [d.given == label for d, label in zip(decisions, labels, strict=True)]
+    swapped = [d.swapped == label for d, label in zip(decisions, labels, strict=True)]
+    agreed = [g and s for g, s in zip(given, swapped, strict=True)]
+    consistent = [d.given == d.swapped and d.given is not None for d in decisions]
+    together = [combined(d) == label for d, label in zip(decisions, labels, strict=True)]
+    return GroupScores(
+        n=len(pairs),
+        agreement=share(agreed) if both else None,
+        consistency=share(consistent) if both else None,
+        one_order=share(given),
+        swapped_order=share(swapped) if both else None,
+        combined=share(together) if both else None,
+        decided=share([g for g, label in zip(given, labels, strict=True) if label != "tie"]),
+        decided_both=share([a for a, label in zip(agreed, labels, strict=True) if label != "tie"])
+        if both
+        else None,
+    )
+
+
+def _second_slot(decisions: Sequence[Decision]) -> Share:
+    shown_second = [d.given == "second" for d in decisions if d.given in ("first", "second")]
+    # Swapped decisions are named as the pair was given: its first completion was shown second.
+    shown_second += [d.swapped == "first" for d in decisions if d.swapped in ("first", "second")]
+    return share(shown_second)
+
+
+def _calibration(pairs: Sequence[LabelledPair], decisions: Sequence[Decision]) -> PairCalibration | None:
+    known = [
+        (d.win_prob, p.preference == "first")
+        for p, d in zip(pairs, decisions, strict=True)
+        if d.win_prob is not None and p.preference != "tie"
+    ]
+    if not known:
+        return None
+    probs = np.array([prob for prob, _ in known])
+    won = np.array([first for _, first in known])
+    return PairCalibration(
+        error=calibration_error(np.maximum(probs, 1 - probs), (probs >= 0.5) == won),
+        brier=float(((probs - won) ** 2).mean()),
+        n=len(known),
+    )
 
 
 def _where(
@@ -144,15 +313,16 @@ def _where(
     return [p for p, _ in kept], [d for _, d in kept]
 
 
+def _row(name: str, scores: GroupScores, bound: str = "value") -> tuple[str, ...]:
+    given = [getattr(scores, column) for column in _COLUMNS]
+    return (
+        name,
+        str(scores.n),
+        *(MISSING if s is None or s.n == 0 else figure(getattr(s, bound)) for s in given),
+    )
+
+
 def _plain(scores: GroupScores) -> dict[str, Any]:
-    return {
-        name: value
-        if not isinstance(value, dict)
-        else {
-            "percent": round(100 * value["value"], 2),
-            "low": round(100 * value["low"], 2),
-            "high": round(100 * value["high"], 2),
-            "n": value["n"],
-        }
-        for name, value in asdict(scores).items()
+    return {"n": scores.n} | {
+        f.name: share_as_dict(getattr(scores, f.name)) for f in fields(scores) if f.name != "n"
     }

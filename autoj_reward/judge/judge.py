@@ -3,21 +3,25 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from autoj_reward.engines import Engine
+from autoj_reward.engines import Engine, parted
 from autoj_reward.engines.factory import choose_engine
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.cutting import cut_to_fit
+from autoj_reward.judge.guard import Guard, Guarding, Seen, make_guard
+from autoj_reward.judge.language import detect_language
 from autoj_reward.judge.layout import completion_text, prompt_text
 from autoj_reward.judge.pipeline import Judged, ReadingRules, judge_directly, judge_with_critique
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec, Protocol
+from autoj_reward.judge.verdict import VerdictSet
 from autoj_reward.judgments import (
     PairJudgment,
     Provenance,
@@ -49,6 +53,7 @@ class JudgeSettings:
             longest completion is cut until it fits, and the judgment says how much.
         sampling: How critiques are written.
         rules: How verdicts are read.
+        guard: What is done about completions that work on the judge; None shows them as they are.
     """
 
     mode: Mode
@@ -57,12 +62,14 @@ class JudgeSettings:
     overlong: Overlong
     sampling: Sampling
     rules: ReadingRules
+    guard: Guard | None = None
 
 
 class Judge:
     """Rates and compares completions. Make one with `Judge.load`.
 
-    A judge is thread-safe as far as its engine is. Its engine is built at the first request.
+    A judge is thread-safe as far as its engine is. Its engine is built at the first request. A judge made by
+    `load` can be pickled: the copy builds an engine of its own, from the same settings.
 
     Example:
         >>> with Judge.load("mini") as judge:                                   # doctest: +SKIP
@@ -74,14 +81,17 @@ class Judge:
     ) -> None:
         self.spec = spec
         self.settings = settings
-        self._engine: Engine | None = engine if isinstance(engine, Engine) else None
-        self._make_engine = None if isinstance(engine, Engine) else engine
+        self.dtype: str | None = spec.engine_options.get("dtype")
+        """What the engine was told to compute in; None where nobody said."""
+        self._choose: Callable[[], Engine | Callable[[], Engine]] = functools.partial(_given, engine)
+        self._engine, self._make_engine = parted(engine)
         self._building = threading.Lock()
+        self._guarding = None if settings.guard is None else Guarding(settings.guard, spec)
 
     @classmethod
     def load(
         cls,
-        name_or_path: str,
+        name_or_path: str | JudgeSpec,
         *,
         engine: Engine | str | None = None,
         mode: Mode | None = None,
@@ -95,13 +105,14 @@ class Judge:
         follow_above: float = 1e-4,
         cache: bool | str | Path | JudgmentStore = False,
         refresh: bool = False,
+        guard: bool | Guard | Mapping[str, Any] | None = None,
         **engine_options: Any,
     ) -> Judge:
         """Make a judge. No model is loaded before the first request.
 
         Args:
             name_or_path: A preset (`mini`, `autoj-13b`), a preset's hub name, a TOML file, or any
-                instruct model's folder or hub name.
+                instruct model's folder or hub name; or a judge that is already read.
             engine: `transformers`, `vllm`, `server:URL`, `recorded:FILE` or an engine of your own. None picks
                 vLLM where there is a GPU and it is installed, else transformers.
             mode: direct or critique; None takes the judge's own default.
@@ -119,6 +130,9 @@ class Judge:
                 request gets the stored answer: draw k of a sampled critique is draw k again, also
                 without a seed.
             refresh: With a cache: ask the engine all the same, and keep its answers instead.
+            guard: Neutralise and flag what works on the judge in completions (see `Guard`). True takes the
+                defaults, a mapping sets some. None shows completions as they are, which published figures
+                need; rewards should have a guard.
             **engine_options: For the engine (`dtype`, `adapter`, ...).
 
         Raises:
@@ -126,7 +140,7 @@ class Judge:
             TemplateError: The judge's template does not show the right fields.
             StoreError: The cache cannot be used.
         """
-        spec = load_spec(name_or_path)
+        spec = name_or_path if isinstance(name_or_path, JudgeSpec) else load_spec(name_or_path)
         chosen = mode or spec.default_mode
         changes: dict[str, Any] = {"seed": seed if seed is not None else spec.sampling.seed}
         if temperature is not None:
@@ -154,8 +168,13 @@ class Judge:
             overlong=overlong,
             sampling=sampling,
             rules=ReadingRules(min_mass=least, follow_above=follow_above),
+            guard=make_guard(guard),
         )
-        return cls(spec, settings, choose_engine(engine, spec, engine_options, cache=cache, refresh=refresh))
+        choose = functools.partial(choose_engine, engine, spec, engine_options, cache=cache, refresh=refresh)
+        # A server that was started elsewhere has a dtype of its own.
+        served = isinstance(engine, str) and engine.startswith("server")
+        dtype = engine_options.get("dtype", None if served else spec.engine_options.get("dtype"))
+        return _chosen(spec, settings, choose, dtype)
 
     @property
     def engine(self) -> Engine:
@@ -167,12 +186,20 @@ class Judge:
                 self._engine = self._make_engine()
             return self._engine
 
+    @property
+    def built_engine(self) -> Engine | None:
+        """The engine if it was built already, to look at what it counted; None before and after."""
+        return self._engine
+
     def close(self) -> None:
         """Close the engine. A second call does nothing."""
         with self._building:
             if self._engine is not None:
                 self._engine.close()
             self._engine = self._make_engine = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _chosen, (self.spec, self.settings, self._choose, self.dtype)
 
     def __enter__(self) -> Self:
         return self
@@ -187,6 +214,7 @@ class Judge:
         *,
         rubrics: Sequence[str | None] | None = None,
         references: Sequence[str | None] | None = None,
+        languages: Sequence[str | None] | None = None,
     ) -> list[RatingJudgment]:
         """Rate completions.
 
@@ -195,6 +223,8 @@ class Judge:
             completions: B completions, one for each prompt.
             rubrics: B rubrics or None each, for templates that take one.
             references: B reference answers or None each, likewise.
+            languages: B language codes or None each, for judges with templates in several; None: by the
+                prompt's first words.
 
         Returns:
             B judgments in the same order; one without a verdict carries a failure.
@@ -204,7 +234,7 @@ class Judge:
             TemplateError: The template takes no rubric or reference, or needs one.
             EngineError: The engine failed as a whole.
         """
-        return self.rate_requests(_requests(prompts, [completions], rubrics, references))
+        return self.rate_requests(_requests(prompts, [completions], rubrics, references, languages))
 
     def compare(
         self,
@@ -214,6 +244,7 @@ class Judge:
         *,
         rubrics: Sequence[str | None] | None = None,
         references: Sequence[str | None] | None = None,
+        languages: Sequence[str | None] | None = None,
     ) -> list[PairJudgment]:
         """Compare pairs of completions.
 
@@ -223,6 +254,8 @@ class Judge:
             seconds: B completions.
             rubrics: B rubrics or None each, for templates that take one.
             references: B reference answers or None each, likewise.
+            languages: B language codes or None each, for judges with templates in several; None: by the
+                prompt's first words.
 
         Returns:
             B judgments in the same order. Win probabilities are of the first completion.
@@ -232,17 +265,17 @@ class Judge:
             TemplateError: The template takes no rubric or reference, or needs one.
             EngineError: The engine failed as a whole.
         """
-        return self.compare_requests(_requests(prompts, [firsts, seconds], rubrics, references))
+        return self.compare_requests(_requests(prompts, [firsts, seconds], rubrics, references, languages))
 
     def check(self, requests: Sequence[Request]) -> None:
         """Check that every request can be laid out, without loading a model.
 
         Raises:
             ConfigError: A request has not one or two completions, or a message without text.
-            TemplateError: Fields are missing or unknown.
+            TemplateError: Fields are missing or unknown, or the judge has no templates in its language.
         """
         for request in requests:
-            protocol = self._protocol(len(request.completions))
+            protocol = self._protocol(request)
             protocol.template.check(frozenset(_values(request, swapped=False)))
 
     def rate_requests(self, requests: Sequence[Request]) -> list[RatingJudgment]:
@@ -255,19 +288,77 @@ class Judge:
         self._expect(requests, 2)
         return [PairJudgment(**parts) for parts in self._judge(requests)]
 
+    def judge_requests(self, requests: Sequence[Request]) -> list[RatingJudgment | PairJudgment]:
+        """Judge requests of one completion and of two, in whichever languages, in one batch.
+
+        Returns:
+            B judgments in the same order: a rating for one completion, a comparison for two.
+
+        Raises:
+            ConfigError: A request has another number of completions, or another reason of `check`.
+            TemplateError: Fields are missing or unknown.
+            EngineError: The engine failed as a whole.
+        """
+        return [
+            (PairJudgment if len(request.completions) == 2 else RatingJudgment)(**parts)
+            for request, parts in zip(requests, self._judge(requests), strict=True)
+        ]
+
+    def language_of(self, request: Request) -> str | None:
+        """The language whose templates a request gets; None for judges that have one set of them.
+
+        Raises:
+            ConfigError: It cannot be found out: the package py3langid is not installed.
+        """
+        if not self.spec.translations:
+            return None
+        known = (self.spec.languages[0], *self.spec.translations)
+        return request.language or detect_language(prompt_text(request.prompt), known)
+
     def _expect(self, requests: Sequence[Request], n: int) -> None:
         for i, request in enumerate(requests):
             if len(request.completions) != n:
                 raise ConfigError(f"request {i} has {len(request.completions)} completions, not {n}")
 
-    def _protocol(self, n_completions: int) -> Protocol:
-        protocol = {1: self.spec.rating, 2: self.spec.comparison}.get(n_completions)
+    def _protocol(self, request: Request) -> Protocol:
+        spec, n_completions = self.spec.in_language(self.language_of(request)), len(request.completions)
+        protocol = {1: spec.rating, 2: spec.comparison}.get(n_completions)
         if protocol is None:
             raise ConfigError(f"judge {self.spec.name!r} does not judge {n_completions} completions at once")
         return protocol
 
     def _judge(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
-        """Judge requests of equal kind; the parts of a judgment for each."""
+        """Judge requests of equal kind, guarded where there is a guard; the parts of a judgment for each."""
+        if self._guarding is None:
+            return self._judge_shown(requests)
+        guarded = [self._guarding.see(request) for request in requests]
+        asked = iter(self._judge_shown([g.request for g in guarded if g.verdict is None]))
+        fingerprint = self._guarding.guard.fingerprint
+        return [
+            self._guarded_parts(g, fingerprint, None if g.verdict is not None else next(asked))
+            for g in guarded
+        ]
+
+    def _guarded_parts(self, seen: Seen, fingerprint: str, parts: dict[str, Any] | None) -> dict[str, Any]:
+        """The parts of a judgment with what the guard adds; by rule where the judge was not asked."""
+        if parts is None:
+            assert seen.verdict is not None
+            verdicts = self._protocol(seen.request).verdicts
+            template = self.spec.fingerprint
+            parts = {
+                "mode": self.settings.mode,
+                "distribution": verdicts.point(seen.verdict),
+                "samples": (),
+                "failure": None,
+                "usage": Usage(),
+                "provenance": Provenance(judge=self.spec.name, template=template, engine=""),
+                "by_rule": True,
+            }
+        provenance = replace(parts["provenance"], guard=fingerprint)
+        return {**parts, "provenance": provenance, "flags": seen.flags, "penalties": seen.penalties}
+
+    def _judge_shown(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        """Judge requests of equal kind as they are; the parts of a judgment for each."""
         cut = [(0,) * len(r.completions) for r in requests]
         results = self._attempt(requests)
         current = list(requests)
@@ -282,38 +373,47 @@ class Judge:
             for i, result in zip(again, renewed, strict=True):
                 results[i] = result
         fingerprint = self.engine.fingerprint if requests else ""
+        kinds = [(removed, self.language_of(r)) for removed, r in zip(cut, requests, strict=True)]
         provenances = {
-            removed: Provenance(
-                judge=self.spec.name, template=self.spec.fingerprint, engine=fingerprint, cut_chars=removed
+            (removed, language): Provenance(
+                judge=self.spec.name,
+                template=self.spec.fingerprint,
+                engine=fingerprint,
+                cut_chars=removed,
+                language=language,
             )
-            for removed in set(cut)
+            for removed, language in set(kinds)
         }
-        return [self._parts(result, provenances[n]) for result, n in zip(results, cut, strict=True)]
+        return [self._parts(result, provenances[kind]) for result, kind in zip(results, kinds, strict=True)]
 
     def _attempt(self, requests: Sequence[Request]) -> list[list[Judged]]:
         """All samples of every request: given order first, K draws each, then the swapped order."""
         if not requests:
             return []
         settings = self.settings
-        protocol = self._protocol(len(requests[0].completions))
-        orders = (False, True) if len(requests[0].completions) == 2 and settings.both_orders else (False,)
         direct = settings.mode == "direct"
         wrapper = self.spec.direct_wrapper if direct else self.spec.wrapper
-        inputs = [
-            JudgeInput(body=body, wrapper=wrapper, sampling=settings.sampling, sample_index=k)
-            for request in requests
-            for body in (protocol.template.fill(_values(request, swapped=s)) for s in orders)
-            for k in range(settings.n_samples)
-        ]
+        inputs: list[JudgeInput] = []
+        verdicts: list[VerdictSet] = []
+        swaps: list[list[bool]] = []
+        for request in requests:
+            protocol = self._protocol(request)
+            orders = (False, True) if len(request.completions) == 2 and settings.both_orders else (False,)
+            bodies = [protocol.template.fill(_values(request, swapped=s)) for s in orders]
+            inputs += [
+                JudgeInput(body=body, wrapper=wrapper, sampling=settings.sampling, sample_index=k)
+                for body in bodies
+                for k in range(settings.n_samples)
+            ]
+            swaps.append([s for s in orders for _ in range(settings.n_samples)])
+            verdicts += [protocol.verdicts] * len(swaps[-1])
         # All are laid out by now: what cannot be is said before a model is loaded.
         run = judge_directly if direct else judge_with_critique
-        judged = run(inputs, self.engine, self.spec, protocol.verdicts, settings.rules)
-        per_request = len(orders) * settings.n_samples
-        marked = [
-            replace(j, sample=_mapped_back(j.sample)) if orders[n % per_request // settings.n_samples] else j
-            for n, j in enumerate(judged)
+        judged = iter(run(inputs, self.engine, self.spec, verdicts, settings.rules))
+        return [
+            [replace(j, sample=_mapped_back(j.sample)) if s else j for s, j in zip(own, judged, strict=False)]
+            for own in swaps
         ]
-        return [marked[n : n + per_request] for n in range(0, len(marked), per_request)]
 
     def _parts(self, judged: Sequence[Judged], provenance: Provenance) -> dict[str, Any]:
         samples = tuple(j.sample for j in judged)
@@ -331,6 +431,23 @@ class Judge:
             "usage": judged[0].usage if len(judged) == 1 else sum((j.usage for j in judged), start=Usage()),
             "provenance": provenance,
         }
+
+
+def _given(engine: Engine | Callable[[], Engine]) -> Engine | Callable[[], Engine]:
+    return engine
+
+
+def _chosen(
+    spec: JudgeSpec,
+    settings: JudgeSettings,
+    choose: Callable[[], Engine | Callable[[], Engine]],
+    dtype: str | None,
+) -> Judge:
+    """A judge that chooses its engine, and whose copy in another process chooses again."""
+    judge = Judge(spec, settings, choose())
+    judge._choose = choose
+    judge.dtype = dtype
+    return judge
 
 
 def _values(request: Request, *, swapped: bool) -> dict[str, str]:
@@ -373,10 +490,11 @@ def _requests(
     columns: Sequence[Sequence[Text]],
     rubrics: Sequence[str | None] | None,
     references: Sequence[str | None] | None,
+    languages: Sequence[str | None] | None,
 ) -> list[Request]:
     n = len(prompts)
     given = {"prompts": prompts, "completions": columns[0], "second completions": columns[-1]}
-    optional = {"rubrics": rubrics, "references": references}
+    optional = {"rubrics": rubrics, "references": references, "languages": languages}
     for name, values in (given | {k: v for k, v in optional.items() if v is not None}).items():
         if isinstance(values, str):
             raise ConfigError(f"{name} is one text; give a list of {n}")
@@ -388,6 +506,7 @@ def _requests(
             completions=tuple(column[i] for column in columns),
             rubric=rubrics[i] if rubrics is not None else None,
             reference=references[i] if references is not None else None,
+            language=languages[i] if languages is not None else None,
         )
         for i in range(n)
     ]

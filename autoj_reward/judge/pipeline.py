@@ -16,7 +16,7 @@ from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.verdict import VerdictSet
 from autoj_reward.judge.writing import ask, usage_of, write
 from autoj_reward.judgments import Sample
-from autoj_reward.types import Failure, JudgeInput, JudgeOutput, Segment, Usage
+from autoj_reward.types import Failure, JudgeInput, JudgeOutput, Readout, Segment, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,28 +42,45 @@ class Judged:
 
 
 def judge_directly(
-    inputs: Sequence[JudgeInput], engine: Engine, spec: JudgeSpec, verdicts: VerdictSet, rules: ReadingRules
+    inputs: Sequence[JudgeInput],
+    engine: Engine,
+    spec: JudgeSpec,
+    verdicts: Sequence[VerdictSet],
+    rules: ReadingRules,
 ) -> list[Judged]:
-    """Read a verdict right after the forced words, for every input."""
+    """Read a verdict right after the forced words, for every input; each may have its own verdict set."""
     empty = spec.thinking.empty_block if spec.thinking else ""
-    forced = tuple(s for s in (Segment(empty, True), Segment(verdicts.lead, True)) if s.text)
-    readout = verdicts.readout(follow_above=rules.follow_above)
-    asked = [replace(item, prefill=forced, readout=readout) for item in inputs]
+    readouts = _readouts(verdicts, rules)
+    asked = [
+        replace(
+            item,
+            prefill=tuple(s for s in (Segment(empty, True), Segment(own.lead, True)) if s.text),
+            readout=readouts[id(own)],
+        )
+        for item, own in zip(inputs, verdicts, strict=True)
+    ]
     return [
-        Judged(_read_sample(answer, Sample(), verdicts, rules), usage_of(answer))
-        for answer in ask(engine, asked)
+        Judged(_read_sample(answer, Sample(), own, rules), usage_of(answer))
+        for answer, own in zip(ask(engine, asked), verdicts, strict=True)
     ]
 
 
 def judge_with_critique(
-    inputs: Sequence[JudgeInput], engine: Engine, spec: JudgeSpec, verdicts: VerdictSet, rules: ReadingRules
+    inputs: Sequence[JudgeInput],
+    engine: Engine,
+    spec: JudgeSpec,
+    verdicts: Sequence[VerdictSet],
+    rules: ReadingRules,
 ) -> list[Judged]:
     """Let the judge write, then read its verdict where the text concludes with it."""
     turns = write(inputs, engine, spec.thinking)
-    found = [turn.failure or find_verdict(turn.critique, turn.finish_reason, verdicts) for turn in turns]
-    readout = verdicts.readout(follow_above=rules.follow_above)
+    found = [
+        turn.failure or find_verdict(turn.critique, turn.finish_reason, own)
+        for turn, own in zip(turns, verdicts, strict=True)
+    ]
+    readouts = _readouts(verdicts, rules)
     asked = {
-        i: replace(inputs[i], prefill=turn.up_to(stated.start), readout=readout)
+        i: replace(inputs[i], prefill=turn.up_to(stated.start), readout=readouts[id(verdicts[i])])
         for i, (turn, stated) in enumerate(zip(turns, found, strict=True))
         if isinstance(stated, Stated)
     }
@@ -81,9 +98,14 @@ def judge_with_critique(
         if isinstance(stated, Failure):
             judged.append(Judged(sample, turn.usage))
         else:
-            sample = _read_sample(answers[i], sample, verdicts, rules)
+            sample = _read_sample(answers[i], sample, verdicts[i], rules)
             judged.append(Judged(sample, turn.usage + usage_of(answers[i])))
     return judged
+
+
+def _readouts(verdicts: Sequence[VerdictSet], rules: ReadingRules) -> dict[int, Readout]:
+    """Each set's readout, made once: engines tell readouts apart by looking at all of them."""
+    return {id(own): own.readout(follow_above=rules.follow_above) for own in verdicts}
 
 
 def _read_sample(

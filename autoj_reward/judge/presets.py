@@ -39,7 +39,7 @@ def load_spec(name_or_path: str) -> JudgeSpec:
     """
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path)
-        return parse_spec(_extended(read_toml(path), path.parent), origin=str(path), folder=path.parent)
+        return _translated(_extended(read_toml(path), path.parent), str(path), path.parent)
     names = preset_names()
     if name_or_path in names:
         return _preset(name_or_path)
@@ -58,7 +58,30 @@ def load_spec(name_or_path: str) -> JudgeSpec:
 def _preset(name: str) -> JudgeSpec:
     path = _folder() / f"{name}.toml"
     with resources.as_file(path) as file:
-        return parse_spec(_extended(read_toml(file), None), origin=f"preset {name}")
+        return _translated(_extended(read_toml(file), None), f"preset {name}", None)
+
+
+def _translated(source: Mapping[str, Any], origin: str, folder: Path | None) -> JudgeSpec:
+    """The judge with its translations: `[translations] zh = "PRESET or file.toml"`."""
+    named = source.get("translations", {})
+    own = {key: value for key, value in source.items() if key != "translations"}
+    spec = parse_spec(own, origin=origin, folder=folder)
+    if not isinstance(named, Mapping) or not all(isinstance(value, str) for value in named.values()):
+        raise ConfigError(f"{origin}: [translations] must map languages to judges")
+    translations = {}
+    for language, judge in named.items():
+        # A translation that extends this judge inherits the table; it is a judge in one language.
+        if language == spec.languages[0] or language not in spec.languages:
+            continue
+        beside = folder is not None and (folder / judge).is_file()
+        found = load_spec(str(folder / judge)) if beside and folder is not None else load_spec(judge)
+        if found.model != spec.model or found.languages[0] != language:
+            raise ConfigError(
+                f"{origin}: the translation {judge!r} is no judge of {spec.model} whose main language is "
+                f"{language}"
+            )
+        translations[language] = found
+    return replace(spec, translations=translations)
 
 
 def _extended(source: dict[str, Any], folder: Path | None, seen: tuple[str, ...] = ()) -> Mapping[str, Any]:
@@ -75,11 +98,15 @@ def _extended(source: dict[str, Any], folder: Path | None, seen: tuple[str, ...]
         below = read_toml(folder / base)
     else:
         raise ConfigError(f"extends = {base!r}: no such preset or file", hint=", ".join(preset_names()))
+    lower = _extended(below, folder, (*seen, base))
     wrapper = source.get("wrapper")
     if isinstance(wrapper, Mapping) and "kind" in wrapper:
-        # Another kind of wrapper has other settings: it replaces the one below, it does not add to it.
-        below = {key: value for key, value in below.items() if key != "wrapper"}
-    return merged(_extended(below, folder, (*seen, base)), source)
+        # Another kind of wrapper has other settings: it replaces those below, it does not add to them.
+        lower = {key: value for key, value in lower.items() if key != "wrapper"}
+    if "model" in source:
+        # Another model has other sizes.
+        lower = {key: value for key, value in lower.items() if key not in ("architecture", "memory_gib")}
+    return merged(lower, source)
 
 
 def _folder() -> Any:

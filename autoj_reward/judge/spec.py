@@ -13,7 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from autoj_reward.errors import ConfigError
+from autoj_reward.engines.memory import Architecture
+from autoj_reward.errors import ConfigError, TemplateError
 from autoj_reward.judge.template import Template
 from autoj_reward.judge.verdict import VerdictSet, preference_set, rating_set
 from autoj_reward.judgments import PREFERENCES
@@ -56,7 +57,11 @@ class Thinking:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeSpec:
-    """Everything about a judge but its engine. Made from TOML by `load_spec`."""
+    """Everything about a judge but its engine. Made from TOML by `load_spec`.
+
+    `languages` names what the model knows, the main one first. `translations` are judges of the same model
+    with templates and verdicts in another of these languages; without them all requests get the same.
+    """
 
     name: str
     model: str
@@ -66,7 +71,9 @@ class JudgeSpec:
     parameters: str = "unknown"
     context_tokens: int | None = None
     memory_gib: float | None = None
+    architecture: Architecture | None = None
     languages: tuple[str, ...] = ("en",)
+    translations: Mapping[str, JudgeSpec] = field(default_factory=dict)
     default_mode: Mode = "critique"
     min_mass: float = 0.1
     wrapper: Wrapper = PlainWrapper()
@@ -97,7 +104,24 @@ class JudgeSpec:
             protocol(self.rating),
             protocol(self.comparison),
         ]
+        if self.translations:
+            parts.append({language: spec.fingerprint for language, spec in self.translations.items()})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def in_language(self, language: str | None) -> JudgeSpec:
+        """The judge for requests in a language; itself for None, for its main one, and without translations.
+
+        Raises:
+            TemplateError: It has translations, and none into this language.
+        """
+        if language is None or language == self.languages[0] or not self.translations:
+            return self
+        if language not in self.translations:
+            known = ", ".join((self.languages[0], *self.translations))
+            raise TemplateError(
+                f"judge {self.name!r} has no templates in {language!r}", hint=f"it has {known}"
+            )
+        return self.translations[language]
 
 
 def parse_spec(source: Mapping[str, Any], *, origin: str, folder: Path | None = None) -> JudgeSpec:
@@ -124,6 +148,7 @@ def parse_spec(source: Mapping[str, Any], *, origin: str, folder: Path | None = 
         parameters=reader.take("parameters", str, "unknown"),
         context_tokens=reader.take("context_tokens", int, None),
         memory_gib=reader.take("memory_gib", (int, float), None),
+        architecture=_architecture(reader.table("architecture")),
         languages=tuple(reader.take("languages", list, ["en"])),
         default_mode=reader.take("default_mode", str, "critique", among=("direct", "critique")),
         min_mass=float(reader.take("min_mass", (int, float), 0.1)),
@@ -244,6 +269,27 @@ def _sampling(source: _Reader) -> Sampling:
         repetition_penalty=float(source.take("repetition_penalty", (int, float), default.repetition_penalty)),
         seed=source.take("seed", int, default.seed),
         stop=tuple(source.take("stop", list, [])),
+    )
+
+
+def _architecture(source: _Reader) -> Architecture | None:
+    if not source.given:
+        return None
+
+    def whole(name: str) -> int:
+        value = int(source.take(name, int, required=True))
+        if value < 1:
+            source.problems.append(f"[architecture]: {name} = {value} is below 1")
+        return max(value, 1)
+
+    return Architecture(
+        n_parameters=float(source.take("billions", (int, float), 0.0)),
+        n_layers=whole("layers"),
+        n_heads=whole("heads"),
+        n_kv_heads=whole("kv_heads"),
+        head_size=whole("head_size"),
+        inner_size=whole("inner_size"),
+        weight_bytes=source.take("weight_bytes", float, None),
     )
 
 

@@ -27,6 +27,11 @@ class RowProblem(AutojRewardError):
         self.field = field
 
 
+def _as_it_is(row: Row) -> Iterator[Row]:
+    """One row of a file as one row."""
+    yield row
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowFormat:
     """Where a row keeps its prompt and completions.
@@ -36,26 +41,31 @@ class RowFormat:
         completions: Fields of the one or two completions; for groups the one field of the list.
         grouped: Whether that field is a list of completions.
         expand: One file row as several rows, where it holds several groups.
+        rubric_of: A rubric for rows that have none of their own, by row and prompt text.
     """
 
     prompt: str = "prompt"
     completions: tuple[str, ...]
     grouped: bool = False
-    expand: Callable[[Row], Iterator[Row]] = field(default=lambda row: iter((row,)))
+    expand: Callable[[Row], Iterator[Row]] = field(default=_as_it_is)
+    rubric_of: Callable[[Row, str], str | None] | None = None
 
     def requests(self, row: Row, *, optional: frozenset[str] = frozenset()) -> list[Request]:
         """The requests of a row: one, or for a group one for each completion.
 
         Args:
             row: The row.
-            optional: Which of `rubric` and `reference` the judge's template shows.
+            optional: Which of `rubric`, `reference` and `language` the judge takes.
 
         Raises:
             RowProblem: A field is missing or wrong.
         """
         prompt = _text(row, self.prompt, prompt_text)
         rubric = _optional(row, "rubric") if "rubric" in optional else None
+        if rubric is None and self.rubric_of is not None:
+            rubric = self.rubric_of(row, prompt_text(prompt))
         reference = _optional(row, "reference") if "reference" in optional else None
+        language = _optional(row, "language") if "language" in optional else None
         if self.grouped:
             name = self.completions[0]
             group = _value(row, name)
@@ -67,7 +77,8 @@ class RowFormat:
         else:
             sets = [tuple(_text(row, name, completion_text) for name in self.completions)]
         return [
-            Request(prompt=prompt, completions=texts, rubric=rubric, reference=reference) for texts in sets
+            Request(prompt=prompt, completions=texts, rubric=rubric, reference=reference, language=language)
+            for texts in sets
         ]
 
 

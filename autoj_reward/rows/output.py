@@ -3,8 +3,8 @@
 
 What is added to a row is written, and flushed, after every chunk. JSON lines go straight into the
 output file. A Parquet file cannot grow by a row, so its additions wait in `OUT.part.jsonl` and become
-the file when the last row is done. `OUT.run.json` says which run the output belongs to, so that the
-same command goes on and another one is refused.
+the file when the last row is done. The same holds where one row becomes several or none. `OUT.run.json` says
+which run the output belongs to, so that the same command goes on and another one is refused.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import base64
 import datetime
 import json
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,16 +50,29 @@ class Output:
     """Where finished rows go.
 
     Args:
-        name: A `.jsonl` or `.parquet` file, or `-` for standard output.
+        name: A `.jsonl` or `.parquet` file, or `-` for standard output. With `expand` also a name without a
+            suffix: a folder that `datasets.load_from_disk` reads, and no `-`.
         run: What identifies this run: equal dictionaries continue each other.
         overwrite: Begin anew where the file exists.
+        expand: What is added to a row, as the output's rows in place of the input's.
+        notes: What goes into the record besides when all is written.
 
     Raises:
         ConfigError: The file exists and belongs to another run, or cannot be written.
     """
 
-    def __init__(self, name: str, run: dict[str, Any], *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        run: dict[str, Any],
+        *,
+        overwrite: bool = False,
+        expand: Callable[[Row], Iterable[Row]] | None = None,
+        notes: Callable[[], Row] = dict,
+    ) -> None:
         self.name = name
+        self._expand = expand
+        self._notes = notes
         self.run: dict[str, Any] = json.loads(json.dumps(run))
         """What identifies the run."""
         self._file: IO[bytes] | None = None
@@ -66,23 +80,32 @@ class Output:
         """Rows that an unfinished run has already written."""
         self.complete = False
         """Whether a former run has written all of them."""
-        if name == "-":
+        if name == "-" and expand is None:
             self._file = sys.stdout.buffer
             return
         self._path = Path(name)
-        if self._path.suffix not in (".jsonl", ".parquet"):
-            raise ConfigError(f"the output {name!r} is neither .jsonl nor .parquet nor -")
-        self._parquet = self._path.suffix == ".parquet"
-        self._lines = self._path.with_name(self._path.name + ".part.jsonl") if self._parquet else self._path
+        kinds = (".jsonl", ".parquet") if expand is None else (".jsonl", ".parquet", "")
+        if self._path.suffix not in kinds or name == "-":
+            further = "-" if expand is None else "a folder's name without a suffix"
+            raise ConfigError(f"the output {name!r} is neither .jsonl nor .parquet nor {further}")
+        self._deferred = self._path.suffix != ".jsonl" or expand is not None
+        self._lines = self._path.with_name(self._path.name + ".part.jsonl") if self._deferred else self._path
         self._record = self._path.with_name(self._path.name + ".run.json")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if overwrite:
-                for path in (self._path, self._lines, self._record):
-                    path.unlink(missing_ok=True)
+                self._remove()
             self._resume()
         except OSError as error:
             raise ConfigError(f"the output {name} cannot be written: {error}") from error
+
+    def _remove(self) -> None:
+        if self._path.is_dir():
+            if not self._record.exists():
+                raise ConfigError(f"{self.name} is a folder that this command did not write: it stays")
+            shutil.rmtree(self._path)
+        for path in (self._path, self._lines, self._record):
+            path.unlink(missing_ok=True)
 
     def _resume(self) -> None:
         exists = self._path.exists() or self._lines.exists()
@@ -113,7 +136,7 @@ class Output:
         """
         if self._file is None:
             raise ConfigError(f"the output {self.name} is closed")
-        only_added = self.name != "-" and self._parquet
+        only_added = self.name != "-" and self._deferred
         try:
             self._file.write(b"".join(to_json(new if only_added else {**row, **new}) for row, new in rows))
             self._file.flush()
@@ -133,12 +156,26 @@ class Output:
         if self.name == "-":
             return
         try:
-            if self._parquet:
-                _write_parquet(self._path, self._lines, rows)
+            if self._deferred:
+                self._write_whole(rows)
                 self._lines.unlink()
-            self._write_record(complete=True, **summary)
+            self._write_record(complete=True, **summary, **self._notes())
         except OSError as error:
             raise DataError(f"cannot be written: {error}", path=self.name) from error
+
+    def _write_whole(self, rows: Iterator[Row]) -> None:
+        with open(self._lines, "rb") as lines:
+            if self._expand is None:
+                whole = ({**row, **json.loads(line)} for row, line in zip(rows, lines, strict=True))
+            else:
+                expand = self._expand
+                whole = (row for line in lines for row in expand(json.loads(line)))
+            if self._path.suffix == ".parquet":
+                _write_parquet(self._path, whole)
+            elif self._path.suffix == ".jsonl":
+                _write_lines(self._path, whole)
+            else:
+                _write_folder(self._path, whole)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -167,30 +204,70 @@ def _drop_torn_line(path: Path) -> int:
     return n
 
 
-def _write_parquet(path: Path, additions: Path, rows: Iterator[Row]) -> None:
-    """The input's rows with their additions; the schema is what fits every row."""
+def _write_lines(path: Path, rows: Iterator[Row]) -> None:
+    scratch = path.with_name(path.name + ".tmp")
+    with open(scratch, "wb") as file:
+        file.writelines(to_json(row) for row in rows)
+    os.replace(scratch, path)
+
+
+def _write_folder(path: Path, rows: Iterator[Row]) -> None:
+    """What `datasets.load_from_disk` reads."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise ConfigError(
+            f"{path} is to be a folder of datasets, which is not installed",
+            hint="pip install 'autoj-reward[data]', or write .jsonl or .parquet",
+        ) from error
+    with tempfile.TemporaryDirectory(prefix=path.name, dir=path.parent) as scratch:
+        parquet = Path(scratch) / "rows.parquet"
+        _write_parquet(parquet, rows)
+        made = datasets.Dataset.from_parquet(str(parquet), cache_dir=scratch)
+        made.save_to_disk(Path(scratch) / "made")
+        del made
+        os.replace(Path(scratch) / "made", path)
+
+
+def _write_parquet(path: Path, rows: Iterator[Row]) -> None:
+    """Rows as Parquet; the schema is what fits every row."""
     import pyarrow as pa
+    import pyarrow.feather as feather
     import pyarrow.parquet as pq
 
     schema = pa.schema([])
     pieces: list[Path] = []
     with tempfile.TemporaryDirectory(prefix=path.name, dir=path.parent) as folder:
-        with open(additions, "rb") as lines:
-            merged = (_storable({**row, **json.loads(line)}) for row, line in zip(rows, lines, strict=True))
-            for chunk in _chunks(merged, _GROUP_ROWS):
-                table = pa.Table.from_pylist(chunk)
-                schema = pa.unify_schemas([schema, table.schema], promote_options="permissive")
-                pieces.append(Path(folder) / f"{len(pieces)}.parquet")
-                pq.write_table(table, pieces[-1])
+        for chunk in _chunks((storable(row) for row in rows), _GROUP_ROWS):
+            table = pa.Table.from_pylist(chunk)
+            schema = pa.unify_schemas([schema, table.schema], promote_options="permissive")
+            pieces.append(Path(folder) / f"{len(pieces)}.arrow")
+            # Not as Parquet, which reads nulls inside structs inside lists back wrongly.
+            feather.write_feather(table, pieces[-1])
+        schema = pa.schema([pa.field(f.name, _typed(f.type)) for f in schema])
         whole = Path(folder) / "whole.parquet"
         with pq.ParquetWriter(whole, schema) as writer:
             for piece in pieces:
-                table = pq.read_table(piece)
+                table = feather.read_table(piece)
+                if any(_typed(field.type) != field.type for field in table.schema):
+                    # Arrow casts them wrongly as well.
+                    table = pa.Table.from_pylist(table.to_pylist(), schema=schema)
                 for column in schema:
                     if column.name not in table.column_names:
                         table = table.append_column(column, pa.nulls(len(table), column.type))
                 writer.write_table(table.select(schema.names).cast(schema))
         os.replace(whole, path)
+
+
+def _typed(kind: Any) -> Any:
+    """A type in which nulls have one: what is null, or an empty list, in every row counts as text."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(f.name, _typed(f.type)) for f in kind.fields])
+    if pa.types.is_list(kind):
+        return pa.list_(_typed(kind.value_type))
+    return pa.string() if pa.types.is_null(kind) else kind
 
 
 def _chunks(rows: Iterator[Row], n: int) -> Iterator[Sequence[Row]]:
@@ -204,10 +281,10 @@ def _chunks(rows: Iterator[Row], n: int) -> Iterator[Sequence[Row]]:
         yield chunk
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """Parquet's texts are UTF-8: lone surrogates become U+FFFD."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):
-        return {key: _storable(item) for key, item in value.items()}
-    return [_storable(item) for item in value] if isinstance(value, list) else value
+        return {key: storable(item) for key, item in value.items()}
+    return [storable(item) for item in value] if isinstance(value, list) else value

@@ -28,10 +28,22 @@ def kind_of(row: Row, name: str) -> Kind:
     Raises:
         DataError: None did.
     """
+    if row.get("strategy") not in (None, "pointwise"):
+        raise DataError(
+            f"was ranked by {row['strategy']}, which is not rescored",
+            path=name,
+            hint="run rerank again: its judgments come from the cache",
+        )
     for mark, kind in _MARKS:
         if mark in row:
             return kind
     raise DataError("is no output of rate, compare or rerank", path=name)
+
+
+def has_flags(row: Row) -> bool:
+    """Whether a row was judged with a guard."""
+    entries = row.get("ranking") or [row]
+    return any(entry.get("flags") is not None for entry in entries)
 
 
 class RescoringJudge(Judge):

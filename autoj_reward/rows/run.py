@@ -53,7 +53,7 @@ class Work:
     Attributes:
         label: For the progress display.
         row_format: Where rows keep what is judged.
-        optional: Which of `rubric` and `reference` the judge's template shows.
+        optional: Which of `rubric`, `reference` and `language` the judge takes.
         check: Raises TemplateError where a request cannot be laid out.
         judge: Judges the items of a chunk; one result for each, in order.
         show: Called with each chunk's items and results, for display.
@@ -125,6 +125,14 @@ class Summary:
         for explanation in (j for f in finished for j in f.explanations):
             self.n_explanations += 1
             self.usage += explanation.usage
+
+    def merge(self, other: Summary) -> None:
+        """Count what another part of the run did; rows are counted by whoever knows all of them."""
+        self.n_judgments += other.n_judgments
+        self.n_explanations += other.n_explanations
+        self.n_cut += other.n_cut
+        self.failures += other.failures
+        self.usage += other.usage
 
     def as_record(self) -> dict[str, Any]:
         """For the run's record file."""
@@ -217,7 +225,7 @@ def run_rows(
             summary.add(finished)
             work.show(chunk, finished)
             progress.advance(sum(len(item.requests) for item in chunk))
-            _stop_past(max_failures, summary)
+            stop_past(max_failures, summary)
         summary.seconds = progress.seconds
     summary.spend(spending)
     output.finish((item.row for item in good_rows(source, work)), summary.as_record())
@@ -262,7 +270,8 @@ def _items(name: str, line: int, read: Row | DataError, work: Work) -> Iterator[
         yield DataError(str(error), path=name, line=line)
 
 
-def _stop_past(limit: float, summary: Summary) -> None:
+def stop_past(limit: float, summary: Summary) -> None:
+    """Raise TooManyFailures where the share of failed judgments is over the limit."""
     failed = summary.failures.total()
     if summary.n_judgments >= _LEAST_FOR_LIMIT and failed > limit * summary.n_judgments:
         reasons = ", ".join(f"{n} {reason}" for reason, n in summary.failures.most_common())

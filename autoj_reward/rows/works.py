@@ -11,23 +11,29 @@ from dataclasses import replace
 from typing import Literal
 
 from autoj_reward.judge.judge import Judge
+from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.template import Template
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
-from autoj_reward.reward.rank import Candidate, rank_judged
+from autoj_reward.reward.playing import check_judge
+from autoj_reward.reward.rank import Candidate, Ranking, rank_requests
+from autoj_reward.reward.tournament import Pointwise, Strategy
 from autoj_reward.rows.fields import RowFormat
 from autoj_reward.rows.run import Finished, Item, Work
 from autoj_reward.rows.source import Row
-from autoj_reward.types import Failure
+from autoj_reward.types import Failure, Request
 
 Critiques = Literal["none", "ends", "all"]
 
 ADDED_FIELDS = {
-    "rate": ("rating", "expected_rating", "reward", "critique", "mass", "mode", "cut_chars", "failure"),
+    "rate": (
+        "rating", "expected_rating", "reward", "critique", "mass", "entropy", "mode", "cut_chars", "flags",
+        "failure",
+    ),
     "compare": (
         "preference", "win_prob", "tie_prob", "reward", "flipped", "slot_bias", "order_preferences",
-        "order_win_probs", "critique", "mass", "mode", "cut_chars", "failure",
+        "order_win_probs", "critique", "mass", "entropy", "mode", "cut_chars", "flags", "failure",
     ),
-    "rerank": ("ranking", "best", "mode"),
+    "rerank": ("ranking", "best", "mode", "strategy", "n_calls", "n_tokens", "cycles"),
 }  # fmt: skip
 """What each command adds to a row, in this order."""
 
@@ -37,7 +43,7 @@ def rate_work(judge: Judge, row_format: RowFormat) -> Work:
 
     def judged(items: Sequence[Item]) -> list[Finished]:
         judgments = judge.rate_requests([item.requests[0] for item in items])
-        return [Finished(_rating_fields(j), [j]) for j in judgments]
+        return [Finished(rating_fields(j), [j]) for j in judgments]
 
     return _work("rate", judge, row_format, judged)
 
@@ -47,49 +53,94 @@ def compare_work(judge: Judge, row_format: RowFormat) -> Work:
 
     def judged(items: Sequence[Item]) -> list[Finished]:
         judgments = judge.compare_requests([item.requests[0] for item in items])
-        return [Finished(_pair_fields(j), [j]) for j in judgments]
+        return [Finished(pair_fields(j), [j]) for j in judgments]
 
     return _work("compare", judge, row_format, judged)
 
 
-def rerank_work(judge: Judge, row_format: RowFormat, *, critiques: Critiques) -> Work:
-    """Rate each row's group of completions and order it, best first.
+def rerank_work(
+    judge: Judge,
+    row_format: RowFormat,
+    *,
+    critiques: Critiques,
+    strategy: Strategy | None = None,
+    top: int | None = None,
+) -> Work:
+    """Order each row's group of completions, best first.
 
     Args:
-        judge: Rates them.
+        judge: Judges them.
         row_format: Where rows keep them.
         critiques: For a direct judge, who gets a critique written: nobody, the best and the worst of
             each group, or all. It explains; the ranking is the direct reading's. In critique mode
-            everybody has one.
+            everybody has one who was rated.
+        strategy: How they are ordered; None rates each once.
+        top: Keep only so many of each ranking, at least 1; None keeps all.
     """
+    chosen = strategy or Pointwise()
+    check_judge(judge, chosen)
 
     def judged(items: Sequence[Item]) -> list[Finished]:
-        judgments = iter(judge.rate_requests([r for item in items for r in item.requests]))
-        groups = [[next(judgments) for _ in item.requests] for item in items]
-        rankings = [
-            rank_judged(item.requests[0].prompt, [r.completions[0] for r in item.requests], group)
-            for item, group in zip(items, groups, strict=True)
-        ]
+        rankings = rank_requests(judge, [item.requests for item in items], strategy=chosen)
         wanted = [
             (n, c.index)
             for n, ranking in enumerate(rankings)
-            for c in _explained(ranking.candidates, critiques, judge)
+            for c in _explained(ranking.candidates[:top], critiques, judge)
         ]
         written = _write_critiques(judge, items, wanted)
         return [
             Finished(
                 {
-                    "ranking": [_candidate_fields(c, written.get((n, c.index))) for c in ranking.candidates],
+                    "ranking": [
+                        candidate_fields(ranking, c, written.get((n, c.index)))
+                        for c in ranking.candidates[:top]
+                    ],
                     "best": ranking.best,
                     "mode": judge.settings.mode,
+                    **_spent_fields(ranking),
                 },
-                group,
+                ranking.judgments,
                 [written[n, c.index] for c in ranking.candidates if (n, c.index) in written],
             )
-            for n, (ranking, group) in enumerate(zip(rankings, groups, strict=True))
+            for n, ranking in enumerate(rankings)
         ]
 
-    return _work("rerank", judge, row_format, judged)
+    return group_work("rerank", judge, row_format, judged, chosen)
+
+
+def group_work(label: str, judge: Judge, row_format: RowFormat, judged: object, strategy: Strategy) -> Work:
+    """What is done with groups by a strategy: both templates must fit the rows where it asks both."""
+    used = {
+        "ratings": [judge.spec.rating],
+        "comparisons": [judge.spec.comparison],
+        "both": [judge.spec.rating, judge.spec.comparison],
+    }[strategy.asks]
+    shown = [p.template.fields for p in used if p is not None]
+
+    def check(requests: Sequence[Request]) -> None:
+        if strategy.asks != "comparisons":
+            judge.check(requests)
+        if strategy.asks != "ratings" and len(requests) > 1:
+            first, last = requests[0], requests[-1]
+            judge.check([replace(first, completions=(*first.completions, *last.completions))])
+
+    return Work(
+        label=label,
+        row_format=row_format,
+        optional=frozenset({"rubric", "reference"}).intersection(*shown),
+        check=check,
+        judge=judged,  # type: ignore[arg-type]
+    )
+
+
+def _spent_fields(ranking: Ranking) -> Row:
+    usage = ranking.usage
+    return {
+        "strategy": ranking.strategy,
+        "n_calls": ranking.n_calls,
+        "n_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "cycles": [list(cycle) for cycle in ranking.cycles],
+    }
 
 
 def _work(label: str, judge: Judge, row_format: RowFormat, judged: object) -> Work:
@@ -98,10 +149,16 @@ def _work(label: str, judge: Judge, row_format: RowFormat, judged: object) -> Wo
     return Work(
         label=label,
         row_format=row_format,
-        optional=frozenset({"rubric", "reference"}) & (template.fields if template else frozenset()),
+        optional=taken_fields(judge.spec, template),
         check=judge.check,
         judge=judged,  # type: ignore[arg-type]
     )
+
+
+def taken_fields(spec: JudgeSpec, template: Template | None) -> frozenset[str]:
+    """The optional fields of a row that a judge takes: `rubric`, `reference`, `language`."""
+    shown = frozenset({"rubric", "reference"}) & (template.fields if template else frozenset())
+    return shown | {"language"} if spec.translations else shown
 
 
 def _explained(candidates: Sequence[Candidate], critiques: Critiques, judge: Judge) -> Sequence[Candidate]:
@@ -121,21 +178,33 @@ def _write_critiques(
     return dict(zip(wanted, judgments, strict=True))
 
 
-def _candidate_fields(candidate: Candidate, explanation: RatingJudgment | None) -> Row:
+def candidate_fields(
+    ranking: Ranking, candidate: Candidate, explanation: RatingJudgment | None = None
+) -> Row:
+    """An entry of a ranking; the critique is the explanation's where there is one."""
     judgment = candidate.judgment
+    critic = explanation or judgment
     return {
         "index": candidate.index,
         "reward": candidate.reward,
-        "rating": judgment.rating,
-        "expected_rating": judgment.expected_rating,
-        "mass": judgment.mass,
-        "critique": (explanation or judgment).critique,
-        "cut_chars": sum(judgment.provenance.cut_chars),
-        "failure": _failure_fields(judgment.failure),
+        "low": candidate.low,
+        "high": candidate.high,
+        "best_prob": candidate.best_prob,
+        "rating": None if judgment is None else judgment.rating,
+        "expected_rating": None if judgment is None else judgment.expected_rating,
+        "mass": None if judgment is None else judgment.mass,
+        "entropy": None if judgment is None else _entropy(judgment),
+        "critique": None if critic is None else critic.critique,
+        "cut_chars": 0 if judgment is None else sum(judgment.provenance.cut_chars),
+        "flags": None if judgment is None else _flag_fields(judgment),
+        "failure": None
+        if candidate.reward is not None
+        else _failure_fields(ranking.failure(candidate.index)),
     }
 
 
-def _rating_fields(judgment: RatingJudgment) -> Row:
+def rating_fields(judgment: RatingJudgment) -> Row:
+    """What `rate` adds to a row."""
     return {
         "rating": judgment.rating,
         "expected_rating": judgment.expected_rating,
@@ -144,7 +213,8 @@ def _rating_fields(judgment: RatingJudgment) -> Row:
     }
 
 
-def _pair_fields(judgment: PairJudgment) -> Row:
+def pair_fields(judgment: PairJudgment) -> Row:
+    """What `compare` adds to a row."""
     preferences, win_probs = judgment.order_preferences, judgment.order_win_probs
     return {
         "preference": judgment.preference,
@@ -163,10 +233,25 @@ def _common_fields(judgment: Judgment) -> Row:
     return {
         "critique": judgment.critique,
         "mass": judgment.mass,
+        "entropy": _entropy(judgment),
         "mode": judgment.mode,
         "cut_chars": sum(judgment.provenance.cut_chars),
+        "flags": _flag_fields(judgment),
         "failure": _failure_fields(judgment.failure),
     }
+
+
+def _entropy(judgment: Judgment) -> float | None:
+    """Of the verdict, in nats; null with a failure."""
+    return None if judgment.distribution is None else judgment.distribution.entropy
+
+
+def _flag_fields(judgment: Judgment) -> list[str] | list[list[str]] | None:
+    """What the guard found: a list for one completion, two lists for a pair, null without a guard."""
+    if not judgment.provenance.guard:
+        return None
+    flags = [list(found) for found in judgment.flags]
+    return flags[0] if len(flags) == 1 else flags
 
 
 def _failure_fields(failure: Failure | None) -> Row | None:

@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.evaluate.metrics import Share
+from autoj_reward.evaluate.metrics import Share, calibration_error
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import PREFERENCES, Judgment, Preference, Verdict
 from autoj_reward.rows.source import Row
 
-_BINS = 10
 _LEAST, _MOST = 0.05, 20.0
 """Temperatures tried. A fit at a border says that the verdicts carry no, or too few, signals."""
 
@@ -186,16 +185,6 @@ def scaled(probs: NDArray[np.float64], temperature: float) -> NDArray[np.float64
     weights = np.exp(logs - logs.max(axis=2, keepdims=True))
     averaged: NDArray[np.float64] = (weights / weights.sum(axis=2, keepdims=True)).mean(axis=1)
     return averaged
-
-
-def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """Mean |confidence - accuracy| over ten equal bins of confidence, weighted by rows; in [0, 1]."""
-    places = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    total = 0.0
-    for bin_ in np.unique(places):
-        inside = places == bin_
-        total += inside.sum() * abs(confidence[inside].mean() - right[inside].mean())
-    return float(total / len(confidence))
 
 
 def _error(averaged: NDArray[np.float64], labels: NDArray[np.int64], seed: int) -> Share:

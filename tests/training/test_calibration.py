@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 from autoj_reward.cli.app import app
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.evaluate.metrics import calibration_error
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judgments import VerdictDistribution
-from autoj_reward.training.calibration import calibration_error, fit_temperature, labelled_rows, scaled
+from autoj_reward.training.calibration import fit_temperature, labelled_rows, scaled
 from autoj_reward.types import PathReading, Reading
 from tests.training.conftest import SHORT_JUDGE, pair_rows, write_rows
 

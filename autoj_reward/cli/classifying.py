@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`classify`, `scenarios` and `evaluate scenario`: what kind of request a prompt is, and its criteria."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoj_reward.cli import display
+from autoj_reward.cli.evaluating import AsJson, AsMarkdown, Limit
+from autoj_reward.cli.judging import Source, Target, deal_with_bad
+from autoj_reward.cli.options import CacheOptions, RowOptions, key_values, typed, with_options
+from autoj_reward.errors import ConfigError
+
+if TYPE_CHECKING:
+    from autoj_reward.rows.fields import RowFormat
+    from autoj_reward.rows.run import Finished, Item, Work
+    from autoj_reward.rows.source import Row
+    from autoj_reward.scenarios.answers import ScenarioClassifier
+
+_CLASSIFIER = "Classifier"
+FORMAT = "autoj-classifier"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierOptions:
+    """Which classifier, and how sure it must be."""
+
+    classifier: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="embedded (comes with the package), a file of its kind (.npz), autoj-scenario-classifier "
+            "(the 13B model), or that model's folder.",
+            rich_help_panel=_CLASSIFIER,
+        ),
+    ] = "embedded"
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="For the 13B model: transformers, vllm, vllm-server, server:URL, recorded:FILE.",
+            show_default=False,
+            rich_help_panel=_CLASSIFIER,
+        ),
+    ] = None
+    engine_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Passed to the engine. Repeatable.",
+            show_default=False,
+            rich_help_panel=_CLASSIFIER,
+        ),
+    ] = None
+    min_prob: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Below this probability the answer is 'default'; by default what suits the classifier.",
+            show_default=False,
+            rich_help_panel=_CLASSIFIER,
+        ),
+    ] = None
+
+
+@with_options(ClassifierOptions, CacheOptions, RowOptions)
+def classify(
+    source: Source, output: Target, *, choice: ClassifierOptions, caching: CacheOptions, rows: RowOptions
+) -> None:
+    """Tell each prompt's scenario: rows with "prompt", or Auto-J's own with --format autoj-classifier.
+
+    Adds to each row: scenario ('default' where the classifier is uncertain), scenario_group,
+    scenario_best, scenario_prob, scenario_problem.
+    """
+    from autoj_reward.rows.output import Output
+    from autoj_reward.rows.run import check_rows, run_rows
+    from autoj_reward.rows.source import open_source
+
+    if rows.retry_failed:
+        raise ConfigError("classify has no failed rows to retry", hint="--overwrite classifies anew")
+    columns = key_values(rows.column, "--column")
+    with contextlib.closing(load_classifier(choice, caching)) as classifier:
+        work = _work(classifier, _row_format(rows.format_name, columns))
+        opened = open_source(source, split=rows.split)
+        if (
+            output != "-"
+            and Path(output).exists()
+            and Path(source).exists()
+            and Path(output).samefile(source)
+        ):
+            raise ConfigError(f"{output} is the input as well as the output")
+        checked = check_rows(opened, work)
+        deal_with_bad(opened, work, checked, output, rows)
+        if rows.dry_run:
+            typer.echo(f"would classify {checked.n_rows:,} prompts by {classifier.name}")
+            return
+        run = {
+            "command": "classify",
+            "input": checked.digest,
+            "classifier": classifier.name,
+            "min_prob": choice.min_prob,
+            "format": rows.format_name,
+            "columns": columns,
+        }
+        target = Output(output, run, overwrite=rows.overwrite)
+        with contextlib.closing(target):
+            if target.complete:
+                display.note(f"{output} is finished: all {checked.n_rows:,} rows (--overwrite begins anew)")
+                return
+            summary = run_rows(
+                opened, work, target, checked, chunk_requests=rows.chunk or 1024, quiet=rows.quiet
+            )
+    if not rows.quiet:
+        rate = f", {60 * checked.n_rows / summary.seconds:,.0f} a minute" if summary.seconds > 0 else ""
+        display.note(f"{checked.n_rows:,} prompts by {classifier.name}{rate}")
+
+
+def scenarios(
+    criteria: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Show the criteria of each scenario: an Auto-J checkout, or any folder of YAML sets.",
+            show_default=False,
+        ),
+    ] = None,
+    criteria_root: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where paths of !include begin.", show_default=False),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="SCENARIO", help="Only this one.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """List Auto-J's scenarios by group, or print scenario criteria by type."""
+    from autoj_reward.scenarios.names import classifier_labels, group_of
+
+    if criteria is None:
+        groups: dict[str, list[str]] = {}
+        for label in classifier_labels():
+            groups.setdefault(group_of(label), []).append(label)
+        if as_json:
+            typer.echo(json.dumps(groups, indent=1))
+            return
+        for group, labels in groups.items():
+            typer.echo(f"{group}: {', '.join(labels)}")
+        return
+    from autoj_reward.scenarios.criteria import load_criteria
+
+    sets = load_criteria(criteria, root=criteria_root)
+    if name is not None and name not in sets:
+        raise ConfigError(f"{criteria} holds no criteria of {name!r}", hint=f"it holds {', '.join(sets)}")
+    chosen = sets if name is None else {name: sets[name]}
+    if as_json:
+        plain = {
+            scenario: {
+                kind: [{"name": c.name, "content": c.content, "weight": c.weight} for c in found]
+                for kind, found in one.by_type().items()
+            }
+            for scenario, one in chosen.items()
+        }
+        typer.echo(json.dumps(plain, indent=1, ensure_ascii=False))
+        return
+    typer.echo("\n\n".join(f"# {scenario}\n\n{one.rubric()}" for scenario, one in chosen.items()))
+
+
+@with_options(ClassifierOptions, CacheOptions)
+def evaluate_scenario(
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="Labelled queries, as in Auto-J's scenario_classifier_data.",
+            show_default=False,
+        ),
+    ],
+    predictions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Answers: rows with scenario, as `classify` writes them; without it the classifier answers.",
+            show_default=False,
+        ),
+    ] = None,
+    train: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Labelled queries of training: adds the nearest centroid as a baseline.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Limit = None,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+    *,
+    choice: ClassifierOptions,
+    caching: CacheOptions,
+) -> None:
+    """Accuracy of a scenario classifier, overall and by group, with intervals and baselines."""
+    from autoj_reward.evaluate.scenario import evaluate_scenarios, read_answers, read_labelled_queries
+
+    queries, labels = read_labelled_queries(data)
+    queries, labels = queries[:limit], labels[:limit]
+    if predictions is not None:
+        answers = read_answers(predictions)[:limit]
+    else:
+        with contextlib.closing(load_classifier(choice, caching)) as classifier:
+            answers = [a.scenario for a in classifier.classify(queries)]
+    others = {}
+    if train is not None:
+        from autoj_reward.scenarios.training import nearest_centroid
+
+        others["nearest centroid"] = nearest_centroid(*read_labelled_queries(train), queries)
+    report = evaluate_scenarios(labels, answers, others=others)
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), indent=1))
+    else:
+        display.print_tables([report.table()], markdown=as_markdown)
+
+
+def load_classifier(choice: ClassifierOptions, caching: CacheOptions) -> ScenarioClassifier:
+    """The classifier that the options name.
+
+    Raises:
+        ConfigError: There is none of that name, or its package is not installed.
+    """
+    name = choice.classifier
+    if name == "embedded" or name.endswith(".npz"):
+        from autoj_reward.scenarios.embedded import EmbeddedClassifier
+
+        if choice.engine is not None or choice.engine_option:
+            raise ConfigError("the embedded classifier runs on no engine", hint="leave out --engine")
+        return EmbeddedClassifier(None if name == "embedded" else name, min_prob=choice.min_prob)
+    from autoj_reward.scenarios.generative import AUTOJ_CLASSIFIER, ClassifierSpec, GenerativeClassifier
+
+    if name != AUTOJ_CLASSIFIER and not (Path(name).is_dir() or name.count("/") == 1):
+        raise ConfigError(
+            f"there is no classifier {name!r}",
+            hint=f"embedded, a .npz file, {AUTOJ_CLASSIFIER}, or a checkpoint folder",
+        )
+    return GenerativeClassifier(
+        ClassifierSpec() if name == AUTOJ_CLASSIFIER else ClassifierSpec(model=name, architecture=None),
+        engine=choice.engine,
+        min_prob=choice.min_prob or 0.0,
+        **caching.for_judge(),
+        **typed(key_values(choice.engine_option, "--engine-option")),
+    )
+
+
+def _row_format(name: str | None, columns: dict[str, str]) -> RowFormat:
+    from autoj_reward.rows.fields import RowFormat, RowProblem
+
+    if unknown := sorted(set(columns) - {"prompt"}):
+        raise ConfigError(f"classify has no fields {unknown}", hint="its field is prompt")
+    if name is None:
+        return RowFormat(prompt=columns.get("prompt", "prompt"), completions=())
+    if name != FORMAT or columns:
+        raise ConfigError(f"classify reads the format {FORMAT}, or rows with prompt (--column prompt=NAME)")
+
+    def joined(row: Row) -> Any:
+        for part in ("instruction", "input"):
+            if not isinstance(row.get(part), str):
+                raise RowProblem("must be a text", part)
+        yield {**row, "prompt": f"{row['instruction']} {row['input']}"}
+
+    return RowFormat(completions=(), expand=joined)
+
+
+def _work(classifier: ScenarioClassifier, row_format: RowFormat) -> Work:
+    from autoj_reward.judge.layout import prompt_text
+    from autoj_reward.rows.run import Finished, Work
+    from autoj_reward.scenarios.names import group_of
+
+    def judged(items: Sequence[Item]) -> list[Finished]:
+        answers = classifier.classify([prompt_text(item.requests[0].prompt) for item in items])
+        return [
+            Finished(
+                {
+                    "scenario": a.scenario,
+                    "scenario_group": group_of(a.scenario),
+                    "scenario_best": a.best,
+                    "scenario_prob": a.prob,
+                    "scenario_problem": a.problem or None,
+                },
+                [],
+            )
+            for a in answers
+        ]
+
+    return Work(
+        label="classify",
+        row_format=row_format,
+        optional=frozenset(),
+        check=lambda requests: None,  # any prompt can be classified
+        judge=judged,
+    )

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`data`: fetch published files, check one's own, and build training rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoj_reward.cli import display
+from autoj_reward.cli.options import JudgeName
+from autoj_reward.errors import ConfigError, DataError
+
+app = typer.Typer(help="Fetch published data, check files, build training rows.", no_args_is_help=True)
+_MOST_SHOWN = 20
+
+
+@app.callback()
+def data() -> None:
+    """Fetch published data, check files, build training rows."""
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What: autoj.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Where; files keep their paths.")
+    ] = Path("auto-j"),
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN", help="Only files that fit (testdata_*). Repeatable.", show_default=False
+        ),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A mirror: URL/PATH instead of the origin.", show_default=False),
+    ] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="Say what there is, and fetch nothing.")] = False,
+) -> None:
+    """Fetch published files of one commit, each checked against its git blob id; a broken fetch goes on."""
+    from autoj_reward.data.fetch import Fetched, load_catalogue
+    from autoj_reward.data.fetch import fetch as fetch_files
+
+    catalogue = load_catalogue(name)
+    if list_only:
+        for file in catalogue.chosen(only or ()):
+            size = "?" if file.n_bytes is None else f"{file.n_bytes:,}"
+            typer.echo(f"{file.blob} {size:>10} {file.path}")
+        return
+    display.note(f"{catalogue.repository} at {catalogue.commit}; licence: {catalogue.licence}")
+
+    def report(fetched: Fetched) -> None:
+        how = "is there" if fetched.there else f"{fetched.n_transferred:,} bytes"
+        display.note(f"{fetched.file.path}: {how}")
+
+    done = fetch_files(catalogue, output, patterns=only or (), base_url=base_url, report=report)
+    display.note(f"{len(done)} files in {output}, all as published")
+
+
+@app.command()
+def validate(
+    source: Annotated[str, typer.Argument(metavar="FILE", show_default=False)],
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="NAME", help="By default told from the first row.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Check every row of a file: Auto-J's formats, and rows for rate, compare and rerank.
+
+    Exit status 1 where a row is wrong.
+    """
+    from autoj_reward.data.formats import validate as check
+    from autoj_reward.rows.source import open_source
+
+    found = check(open_source(source), format_name)
+    if as_json:
+        known = {
+            "format": found.format,
+            "n_rows": found.n_rows,
+            "scenarios": dict(found.scenarios),
+            "problems": [
+                {"line": p.line, "field": p.field, "problem": Exception.__str__(p)} for p in found.problems
+            ],
+            "notes": list(found.notes),
+        }
+        typer.echo(json.dumps(known, indent=1))
+    else:
+        display.print_problems(found.problems[:_MOST_SHOWN])
+        if (more := len(found.problems) - _MOST_SHOWN) > 0:
+            display.note(f"and {more:,} more")
+        for line in found.notes:
+            display.note(line)
+        scenarios = f", {len(found.scenarios)} scenarios" if found.scenarios else ""
+        typer.echo(
+            f"{source}: {found.format}, {found.n_rows:,} rows{scenarios}, {len(found.problems):,} problems"
+        )
+    if found.problems:
+        raise typer.Exit(1)
+
+
+@app.command(name="build-train")
+def build_train(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="IN",
+            help="Rows: prompt, completion, rating; or prompt, first, second, preference; with critique.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.jsonl", show_default=False)],
+    judge: JudgeName = "autoj-13b",
+    language: Annotated[
+        str | None,
+        typer.Option(help="For a judge with templates in several languages.", show_default=False),
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option(help="Leave out rows that are wrong, and say how many.")] = False,
+) -> None:
+    """Training rows in Auto-J's format (usermsg, target_output, labels) from ratings and preferences."""
+    from autoj_reward.data.build import training_rows
+    from autoj_reward.judge.presets import load_spec
+    from autoj_reward.rows.output import to_json
+    from autoj_reward.rows.source import open_source
+
+    made, problems = [], []
+    for row in training_rows(open_source(source), load_spec(judge), language=language):
+        if isinstance(row, DataError):
+            problems.append(row)
+        else:
+            made.append(to_json(row))
+    if problems and not skip_bad:
+        display.print_problems(problems[:_MOST_SHOWN])
+        raise DataError(
+            f"{len(problems):,} of {len(problems) + len(made):,} rows cannot be used",
+            path=source,
+            hint="mend them, or leave them out with --skip-bad",
+        )
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(b"".join(made))
+    except OSError as error:
+        raise ConfigError(f"the output {output} cannot be written: {error}") from error
+    left_out = f", {len(problems):,} left out" if problems else ""
+    display.note(f"{len(made):,} training rows{left_out} -> {output}")

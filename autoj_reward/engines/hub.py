@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models by hub name: whether they are on this machine, and what to do where the hub cannot be reached."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def hub_cache() -> Path:
+    """The hub's cache folder on this machine, which may not exist."""
+    if folder := os.environ.get("HF_HUB_CACHE"):
+        return Path(folder)
+    home = os.environ.get("HF_HOME")
+    return (Path(home) if home else Path.home() / ".cache" / "huggingface") / "hub"
+
+
+def is_hub_name(model: str) -> bool:
+    """Whether a model is to be looked for on the hub: ORG/MODEL, and no folder of that name."""
+    return model.count("/") == 1 and not model.startswith(("/", ".", "~")) and not Path(model).exists()
+
+
+def is_here(model: str) -> bool:
+    """Whether any revision of a hub model lies in the cache folder of this machine."""
+    return (hub_cache() / _folder(model) / "snapshots").is_dir()
+
+
+def where_to_get(model: str, revision: str | None = None) -> str:
+    """What to fetch and where to put it, for a model that could not be loaded."""
+    if not is_hub_name(model):
+        return "give the folder of a checkpoint: config.json, the tokenizer's files and the weights"
+    pinned = "" if revision is None else f" --revision {revision}"
+    return (
+        f"where the hub can be reached: `hf download {model}{pinned} --local-dir FOLDER`; bring FOLDER here "
+        "and name it in a judge file (extends = PRESET, model = 'FOLDER'), or bring the hub's own folder "
+        f"{_folder(model)} into {hub_cache()}"
+    )
+
+
+def _folder(model: str) -> str:
+    return "models--" + model.replace("/", "--")

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Groups of completions whose quality is known: Auto-J's selection format, and public sets with gold labels.
+
+Auto-J's `testdata_selection.jsonl` holds rows {"scenario", "prompt", "outputs": {MODEL: {"outputs": [...]}}};
+it comes without labels, so that only a judge's picks, calls and ties can be reported on it. Beside "outputs"
+this reader takes "gold" (a number for each output, more is better), "logprobs" (the policy's, summed over
+the output) and "systems" (who wrote it), all optional.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.errors import DataError
+from autoj_reward.rows.fields import RowProblem, row_format
+from autoj_reward.rows.source import Row, open_source
+
+_CALCULATOR = re.compile(r"<<.*?>>")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldGroup:
+    """A prompt, its G completions, and what they are worth.
+
+    Attributes:
+        prompt: What the policies were asked.
+        completions: G of them.
+        gold: G values, more is better, or None where nobody knows.
+        systems: G names of who wrote each, or None.
+        logprobs: G log-probabilities under the policy, or None.
+    """
+
+    prompt: str
+    completions: tuple[str, ...]
+    gold: tuple[float, ...] | None = None
+    systems: tuple[str, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+
+
+def read_selection(path: str | Path) -> Iterator[GoldGroup]:
+    """Groups of a file in Auto-J's selection format, a group for each prompt and model.
+
+    Raises:
+        ConfigError: There is no such file.
+        DataError: A row is wrong; names file, line and field.
+    """
+    layout = row_format("rerank", "autoj-selection", {})
+    for line, read in open_source(str(path)).rows():
+        if isinstance(read, DataError):
+            raise read
+        try:
+            for row in layout.expand(read):
+                requests = layout.requests(row)
+                made = read["outputs"][row["model"]]
+                yield GoldGroup(
+                    prompt=str(requests[0].prompt),
+                    completions=tuple(str(r.completions[0]) for r in requests),
+                    gold=_beside(made, "gold", len(requests), float),
+                    systems=_beside(made, "systems", len(requests), str),
+                    logprobs=_beside(made, "logprobs", len(requests), float),
+                )
+        except RowProblem as problem:
+            raise DataError(str(problem), path=str(path), line=line, field=problem.field) from problem
+
+
+def _beside(made: dict[str, Any], name: str, n: int, kind: Callable[[Any], Any]) -> tuple[Any, ...] | None:
+    values = made.get(name)
+    if values is None:
+        return None
+    if not isinstance(values, list) or len(values) != n:
+        raise RowProblem(f"must be a list of {n}, one for each output", f"outputs.*.{name}")
+    try:
+        return tuple(kind(v) for v in values)
+    except (TypeError, ValueError) as error:
+        raise RowProblem(f"holds what is no {kind.__name__}: {error}", f"outputs.*.{name}") from error
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    for _, row in open_source(str(path)).rows():
+        if isinstance(row, DataError):
+            raise row
+        yield row
+
+
+def read_truthfulqa(folder: Path) -> Iterator[GoldGroup]:
+    """Model answers; gold is 1 for truthful and informative by people, else 0. All have labels."""
+    for row in _rows(folder / "truthfulqa_bon" / "truthfulqa_bon.jsonl"):
+        kept = [c for c in row["candidates"] if not c["is_reference_answer"] and c["informative"] is not None]
+        if kept:
+            yield GoldGroup(
+                prompt=row["question"],
+                completions=tuple(c["text"] for c in kept),
+                gold=tuple(float(c["truthful"] and c["informative"]) for c in kept),
+            )
+
+
+def read_summeval(folder: Path) -> Iterator[GoldGroup]:
+    """Summaries; gold is the mean of four dimensions by three experts, 1 to 5."""
+    for row in _rows(folder / "bartscore_summeval" / "summeval_bon.jsonl"):
+        candidates = row["candidates"]
+        yield GoldGroup(
+            prompt=f"Summarize the following article:\n\n{row['source']}",
+            completions=tuple(c["text"] for c in candidates),
+            gold=tuple(sum(c["human"].values()) / len(c["human"]) for c in candidates),
+            systems=tuple(c["system"] for c in candidates),
+        )
+
+
+def read_humaneval(folder: Path) -> Iterator[GoldGroup]:
+    """Samples of one model; gold is 1 where the unit tests pass. The first 32 of 100."""
+    for row in _rows(folder / "humaneval_codegen16b" / "humaneval_codegen16b_bon100.jsonl"):
+        yield GoldGroup(
+            prompt=f"Complete this Python function:\n\n{row['prompt']}",
+            completions=tuple(row["completions"][:32]),
+            gold=tuple(float(passed) for passed in row["passed"][:32]),
+        )
+
+
+def read_gsm8k(folder: Path) -> Iterator[GoldGroup]:
+    """Four solvers' solutions, the calculator's marks hidden; gold is 1 where the answer is right."""
+    solvers = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+    for row in _rows(folder / "gsm8k_solutions" / "example_model_solutions.jsonl"):
+        yield GoldGroup(
+            prompt=row["question"],
+            completions=tuple(_CALCULATOR.sub("", row[s]["solution"]) for s in solvers),
+            gold=tuple(float(row[s]["is_correct"]) for s in solvers),
+            systems=solvers,
+        )
+
+
+def read_alpacaeval(folder: Path) -> Iterator[GoldGroup]:
+    """Answers of 32 models; gold is an AI label: GPT-4-turbo's P(one beats gpt4_1106_preview)."""
+    for row in _rows(folder / "alpaca_eval_bon32" / "alpaca_eval_bon32.jsonl.gz"):
+        candidates = row["candidates"]
+        yield GoldGroup(
+            prompt=row["instruction"],
+            completions=tuple(c["text"] for c in candidates),
+            gold=tuple(float(c["gpt4_turbo_pref"]) for c in candidates),
+            systems=tuple(c["model"] for c in candidates),
+        )
+
+
+READERS: dict[str, Callable[[Path], Iterator[GoldGroup]]] = {
+    "truthfulqa": read_truthfulqa,
+    "summeval": read_summeval,
+    "humaneval": read_humaneval,
+    "gsm8k": read_gsm8k,
+    "alpacaeval": read_alpacaeval,
+}
+"""Sets by name; each reads its part of the data folder."""

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plots of a selection report: gold against N, and gold against judge calls. Needs matplotlib."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.errors import ConfigError
+from autoj_reward.evaluate.selection import SelectionReport, SelectionRow
+
+
+def plot_selection(report: SelectionReport, folder: Path, *, title: str) -> list[Path]:
+    """Draw both plots as PNG files.
+
+    Args:
+        report: What is drawn; contenders as full lines with 95% bands, rules dashed.
+        folder: Where they go; made if missing.
+        title: Above each, and in the files' names.
+
+    Returns:
+        The files: TITLE-gold-by-n.png and TITLE-gold-by-calls.png.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError(
+            "plots need matplotlib, which is not installed", hint="pip install 'autoj-reward[plots]'"
+        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    lines: dict[str, list[SelectionRow]] = {}
+    for row in report.rows:
+        lines.setdefault(row.name, []).append(row)
+    by_n, by_calls = Figure(figsize=(7, 4.5)), Figure(figsize=(7, 4.5))
+    axes = by_n.add_subplot()
+    for name, rows in lines.items():
+        asks = any(r.calls for r in rows)
+        n = [r.n for r in rows]
+        axes.plot(n, [r.gold.value for r in rows], "o-" if asks else "--", label=name, linewidth=1.2)
+        if asks:
+            axes.fill_between(n, [r.gold.low for r in rows], [r.gold.high for r in rows], alpha=0.1)
+    axes.set_xscale("log", base=2)
+    sizes = sorted({r.n for r in report.rows})
+    axes.set_xticks(sizes, [str(s) for s in sizes])
+    _finish(by_n, "completions of a prompt", title)
+    axes = by_calls.add_subplot()
+    for name, rows in lines.items():
+        if all(r.calls for r in rows):
+            axes.plot([r.calls for r in rows], [r.gold.value for r in rows], "o-", label=name, linewidth=1.2)
+    axes.set_xscale("log")
+    _finish(by_calls, "judge calls for a prompt", title)
+    stem = "".join(c if c.isalnum() else "-" for c in title)
+    paths = [folder / f"{stem}-gold-by-n.png", folder / f"{stem}-gold-by-calls.png"]
+    for figure, path in zip((by_n, by_calls), paths, strict=True):
+        figure.savefig(path, dpi=120, bbox_inches="tight")
+    return paths
+
+
+def _finish(figure: Any, x: str, title: str) -> None:
+    axes = figure.axes[0]
+    axes.set_xlabel(x)
+    axes.set_ylabel("gold of the pick")
+    axes.set_title(title)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -1,0 +1,429 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Best of N against gold: what each strategy's pick is worth, and what it cost.
+
+A group of size N is the first N of its completions in an order drawn by lot, so that smaller groups lie
+within larger ones and share their judgments. Every contender is charged for what it would have asked alone.
+Where several completions tie for the first place, a pick counts its expected gold over them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.evaluate.gold import GoldGroup
+from autoj_reward.evaluate.metrics import Share, bootstrap_rows, kendall, resampled, share, spearman
+from autoj_reward.judge.judge import Judge
+from autoj_reward.reward.choosing import choose_strategy
+from autoj_reward.reward.evidence import Answers, Costs, Evidence, Round
+from autoj_reward.reward.playing import JudgeReferee, draw_lots, play
+from autoj_reward.reward.rank import RESOLUTION, order
+from autoj_reward.reward.tournament import Pointwise, Standing, Strategy
+from autoj_reward.types import Request
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A strategy, and the judge that it asks."""
+
+    strategy: Strategy
+    judge: Judge
+
+
+def contenders_of(
+    judge: Judge, names: Sequence[str], *, samples: int | None = None, temperature: float = 1.0
+) -> dict[str, Contender]:
+    """Contenders by strategy names, and K sampled critiques as one more.
+
+    Args:
+        judge: Who is asked.
+        names: As `choose_strategy` takes them.
+        samples: K, at least 2: adds `K samples`, the mean of K critiques' distributions, drawn at the
+            temperature by the same judge in critique mode. None adds nothing.
+        temperature: Of those.
+
+    Raises:
+        ConfigError: There is no such strategy, or K is below 2.
+    """
+    found = {(s := choose_strategy(name)).name: Contender(s, judge) for name in names}
+    if samples is not None:
+        if samples < 2 or temperature <= 0:
+            raise ConfigError("samples is at least 2, and their temperature above 0")
+        settings = replace(
+            judge.settings,
+            mode="critique",
+            n_samples=samples,
+            sampling=replace(judge.settings.sampling, temperature=temperature),
+        )
+        found[f"{samples} samples"] = Contender(Pointwise(), Judge(judge.spec, settings, judge.engine))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionRow:
+    """One contender, or one rule that asks nobody, at one N.
+
+    Attributes:
+        name: The contender or rule.
+        n: Completions of a group.
+        n_groups: Groups.
+        gold: Mean gold of the pick.
+        gain: (pick - random) / (oracle - random), the ratio of the means; 1 is the oracle.
+        kendall: Mean tau-b with gold over groups where both sides differ; None for rules.
+        spearman: Mean rank correlation, likewise.
+        calls: Judge calls for a prompt.
+        tokens: Tokens for a prompt.
+        seconds: Seconds for a prompt: judgments at the mean seconds that one of their kind took.
+        ties: Share of groups in which several completions tie for the first place.
+        unranked: Share of completions without a verdict.
+    """
+
+    name: str
+    n: int
+    n_groups: int
+    gold: Share
+    gain: Share
+    kendall: Share | None = None
+    spearman: Share | None = None
+    calls: float = 0.0
+    tokens: float = 0.0
+    seconds: float = 0.0
+    ties: float = 0.0
+    unranked: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionReport:
+    """All rows, and paired differences of gold between contenders at each N.
+
+    Attributes:
+        rows: By N, then by name.
+        paired: {"n", "above", "below", "difference"}: mean gold of one less the other's, same groups.
+        skipped: Groups that were smaller than the smallest N, or hold no gold.
+    """
+
+    rows: list[SelectionRow]
+    paired: list[dict[str, Any]]
+    skipped: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"rows": [asdict(r) for r in self.rows], "paired": self.paired, "skipped": self.skipped}
+
+
+@dataclass(slots=True)
+class _SharedReferee:
+    """Answers for parts of groups out of one memory of judgments of the whole groups."""
+
+    judge: Judge
+    whole: JudgeReferee
+    rating_seconds: list[float] = field(default_factory=list)
+    comparison_seconds: list[float] = field(default_factory=list)
+    parts: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    """For each group now played: the whole group's number, and its entrants in ascending order."""
+
+    @property
+    def costs(self) -> Costs:
+        return self.whole.costs
+
+    def answer(self, asked: list[tuple[int, Round]]) -> list[Answers]:
+        translated = []
+        for g, wanted in asked:
+            number, entrants = self.parts[g]
+            rate = tuple(entrants[i] for i in wanted.rate)
+            compare = tuple((entrants[i], entrants[j]) for i, j in wanted.compare)
+            translated.append((number, Round(rate=rate, compare=compare)))
+        for kind, known, seconds in (
+            ("rate", self.whole.ratings, self.rating_seconds),
+            ("compare", self.whole.comparisons, self.comparison_seconds),
+        ):
+            new = [(g, _missing(g, wanted, kind, known)) for g, wanted in translated]
+            if n := sum(len(w.rate) + len(w.compare) for _, w in new):
+                start = time.perf_counter()
+                self.whole.answer(new)
+                seconds += [(time.perf_counter() - start) / n] * n
+        return [self.whole.recall(g, wanted) for g, wanted in translated]
+
+    def seconds(self, evidence: Evidence) -> float:
+        """What an evidence's judgments would take, at the mean of their kind."""
+        return len(evidence.ratings) * _mean(self.rating_seconds) + len(evidence.comparisons) * _mean(
+            self.comparison_seconds
+        )
+
+
+def _missing(g: int, wanted: Round, kind: str, known: Mapping[Any, Any]) -> Round:
+    if kind == "rate":
+        return Round(rate=tuple(i for i in wanted.rate if (g, i) not in known))
+    return Round(compare=tuple(p for p in wanted.compare if (g, *p) not in known))
+
+
+def evaluate_selection(
+    groups: Sequence[GoldGroup],
+    contenders: Mapping[str, Contender],
+    *,
+    sizes: Sequence[int] = (2, 4, 8, 16, 32),
+    pairs: Sequence[tuple[str, str]] = (),
+    resolution: float = RESOLUTION,
+    progress: Callable[[str], None] = lambda text: None,
+) -> SelectionReport:
+    """Play every contender at every N, and set it beside the rules that ask nobody.
+
+    Args:
+        groups: Groups with gold; those without, or smaller than the smallest N, are left out and counted.
+        contenders: By name.
+        sizes: The N, each at least 2. A group counts at each N that it is large enough for.
+        pairs: Names (above, below) of contenders or rules whose picks are compared in pairs.
+        resolution: Rewards closer than this tie.
+        progress: Told what is being done.
+
+    Raises:
+        ConfigError: A size is below 2, or a pair names nobody.
+        DataError: No group is left.
+        EngineError: The engine failed as a whole.
+    """
+    if not sizes or min(sizes) < 2:
+        raise ConfigError(f"sizes = {list(sizes)} are not all at least 2")
+    usable = [g for g in groups if g.gold is not None and len(_entrants(g)) >= min(sizes)]
+    if not usable:
+        raise DataError(
+            "there is no group with gold labels that is large enough",
+            hint="add 'gold' beside 'outputs'; rerank --format autoj-selection picks without labels",
+        )
+    referees: dict[int, _SharedReferee] = {}
+    for contender in contenders.values():
+        judge = contender.judge
+        referees.setdefault(id(judge), _SharedReferee(judge, JudgeReferee(judge, _requests(usable))))
+    rows, paired = [], []
+    for n in sorted(set(sizes)):
+        # Lots are a hash, so that the first n are a random n.
+        parts = [(g, tuple(range(n))) for g, group in enumerate(usable) if len(_entrants(group)) >= n]
+        if not parts:
+            continue
+        made = _Played(usable, parts, resolution)
+        for name, contender in contenders.items():
+            progress(f"N = {n}: {name}, {len(parts)} groups")
+            made.play(name, contender.strategy, referees[id(contender.judge)])
+        rows += made.rows(n)
+        for above, below in pairs:
+            if not {above, below} <= set(made.picks):
+                raise ConfigError(f"there is no {above!r} or no {below!r} to compare")
+            difference = resampled(made.picks[above] - made.picks[below], made.resamples)
+            paired.append({"n": n, "above": above, "below": below, "difference": asdict(difference)})
+    return SelectionReport(rows=rows, paired=paired, skipped=len(groups) - len(usable))
+
+
+class _Played:
+    """Picks, costs and correlations of all contenders at one N."""
+
+    def __init__(
+        self, groups: Sequence[GoldGroup], parts: Sequence[tuple[int, tuple[int, ...]]], resolution: float
+    ) -> None:
+        self.parts = parts
+        self.resolution = resolution
+        self.gold = [_gold(groups[g])[list(part)] for g, part in parts]
+        self.resamples = bootstrap_rows(len(parts))
+        self.picks = _rules(groups, parts, self.gold)
+        self.costs: dict[str, dict[str, Any]] = {}
+        self._seeds = [(len(part), _seed(groups[g], part)) for g, part in parts]
+
+    def play(self, name: str, strategy: Strategy, referee: _SharedReferee) -> None:
+        referee.parts = list(self.parts)
+        evidences = play(strategy, self._seeds, referee)
+        standings = [strategy.standing(e) for e in evidences]
+        orders = [order(s, self.resolution) for s in standings]
+        # Without any verdict the pick is one of all, at random.
+        firsts = [o[0] if o else list(range(len(g))) for o, g in zip(orders, self.gold, strict=True)]
+        self.picks[name] = np.array([g[f].mean() for g, f in zip(self.gold, firsts, strict=True)])
+        places = [_places(o, len(g)) for o, g in zip(orders, self.gold, strict=True)]
+        ranks = list(zip(places, self.gold, strict=True))
+        self.costs[name] = {
+            "kendall": _known([kendall(-p, g) for p, g in ranks]),
+            "spearman": _known([spearman(-p, g) for p, g in ranks]),
+            "calls": float(np.mean([e.n_calls for e in evidences])),
+            "tokens": float(np.mean([e.n_tokens for e in evidences])),
+            "seconds": float(np.mean([referee.seconds(e) for e in evidences])),
+            "ties": float(np.mean([len(f) > 1 for f in firsts])),
+            "unranked": _unranked(standings),
+        }
+
+    def rows(self, n: int) -> list[SelectionRow]:
+        random, oracle = self.picks["random"], self.picks["oracle"]
+        return [
+            SelectionRow(
+                name=name,
+                n=n,
+                n_groups=len(self.parts),
+                gold=resampled(picks, self.resamples),
+                gain=resampled(picks - random, self.resamples, over=oracle - random),
+                **self.costs.get(name, {}),
+            )
+            for name, picks in self.picks.items()
+        ]
+
+
+def _rules(
+    groups: Sequence[GoldGroup], parts: Sequence[tuple[int, tuple[int, ...]]], gold: Sequence[Floats]
+) -> dict[str, Floats]:
+    """Picks that read nothing, or everything: expected gold of each."""
+    of = [(groups[g], _entrants(groups[g]), part) for g, part in parts]
+    lengths = [np.array([len(g.completions[e[i][0]]) for i in p], dtype=float) for g, e, p in of]
+    firsts = [np.array([-e[i][0] for i in p], dtype=float) for g, e, p in of]
+    rules = {
+        "random": np.array([g.mean() for g in gold]),
+        "oracle": np.array([g.max() for g in gold]),
+        "first": _picked(firsts, gold),
+        "longest": _picked(lengths, gold),
+    }
+    if all(g.logprobs is not None for g, _, _ in of):
+        logprobs = [np.array([g.logprobs[e[i][0]] for i in p]) for g, e, p in of if g.logprobs is not None]
+        rules["most probable"] = _picked(logprobs, gold)
+    if all(g.systems is not None for g, _, _ in of):
+        rules["best system"] = _best_system(of, gold)
+    return rules
+
+
+def _picked(values: Sequence[Floats], gold: Sequence[Floats]) -> Floats:
+    return np.array([g[v == v.max()].mean() for v, g in zip(values, gold, strict=True)])
+
+
+def _best_system(
+    of: Sequence[tuple[GoldGroup, Sequence[tuple[int, ...]], tuple[int, ...]]], gold: Sequence[Floats]
+) -> Floats:
+    """Always the system with the best mean gold over these very groups; at random where it has no part."""
+    names = [np.array([(g.systems or ())[e[i][0]] for i in p]) for g, e, p in of]
+    by_system: dict[str, list[float]] = {}
+    for row, values in zip(names, gold, strict=True):
+        for name, value in zip(row.tolist(), values.tolist(), strict=True):
+            by_system.setdefault(name, []).append(value)
+    most = max(len(values) for values in by_system.values())
+    # A system that is seldom there could be best by chance.
+    best = max((n for n, v in by_system.items() if 2 * len(v) >= most), key=lambda n: _mean(by_system[n]))
+    return np.array(
+        [
+            v[row == best].mean() if (row == best).any() else v.mean()
+            for row, v in zip(names, gold, strict=True)
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchOrderCheck:
+    """What ratings change by when the same completions are rated in another order and other batches.
+
+    Attributes:
+        n: Completions with a verdict in both runs.
+        largest: Largest difference of an expected rating.
+        percentile_99: 99% of differences are at most this: the measured resolution.
+        kendall: Mean tau-b between a group's two rankings, ties at the resolution counted as ties.
+        expected_ties: Share of pairs within a group whose expected ratings differ by no more than the
+            measured resolution.
+        greedy_ties: Share of pairs within a group of the same greedy rating.
+    """
+
+    n: int
+    largest: float
+    percentile_99: float
+    kendall: Share
+    expected_ties: float
+    greedy_ties: float
+
+
+def check_batch_orders(
+    judge: Judge, groups: Sequence[GoldGroup], *, chunks: tuple[int, int] = (32, 7)
+) -> BatchOrderCheck:
+    """Rate every completion twice: in order, and backwards in chunks of another size.
+
+    Args:
+        judge: Rates. With a cache it would agree with itself: give one without.
+        groups: Groups; gold is not needed.
+        chunks: Ratings at a time in the two runs.
+    """
+    grouped = _requests(groups)
+    flat = [r for group in grouped for r in group]
+    given = [j for n in range(0, len(flat), chunks[0]) for j in judge.rate_requests(flat[n : n + chunks[0]])]
+    backwards = flat[::-1]
+    turned = [
+        j for n in range(0, len(flat), chunks[1]) for j in judge.rate_requests(backwards[n : n + chunks[1]])
+    ][::-1]
+    a = _numbers([j.expected_rating for j in given])
+    b = _numbers([j.expected_rating for j in turned])
+    greedy = _numbers([j.rating for j in given])
+    both = ~np.isnan(a) & ~np.isnan(b)
+    if not both.any():
+        raise DataError("no completion has a verdict in both runs")
+    apart = np.abs(a - b)[both]
+    resolution = float(np.quantile(apart, 0.99))
+    taus, expected_ties, greedy_ties, start = [], [], [], 0
+    for group in grouped:
+        part = slice(start, start + len(group))
+        start += len(group)
+        known = both[part]
+        x, y, g = a[part][known], b[part][known], greedy[part][known]
+        if len(x) > 1:
+            taus.append(kendall(x, y))
+            above = np.triu_indices(len(x), 1)
+            expected_ties.append((np.abs(x[:, None] - x[None, :])[above] <= resolution).mean())
+            greedy_ties.append((g[:, None] == g[None, :])[above].mean())
+    return BatchOrderCheck(
+        n=int(both.sum()),
+        largest=float(apart.max()),
+        percentile_99=resolution,
+        kendall=_known(taus) or share([]),
+        expected_ties=_mean(expected_ties),
+        greedy_ties=_mean(greedy_ties),
+    )
+
+
+def _entrants(group: GoldGroup) -> tuple[tuple[int, ...], ...]:
+    return draw_lots(group.prompt, group.completions).members
+
+
+def _seed(group: GoldGroup, part: tuple[int, ...]) -> int:
+    members = _entrants(group)
+    return draw_lots(group.prompt, [group.completions[members[i][0]] for i in part]).seed
+
+
+def _gold(group: GoldGroup) -> Floats:
+    """Gold by entrant: the mean over copies of one text."""
+    assert group.gold is not None
+    gold = group.gold
+    return np.array([np.mean([gold[m] for m in members]) for members in _entrants(group)])
+
+
+def _requests(groups: Sequence[GoldGroup]) -> list[list[Request]]:
+    return [
+        [Request(prompt=g.prompt, completions=(g.completions[m[0]],)) for m in _entrants(g)] for g in groups
+    ]
+
+
+def _places(blocks: Sequence[Sequence[int]], n: int) -> Floats:
+    """Place of each; those that tie share one, and those without a verdict the last."""
+    places = np.full(n, float(len(blocks)))
+    for place, block in enumerate(blocks):
+        places[list(block)] = place
+    return places
+
+
+def _unranked(standings: Sequence[Standing]) -> float:
+    return float(np.concatenate([np.isnan(s.rewards) for s in standings]).mean())
+
+
+def _known(values: Sequence[float]) -> Share | None:
+    kept = [v for v in values if not np.isnan(v)]
+    return share(kept) if kept else None
+
+
+def _numbers(values: Sequence[float | None]) -> Floats:
+    return np.array([np.nan if v is None else v for v in values])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else 0.0

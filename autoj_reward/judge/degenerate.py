@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Completions that say next to nothing: one word, an opening without an answer, the same again and again."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+_OPENINGS = re.compile(
+    r"\W*(?:(?:thought process|solution|answer|reasoning|explanation|final answer|analysis|step 1|"
+    r"let'?s (?:solve|think|break|work|go)(?: (?:this|it|about|through|down|out|problem|the|problem))*"
+    r"(?: step by step)?|sure|of course|certainly|okay|ok|"
+    r"here(?:'s| is) (?:the|my) (?:answer|solution|response)|"
+    r"解|解答|答案|思考过程|让我们一步(?:一)?步(?:地)?(?:思考|解决)?)\W*)+",
+)
+"""Openings that have been seen to please judges by themselves (arXiv 2507.08794), and their like."""
+
+_LONGEST_OPENING = 160
+_LEAST_REPEATED = 400
+"""Characters from which a text can count as repeated."""
+_REPEATED_RATIO = 12.0
+"""Prose shrinks by a factor of 2 to 4 in zlib, tables and code by up to 8, loops by far more."""
+_MOST_CHARACTERS = 32_768
+"""A text is looked at up to this length: zlib sees no farther back."""
+
+
+def is_trivial(folded: str) -> bool:
+    """Whether a folded text is one word, one character again and again, or an opening alone."""
+    text = folded.strip()
+    if len(set(text[:_LONGEST_OPENING].split())) <= 1 and not _spaceless(text):
+        return len(set(text)) == 1 or len(set(text.split())) <= 1
+    return len(text) <= _LONGEST_OPENING and _OPENINGS.fullmatch(text) is not None
+
+
+def is_repeated(folded: str) -> bool:
+    """Whether most of a folded text repeats what it said before.
+
+    Told by how far it can be compressed (zlib, level 1): a text of at least 400 characters that shrinks
+    more than twelve times says little that is new.
+    """
+    if len(folded) < _LEAST_REPEATED:
+        return False
+    data = folded[:_MOST_CHARACTERS].encode("utf-8", "surrogatepass")
+    return len(data) / len(zlib.compress(data, 1)) > _REPEATED_RATIO
+
+
+def _spaceless(text: str) -> bool:
+    """Whether a text is of a script that writes no blanks, and more than a few characters of it."""
+    return len(text) > 4 and sum(ord(c) > 0x2E7F for c in text) > len(text) / 2

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a file to a report, whatever command wrote it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.reporting.entries import read_run
+from autoj_reward.reporting.figures import run_parts
+from autoj_reward.reporting.measured import evaluation_parts, probe_parts
+from autoj_reward.reporting.parts import Report
+
+
+def build_report(path: str, *, gold: str | None = None, group: str | None = None) -> Report:
+    """Read a run and compute its figures.
+
+    Args:
+        path: Rows that rate, compare, rerank or label wrote, or a `.json` of evaluate or probe.
+        gold: Field with what is known, for rows.
+        group: Field by which rows are grouped.
+
+    Raises:
+        ConfigError: There is no such file.
+        DataError: The file, or a row of it, is no output of this package; names file, line and field.
+    """
+    if Path(path).suffix == ".json":
+        if gold or group:
+            raise ConfigError("--gold and --group are for rows", hint=f"{path} holds finished figures")
+        record = _read_json(path)
+        if "attacks" in record:
+            return Report(kind="probe", source=path, parts=probe_parts(record))
+        if "overall" in record and "groups" in record:
+            return Report(kind="evaluate", source=path, parts=evaluation_parts(record))
+        raise DataError("is neither of evaluate nor of probe", path=path)
+    run = read_run(path, gold=gold, group=group)
+    return Report(kind=run.kind, source=path, parts=run_parts(run))
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    try:
+        read = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    except ValueError as error:
+        raise DataError(f"is not JSON: {error}", path=path) from error
+    if not isinstance(read, dict):
+        raise DataError("is no JSON object", path=path)
+    return read

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of a run as entries: one for each judgment, numbers only, so that a million of them fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.errors import DataError
+from autoj_reward.rows.source import Row, RowSource, open_source
+
+PREFERENCE_NAMES: dict[Any, str] = {0: "first", 1: "second", 2: "tie"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One judgment.
+
+    Attributes:
+        line: The row's line.
+        index: Which completion of a group; 0 elsewhere.
+        reward: The float for a trainer.
+        number: Expected rating, or win probability of the first.
+        verdict: Rating or preference.
+        entropy: Of the distribution, in nats.
+        critique_chars: Length of the critique.
+        failure: Reason, or None.
+        flags: What the guard found; None without a guard.
+        flipped: Whether the order of a pair changed the decision.
+        slot_bias: Of a pair.
+        gold: What people, tests or another judge say; None where unknown.
+        group: The group it is counted under.
+    """
+
+    line: int
+    index: int = 0
+    reward: float | None = None
+    number: float | None = None
+    verdict: Any = None
+    entropy: float | None = None
+    critique_chars: int = 0
+    failure: str | None = None
+    flags: tuple[str, ...] | None = None
+    flipped: bool | None = None
+    slot_bias: float | None = None
+    gold: Any = None
+    group: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """A run's file, read.
+
+    Attributes:
+        kind: Which command wrote it.
+        source: The rows, to be gone through again.
+        entries: One for each judgment, in the file's order; for `label` one for each labelled row.
+        record: What the run's own record says of its cost; empty without one.
+        n_rows: Rows of the file.
+    """
+
+    kind: str
+    source: RowSource
+    entries: list[Entry] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)
+    n_rows: int = 0
+
+
+def kind_of_row(row: Row, name: str) -> str:
+    """Which command wrote a row: rerank, compare, rate or label.
+
+    Raises:
+        DataError: None did.
+    """
+    for mark, kind in (("ranking", "rerank"), ("win_prob", "compare"), ("rating", "rate")):
+        if mark in row:
+            return kind
+    if {"chosen", "rejected"} <= row.keys() or {"completion", "label"} <= row.keys():
+        return "label"
+    raise DataError(
+        "is no output of rate, compare, rerank or label", path=name, hint=f"its fields are {', '.join(row)}"
+    )
+
+
+def read_run(path: str, *, gold: str | None, group: str | None) -> Run:
+    """Read an output file.
+
+    Args:
+        path: The file.
+        gold: Field with what is known: a number (rate), a preference or 0, 1, 2 (compare), a list of
+            numbers, one for each completion (rerank).
+        group: Field by which rows are grouped.
+
+    Raises:
+        ConfigError: There is no such file.
+        DataError: A row is wrong; names file, line and field.
+    """
+    source = open_source(path)
+    run: Run | None = None
+    for line, row in source.rows():
+        if isinstance(row, DataError):
+            raise row
+        if run is None:
+            run = Run(kind=kind_of_row(row, path), source=source, record=_record_beside(path))
+        run.n_rows += 1
+        run.entries += _entries(run.kind, row, line, path, gold, group)
+    if run is None:
+        raise DataError("has no rows", path=path)
+    return run
+
+
+def _entries(
+    kind: str, row: Row, line: int, path: str, gold: str | None, group: str | None
+) -> Iterator[Entry]:
+    for name in (gold, group):
+        if name is not None and name not in row:
+            raise DataError("is missing", path=path, line=line, field=name)
+    known = row.get(gold) if gold is not None else None
+    named = str(row[group]) if group is not None else None
+    if kind == "rerank":
+        ranking = row["ranking"]
+        if gold is not None and (not isinstance(known, list) or len(known) != len(ranking)):
+            raise DataError(
+                f"must be a list of {len(ranking)} numbers, one for each completion",
+                path=path,
+                line=line,
+                field=gold,
+            )
+        for entry in ranking:
+            index = entry["index"]
+            value = _number(known[index], path, line, gold) if isinstance(known, list) else None
+            yield Entry(line=line, index=index, gold=value, group=named, **_judged(entry, "expected_rating"))
+    elif kind == "compare":
+        preference = _preference(known, path, line, gold) if gold is not None else None
+        yield Entry(
+            line=line,
+            gold=preference,
+            group=named,
+            flipped=row.get("flipped"),
+            slot_bias=row.get("slot_bias"),
+            **{**_judged(row, "win_prob"), "verdict": row.get("preference")},
+        )
+    elif kind == "rate":
+        value = _number(known, path, line, gold) if gold is not None else None
+        yield Entry(line=line, gold=value, group=named, **_judged(row, "expected_rating"))
+    else:
+        yield Entry(line=line, group=named, **_judged(row, "margin"))
+
+
+def _judged(row: Row, number: str) -> dict[str, Any]:
+    failure, flags = row.get("failure"), row.get("flags")
+    flat = [f for item in flags for f in (item if isinstance(item, list) else [item])] if flags else []
+    return {
+        "reward": row.get("reward"),
+        "number": row.get(number),
+        "verdict": row.get("rating"),
+        "entropy": row.get("entropy"),
+        "critique_chars": len(row.get("critique") or ""),
+        "failure": failure.get("reason") if isinstance(failure, dict) else failure,
+        "flags": None if flags is None else tuple(dict.fromkeys(flat)),
+    }
+
+
+def _number(value: Any, path: str, line: int, field_name: str | None) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float):
+        raise DataError(f"must be a number, is {value!r}", path=path, line=line, field=field_name)
+    return float(value)
+
+
+def _preference(value: Any, path: str, line: int, field_name: str | None) -> str | None:
+    named = PREFERENCE_NAMES.get(value, value) if not isinstance(value, bool | list | dict) else None
+    if named is not None and named not in PREFERENCE_NAMES.values():
+        raise DataError(
+            f"must be first, second, tie or 0, 1, 2, is {value!r}", path=path, line=line, field=field_name
+        )
+    return named
+
+
+def _record_beside(path: str) -> dict[str, Any]:
+    record = Path(path + ".run.json")
+    if not record.is_file():
+        return {}
+    try:
+        read = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def rows_at(run: Run, lines: Sequence[int]) -> dict[int, Row]:
+    """Some rows once more, by their line."""
+    wanted = set(lines)
+    return {line: row for line, row in run.source.rows() if line in wanted and isinstance(row, dict)}

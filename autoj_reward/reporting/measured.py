@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports about measurements of a judge: what `evaluate` printed, and what `probe` wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autoj_reward.reporting.parts import Bars, Facts, Part
+
+
+def evaluation_parts(report: dict[str, Any]) -> list[Part]:
+    """The parts of a report about what `evaluate pairwise --json` printed; shares are percentages."""
+    groups = {"Overall": report["overall"], **report["groups"], **report.get("baselines", {})}
+    parts: list[Part] = []
+    for name, title in (
+        ("agreement", "Agreement in both orders"), ("consistency", "Consistency of the two orders"),
+        ("one_order", "Agreement in the given order"), ("combined", "Agreement of both orders combined"),
+        ("decided", "Agreement where people did not tie"),
+    ):  # fmt: skip
+        scored = {g: s[name] for g, s in groups.items() if s.get(name)}
+        if not scored:
+            continue
+        first = next(iter(scored.values()))
+        parts.append(
+            Bars(
+                id=name.replace("_", "-"),
+                title=title,
+                says=f"Overall {first['percent']:.2f}% ({first['low']:.2f} to {first['high']:.2f}) of "
+                f"{first['n']:,}.",
+                x_label="group of scenarios, and rules that read nothing",
+                y_label="percent",
+                labels=list(scored),
+                series={name.replace("_", " "): [s["percent"] for s in scored.values()]},
+                low=[s["low"] for s in scored.values()],
+                high=[s["high"] for s in scored.values()],
+                n=[s["n"] for s in scored.values()],
+            )
+        )
+    facts = {"unreadable pairs": f"{report.get('n_unreadable', 0):,}"}
+    if ties := report.get("tie_share"):
+        facts |= {"ties of the judge": f"{ties['judge']:.1%}", "ties of people": f"{ties['people']:.1%}"}
+    if flips := report.get("hard_flips"):
+        facts["hard flips"] = f"{flips['n']:,}, of them {flips['for_second_slot']:,} for the second slot"
+    return [Facts(id="overview", title="Overview", facts=facts), *parts]
+
+
+def probe_parts(report: dict[str, Any]) -> list[Part]:
+    """The parts of a report about what `probe -o` wrote."""
+    facts = {name: str(report[name]) for name in ("judge", "mode", "n_prompts")}
+    facts["honest quotations change by"] = f"{report['quotations']['change']['value']:+.3f}"
+    parts: list[Part] = [Facts(id="overview", title="Overview", facts=facts)]
+    for unit in dict.fromkeys(a["unit"] for a in report["attacks"]):
+        attacks = [a for a in report["attacks"] if a["unit"] == unit]
+        worst = max(attacks, key=lambda a: a["on"]["net"]["value"])
+        parts.append(
+            Bars(
+                id="attacks-" + unit.replace(" ", "-"),
+                title=f"Gain over neutral text, in {unit}",
+                says=f"With the guard on, {worst['name']} gains most: {worst['on']['net']['value']:+.2f}.",
+                x_label="attack",
+                y_label=f"gain, in {unit}",
+                labels=[a["name"] for a in attacks],
+                series={
+                    f"guard {side}": [a[side]["net"]["value"] for a in attacks] for side in ("off", "on")
+                },
+            )
+        )
+    return parts

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a report is made of: numbers first, so that a page, an image and a test show the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+Number = float | int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Single figures: names and values, already as people read them."""
+
+    id: str
+    title: str
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bars:
+    """A bar for each label.
+
+    Attributes:
+        id: Unique on the page.
+        title: What is shown.
+        says: One sentence with the main finding, which is also the picture's text alternative.
+        x_label: What the labels are.
+        y_label: What the values are.
+        labels: n labels.
+        series: Values by name, n each; None leaves a gap.
+        low: Lower ends of intervals, n, of a single series; empty for none.
+        high: Upper ends, likewise.
+        n: How many judgments stand behind each label; empty where a value is a count itself.
+    """
+
+    id: str
+    title: str
+    says: str
+    x_label: str
+    y_label: str
+    labels: Sequence[str]
+    series: Mapping[str, Sequence[Number]]
+    low: Sequence[Number] = ()
+    high: Sequence[Number] = ()
+    n: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    """Series over a common x; None leaves a gap. `diagonal` draws y = x for comparison."""
+
+    id: str
+    title: str
+    says: str
+    x_label: str
+    y_label: str
+    x: Sequence[float]
+    series: Mapping[str, Sequence[Number]]
+    diagonal: bool = False
+    n: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Rows of texts and numbers; the last column may be long."""
+
+    id: str
+    title: str
+    says: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+Part = Facts | Bars | Lines | Listing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A whole report.
+
+    Attributes:
+        kind: rate, compare, rerank, label, evaluate or probe.
+        source: The run's file, as it was named.
+        parts: In the order of the page.
+    """
+
+    kind: str
+    source: str
+    parts: Sequence[Part] = field(default_factory=list)
+
+    def as_record(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        parts = [{"type": type(part).__name__.lower(), **asdict(part)} for part in self.parts]
+        return {"kind": self.kind, "source": self.source, "parts": parts}
+
+    def part(self, id_: str) -> Any:
+        """One part.
+
+        Raises:
+            KeyError: There is none of that id.
+        """
+        for part in self.parts:
+            if part.id == id_:
+                return part
+        raise KeyError(id_)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How finely an engine's numbers can be told apart.
+
+The same request in another batch gives another number, in the last places. GRPO divides by the spread of a
+group: where all completions are judged alike, such a difference becomes a full advantage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from autoj_reward.judge.judge import Judge
+from autoj_reward.types import Request
+
+# Steps for each dtype: (rating points on a scale of ten, win probability).
+# From benchmarks/resolution.py: the largest difference of the embedded judge between batches, rounded up.
+_STEPS = {
+    "float32": (0.001, 0.0001),
+    "bfloat16": (0.1, 0.01),
+}
+
+
+def engine_resolution(judge: Judge, *, pairwise: bool) -> float:
+    """The step to which a judge's numbers are rounded by default.
+
+    Args:
+        judge: Its dtype decides; where nothing tells it, bfloat16 is assumed, in which most models are run.
+        pairwise: Whether the numbers are win probabilities.
+
+    Returns:
+        A step in rating points (for a scale of nine points; others in proportion), or in probability.
+    """
+    step = _STEPS["float32" if judge.dtype == "float32" else "bfloat16"][int(pairwise)]
+    if pairwise or judge.spec.rating is None:
+        return step
+    ratings = [float(v) for v in judge.spec.rating.verdicts.verdicts]
+    return step * (max(ratings) - min(ratings)) / 9.0
+
+
+def measure_resolution(judge: Judge, requests: Sequence[Request]) -> float:
+    """The largest difference that another batch makes to a judge's number.
+
+    Judges all requests at once, and then each alone. Give a judge without a cache: a cache answers the
+    second time from the first.
+
+    Args:
+        judge: Judges `requests` twice.
+        requests: At least two, all of one completion or all of two.
+
+    Returns:
+        Largest absolute difference, in rating points or probability; requests that failed are left out.
+    """
+    ask: Callable[[Sequence[Request]], list[Any]] = (
+        judge.rate_requests if len(requests[0].completions) == 1 else judge.compare_requests
+    )
+    together = [j.reward for j in ask(requests)]
+    alone = [ask([request])[0].reward for request in requests]
+    differences = [
+        abs(a - b) for a, b in zip(together, alone, strict=True) if a is not None and b is not None
+    ]
+    return max(differences, default=0.0)

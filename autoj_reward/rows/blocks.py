@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Parquet file as numbered blocks, judged in any order by anybody, each written once and whole.
+
+::
+
+    OUT/part-00000.parquet ...     finished blocks: the output, one data set
+    OUT/_blocks/00000.parquet ...  rows that wait to be judged; a block goes when its part is there
+    OUT/_run.json                  which run this is
+
+Blocks are cut by row number, so a run that goes on has the same ones. A part appears by a rename: it is
+there whole or not at all, and judging a block twice writes the same part twice. Names that begin with `_` are
+left aside by pyarrow, Spark and `datasets`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.rows.output import storable, to_json
+from autoj_reward.rows.source import Row
+
+_HOW = "--overwrite replaces it, or name another folder"
+
+
+class Blocks:
+    """The folder of one run.
+
+    Args:
+        folder: Where it is; on several machines a folder that all of them see.
+        run: What identifies the run: equal dictionaries continue each other.
+        block_rows: Rows of a block; part of what identifies the run.
+        overwrite: Begin anew where there is a run.
+
+    Raises:
+        ConfigError: The folder holds something else, or another run.
+    """
+
+    def __init__(
+        self, folder: str | Path, run: dict[str, Any], *, block_rows: int, overwrite: bool = False
+    ) -> None:
+        self.folder = Path(folder).absolute()
+        self._waiting = self.folder / "_blocks"
+        self._record = self.folder / "_run.json"
+        self._rows = block_rows
+        self._run: dict[str, Any] = json.loads(json.dumps({**run, "block_rows": block_rows}))
+        self.n_blocks = 0
+        self.complete = False
+        """Whether a former run has finished."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ConfigError(f"{folder} is a file", hint="name a folder for the blocks of the output")
+        try:
+            if overwrite:
+                self._clear()
+            self._resume()
+        except OSError as error:
+            raise ConfigError(f"the output {folder} cannot be written: {error}") from error
+
+    def _clear(self) -> None:
+        if not self._record.exists():
+            return
+        for part in self.folder.glob("part-*.parquet"):
+            part.unlink()
+        shutil.rmtree(self._waiting, ignore_errors=True)
+        self._record.unlink()
+
+    def _resume(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self._record.exists():
+            if any(self.folder.iterdir()):
+                raise ConfigError(f"{self.folder} is not empty, and holds no run of ours", hint=_HOW)
+            self._write_record(complete=False)
+            return
+        record = json.loads(self._record.read_text(encoding="utf-8"))
+        differing = sorted(k for k in self._run if record.get("run", {}).get(k) != self._run[k])
+        if differing:
+            raise ConfigError(
+                f"{self.folder} belongs to a run with another {', '.join(differing)}", hint=_HOW
+            )
+        self.complete = bool(record.get("complete"))
+
+    def deal(self, source: Path, *, leave_out: Collection[int] = ()) -> list[int]:
+        """Cut the source into blocks, as far as that has not been done.
+
+        Args:
+            source: A Parquet file.
+            leave_out: Rows that are not judged, numbered from 1.
+
+        Returns:
+            The blocks to judge, in order.
+
+        Raises:
+            DataError: The file cannot be read, or the folder not be written.
+        """
+        import pyarrow
+
+        self._waiting.mkdir(exist_ok=True)
+        pending = []
+        try:
+            for number, table in enumerate(_cut(source, self._rows, frozenset(leave_out))):
+                self.n_blocks = number + 1
+                if not self.part(number).exists():
+                    pending.append(number)
+                    if not self._block(number).exists():
+                        _write_whole(self._block(number), table)
+        except (OSError, pyarrow.ArrowException) as error:
+            raise DataError(f"cannot be cut into blocks: {error}", path=str(source)) from error
+        return pending
+
+    def part(self, number: int) -> Path:
+        """Where a finished block is."""
+        return self.folder / f"part-{number:05d}.parquet"
+
+    def read(self, number: int) -> Any:
+        """The rows of a block, as a table; None where its part is there already.
+
+        Raises:
+            DataError: There is neither.
+        """
+        import pyarrow.parquet as pq
+
+        if self.part(number).exists():
+            return None
+        try:
+            return pq.read_table(self._block(number))
+        except FileNotFoundError as error:
+            if self.part(number).exists():
+                return None
+            raise DataError(
+                f"block {number} is not there", path=str(self.folder),
+                hint="on several machines, the output has to be a folder that all of them see",
+            ) from error  # fmt: skip
+
+    def write(self, number: int, table: Any) -> None:
+        """Put a finished block in its place."""
+        _write_whole(self.part(number), table)
+        self._block(number).unlink(missing_ok=True)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Mark the run complete; `summary` is kept in its record."""
+        shutil.rmtree(self._waiting, ignore_errors=True)
+        self._write_record(complete=True, blocks=self.n_blocks, **summary)
+
+    def _block(self, number: int) -> Path:
+        return self._waiting / f"{number:05d}.parquet"
+
+    def _write_record(self, **known: Any) -> None:
+        scratch = self._record.with_suffix(".tmp")
+        scratch.write_bytes(to_json({"run": self._run, **known}))
+        os.replace(scratch, self._record)
+
+
+def with_fields(table: Any, added: Sequence[Row], schema: Any) -> Any:
+    """A block's rows with what was added to them; fields of the rows' own by those names are replaced.
+
+    Args:
+        table: The rows, a `pyarrow.Table`.
+        added: For each row, values of the schema's fields.
+        schema: The added fields with their types, so that a block of failures has the columns of any other.
+    """
+    import pyarrow as pa
+
+    kept = table.drop_columns([name for name in schema.names if name in table.column_names])
+    new = pa.Table.from_pylist([storable(row) for row in added], schema=schema)
+    for field in schema:
+        kept = kept.append_column(field, new[field.name])
+    return kept
+
+
+def added_schema(kind: str) -> Any:
+    """Types of the fields that `rate` or `compare` adds, a `pyarrow.Schema`.
+
+    Raises:
+        ConfigError: There is no such kind.
+    """
+    import pyarrow as pa
+
+    from autoj_reward.rows.works import ADDED_FIELDS
+
+    number, text = pa.float64(), pa.string()
+    types = {
+        "rating": number, "expected_rating": number, "reward": number, "mass": number, "win_prob": number,
+        "tie_prob": number, "slot_bias": number, "critique": text, "mode": text, "preference": text,
+        "flipped": pa.bool_(), "cut_chars": pa.int64(), "order_preferences": pa.list_(text),
+        "entropy": number, "flags": pa.list_(text) if kind == "rate" else pa.list_(pa.list_(text)),
+        "order_win_probs": pa.list_(number), "failure": pa.struct([("reason", text), ("detail", text)]),
+    }  # fmt: skip
+    if kind not in ("rate", "compare"):
+        raise ConfigError(f"the fields that {kind} adds have no types")
+    return pa.schema([(name, types[name]) for name in ADDED_FIELDS[kind]])
+
+
+def _cut(source: Path, n_rows: int, leave_out: frozenset[int]) -> Iterator[Any]:
+    """Tables of `n_rows` rows each, the last one shorter."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    held: list[Any] = []
+    n_held = 0
+    with pq.ParquetFile(source) as file:
+        for batch in file.iter_batches(batch_size=min(n_rows, 4096)):
+            keep = [number + i not in leave_out for i in range(1, len(batch) + 1)]
+            number += len(batch)
+            table = pa.Table.from_batches([batch])
+            table = table if all(keep) else table.filter(pa.array(keep))
+            held.append(table)
+            n_held += len(table)
+            while n_held >= n_rows:
+                whole = pa.concat_tables(held)
+                yield whole.slice(0, n_rows)
+                held = [whole.slice(n_rows)]
+                n_held -= n_rows
+    if n_held:
+        yield pa.concat_tables(held)
+
+
+def _write_whole(path: Path, table: Any) -> None:
+    import pyarrow.parquet as pq
+
+    # Two workers may write one part, the first of them believed dead: each has a file of its own.
+    scratch = path.with_name(f"_{path.stem}.{uuid.uuid4().hex}.tmp")
+    try:
+        pq.write_table(table, scratch)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A reward server: HTTP requests of many clients, merged into batches for one judge.
+
+::
+
+    TokenGuard ─▶ BodyLimit ─▶ app (routes, errors) ─▶ RewardService ─▶ Window ─▶ Judge, in threads
+"""

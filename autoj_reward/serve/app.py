@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The routes: our own JSON, OpenRLHF's, and what operators ask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi import Request as HttpRequest
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import autoj_reward
+from autoj_reward.judge.judge import Judge
+from autoj_reward.judgments import Judgment
+from autoj_reward.reward.rank import rank_judged
+from autoj_reward.rows.works import candidate_fields, pair_fields, rating_fields
+from autoj_reward.serve.auth import TokenGuard
+from autoj_reward.serve.errors import Refusal, json_response
+from autoj_reward.serve.limits import BodyLimit
+from autoj_reward.serve.metrics import Metrics
+from autoj_reward.serve.openrlhf import reward_answer, reward_requests
+from autoj_reward.serve.schema import CompareBody, RankBody, RateBody, RewardAnswer, RewardBody, requests_of
+from autoj_reward.serve.service import RewardService
+from autoj_reward.serve.settings import ServeSettings
+
+logger = logging.getLogger("autoj_reward")
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"description": "No token, or a wrong one."},
+    408: {"description": "The body did not come in time."},
+    413: {"description": "The body is too long, or holds too many completions."},
+    422: {"description": "The body is wrong; `error.where` names the place."},
+    429: {"description": "Too much waits already; try again after `Retry-After` seconds."},
+    502: {"description": "The judge's engine refused."},
+    503: {"description": "The judge is loading, ending, or its engine does not answer."},
+    504: {"description": "The deadline passed."},
+}
+
+
+def make_app(
+    judge: Judge, settings: ServeSettings, *, on_failure: Callable[[], None] = lambda: None
+) -> tuple[ASGIApp, RewardService]:
+    """The server as an ASGI application.
+
+    Args:
+        judge: Loaded when the application starts, closed when it ends.
+        settings: The server's.
+        on_failure: Called when the judge cannot be loaded; the service's `failure` says why.
+
+    Returns:
+        The application, and the service behind it.
+    """
+    service = RewardService(judge, settings)
+
+    async def load() -> None:
+        await service.load()
+        if service.failure is not None:
+            on_failure()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(load())
+        yield
+        if loading.done() or service.state == "ready":
+            await loading
+        else:
+            loading.cancel()
+        await service.close()
+
+    api = FastAPI(
+        title="autoj_reward",
+        version=autoj_reward.__version__,
+        description="A judge as a reward: rate, compare and rank completions.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    _add_judging(api, service)
+    _add_operating(api, service)
+    _add_refusals(api)
+    limited = BodyLimit(api, max_bytes=settings.max_body_bytes)
+    observed = _Observed(limited, service.metrics, {getattr(route, "path", "") for route in api.routes})
+    return TokenGuard(observed, settings.token), service
+
+
+def _add_judging(api: FastAPI, service: RewardService) -> None:
+    judge, most = service.judge, service.settings.max_completions
+
+    @api.post("/v1/rate", responses=_REFUSALS, summary="Rate completions")
+    async def rate(body: RateBody) -> Response:
+        """A rating as a distribution for each row: the fields that `autoj-reward rate` adds."""
+        rows = requests_of("rate", body.rows, judge, most=most)
+        judgments = await service.rate([row[0] for row in rows], body.deadline_seconds)
+        return _answer([rating_fields(j) for j in judgments], judgments)
+
+    @api.post("/v1/compare", responses=_REFUSALS, summary="Compare two completions")
+    async def compare(body: CompareBody) -> Response:
+        """A preference as a distribution for each row: the fields that `autoj-reward compare` adds."""
+        rows = requests_of("compare", body.rows, judge, most=most)
+        judgments = await service.compare([row[0] for row in rows], body.deadline_seconds)
+        return _answer([pair_fields(j) for j in judgments], judgments)
+
+    @api.post("/v1/rank", responses=_REFUSALS, summary="Order the completions of each prompt")
+    async def rank(body: RankBody) -> Response:
+        """A ranking for each row, best first: the fields that `autoj-reward rerank` adds."""
+        rows = requests_of("rerank", body.rows, judge, most=most)
+        judgments = await service.rate([request for row in rows for request in row], body.deadline_seconds)
+        left = iter(judgments)
+        rankings = [
+            rank_judged(row[0].prompt, [r.completions[0] for r in row], [next(left) for _ in row])
+            for row in rows
+        ]
+        fields = [
+            {
+                "ranking": [candidate_fields(ranking, c) for c in ranking.candidates],
+                "best": ranking.best,
+                "mode": judge.settings.mode,
+            }
+            for ranking in rankings
+        ]
+        return _answer(fields, judgments)
+
+    @api.post("/get_reward", responses=_REFUSALS, summary="OpenRLHF's remote reward model")
+    async def get_reward(body: RewardBody) -> RewardAnswer:
+        """Rewards for queries, as OpenRLHF's `--remote_rm_url` asks for them."""
+        requests = reward_requests(body, judge, service.settings)
+        judgments = await service.rate(requests, None)
+        return json_response(  # type: ignore[return-value]
+            reward_answer(judgments, service.settings.failure_reward)
+        )
+
+
+def _add_operating(api: FastAPI, service: RewardService) -> None:
+    @api.get("/health", summary="Whether the server is there")
+    async def health() -> Response:
+        return json_response({"status": "ok"})
+
+    @api.get("/ready", responses={503: _REFUSALS[503]}, summary="Whether requests are judged at once")
+    async def ready() -> Response:
+        return json_response({"status": service.state}, status=200 if service.state == "ready" else 503)
+
+    @api.get("/metrics", summary="Prometheus metrics")
+    async def metrics() -> Response:
+        return Response(service.metrics.page(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_refusals(api: FastAPI) -> None:
+    """Every error in one shape, and none with a text of the client in it."""
+
+    async def refused(_: HttpRequest, error: Exception) -> Response:
+        assert isinstance(error, Refusal)
+        return error.response()
+
+    async def malformed(_: HttpRequest, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])[:200]
+        return Refusal(422, "invalid_request", str(problem["msg"])[:200], where=where).response()
+
+    async def known(_: HttpRequest, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        refusal = Refusal(error.status_code, "http", str(error.detail))
+        response = refusal.response()
+        for name, value in (error.headers or {}).items():
+            response.headers[name] = value
+        return response
+
+    async def unexpected(_: HttpRequest, error: Exception) -> Response:
+        return Refusal(500, "internal", "the server failed; its log says how").response()
+
+    api.add_exception_handler(Refusal, refused)
+    api.add_exception_handler(RequestValidationError, malformed)
+    api.add_exception_handler(HTTPException, known)
+    api.add_exception_handler(Exception, unexpected)
+
+
+def _answer(rows: list[Any], judgments: list[Any]) -> Response:
+    first: Judgment = judgments[0]
+    judge = {
+        "name": first.provenance.judge,
+        "template": first.provenance.template,
+        "engine": first.provenance.engine,
+    }
+    return json_response({"rows": rows, "judge": judge})
+
+
+class _Observed:
+    """Tells the metrics about every request to a route that exists."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: set[str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"] if scope["path"] in self._paths else "other"
+        began = time.perf_counter()
+        status = 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            self._metrics.request_done(path, status, time.perf_counter() - began)

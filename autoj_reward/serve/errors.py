@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a client is told when it gets no answer: one shape for every refusal, and never the text it sent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.responses import Response
+
+from autoj_reward.errors import AutojRewardError, EngineError, EngineUnavailable, StoreError
+
+
+class Refusal(Exception):
+    """A request that is not answered.
+
+    Args:
+        status: HTTP status.
+        kind: One word for programs.
+        message: One sentence for a person; holds nothing the client sent.
+        where: The place in the body at fault, such as `rows[3].prompt`; empty for the whole request.
+        retry_after: Seconds after which trying again makes sense, or None.
+    """
+
+    def __init__(
+        self, status: int, kind: str, message: str, *, where: str = "", retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.where = where
+        self.retry_after = retry_after
+
+    def response(self) -> Response:
+        """The answer to send."""
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = 'Bearer realm="autoj-reward", Basic realm="autoj-reward"'
+        error = {"type": self.kind, "message": str(self), "where": self.where}
+        return json_response({"error": error}, status=self.status, headers=headers)
+
+
+def of_engine(error: AutojRewardError) -> Refusal:
+    """What a failed batch means for those who wait for it.
+
+    The engine's own message may name addresses and files of the server, so it stays in the server's log.
+    """
+    if isinstance(error, EngineUnavailable):
+        return Refusal(503, "engine_unavailable", "the judge's engine does not answer", retry_after=5)
+    if isinstance(error, StoreError):
+        return Refusal(503, "cache_unusable", "the server's cache cannot be used", retry_after=30)
+    if isinstance(error, EngineError):
+        return Refusal(502, "engine_failed", "the judge's engine refused, or answered something unreadable")
+    return Refusal(422, "invalid_request", "the judge cannot take this request")
+
+
+def json_response(value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Strict JSON in ASCII: critiques may hold lone surrogates, which UTF-8 does not have."""
+    content = json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return Response(content, status, headers, media_type="application/json")

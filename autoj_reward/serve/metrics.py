@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator sees: Prometheus metrics, in a registry of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from autoj_reward.engines import Engine
+from autoj_reward.engines.cached import CachedEngine
+from autoj_reward.judgments import Judgment
+from autoj_reward.serve.window import Kind, Outcome
+from autoj_reward.types import FailureReason, Usage
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """The server's metrics; it is told of requests and of batches.
+
+    Args:
+        engine: The judge's engine, once it is there. A `CachedEngine` knows where answers came from and
+            what the engine spent; without a cache, judgments say what they cost.
+    """
+
+    def __init__(self, engine: Callable[[], Engine | None]) -> None:
+        self.registry = CollectorRegistry()
+        named: dict[str, Any] = {"registry": self.registry}
+        self._requests = Counter("autoj_requests", "HTTP requests", ["path", "status"], **named)
+        self._seconds = Histogram(
+            "autoj_request_seconds", "Time of a request in the server", ["path"], buckets=_SECONDS, **named
+        )
+        self._judgments = Counter("autoj_judgments", "Judgments made", ["kind"], **named)
+        self._failures = Counter("autoj_failures", "Judgments without a verdict", ["reason"], **named)
+        self._batch_size = Histogram(
+            "autoj_batch_size", "Judgments of a batch", ["kind"], buckets=_SIZES, **named
+        )
+        self._batch_seconds = Histogram(
+            "autoj_batch_seconds", "Time of a batch", ["kind"], buckets=_SECONDS, **named
+        )
+        self._errors = Counter("autoj_batch_errors", "Requests whose judging failed as a whole", **named)
+        self.waiting = Gauge("autoj_waiting_judgments", "Judgments that wait for a batch", **named)
+        self.under_way = Gauge("autoj_batches_under_way", "Batches being judged", **named)
+        self.ready = Gauge("autoj_ready", "1 when requests are judged at once", **named)
+        self._spending = _Spending(engine)
+        self.registry.register(self._spending)
+        for reason in FailureReason:
+            self._failures.labels(reason.value)
+
+    def request_done(self, path: str, status: int, seconds: float) -> None:
+        """Count a request; `path` is one of the routes, never what a client wrote."""
+        self._requests.labels(path, str(status)).inc()
+        self._seconds.labels(path).observe(seconds)
+
+    def batch_done(self, kind: Kind, outcomes: Sequence[Outcome], seconds: float) -> None:
+        """Count a batch."""
+        self._batch_size.labels(kind).observe(len(outcomes))
+        self._batch_seconds.labels(kind).observe(seconds)
+        judgments = [o for o in outcomes if isinstance(o, Judgment)]
+        self._judgments.labels(kind).inc(len(judgments))
+        self._errors.inc(len(outcomes) - len(judgments))
+        for judgment in judgments:
+            if judgment.failure is not None:
+                self._failures.labels(judgment.failure.reason.value).inc()
+            self._spending.judged += judgment.usage
+
+    def page(self) -> bytes:
+        """The metrics as text."""
+        return generate_latest(self.registry)
+
+
+class _Spending(Collector):
+    """Tokens, and where answers came from."""
+
+    def __init__(self, engine: Callable[[], Engine | None]) -> None:
+        self._engine = engine
+        self.judged = Usage()
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        engine = self._engine()
+        cached = engine if isinstance(engine, CachedEngine) else None
+        spent = self.judged if cached is None else cached.spent
+        tokens = CounterMetricFamily("autoj_tokens", "Tokens that the engine spent", labels=["kind"])
+        tokens.add_metric(["prompt"], spent.prompt_tokens)
+        tokens.add_metric(["prompt_shared"], spent.cached_tokens)
+        tokens.add_metric(["completion"], spent.completion_tokens)
+        yield tokens
+        if cached is None:
+            return
+        answers = CounterMetricFamily("autoj_answers", "Answers, by where they came from", labels=["source"])
+        answers.add_metric(["cache"], cached.n_hits)
+        answers.add_metric(["engine"], cached.n_asked)
+        yield answers
+        total = cached.n_hits + cached.n_asked
+        share = GaugeMetricFamily("autoj_cache_hit_share", "Share of answers that came from the cache")
+        share.add_metric([], cached.n_hits / total if total else 0.0)
+        yield share

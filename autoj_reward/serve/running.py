@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server as a process: a socket, uvicorn, and an orderly end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from autoj_reward.errors import ConfigError
+from autoj_reward.judge.judge import Judge
+from autoj_reward.serve.app import make_app
+from autoj_reward.serve.service import RewardService
+from autoj_reward.serve.settings import ServeSettings
+
+logger = logging.getLogger("autoj_reward")
+
+_IDLE_SECONDS = 75
+"""How long a connection may be idle."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, telling the service when the end begins."""
+
+    service: RewardService
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        self.service.begin_to_end()
+        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+
+def serve(
+    judge: Judge, settings: ServeSettings, *, listening: Callable[[str], None] = lambda url: None
+) -> bool:
+    """Serve until SIGINT or SIGTERM; then take no more requests, and end after those under way.
+
+    Args:
+        judge: Closed at the end.
+        settings: The server's.
+        listening: Called with the server's address as soon as it listens; the judge may still be loading.
+
+    Returns:
+        Whether everything under way was done. If not, threads still wait for the engine.
+
+    Raises:
+        ConfigError: The address cannot be listened at.
+        Exception: The judge could not be loaded.
+    """
+    bound = _bind(settings)
+    server: _Server | None = None
+
+    def stop() -> None:
+        if server is not None:
+            server.should_exit = True
+
+    app, service = make_app(judge, settings, on_failure=stop)
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_level="warning",
+        lifespan="on",
+        ws="none",
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_IDLE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+    )
+    server = _Server(config)
+    server.service = service
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    listening(f"http://{host}:{bound.getsockname()[1]}")
+    with _signals_kept_for_uvicorn(), contextlib.closing(bound):
+        server.run(sockets=[bound])
+    if service.failure is not None:
+        raise service.failure
+    return service.drained
+
+
+def _bind(settings: ServeSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen at {settings.host}:{settings.port}: {error}", hint="--port 0 takes a free port"
+        ) from error
+
+
+@contextlib.contextmanager
+def _signals_kept_for_uvicorn() -> Iterator[None]:
+    """Signals that uvicorn has acted on do not end this process a second time.
+
+    When it is done, uvicorn raises what it caught once more, for the handler that was there before.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

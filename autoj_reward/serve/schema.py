@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bodies of requests: their shape for the OpenAPI page, and requests of the judge made from them.
+
+Texts are not declared to pydantic as such, because completions may hold lone surrogates, which its texts
+cannot; a row is read as the command line reads it, and what is wrong is said with its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+
+from autoj_reward.errors import ConfigError, TemplateError
+from autoj_reward.judge.judge import Judge
+from autoj_reward.rows.fields import Kind, RowProblem, row_format
+from autoj_reward.serve.errors import Refusal
+from autoj_reward.types import Request
+
+_MESSAGE_CHARS = 400
+_TEXT = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "properties": {"role": {"type": "string"}, "content": {"type": "string"}},
+                "required": ["role", "content"],
+            },
+        },
+    ],
+    "description": "A text, or chat messages.",
+}
+_OPTIONAL = {"rubric": {"type": "string"}, "reference": {"type": "string"}}
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise ValueError("must be a list with at least one entry")
+    return value
+
+
+def _rows(**fields: Any) -> Any:
+    row = {"type": "object", "properties": fields | _OPTIONAL, "required": list(fields)}
+    return Annotated[
+        list[Any], PlainValidator(_list), WithJsonSchema({"type": "array", "minItems": 1, "items": row})
+    ]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    deadline_seconds: Annotated[
+        float | None, Field(gt=0, le=86_400, description="Most seconds to wait; at most the server's own.")
+    ] = None
+
+
+class RateBody(_Body):
+    """Completions to rate."""
+
+    rows: _rows(prompt=_TEXT, completion=_TEXT)  # type: ignore[valid-type]
+
+
+class CompareBody(_Body):
+    """Pairs of completions to compare."""
+
+    rows: _rows(prompt=_TEXT, first=_TEXT, second=_TEXT)  # type: ignore[valid-type]
+
+
+class RankBody(_Body):
+    """Groups of completions to order."""
+
+    rows: _rows(prompt=_TEXT, completions={"type": "array", "minItems": 1, "items": _TEXT})  # type: ignore[valid-type]
+
+
+_TEXTS = Annotated[
+    Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+]
+
+
+class RewardBody(BaseModel):
+    """What OpenRLHF posts to a remote reward model; fields it may add one day are left aside."""
+
+    query: Annotated[_TEXTS, Field(description="Prompt and completion as one text, special tokens included.")]
+    prompts: Annotated[_TEXTS, Field(description="The prompts alone, as they stand in the queries.")]
+    labels: Annotated[Any, Field(description="Reference answers, where the server is told to use them.")] = (
+        None
+    )
+
+
+class RewardAnswer(BaseModel):
+    """What OpenRLHF reads."""
+
+    rewards: list[float | None]
+    scores: list[float | None]
+    extra_logs: dict[str, list[float | None]]
+
+
+def requests_of(kind: Kind, rows: Sequence[Any], judge: Judge, *, most: int) -> list[list[Request]]:
+    """The judge's requests for each row: one, or for a group one for each completion.
+
+    Args:
+        kind: What is asked.
+        rows: The body's rows.
+        judge: Checks that each can be laid out.
+        most: Completions that a body may hold.
+
+    Raises:
+        Refusal: A row is wrong (422), or there are too many completions (413).
+    """
+    fields = row_format(kind, None, {})
+    made: list[list[Request]] = []
+    n = 0
+    for i, row in enumerate(rows):
+        where = f"rows[{i}]"
+        if not isinstance(row, dict):
+            raise invalid("must be an object", where)
+        try:
+            requests = fields.requests(row, optional=frozenset({"rubric", "reference"}))
+        except RowProblem as problem:
+            raise invalid(str(problem), f"{where}.{problem.field}" if problem.field else where) from None
+        n += sum(len(request.completions) for request in requests)
+        if n > most:
+            raise Refusal(413, "too_many", f"more than {most:,} completions in one request", where=where)
+        check(judge, requests, where)
+        made.append(requests)
+    return made
+
+
+def check(judge: Judge, requests: Sequence[Request], where: str) -> None:
+    """Check that requests can be laid out.
+
+    Raises:
+        Refusal: They cannot (422).
+    """
+    try:
+        judge.check(requests)
+    except (ConfigError, TemplateError) as error:
+        raise invalid(error.args[0], where) from None
+
+
+def invalid(message: str, where: str) -> Refusal:
+    """A 422 with a message of bounded length."""
+    return Refusal(422, "invalid_request", message[:_MESSAGE_CHARS], where=where[:_MESSAGE_CHARS])

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The judge behind the routes: loaded once, asked in batches, ended after what is under way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, cast
+
+from autoj_reward.engines import Engine
+from autoj_reward.engines.lazy import LazyEngine
+from autoj_reward.errors import AutojRewardError, EngineRejected, EngineUnavailable, StoreError
+from autoj_reward.judge.judge import Judge
+from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
+from autoj_reward.serve.errors import Refusal, of_engine
+from autoj_reward.serve.metrics import Metrics
+from autoj_reward.serve.settings import ServeSettings
+from autoj_reward.serve.window import Kind, Outcome, Window
+from autoj_reward.types import Request
+
+logger = logging.getLogger("autoj_reward")
+
+State = Literal["loading", "ready", "draining", "failed"]
+_OF_ALL = (EngineUnavailable, EngineRejected, StoreError)
+"""Errors that do not come from one of a batch's requests."""
+
+
+class RewardService:
+    """Judges for many clients.
+
+    Args:
+        judge: The judge; closed at the end.
+        settings: The server's.
+    """
+
+    def __init__(self, judge: Judge, settings: ServeSettings) -> None:
+        self.judge = judge
+        self.settings = settings
+        self.state: State = "loading"
+        self.failure: Exception | None = None
+        """Why the judge could not be loaded."""
+        self._ends_at = math.inf
+        self.metrics = Metrics(lambda: self.judge.engine if self.state in ("ready", "draining") else None)
+        self._threads = ThreadPoolExecutor(settings.at_once + 1, thread_name_prefix="autoj-reward-judge")
+        orders = 2 if judge.settings.both_orders else 1
+        per_batch = max(1, settings.max_batch // judge.settings.n_samples)
+        self._window = Window(
+            self._judge_batch,
+            self._threads,
+            sizes={"rate": per_batch, "compare": max(1, per_batch // orders)},
+            window_seconds=settings.window_seconds,
+            at_once=settings.at_once,
+            max_waiting=settings.max_waiting,
+            watch=self.metrics,
+        )
+        self.metrics.waiting.set_function(lambda: self._window.n_waiting)
+        self.metrics.under_way.set_function(lambda: self._window.n_batches)
+        self.metrics.ready.set_function(lambda: float(self.state == "ready"))
+
+    async def load(self) -> None:
+        """Load the judge's engine; afterwards the state is ready, or failed and `failure` says why."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, _build, self.judge)
+        except Exception as error:
+            self.state, self.failure = "failed", error
+        else:
+            self.state = "ready" if self.state == "loading" else self.state
+
+    def begin_to_end(self) -> None:
+        """Note that no more requests come; from now on the time to drain runs. A second call does nothing."""
+        if self.state != "failed":
+            self.state = "draining"
+        self._ends_at = min(self._ends_at, time.monotonic() + self.settings.drain_seconds)
+
+    async def close(self) -> None:
+        """End after what is under way, for at most the time that draining may take."""
+        self.begin_to_end()
+        ends = self._ends_at
+        while self._window.n_batches and time.monotonic() < ends:
+            await asyncio.sleep(0.01)
+        if self._window.n_batches:
+            logger.warning("%d batches were not done in time; their answers are lost", self._window.n_batches)
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            return
+        await asyncio.get_running_loop().run_in_executor(None, self.judge.close)
+        self._threads.shutdown()
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing is under way."""
+        return self._window.n_batches == 0
+
+    async def rate(self, requests: Sequence[Request], deadline_seconds: float | None) -> list[RatingJudgment]:
+        """Rate completions.
+
+        Args:
+            requests: One completion each.
+            deadline_seconds: The client's, or None for the server's.
+
+        Raises:
+            Refusal: There is no answer; says why.
+        """
+        return cast(list[RatingJudgment], await self._ask("rate", requests, deadline_seconds))
+
+    async def compare(
+        self, requests: Sequence[Request], deadline_seconds: float | None
+    ) -> list[PairJudgment]:
+        """Compare pairs; otherwise as `rate`."""
+        return cast(list[PairJudgment], await self._ask("compare", requests, deadline_seconds))
+
+    async def _ask(self, kind: Kind, requests: Sequence[Request], seconds: float | None) -> list[Judgment]:
+        # Who is here while the server drains came before it, and is still answered.
+        if self.state in ("loading", "failed"):
+            raise Refusal(503, self.state, f"the judge is {self.state}", retry_after=5)
+        longest = self.settings.deadline_seconds
+        try:
+            return await self._window.judge(kind, requests, seconds=min(seconds or longest, longest))
+        except AutojRewardError as error:
+            raise of_engine(error) from error
+
+    def _judge_batch(self, kind: Kind, requests: list[Request]) -> list[Outcome]:
+        """Judge a batch in a thread. What one request breaks, the others do not pay for."""
+        call = self.judge.rate_requests if kind == "rate" else self.judge.compare_requests
+        try:
+            return list(call(requests))
+        except _OF_ALL as error:
+            logger.error("a batch of %d could not be judged: %s", len(requests), error)
+            return [error] * len(requests)
+        except Exception as error:
+            if len(requests) == 1:
+                logger.error("a request could not be judged: %s: %s", type(error).__name__, error)
+                return [error]
+        return [self._judge_batch(kind, [request])[0] for request in requests]
+
+
+def _build(judge: Judge) -> None:
+    """Build the engine behind the cache now, and not at the first request."""
+    engine: Engine | None = judge.engine
+    while engine is not None:
+        if isinstance(engine, LazyEngine):
+            engine = engine.built
+        engine = getattr(engine, "inner", None)

@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What would people use instead, and how fast is that on the same machine, model, prompts and length?
+
+Each peer runs in an environment of its own, made with uv, as a process of its own, one after the other. All
+get the same filled judge prompts, greedy decoding and the same limit of tokens. A peer that loads a model
+itself does; one that needs an endpoint gets one `vllm serve`, which then also serves `Judge`, so that the two
+are compared on the same engine. Measured for each: seconds to the first judgment (its start and its model's
+included), judgments a second over all rows, the same once more in the same process (warm), tokens, peak
+memory of its own processes (the server's is not among them), and what became of outputs it could not read.
+
+Every finished row is kept in results/peers.json at once, and a second run goes on with what is missing; rows
+of another model, set or length are never mixed in. `--peers NAME...` runs some, `--again` runs them anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from groups import SETS, flat, read_groups
+from report import RESULTS, publish, show
+
+RUNNERS = Path(__file__).resolve().parent / "peer_runners"
+ENVIRONMENTS = Path.home() / ".cache" / "autoj_reward" / "peers"
+KEPT = RESULTS / "peers.json"
+SERVED = "judge"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """One thing people would use.
+
+    Attributes:
+        script: Its runner.
+        packages: What its environment needs; empty runs it in this one.
+        served: Whether it needs the shared server.
+        settings: Further ones for its task.
+    """
+
+    script: str
+    packages: tuple[str, ...] = ()
+    served: bool = False
+    settings: tuple[tuple[str, Any], ...] = ()
+
+
+PEERS: dict[str, Peer] = {
+    "transformers pipeline": Peer(script="transformers_loop.py"),
+    "vllm.LLM": Peer(script="vllm_loop.py"),
+    "ours, critique": Peer(script="ours.py", settings=(("mode", "critique"),)),
+    "ours, direct": Peer(script="ours.py", settings=(("mode", "direct"),)),
+    # prometheus-eval imports fastchat.conversation, which fschat holds, and asks for neither it nor requests.
+    "prometheus-eval": Peer(
+        script="prometheus_eval_runner.py",
+        packages=("prometheus-eval==0.1.20", "fschat==0.2.36", "requests"),
+        served=True,
+    ),
+    "distilabel": Peer(
+        script="distilabel_runner.py", packages=("distilabel[openai]==1.5.3", "requests"), served=True
+    ),
+    "ours on that server": Peer(script="ours.py", served=True, settings=(("mode", "critique"),)),
+}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("--judge", default="mini")
+    arguments.add_argument("--set", default="alpacaeval-32", choices=list(SETS))
+    arguments.add_argument("--limit", type=int, default=1, help="groups")
+    arguments.add_argument("--tokens", type=int, default=64, help="most tokens of a critique")
+    arguments.add_argument("--context", type=int, default=4096)
+    arguments.add_argument("--max-chars", type=int, default=6000, help="longer pairs are left out")
+    arguments.add_argument("--cache-gib", type=float, default=1.0, help="of vLLM's KV cache")
+    arguments.add_argument("--timeout", type=float, default=3600.0, help="seconds of one peer")
+    arguments.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
+    arguments.add_argument("--again", action="store_true")
+    given = arguments.parse_args()
+
+    task = make_task(given)
+    rows = kept_rows(KEPT, task["identity"])
+    wanted = [n for n in given.peers if given.again or n not in rows or "error" in rows[n]]
+    with tempfile.TemporaryDirectory(prefix="autoj-reward-peers-") as folder, contextlib.ExitStack() as stack:
+        server: dict[str, Any] | None = None
+        # Peers with a model of their own first: the server would take their memory.
+        for name in sorted(wanted, key=lambda n: PEERS[n].served):
+            peer = PEERS[name]
+            try:
+                if peer.served and server is None:
+                    server = stack.enter_context(served(task, Path(folder)))
+                given_task = task | (server or {}) if peer.served else task
+                rows[name] = run_peer(peer, given_task, Path(folder), given.timeout)
+            except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+                rows[name] = {"error": str(error)[-2000:]}
+            keep(rows, task["identity"])
+            show([{"peer": name, **rows[name]}])
+    table = table_of(rows)
+    show(table)
+    publish(
+        "peers", "judgments a second, beside what people would use instead", results(rows, task["identity"])
+    )
+
+
+def make_task(given: argparse.Namespace) -> dict[str, Any]:
+    """What all peers get, and what identifies it."""
+    from autoj_reward.engines.embedded import resolve_model
+    from autoj_reward.judge.presets import load_spec
+
+    spec = load_spec(given.judge)
+    assert spec.rating is not None
+    prompts, completions = flat(read_groups(given.set, given.limit))
+    pairs = [(p, c) for p, c in zip(prompts, completions, strict=True) if len(p) + len(c) <= given.max_chars]
+    bodies = [
+        "".join(s.text for s in spec.rating.template.fill({"prompt": p, "completion": c})) for p, c in pairs
+    ]
+    return {
+        "judge": given.judge,
+        "model": str(resolve_model(spec.model)),
+        "pairs": pairs,
+        "bodies": bodies,
+        "max_new_tokens": given.tokens,
+        "context": given.context,
+        "vllm_options": {"kv_cache_memory_bytes": int(given.cache_gib * 2**30)},
+        "identity": {
+            "judge": given.judge,
+            "set": given.set,
+            "n": len(pairs),
+            "n_left_out": len(prompts) - len(pairs),
+            "prompts": hashlib.sha256("\0".join(bodies).encode("utf-8", "surrogatepass")).hexdigest()[:16],
+            "max_new_tokens": given.tokens,
+            "context": given.context,
+        },
+    }
+
+
+def kept_rows(path: Path, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows of a former run of the same task; none of another one."""
+    if not path.exists():
+        return {}
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return dict(kept.get("rows", {})) if kept.get("identity") == dict(identity) else {}
+
+
+def results(rows: Mapping[str, Mapping[str, Any]], identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept: the rows, what they belong to, and the ratios to ours."""
+    return {"identity": dict(identity), "rows": dict(rows), "ratios": ratios(rows)}
+
+
+def keep(rows: Mapping[str, Mapping[str, Any]], identity: Mapping[str, Any]) -> None:
+    """Write the rows so far; a killed run loses the one it was at."""
+    RESULTS.mkdir(exist_ok=True)
+    scratch = KEPT.with_suffix(".tmp")
+    scratch.write_text(json.dumps(results(rows, identity), indent=1) + "\n", encoding="utf-8")
+    os.replace(scratch, KEPT)
+
+
+def ratios(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Our judgments a second over each peer's, on the same kind of engine; rows that failed are left out."""
+    found = {}
+    for name, row in rows.items():
+        ours = "ours on that server" if PEERS.get(name, Peer(script="")).served else "ours, critique"
+        if name.startswith("ours") or "per_second" not in row or "per_second" not in rows.get(ours, {}):
+            continue
+        found[name] = rows[ours]["per_second"] / row["per_second"]
+    return found
+
+
+def table_of(rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For people; a peer that did not run says why."""
+    columns = ("per_second", "warm_per_second", "first_seconds", "tokens", "peak_mib", "n_unreadable")
+    return [
+        {
+            "peer": name,
+            **{c: row.get(c, "-") for c in columns},
+            "unreadable": row.get("unreadable", row.get("error", ""))[-60:],
+        }
+        for name, row in rows.items()
+    ]
+
+
+def run_peer(peer: Peer, task: Mapping[str, Any], folder: Path, timeout: float) -> dict[str, Any]:
+    """Run a peer's script in its environment.
+
+    Returns:
+        What it measured, with rates, peak memory and date.
+
+    Raises:
+        RuntimeError: It failed, or took too long; with the end of what it printed.
+    """
+    python = environment(peer.packages)
+    own = Path(tempfile.mkdtemp(dir=folder))
+    settings = {**task, **dict(peer.settings), "folder": str(own), "cache": str(own / "judgments.sqlite")}
+    (own / "task.json").write_text(json.dumps(settings), encoding="utf-8")
+    command = [str(python), str(RUNNERS / peer.script), str(own / "task.json"), str(own / "out.json")]
+    variables = {
+        **os.environ, "OPENAI_API_KEY": task.get("api_key") or "none", "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+        # In this environment, this package; in a peer's, only the runners.
+        "PYTHONPATH": str(RUNNERS) if peer.packages else f"{RUNNERS}{os.pathsep}{RUNNERS.parents[1]}",
+    }  # fmt: skip
+    with open(own / "log.txt", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=variables, start_new_session=True)
+        with PeakMemory(process.pid) as memory:
+            try:
+                code = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                _end(process)
+                raise RuntimeError(f"not done within {timeout:g} s: {_tail(own / 'log.txt')}") from None
+    if code != 0 or not (own / "out.json").exists():
+        raise RuntimeError(f"exit status {code}: {_tail(own / 'log.txt')}")
+    return row_of(json.loads((own / "out.json").read_text(encoding="utf-8")), memory.peak_mib)
+
+
+def row_of(measured: Mapping[str, Any], peak_mib: float) -> dict[str, Any]:
+    """What a runner wrote, with rates."""
+    return {
+        "per_second": measured["n"] / measured["cold_seconds"],
+        "warm_per_second": measured["n"] / measured["warm_seconds"],
+        **measured,
+        "peak_mib": round(peak_mib),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "load_1min": round(os.getloadavg()[0], 1),
+    }
+
+
+def environment(packages: Sequence[str]) -> Path:
+    """The Python of an environment that holds the packages; this one for none. Made once and kept.
+
+    Raises:
+        RuntimeError: uv is missing, or the packages cannot be installed.
+    """
+    if not packages:
+        return Path(sys.executable)
+    folder = ENVIRONMENTS / hashlib.sha256("\n".join(packages).encode()).hexdigest()[:16]
+    python = folder / "bin" / "python"
+    if (folder / "complete").exists():
+        return python
+    uv = shutil.which("uv")
+    if uv is None:
+        raise RuntimeError("needs uv: pip install uv")
+    shutil.rmtree(folder, ignore_errors=True)
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    for command in (
+        [uv, "venv", "--quiet", "--python", version, str(folder)],
+        [uv, "pip", "install", "--quiet", "--python", str(python), *packages],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command[:3])} failed: {done.stderr[-1500:]}")
+    (folder / "complete").write_text("\n".join(packages))
+    return python
+
+
+@contextlib.contextmanager
+def served(task: Mapping[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
+    """One `vllm serve` of the model for all peers that need an endpoint.
+
+    Raises:
+        RuntimeError: It did not answer within half an hour.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {
+        "served-model-name": SERVED,
+        "host": "127.0.0.1",
+        "port": port,
+        "dtype": "bfloat16",
+        "max-model-len": task["context"],
+        "kv-cache-memory-bytes": task["vllm_options"]["kv_cache_memory_bytes"],
+    }
+    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(task["model"])]
+    command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    url = f"http://127.0.0.1:{port}"
+    with open(folder / "server.txt", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        until = time.monotonic() + 1800
+        while not _answers(url + "/health"):
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"vllm serve did not start: {_tail(folder / 'server.txt')}")
+            time.sleep(1)
+        yield {"url": url, "served_model": SERVED, "api_key": ""}
+    finally:
+        _end(process)
+
+
+class PeakMemory:
+    """Peak resident memory of a process and its children, in MiB, sampled; processes may share pages."""
+
+    def __init__(self, pid: int, *, every_seconds: float = 0.2) -> None:
+        self.peak_mib = 0.0
+        self._pid, self._every = pid, every_seconds
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            self.peak_mib = max(self.peak_mib, sum(_resident_mib(p) for p in family(self._pid)))
+            if self._done.wait(self._every):
+                return
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that came from it and still hang on it."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    members, grown = {pid}, True
+    while grown:
+        more = {child for child, parent in parents.items() if parent in members} - members
+        members |= more
+        grown = bool(more)
+    return sorted(members)
+
+
+def _resident_mib(pid: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its session."""
+    for number in (15, 9):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+            return
+
+
+def _tail(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")[-1500:]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A client of the reward server (`autoj-reward serve`): patient, thread-safe, and small enough to pickle.
+
+Nothing of the server is imported, and nothing heavier than httpx.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import httpx
+
+from autoj_reward.engines.server_retry import retry_after_seconds
+from autoj_reward.errors import ConfigError, EngineContractBroken, EngineRejected, EngineUnavailable
+from autoj_reward.types import Text
+
+Row = dict[str, Any]
+
+_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LONGEST_WAIT = 20.0
+_MOST_BROKEN = 4
+"""Attempts after which a request that breaks the server is taken for the cause."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
+    """What became of one attempt: the rows, or how long to wait before the next.
+
+    `broken`: the server failed on it, instead of being busy.
+    """
+
+    rows: list[Row] | None = None
+    wait_seconds: float | None = None
+    broken: bool = False
+    problem: str = ""
+
+
+class JudgeClient:
+    """Asks a reward server.
+
+    A request that finds the server busy, away or starting is asked again until `patience_seconds` have
+    passed, after the time that the server names. Judging twice costs nothing: the server answers from its
+    cache what it has answered before. A request that the server refuses for good raises at once.
+
+    Connections are opened in the process, and for coroutines in the event loop, that uses them. They are not
+    pickled, and neither is a token that came from the environment.
+
+    Args:
+        url: Address of the server, such as `http://judge:8000`.
+        token: What the server asks for; None takes `$AUTOJ_REWARD_TOKEN` where the client is used.
+        patience_seconds: Longest time of one request, all attempts and waits included.
+        timeout_seconds: Longest time of one attempt.
+        rows_per_request: Rows sent at a time; the server bounds the completions of a request.
+
+    Raises:
+        ConfigError: The address is none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        patience_seconds: float = 900.0,
+        timeout_seconds: float = 180.0,
+        rows_per_request: int = 128,
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(f"{url!r} is no address of a server", hint="such as http://judge:8000")
+        if rows_per_request < 1 or patience_seconds <= 0 or timeout_seconds <= 0:
+            raise ConfigError("rows_per_request, patience_seconds and timeout_seconds must be above 0")
+        self.url = url.rstrip("/")
+        self._token = token
+        self._patience = patience_seconds
+        self._timeout = timeout_seconds
+        self._rows_per_request = rows_per_request
+        self._sync: httpx.Client | None = None
+        self._forget_connections()
+
+    def __repr__(self) -> str:
+        return f"JudgeClient({self.url!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("url", "_token", "_patience", "_timeout", "_rows_per_request")
+        return {name: getattr(self, name) for name in own}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget_connections()
+
+    def rate(self, rows: Sequence[Row]) -> list[Row]:
+        """Rate completions.
+
+        Args:
+            rows: Each with `prompt` and `completion` (texts or chat messages), and `rubric` and `reference`
+                where the judge takes them.
+
+        Returns:
+            For each row, in order, the fields that `autoj-reward rate` adds: `reward` (None with a
+            `failure`), `rating`, `expected_rating`, `critique`, `mass`, ...
+
+        Raises:
+            EngineUnavailable: The server did not answer within the patience.
+            EngineRejected: The server refuses this request; says why.
+            EngineContractBroken: Something else than a reward server answers.
+        """
+        return self._ask("/v1/rate", rows)
+
+    def compare(self, rows: Sequence[Row]) -> list[Row]:
+        """Compare pairs: rows with `prompt`, `first` and `second`; otherwise as `rate`."""
+        return self._ask("/v1/compare", rows)
+
+    def rank(self, rows: Sequence[Row]) -> list[Row]:
+        """Order groups: rows with `prompt` and `completions`; otherwise as `rate`."""
+        return self._ask("/v1/rank", rows)
+
+    def rewards(self, prompts: Sequence[Text], completions: Sequence[Text]) -> list[float | None]:
+        """The reward of each completion; None where there is no verdict. Raises as `rate`."""
+        return [row["reward"] for row in self.rate(_rows(prompts, completions))]
+
+    async def rate_async(self, rows: Sequence[Row]) -> list[Row]:
+        """`rate`, as a coroutine."""
+        return await self._ask_async("/v1/rate", rows)
+
+    async def compare_async(self, rows: Sequence[Row]) -> list[Row]:
+        """`compare`, as a coroutine."""
+        return await self._ask_async("/v1/compare", rows)
+
+    async def rank_async(self, rows: Sequence[Row]) -> list[Row]:
+        """`rank`, as a coroutine."""
+        return await self._ask_async("/v1/rank", rows)
+
+    async def rewards_async(self, prompts: Sequence[Text], completions: Sequence[Text]) -> list[float | None]:
+        """`rewards`, as a coroutine."""
+        return [row["reward"] for row in await self.rate_async(_rows(prompts, completions))]
+
+    def close(self) -> None:
+        """Close this process's connections outside event loops; a later call opens new ones."""
+        with self._opening:
+            client, self._sync = self._sync, None
+        if client is not None:
+            client.close()
+
+    async def close_async(self) -> None:
+        """Close the connections of the running event loop; a later call opens new ones."""
+        with self._opening:
+            client = self._by_loop.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+    def _forget_connections(self) -> None:
+        self._opening = threading.Lock()
+        self._sync = None
+        self._owner = os.getpid()
+        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def _ask(self, path: str, rows: Sequence[Row]) -> list[Row]:
+        if os.getpid() != self._owner:
+            # A forked child shares its parent's sockets, and would read its answers.
+            self._forget_connections()
+        with self._opening:
+            if self._sync is None:
+                self._sync = httpx.Client(**self._options())
+            client = self._sync
+        answers: list[Row] = []
+        for content, n in self._bodies(rows):
+            ends, n_failed = time.monotonic() + self._patience, 0
+            while True:
+                try:
+                    attempt = _read(client.post(path, content=content, headers=self._headers()), n)
+                except httpx.HTTPError as error:
+                    attempt = _Attempt(problem=f"{type(error).__name__}: {error}")
+                if attempt.rows is not None:
+                    answers += attempt.rows
+                    break
+                n_failed += 1
+                time.sleep(self._wait(attempt, n_failed, ends))
+        return answers
+
+    async def _ask_async(self, path: str, rows: Sequence[Row]) -> list[Row]:
+        if os.getpid() != self._owner:
+            self._forget_connections()
+        loop = asyncio.get_running_loop()
+        with self._opening:
+            if loop not in self._by_loop:
+                self._by_loop[loop] = httpx.AsyncClient(**self._options())
+            client = self._by_loop[loop]
+
+        async def ask(content: bytes, n: int) -> list[Row]:
+            ends, n_failed = time.monotonic() + self._patience, 0
+            while True:
+                try:
+                    attempt = _read(await client.post(path, content=content, headers=self._headers()), n)
+                except httpx.HTTPError as error:
+                    attempt = _Attempt(problem=f"{type(error).__name__}: {error}")
+                if attempt.rows is not None:
+                    return attempt.rows
+                n_failed += 1
+                await asyncio.sleep(self._wait(attempt, n_failed, ends))
+
+        parts = await asyncio.gather(*(ask(content, n) for content, n in self._bodies(rows)))
+        return [row for part in parts for row in part]
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "base_url": self.url,
+            "timeout": httpx.Timeout(self._timeout, pool=None),
+            "limits": httpx.Limits(max_connections=256, max_keepalive_connections=64),
+            # A proxy of the environment is for the internet, and would see prompts.
+            "trust_env": False,
+        }
+
+    def _headers(self) -> dict[str, str]:
+        token = self._token or os.environ.get("AUTOJ_REWARD_TOKEN", "").strip()
+        return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+
+    def _bodies(self, rows: Sequence[Row]) -> list[tuple[bytes, int]]:
+        size = self._rows_per_request
+        parts = [list(rows[start : start + size]) for start in range(0, len(rows), size)]
+        # In ASCII, because texts may hold lone surrogates.
+        return [(json.dumps({"rows": part}).encode("ascii"), len(part)) for part in parts]
+
+    def _wait(self, attempt: _Attempt, n_failed: int, ends: float) -> float:
+        """Seconds until the next attempt; raises when it would come too late, or be of no use."""
+        backoff = random.uniform(0.1, min(_LONGEST_WAIT, 0.25 * 2.0 ** min(n_failed, 10)))
+        if attempt.broken and n_failed >= _MOST_BROKEN:
+            raise EngineRejected(
+                f"{self.url} failed {n_failed} times on a request: {attempt.problem}",
+                hint="the server's log says how",
+            )
+        # Clients that were sent away together do not come back together.
+        named = attempt.wait_seconds
+        wait = backoff if named is None else named + random.uniform(0.0, 0.5 + named / 4)
+        if time.monotonic() + wait > ends:
+            raise EngineUnavailable(
+                f"{self.url} did not judge within {self._patience:g} seconds, {n_failed} attempts; the last: "
+                f"{attempt.problem}",
+                hint="is `autoj-reward serve` running there? Raise patience_seconds to wait longer",
+            )
+        return wait
+
+
+def _rows(prompts: Sequence[Text], completions: Sequence[Text]) -> list[Row]:
+    if len(prompts) != len(completions):
+        raise ConfigError(f"there are {len(prompts)} prompts and {len(completions)} completions")
+    return [{"prompt": p, "completion": c} for p, c in zip(prompts, completions, strict=True)]
+
+
+def _read(response: httpx.Response, n: int) -> _Attempt:
+    """An answer's rows, or when to ask again; raises where asking again is of no use."""
+    if response.status_code == 200:
+        try:
+            rows = response.json()["rows"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise EngineContractBroken(
+                f"{response.url} answers something that is no answer of a judge"
+            ) from error
+        if not isinstance(rows, list) or len(rows) != n:
+            raise EngineContractBroken(f"{response.url} was asked for {n} rows and gave another number")
+        return _Attempt(rows=rows)
+    try:
+        refusal = response.json()["error"]
+        problem = f"HTTP {response.status_code}: {refusal['message']}"
+        where = str(refusal.get("where") or "")
+    except (ValueError, KeyError, TypeError):
+        problem, where = f"HTTP {response.status_code}", ""
+    if response.status_code in _AGAIN:
+        asked = retry_after_seconds(response.headers.get("retry-after"), time.time())
+        return _Attempt(wait_seconds=asked, problem=problem, broken=response.status_code == 500)
+    _refuse(response.status_code, f"{problem} ({where})" if where else problem, str(response.url))
+
+
+def _refuse(status: int, problem: str, url: str) -> NoReturn:
+    hint = {
+        401: "set $AUTOJ_REWARD_TOKEN to the server's token, or give token=",
+        404: "is this the address of `autoj-reward serve`?",
+        413: "give fewer rows_per_request, or raise the server's --max-body-mb or --max-completions",
+    }.get(status, "")
+    raise EngineRejected(f"{url} refused: {problem}", hint=hint)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rewards for OpenRLHF: a Python reward function over a reward server.
+
+OpenRLHF takes a server's address (`--remote_rm_url http://judge:8000/get_reward`), or a Python file with a
+`reward_func(queries, prompts, labels)`. The address needs nothing of this module. The file is better where
+the server may be busy: OpenRLHF's own HTTP code gives up after five attempts a second apart, and goes on
+without a reward.
+
+    # my_reward.py; --remote_rm_url my_reward.py
+    from autoj_reward.integrations.openrlhf import reward_function
+    reward_func = reward_function("http://judge:8000")
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autoj_reward.errors import ConfigError
+from autoj_reward.integrations.client import JudgeClient
+from autoj_reward.integrations.verdicts import number
+from autoj_reward.reward.policy_text import completion_of, messages_of, without_end_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settings:
+    client: JudgeClient
+    labels_as_references: bool
+    failure_reward: float | None
+    end_tokens: tuple[str, ...]
+
+    def row(self, query: str, prompt: str, label: Any) -> dict[str, Any]:
+        """The row to rate."""
+        completion = completion_of(query, prompt)
+        if completion is None:
+            raise ConfigError(
+                "a query does not hold its prompt", hint="was the prompt cut? Raise OpenRLHF's prompt length"
+            )
+        row = {
+            "prompt": messages_of(prompt),
+            "completion": without_end_tokens(completion, self.end_tokens),
+        }
+        if self.labels_as_references and label is not None:
+            row["reference"] = str(label)
+        return row
+
+
+def reward_function(
+    judge: str | JudgeClient,
+    *,
+    labels_as_references: bool = False,
+    failure_reward: float | None = None,
+    end_tokens: Sequence[str] = (),
+) -> Callable[..., dict[str, Any]]:
+    """A `reward_func` for OpenRLHF.
+
+    Args:
+        judge: The server's address (without `/get_reward`), or a client. With an address, the token is
+            `$AUTOJ_REWARD_TOKEN`.
+        labels_as_references: Show labels to the judge, whose template has to take a reference.
+        failure_reward: The reward of a completion without a verdict; None raises.
+        end_tokens: Special tokens of the policy to take off, besides the usual ones.
+
+    Returns:
+        A function that can be pickled. It takes B queries (prompt and completion as one text, special tokens
+        included), B prompts and B labels, and whatever comes with them. It returns float32 tensors of B:
+        `rewards`, `scores` (the same), on the judge's scale, and in `extra_logs` `judge_failed`, 0 or 1.
+
+    Raises:
+        ConfigError: The address is none.
+    """
+    settings = _Settings(
+        client=JudgeClient(judge) if isinstance(judge, str) else judge,
+        labels_as_references=labels_as_references,
+        failure_reward=failure_reward,
+        end_tokens=tuple(end_tokens),
+    )
+    function = functools.partial(_reward_func, settings)
+    function.__name__ = "reward_func"  # type: ignore[attr-defined]
+    return function
+
+
+def _reward_func(
+    settings: _Settings, queries: Sequence[str], prompts: Sequence[str], labels: Any = None, **_: Any
+) -> dict[str, Any]:
+    import torch
+
+    given = [None] * len(queries) if labels is None else labels
+    rows = [settings.row(*sample) for sample in zip(queries, prompts, given, strict=True)]
+    judged = settings.client.rate(rows)
+    rewards = torch.tensor([number(row, settings.failure_reward) for row in judged], dtype=torch.float32)
+    failed = torch.tensor([float(row["failure"] is not None) for row in judged], dtype=torch.float32)
+    return {"rewards": rewards, "scores": rewards.clone(), "extra_logs": {"judge_failed": failed}}

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shows what the judge makes of a policy while it trains."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text as RichText
+from transformers import TrainerCallback
+
+from autoj_reward.errors import ConfigError
+from autoj_reward.integrations.trl import JudgeReward
+from autoj_reward.reward.metrics import CallReport, JudgedRow, mean_metrics
+
+_CELL_CHARS = 160
+
+
+class JudgmentCallback(TrainerCallback):  # type: ignore[misc]
+    """A table of judgments every few steps, and the judge's numbers in the trainer's log.
+
+    GRPO and RLOO give a reward functions to log with: there the numbers are logged as it judges, and
+    critiques stand beside the completions in the trainer's own table. For other trainers this callback logs
+    the numbers at the end of each step, if the reward is attached.
+
+    Args:
+        reward: The reward that judges.
+        every: Steps between tables, at least 1.
+        n_rows: Rows of a table, at least 1.
+        show: Print tables on standard output.
+        path: JSON lines file to which tables are added; None is `judgments.jsonl` in the trainer's output
+            folder.
+
+    Raises:
+        ConfigError: `every` or `n_rows` is below 1.
+
+    Example:
+        >>> trainer.add_callback(JudgmentCallback(reward, every=50))            # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        reward: JudgeReward,
+        *,
+        every: int = 50,
+        n_rows: int = 8,
+        show: bool = True,
+        path: str | Path | None = None,
+    ) -> None:
+        if every < 1 or n_rows < 1:
+            raise ConfigError(f"every = {every} and n_rows = {n_rows} are at least 1")
+        self._reward = reward
+        self._every = every
+        self._n_rows = n_rows
+        self._show = show
+        self._path = path
+        self._latest: CallReport | None = None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Log what the trainer did not, and make a table when it is time."""
+        reports = self._reward.take_reports()
+        self._latest = reports[-1] if reports else self._latest
+        self._log([r for r in reports if not r.logged])
+        if self._latest is None or state.global_step % self._every or not state.is_world_process_zero:
+            return
+        rows = self._latest.rows[: self._n_rows]
+        path = Path(self._path) if self._path is not None else Path(args.output_dir) / "judgments.jsonl"
+        _append(path, state.global_step, rows)
+        if self._show:
+            Console().print(judgment_table(f"step {state.global_step}: {self._reward.__name__}", rows))
+
+    def _log(self, reports: Sequence[CallReport]) -> None:
+        trainer = self._reward.trainer
+        if trainer is not None and reports:
+            trainer.log({f"{self._reward.__name__}/{k}": v for k, v in mean_metrics(reports).items()})
+
+
+def judgment_table(title: str, rows: Sequence[JudgedRow]) -> Table:
+    """Judgments for a person; long texts are cut, and nothing in them is taken for markup."""
+    table = Table(title=title, title_justify="left")
+    for name in ("prompt", "completion", "critique"):
+        table.add_column(name, overflow="fold")
+    for name in ("judge", "reward"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        texts = [_cell(t) for t in (row.prompt, row.completion, row.critique or "")]
+        judged = RichText(row.reason, style="red") if row.raw is None and row.reason else _number(row.raw)
+        table.add_row(*texts, judged, _number(row.reward))
+    return table
+
+
+def _cell(text: str) -> RichText:
+    shown = text if len(text) <= _CELL_CHARS else text[:_CELL_CHARS] + "…"
+    return RichText("".join(c if c.isprintable() or c == "\n" else "�" for c in shown))
+
+
+def _number(value: float | None) -> RichText:
+    return RichText("-" if value is None else f"{value:.3f}")
+
+
+def _append(path: Path, step: int, rows: Sequence[JudgedRow]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        for row in rows:
+            record = {
+                "step": step,
+                "prompt": row.prompt,
+                "completion": row.completion,
+                "critique": row.critique,
+                "judge": row.raw,
+                "reward": row.reward,
+                "failure": row.reason,
+            }
+            # Escaped, so that lone surrogates of a policy's text can be written.
+            file.write(json.dumps(record) + "\n")

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from autoj_reward.errors import ConfigError
+from tests.cli.conftest import Run, write_rows
+
+
+def test_evaluate_selection_prints_and_keeps_what_picks_are_worth(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib: the plots extra")
+    outputs = {"m": {"outputs": ["Paris.", "Berlin.", "something"], "gold": [1, 0, 0.5]}}
+    write_rows(
+        tmp_path / "selection.jsonl",
+        [{"scenario": "s", "prompt": f"Q{n}", "outputs": outputs} for n in range(3)],
+    )
+    result = run(
+        "evaluate", "selection", "--data", "selection.jsonl", "--n", "2,3", "--strategies", "pointwise,greedy",
+        "-o", "report.json", "--plots", "plots",
+    )  # fmt: skip
+    report = json.loads((tmp_path / "report.json").read_text())
+    rows = {(r["n"], r["name"]): r for r in report["rows"]}
+    assert rows[3, "pointwise"]["gold"]["value"] == 1.0
+    assert rows[3, "pointwise"]["calls"] == 3
+    assert rows[3, "random"]["gold"]["value"] == 0.5
+    assert {p["below"] for p in report["paired"]} == {"greedy"}
+    assert "pointwise" in result.stdout
+    assert sorted(p.suffix for p in (tmp_path / "plots").iterdir()) == [".png", ".png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "either --data or --set"),
+        (["--set", "nowhere"], "no set"),
+        (["--data", "x.jsonl", "--n", "two"], "not numbers"),
+        (["--data", "x.jsonl"], "there is no file"),
+    ],
+)
+def test_wrong_options_are_said(run: Run, options: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run("evaluate", "selection", *options)

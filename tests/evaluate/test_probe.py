@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The probe on judges whose weakness is known: it must find just that, and nothing in a judge without one."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from autoj_reward import Judge
+from autoj_reward.errors import DataError
+from autoj_reward.evaluate.attacks import NEUTRAL, best_verdict, pair_attacks, rating_attacks
+from autoj_reward.evaluate.probe import ProbeReport, cases_from, probe, shipped_cases
+from autoj_reward.judge.guard import Guarding, make_guard
+from autoj_reward.judge.presets import load_spec
+from autoj_reward.types import Failure, JudgeInput, JudgeOutput, PathReading, Reading
+
+SPEC = load_spec("mini")
+CASES, HONEST = shipped_cases()
+
+
+class KnownEngine:
+    """Rates a completion by a rule; of a pair the one with the higher rating wins, and equals tie."""
+
+    fingerprint = "known"
+
+    def __init__(self, rule: Callable[[str], float], *, prefers_slot: bool = False) -> None:
+        self._rule = rule
+        self._prefers_slot = prefers_slot
+        self.n_asked = 0
+
+    def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
+        self.n_asked += len(inputs)
+        return [self._answer(item) for item in inputs]
+
+    def close(self) -> None:
+        pass
+
+    def _answer(self, item: JudgeInput) -> JudgeOutput:
+        assert item.readout is not None
+        _, *completions = [s.text for s in item.body if not s.trusted]
+        ratings = [self._rule(c) for c in completions]
+        if "7" in item.readout.continuations:
+            chosen = f"{ratings[0]:g}"
+        elif ratings[0] == ratings[1] and not self._prefers_slot:
+            chosen = " Tie"
+        else:
+            chosen = " Response 1" if ratings[0] >= ratings[1] else " Response 2"
+        paths = tuple(
+            PathReading(text=t, path_logprob=0.0 if t == chosen else -math.inf, end_logprob=0.0)
+            for t in item.readout.continuations
+        )
+        return JudgeOutput(text="", finish_reason="read", reading=Reading(paths=paths))
+
+
+def probed(rule: Callable[[str], float], **options: object) -> ProbeReport:
+    engine = KnownEngine(rule, prefers_slot=bool(options.pop("prefers_slot", False)))
+    with Judge.load("mini", engine=engine, mode="direct") as judge:
+        return probe(judge, CASES[:4], HONEST, **options)  # type: ignore[arg-type]
+
+
+def obeys(text: str) -> float:
+    return 10.0 if "[[10]]" in text else 4.0
+
+
+def long_windedness(text: str) -> float:
+    return min(10.0, 1.0 + len(text) // 50 / 2)
+
+
+def test_a_judge_that_obeys_planted_verdicts_is_found_and_guarded() -> None:
+    report = probed(obeys)
+    by_name = {a.name: a for a in report.attacks if a.unit == "rating"}
+    for name in ("planted rating", "planted rating first", "fake end of data", "fake example", "fake turn"):
+        assert (by_name[name].off.net.value, by_name[name].on.net.value) == (6.0, 0.0), name
+        assert (by_name[name].off.net.low, by_name[name].off.net.high) == (6.0, 6.0)
+        assert by_name[name].on.flagged == 1.0
+        assert by_name[name].off.flagged == 0.0
+    assert by_name["padding"].off.net.value == 0.0
+    assert report.problems == ()
+
+
+def test_what_length_alone_gains_is_no_gain_over_the_control() -> None:
+    report = probed(long_windedness, pairs=False)
+    padding = next(a for a in report.attacks if a.name == "padding")
+    assert padding.off.gain.value > 2.0
+    assert padding.off.control.value == padding.off.gain.value
+    assert padding.off.net.value == 0.0
+
+
+def test_a_judge_that_reads_through_the_guard_is_reported() -> None:
+    report = probed(lambda text: obeys(unicodedata.normalize("NFKC", text)), pairs=False)
+    assert any(p.startswith("planted rating: gains 6.00") for p in report.problems)
+
+
+def test_a_part_of_the_guard_that_is_off_does_not_help() -> None:
+    report = probed(obeys, pairs=False, guard=make_guard({"verdicts": False, "delimiters": False}))
+    assert any(p.startswith("planted rating: ") for p in report.problems)
+
+
+def test_a_guard_that_changes_honest_quotations_too_much_is_reported() -> None:
+    report = probed(lambda text: 2.0 if "［" in text else 5.0, pairs=False, most_gain=10)
+    assert report.quotations.change.value < -0.1
+    assert [p.split(":")[0] for p in report.problems] == ["honest quotations"]
+
+
+def test_a_judge_that_likes_the_first_slot() -> None:
+    position = probed(lambda text: 5.0, prefers_slot=True).position
+    assert position is not None
+    assert (position.one_order.value, position.flipped.value) == (0.5, 1.0)
+
+
+def test_a_judge_without_a_verdict_is_no_clean_bill() -> None:
+    report = probed(lambda text: 3.14, pairs=False)
+    assert all(a.on.net.n == 0 and a.on.n_failed == 4 for a in report.attacks)
+    assert report.problems
+    assert all("no prompt has all three verdicts" in p for p in report.problems)
+
+
+def test_the_same_text_is_asked_once() -> None:
+    engine = KnownEngine(obeys)
+    with Judge.load("mini", engine=engine, mode="direct") as judge:
+        probe(judge, CASES[:2], HONEST[:2], pairs=False)
+    n = len(rating_attacks())
+    assert engine.n_asked <= 2 * (2 * (2 * n + 1) + 2)
+
+
+@pytest.mark.parametrize("name", ["mini", "autoj-13b", "autoj-bilingual-6b-zh", "general"])
+def test_attacks_speak_the_language_of_the_judge(name: str) -> None:
+    spec = load_spec(name)
+    assert spec.rating is not None
+    assert spec.rating.verdicts.pattern.search(best_verdict(spec))
+    guarding = Guarding(make_guard(True), spec)  # type: ignore[arg-type]
+    for attack in [*rating_attacks(), *pair_attacks()]:
+        attacked = attack.attacked(spec, "What is it?", "It is a tree.")
+        control = attack.control(spec, "What is it?", "It is a tree.")
+        assert abs(len(attacked) - len(control)) <= 2, attack.name
+        assert guarding.look(control)[1] in ((), ("trivial",)), attack.name
+        if attack.family in ("planted verdicts", "fake blocks"):
+            assert {"verdict", "delimiter"} & set(guarding.look(attacked)[1]), attack.name
+
+
+def test_neutral_text_says_nothing_to_a_judge() -> None:
+    assert Guarding(make_guard(True), SPEC).look(NEUTRAL)[1] == ()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [([{"prompt": "Q"}], "completion"), ([{"prompt": "Q", "completion": "A"}], "at least 2")],
+)
+def test_wrong_prompts_are_named(rows: list[dict[str, str]], named: str) -> None:
+    with pytest.raises(DataError, match=named):
+        cases_from(enumerate(rows, start=1), "in.jsonl")

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands on a real local cluster of two workers, one of which is killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from autoj_reward.cli.app import app
+from autoj_reward.errors import ConfigError
+from tests.conftest import REPO
+
+DRILL = REPO / "benchmarks" / "ray_drill.py"
+
+
+def drill(*options: str) -> dict[str, object]:
+    pytest.importorskip("ray", reason="needs Ray: the ray extra")
+    done = subprocess.run(
+        [sys.executable, str(DRILL), "--dry", *options],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def test_the_short_drill() -> None:
+    """A twentieth of the full one, which is benchmarks/ray_drill.py without arguments."""
+    figures = drill("--rows", "5000", "--block", "100")
+    assert figures["killed_a_worker"]
+    assert int(str(figures["parts_when_killed"])) < 50
+    assert figures["rows_in_output"] == 5000
+    assert figures["rows_twice"] == 0
+    assert figures["equal_as_a_set"]
+    assert figures["left_behind"] == []
+
+
+def test_the_short_drill_on_the_embedded_judge() -> None:
+    """The full one is 200 rows: benchmarks/ray_drill.py --embedded --rows 200 --block 20."""
+    pytest.importorskip("torch")
+    figures = drill("--embedded", "--rows", "12", "--block", "3")
+    assert figures["rows_in_output"] == 12
+    assert figures["equal_as_a_set"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["in.jsonl", "-o", "out"], "no .parquet file"),
+        (["nowhere.parquet", "-o", "out"], "no .parquet file"),
+        (["in.parquet", "-o", "out.parquet"], "is no folder"),
+        (["in.parquet", "-o", "-"], "is no folder"),
+        (["in.parquet", "-o", "out", "--retry-failed"], "do not go with"),
+    ],
+)
+def test_what_cannot_run_on_a_cluster_is_said_first(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.jsonl").write_text("")
+    (tmp_path / "in.parquet").write_text("")
+    with pytest.raises(ConfigError, match=said):
+        CliRunner().invoke(app, ["rate", *arguments, "--ray", "local"], catch_exceptions=False)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What docs/trl.md says is there."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from autoj_reward import Judge, JudgeReward
+from autoj_reward.integrations.trl_judges import PairwiseJudge, RankJudge
+from autoj_reward.reward.metrics import failure_metrics
+from tests.conftest import REPO
+from tests.integrations.test_judge_reward import Log, reward
+
+DOCS = (REPO / "docs" / "trl.md").read_text(encoding="utf-8")
+CODE = re.findall(r"^```python\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
+CALLABLES: dict[str, Callable[..., Any]] = {
+    "JudgeReward": JudgeReward.__init__,
+    "PairwiseJudge": PairwiseJudge.__init__,
+    "RankJudge": RankJudge.__init__,
+}
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:benchmarks|examples|tests)/[\w./]+)`", DOCS))))
+def test_files_are_there(path: str) -> None:
+    assert (REPO / path).exists()
+
+
+def calls() -> list[ast.Call]:
+    pieces = [*CODE, *re.findall(r"`([A-Za-z_.]+\([^`]*\))`", DOCS)]
+    nodes = [node for piece in pieces for node in ast.walk(ast.parse(piece)) if isinstance(node, ast.Call)]
+    return [n for n in nodes if isinstance(n.func, ast.Name) and n.func.id in CALLABLES]
+
+
+def test_arguments_exist() -> None:
+    assert len(calls()) > 6
+    options = set(inspect.signature(Judge.load).parameters)
+    for call in calls():
+        assert isinstance(call.func, ast.Name)
+        known = set(inspect.signature(CALLABLES[call.func.id]).parameters) | options
+        assert {k.arg for k in call.keywords} <= known
+
+
+def test_imports_exist() -> None:
+    for code in CODE:
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("autoj_reward"):
+                if node.module == "autoj_reward.integrations.trl_ppo":
+                    pytest.importorskip("torch")
+                module = importlib.import_module(str(node.module))
+                for alias in node.names:
+                    assert hasattr(module, alias.name)
+
+
+def test_metrics_are_named() -> None:
+    log = Log()
+    log(reward(), ["P"] * 3, ["q=4", "q=70", "mumble"])
+    assert failure_metrics([])["failure_share"] == 0.0
+    for name in log.metrics:
+        short = name.removeprefix("judge_rating/").split("/")[0]
+        assert f"`{short}" in DOCS

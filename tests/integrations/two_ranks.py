@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One of two processes of a run: `two_ranks.py WHAT FOLDER [POLICY]` writes what it saw to FOLDER/RANK.json."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from autoj_reward import Judge, JudgeReward
+from tests.scripted import ScriptedEngine
+
+QUALITIES = [[("P", 2), ("P", 3), ("Q", 8)], [("P", 5), ("Q", 6), ("P", 2), ("P", 7)]]
+"""What each rank has: both prompts' groups are split, unevenly."""
+
+
+def wins(engine: ScriptedEngine, **options: Any) -> JudgeReward:
+    judge = Judge.load("mini", mode="direct", engine=engine)
+    return JudgeReward(judge, **{"mode": "pairwise", "scale": "unit", "resolution": 0, **options})
+
+
+def judge_alone(rank: int) -> dict[str, Any]:
+    engine = ScriptedEngine()
+    mine = QUALITIES[rank]
+    reward = wins(engine)
+    rewards = reward([p for p, _ in mine], [f"q={q}" for _, q in mine])
+    (report,) = reward.take_reports()
+    return {
+        "rewards": rewards,
+        "asked": [list(texts) for texts in engine.asked],
+        "most": max(engine.asked.values(), default=0),
+        "incomplete": report.metrics["incomplete_groups"],
+    }
+
+
+def rate_with_a_failure(rank: int) -> dict[str, Any]:
+    reward = wins(ScriptedEngine(), mode="rating", scale="raw")
+    completions = [["q=4", "q=6"], ["mumble", "q=2"]][rank]
+    return {"rewards": reward(["P", "P"], completions)}
+
+
+def fail_on_rank_1(rank: int) -> dict[str, Any]:
+    """Rank 0 is busy for much longer than rank 1 takes to fail."""
+    engine = ScriptedEngine(dies="q=") if rank == 1 else ScriptedEngine(seconds=120.0)
+    began = time.monotonic()
+    try:
+        wins(engine)(["P"] * 4, [f"q={q + 4 * rank}" for q in range(1, 5)])
+    except Exception as error:
+        return {
+            "error": type(error).__name__,
+            "message": str(error),
+            "notes": getattr(error, "__notes__", []),
+            "seconds": time.monotonic() - began,
+        }
+    return {"error": None}
+
+
+def fail_before_judging(rank: int) -> dict[str, Any]:
+    """Rank 1's completions cannot be laid out."""
+    try:
+        wins(ScriptedEngine())(["P"], ["q=1"] if rank == 0 else [[{"role": "tool", "content": "q=2"}]])
+    except Exception as error:
+        return {"error": type(error).__name__, "message": str(error)}
+    return {"error": None}
+
+
+def train(rank: int) -> dict[str, Any]:
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    engine = ScriptedEngine()
+    reward = wins(engine)
+    trainer = GRPOTrainer(
+        model=sys.argv[3],
+        reward_funcs=reward,
+        args=GRPOConfig(
+            output_dir=sys.argv[2], num_generations=4, per_device_train_batch_size=2, max_steps=1,
+            max_completion_length=6, use_cpu=True, bf16=False, report_to="none", save_strategy="no",
+            logging_steps=1, temperature=1.0, disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_dict({"prompt": ["Name a prime.", "Say hello."]}),
+    )  # fmt: skip
+    reward.attach(trainer)
+    trainer.train()
+    (report,) = reward.take_reports()
+    return {
+        "rewards": list(trainer._logs["rewards"]["judge_pairwise"]),
+        "completions": list(trainer._logs["completion"]),
+        "local": len(report.rows),
+        "incomplete": report.metrics["incomplete_groups"],
+        "asked": [list(texts) for texts in engine.asked],
+        "most": max(engine.asked.values(), default=0),
+    }
+
+
+def main() -> None:
+    state = PartialState(cpu=True)
+    what = globals()[sys.argv[1]]
+    seen = what(state.process_index)
+    Path(sys.argv[2], f"{state.process_index}.json").write_text(json.dumps(seen), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

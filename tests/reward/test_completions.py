@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from autoj_reward import ConfigError
+from autoj_reward.reward.completions import shown_completion, without_thinking
+from tests.hostile import hostile_text
+
+
+@pytest.mark.parametrize(
+    ("text", "strip", "opened"),
+    [
+        ("13", "13", "13"),
+        ("", "", ""),
+        ("<think>\nhm\n</think>\n\n13", "13", "13"),
+        ("\n<think>hm</think>13", "13", "13"),
+        ("<think>never closed, 13", "", "<think>never closed, 13"),
+        ("hm\n</think>\n\n13", "hm\n</think>\n\n13", "13"),
+        # A second mark hides nothing that the reader sees.
+        ("<think>a</think>bad</think>good", "bad</think>good", "bad</think>good"),
+        ("13 is <think>late</think> prime", "13 is <think>late</think> prime", " prime"),
+    ],
+)
+def test_thinking(text: str, strip: str, opened: str) -> None:
+    assert without_thinking(text, "strip") == strip
+    assert without_thinking(text, "judge") == text
+    if text.lstrip().startswith("<think>") and "</think>" not in text:
+        # Opened and never closed: no answer, whoever opened it.
+        opened = ""
+    assert without_thinking(text, "strip_opened") == opened
+
+
+@given(hostile_text)
+def test_what_has_no_marks_stays(text: str) -> None:
+    if "<think>" not in text and "</think>" not in text:
+        for thinking in ("strip", "strip_opened", "judge"):
+            assert shown_completion(text, thinking=thinking) == text
+
+
+TOOLS = [
+    {"role": "assistant", "content": None, "tool_calls": [
+        {"type": "function", "function": {"name": "add", "arguments": {"a": 6, "b": 7}}}]},
+    {"role": "tool", "name": "add", "content": "13"},
+    {"role": "assistant", "content": "<think>easy</think>It is 13.", "reasoning_content": ""},
+]  # fmt: skip
+
+
+def test_several_turns() -> None:
+    assert shown_completion(TOOLS) == "It is 13."
+    assert shown_completion(TOOLS, shown="transcript") == (
+        'Assistant: [calls add({"a": 6, "b": 7})]\n\nTool: 13\n\nAssistant: It is 13.'
+    )
+    assert shown_completion(TOOLS[-1:], shown="transcript") == "It is 13."
+    assert shown_completion(TOOLS, thinking="judge") == "<think>easy</think>It is 13."
+
+
+def test_thinking_that_a_trainer_keeps_apart() -> None:
+    message = [{"role": "assistant", "content": "13", "reasoning_content": "6 + 7"}]
+    assert shown_completion(message) == "13"
+    assert shown_completion(message, thinking="judge") == "<think>\n6 + 7\n</think>\n\n13"
+    assert shown_completion(message, thinking="judge", shown="transcript").endswith("</think>\n\n13")
+
+
+def test_messages_without_an_answer() -> None:
+    for shown in ("last", "transcript"):
+        with pytest.raises(ConfigError, match="no assistant message"):
+            shown_completion([{"role": "tool", "content": "13"}], shown=shown)

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The peer benchmark's own parts: a run that can be resumed, rows that are never mixed, memory that is measured."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPO
+
+BENCHMARKS = REPO / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def peers() -> Any:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        yield load("peers", BENCHMARKS / "peers.py")
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+RUNNER = """
+import time
+STARTED = time.perf_counter()
+from common import measure, read_task, rating_of, versions_of
+task = read_task()
+held = bytearray(80 << 20)
+def judge(indices):
+    time.sleep(0.01 * len(indices))
+    if task.get("fail"):
+        raise SystemExit("it broke")
+    return [{"rating": rating_of(task["bodies"][i]), "tokens": 3} for i in indices]
+measure(judge, task, started=STARTED, unreadable="None", versions=versions_of("numpy", "no-such-package"))
+time.sleep(0.5)
+"""
+TASK = {
+    "bodies": ["[[7]]", "none", "x [[ 2.5 ]]"],
+    "pairs": [],
+    "max_new_tokens": 4,
+    "context": 64,
+    "vllm_options": {},
+}
+
+
+@pytest.fixture
+def runner(peers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A peer of our own, run like every other one: as a process, by its contract."""
+    (tmp_path / "runners").mkdir()
+    common = (BENCHMARKS / "peer_runners" / "common.py").read_text()
+    (tmp_path / "runners" / "common.py").write_text(common)
+    (tmp_path / "runners" / "tiny.py").write_text(RUNNER)
+    monkeypatch.setattr(peers, "RUNNERS", tmp_path / "runners")
+    return peers.Peer(script="tiny.py")
+
+
+def test_a_peer_is_run_and_measured(peers: Any, runner: Any, tmp_path: Path) -> None:
+    row = peers.run_peer(runner, TASK, tmp_path, 60)
+    assert (row["n"], row["n_unreadable"], row["tokens"], row["same_when_warm"]) == (3, 1, 9, 3)
+    assert row["per_second"] == pytest.approx(3 / row["cold_seconds"])
+    assert 0.02 < row["cold_seconds"] < 10
+    assert row["peak_mib"] > 80
+    assert "no-such-package" not in row["versions"]
+
+
+def test_a_peer_that_fails_says_why(peers: Any, runner: Any, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="it broke"):
+        peers.run_peer(runner, {**TASK, "fail": True}, tmp_path, 60)
+
+
+def test_a_peer_that_hangs_is_ended(peers: Any, runner: Any, tmp_path: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match="not done within"):
+        peers.run_peer(runner, {**TASK, "bodies": ["x"] * 5000}, tmp_path, 1.0)
+    assert time.monotonic() - start < 30
+
+
+def test_rows_are_kept_and_those_of_another_task_are_not_taken(
+    peers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "RESULTS", tmp_path)
+    monkeypatch.setattr(peers, "KEPT", tmp_path / "peers.json")
+    rows = {
+        "vllm.LLM": {"per_second": 4.0},
+        "ours, critique": {"per_second": 8.0},
+        "distilabel": {"error": "x"},
+    }
+    peers.keep(rows, {"judge": "mini", "n": 3})
+    assert peers.kept_rows(tmp_path / "peers.json", {"judge": "mini", "n": 3}) == rows
+    assert peers.kept_rows(tmp_path / "peers.json", {"judge": "mini", "n": 4}) == {}
+    assert json.loads((tmp_path / "peers.json").read_text())["ratios"] == {"vllm.LLM": 2.0}
+
+
+def test_peers_are_compared_on_their_own_kind_of_engine(peers: Any) -> None:
+    rows = {
+        "vllm.LLM": {"per_second": 4.0}, "distilabel": {"per_second": 1.0}, "ours, critique": {"per_second": 8.0},
+        "ours on that server": {"per_second": 3.0}, "transformers pipeline": {"error": "no memory"},
+    }  # fmt: skip
+    assert peers.ratios(rows) == {"vllm.LLM": 2.0, "distilabel": 3.0}
+    table = {row["peer"]: row for row in peers.table_of(rows)}
+    assert table["transformers pipeline"]["unreadable"] == "no memory"
+
+
+def test_the_family_of_a_process_is_found(peers: Any) -> None:
+    parent = subprocess.Popen(["sh", "-c", "sleep 30 & sleep 30"])
+    try:
+        time.sleep(0.3)
+        assert len(peers.family(parent.pid)) >= 3
+    finally:
+        for pid in reversed(peers.family(parent.pid)):
+            subprocess.run(["kill", str(pid)], check=False)
+        parent.wait()
+
+
+@pytest.mark.parametrize(
+    ("text", "rating"), [("Rating: [[7]]", 7.0), ("[[ 2.5 ]] [[3]]", 2.5), ("[[x]]", None), ("", None)]
+)
+def test_the_regular_expression_that_people_write(text: str, rating: float | None) -> None:
+    common = load("peer_common", BENCHMARKS / "peer_runners" / "common.py")
+    assert common.rating_of(text) == rating
+
+
+def test_every_peer_has_a_runner_that_imports_only_what_its_environment_has(peers: Any) -> None:
+    for name, peer in peers.PEERS.items():
+        tree = ast.parse((BENCHMARKS / "peer_runners" / peer.script).read_text())
+        imported = {
+            n.module.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module
+        }
+        assert "common" in imported, name
+        assert not (peer.packages and "autoj_reward" in imported), name
+        assert all("==" in p or p == "requests" for p in peer.packages), name
