@@ -122,8 +122,9 @@ def check(path: Path, folder: Path) -> dict[str, int]:
         num_attention_heads=2,
         num_key_value_heads=2,
     )
+    LlamaForCausalLM(config).save_pretrained(folder / "policy")
     trainer = DPOTrainer(
-        LlamaForCausalLM(config),
+        str(folder / "policy"),
         args=DPOConfig(output_dir=str(folder / "dpo"), report_to=[], use_cpu=True, bf16=False),
         train_dataset=data,
         processing_class=tokenizer,

@@ -12,10 +12,8 @@ from typer.testing import CliRunner
 
 pytest.importorskip("trl", reason="needs TRL: the trl extra")
 
-from autoj_reward import Judge, LabelSettings, label_dataset
 from autoj_reward.cli.app import app
 from tests.engines.tokenizers import save_random_model, whole_ten
-from tests.reward.conftest import QualityEngine
 
 RECORDED = [
     {"contains": [f"mark {n}"], "reading": {str(n): 0.8, str(n - 1): 0.2}} for n in range(9, 1, -1)
@@ -133,28 +131,3 @@ def test_kto_takes_its_file(tmp_path: Path, model: Path) -> None:
         processing_class=AutoTokenizer.from_pretrained(model),
     )
     assert trainer.train().training_loss > 0
-
-
-def test_a_dataset_goes_in_and_comes_out() -> None:
-    import datasets
-
-    source = datasets.Dataset.from_list(
-        [
-            {"question": "Q", "answers": ["quality 3", "quality 8", "quality 6"]},
-            {"question": "R", "answers": ["x"]},
-        ]
-    )
-    with Judge.load("mini", engine=QualityEngine(), mode="direct") as judge:
-        made = label_dataset(
-            source,
-            judge,
-            columns={"prompt": "question", "completions": "answers"},
-            settings=LabelSettings(pairs="adjacent"),
-        )
-        assert [(r["chosen"], r["rejected"]) for r in made] == [
-            ("quality 8", "quality 6"), ("quality 6", "quality 3")
-        ]  # fmt: skip
-        pairs = datasets.Dataset.from_list([{"prompt": "Q", "first": "quality 2", "second": "quality 9"}])
-        assert label_dataset(pairs, judge)["chosen"] == ["quality 9"]
-        empty = label_dataset(datasets.Dataset.from_list([{"prompt": "Q", "completions": ["x"]}]), judge)
-        assert len(empty) == 0
