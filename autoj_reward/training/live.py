@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,7 @@ class LiveEngine(TransformersEngine):
         self._pad = next(iter(tokenizer.turn_end_ids), 0)
         self._trees = {}
         self._fingerprint = "in training"
+        self._calling = threading.Lock()
         self._autocast = autocast
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
