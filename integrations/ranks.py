@@ -7,6 +7,7 @@ which threads other than the trainer's have not set.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import pickle
@@ -143,5 +144,17 @@ def current_ranks() -> Ranks | None:
     world = dist.group.WORLD
     with _making:
         if not _groups or _groups[0][0] is not world:
-            _groups[:] = [(world, Ranks(dist.new_group(backend="gloo", timeout=_PATIENCE)))]
+            group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+            _groups[:] = [(world, Ranks(group))]
+            # A group that is left to the end of the process may abort it: its threads still run then.
+            atexit.register(_end, group)
         return _groups[0][1]
+
+
+def _end(group: Any) -> None:
+    import torch.distributed as dist
+
+    # The run may have ended all groups by itself.
+    with contextlib.suppress(Exception):
+        if dist.is_initialized():
+            dist.destroy_process_group(group)

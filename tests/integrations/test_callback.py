@@ -34,7 +34,7 @@ def test_numbers_and_tables_of_grpo(
     logged = [h for h in trainer.state.log_history if "judge_rating/seconds" in h]
     # Once a step, by the trainer itself.
     assert [h["step"] for h in logged] == [1, 2, 3]
-    assert all("judge_rating/length_correlation" in h for h in logged)
+    assert all(h["judge_rating/failure_share"] == 0.0 for h in logged)
     assert list(trainer._logs["extra"]) == [
         "judge_rating/critique",
         "judge_rating/failure",

@@ -102,6 +102,8 @@ def main() -> None:
     what = globals()[sys.argv[1]]
     seen = what(state.process_index)
     Path(sys.argv[2], f"{state.process_index}.json").write_text(json.dumps(seen), encoding="utf-8")
+    if seen.get("error") is None:
+        state.destroy_process_group()
 
 
 if __name__ == "__main__":
