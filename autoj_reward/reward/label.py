@@ -33,7 +33,7 @@ from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.layout import completion_text
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment, VerdictDistribution
 from autoj_reward.reward.playing import draw_lots, lot
-from autoj_reward.reward.rank import RESOLUTION, Candidate, Ranking, rank_requests
+from autoj_reward.reward.rank import RESOLUTION, Candidate, Ranking, group_requests, rank_requests
 from autoj_reward.reward.tournament import Pointwise, Strategy
 from autoj_reward.types import Request, Text
 
@@ -176,23 +176,7 @@ def label(
         TemplateError: The template takes no rubric or reference, or needs one.
         EngineError: The engine failed as a whole.
     """
-    for name, column in {"groups": groups, "rubrics": rubrics, "references": references}.items():
-        if column is not None and len(column) != len(prompts):
-            raise ConfigError(f"there are {len(prompts)} prompts and {len(column)} {name}")
-    if empty := [i for i, group in enumerate(groups) if len(group) == 0]:
-        raise ConfigError(f"groups {empty} hold no completion")
-    requests = [
-        [
-            Request(
-                prompt=prompt,
-                completions=(completion,),
-                rubric=rubrics[i] if rubrics is not None else None,
-                reference=references[i] if references is not None else None,
-            )
-            for completion in group
-        ]
-        for i, (prompt, group) in enumerate(zip(prompts, groups, strict=True))
-    ]
+    requests = group_requests(prompts, groups, rubrics, references)
     return label_requests(judge, requests, strategy=strategy, settings=settings)
 
 

@@ -150,13 +150,28 @@ def rank(
         TemplateError: The template takes no rubric or reference, or needs one.
         EngineError: The engine failed as a whole.
     """
+    requests = group_requests(prompts, groups, rubrics, references)
+    return rank_requests(judge, requests, strategy=strategy, resolution=resolution)
+
+
+def group_requests(
+    prompts: Sequence[Text],
+    groups: Sequence[Sequence[Text]],
+    rubrics: Sequence[str | None] | None,
+    references: Sequence[str | None] | None,
+) -> list[list[Request]]:
+    """A request of one completion for each completion of each group.
+
+    Raises:
+        ConfigError: Lengths differ, or a group is empty.
+    """
     columns = {"groups": groups, "rubrics": rubrics, "references": references}
     for name, column in columns.items():
         if column is not None and len(column) != len(prompts):
             raise ConfigError(f"there are {len(prompts)} prompts and {len(column)} {name}")
     if empty := [i for i, group in enumerate(groups) if len(group) == 0]:
         raise ConfigError(f"groups {empty} hold no completion")
-    requests = [
+    return [
         [
             Request(
                 prompt=prompt,
@@ -168,7 +183,6 @@ def rank(
         ]
         for i, (prompt, group) in enumerate(zip(prompts, groups, strict=True))
     ]
-    return rank_requests(judge, requests, strategy=strategy, resolution=resolution)
 
 
 def rank_requests(

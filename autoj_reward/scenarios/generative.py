@@ -12,8 +12,8 @@ from typing import Any
 from autoj_reward.engines import Engine, parted
 from autoj_reward.engines.factory import choose_engine
 from autoj_reward.engines.memory import Architecture
-from autoj_reward.errors import EngineContractBroken
 from autoj_reward.judge.template import Template
+from autoj_reward.judge.writing import ask
 from autoj_reward.scenarios.answers import ScenarioAnswer, settled
 from autoj_reward.scenarios.names import DEFAULT, classifier_labels
 from autoj_reward.types import (
@@ -120,13 +120,13 @@ class GenerativeClassifier:
             JudgeInput(body=self._template.fill({"input": q}), wrapper=PlainWrapper(), readout=self._readout)
             for q in queries
         ]
-        answers: list[Any] = list(_called(self._engine, inputs))
+        answers: list[Any] = list(ask(self._engine, inputs))
         unread = [i for i, a in enumerate(answers) if isinstance(a, JudgeOutput) and a.reading is None]
         unwritten = [i for i in unread if not answers[i].text]
         again = [
             JudgeInput(body=inputs[i].body, wrapper=PlainWrapper(), sampling=_WRITING) for i in unwritten
         ]
-        for i, answer in zip(unwritten, _called(self._engine, again), strict=True):
+        for i, answer in zip(unwritten, ask(self._engine, again), strict=True):
             answers[i] = answer
         return answers
 
@@ -148,15 +148,6 @@ class GenerativeClassifier:
                 scenario=DEFAULT, best=None, prob=None, problem=f"{written!r:.60} is no scenario"
             )
         return ScenarioAnswer(scenario=written, best=written, prob=None)
-
-
-def _called(engine: Engine, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-    if not inputs:
-        return []
-    answers = engine.generate(inputs)
-    if len(answers) != len(inputs):
-        raise EngineContractBroken(f"the engine was asked {len(inputs)} times and answered {len(answers)}")
-    return answers
 
 
 def _is_too_long(result: JudgeOutput | Failure) -> bool:
