@@ -29,6 +29,7 @@ BATCHES = (1, 3)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--judge", default="mini")
+    parser.add_argument("--dtypes", nargs="*", default=["float32", "bfloat16"])
     parser.add_argument("--data", type=Path, default=EXAMPLES, help='rows {"prompt", "completions": [...]}')
     parser.add_argument("--prompts", type=int, default=2)
     parser.add_argument("--completions", type=int, default=6, help="of each prompt")
@@ -38,7 +39,7 @@ def main() -> None:
     ratings = [Request(prompt=p, completions=(c,)) for p, group in groups for c in group]
     pairs = [Request(prompt=p, completions=pair) for p, group in groups for pair in pairwise(group)]
     rows = []
-    for dtype in ("float32", "bfloat16"):
+    for dtype in given.dtypes:
         with Judge.load(given.judge, mode="direct", engine="transformers", dtype=dtype) as judge:
             rows.append(spread(dtype, "rating", ratings, judge.rate_requests))
             rows.append(spread(dtype, "win probability", pairs, judge.compare_requests))

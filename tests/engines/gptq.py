@@ -66,7 +66,7 @@ def quantised(source: Path, folder: Path) -> tuple[Path, Path]:
             continue
         arrays = pack(tensor.float().numpy())
         for part, array in arrays.items():
-            packed[f"{name.removesuffix('.weight')}.{part}"] = torch.from_numpy(array)
+            packed[f"{name.removesuffix('.weight')}.{part}"] = torch.from_numpy(array).contiguous()
         plain[name] = torch.from_numpy(unpack(arrays)).to(torch.float16).contiguous()
     small, large = folder / "gptq", folder / "plain"
     for target, tensors in ((small, packed), (large, plain)):
