@@ -28,7 +28,7 @@ def plot_selection(report: SelectionReport, folder: Path, *, title: str) -> list
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError(
-            "plots need matplotlib, which is not installed", hint="pip install 'autoj-reward[plots]'"
+            "plots need matplotlib, which is not installed", hint="pip install 'autoj-reward[report]'"
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
     lines: dict[str, list[SelectionRow]] = {}

@@ -11,7 +11,7 @@ from tests.cli.conftest import Run, write_rows
 
 
 def test_evaluate_selection_prints_and_keeps_what_picks_are_worth(run: Run, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs matplotlib: the plots extra")
+    pytest.importorskip("matplotlib", reason="needs matplotlib: the extra `report`")
     outputs = {"m": {"outputs": ["Paris.", "Berlin.", "something"], "gold": [1, 0, 0.5]}}
     write_rows(
         tmp_path / "selection.jsonl",

@@ -135,7 +135,7 @@ def test_sets_have_the_baselines_that_are_known_of_them(
 
 
 def test_plots_are_drawn(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs matplotlib: the plots extra")
+    pytest.importorskip("matplotlib", reason="needs matplotlib: the extra `report`")
     from autoj_reward.evaluate.plots import plot_selection
 
     with Judge.load("mini", engine=QualityEngine(), mode="direct") as judge:
