@@ -102,7 +102,7 @@ class JudgeOptions:
             "--guard/--no-guard",
             help="Neutralise in completions what works on the judge (its delimiters, planted verdicts, "
             "invisible text), flag it, and settle empty ones by rule. By default on where rewards are made "
-            "(rerank), off where a judge is measured (rate, compare).",
+            "(rerank, label, serve), off where a judge is measured (rate, compare).",
             show_default=False,
             rich_help_panel=_READING,
         ),
