@@ -38,7 +38,7 @@ class Ranks:
     def __init__(self, group: Any) -> None:
         import torch.distributed as dist
 
-        self._group = group
+        self.group = group
         self.rank: int = dist.get_rank(group)
         self.size: int = dist.get_world_size(group)
 
@@ -52,7 +52,7 @@ class Ranks:
 
         values: list[Any] = [None] * self.size
         try:
-            dist.all_gather_object(values, value, group=self._group)
+            dist.all_gather_object(values, value, group=self.group)
         except RuntimeError as error:
             raise AutojRewardError(
                 f"rank {self.rank} waited for the other ranks' completions in vain: {error}",
@@ -146,15 +146,23 @@ def current_ranks() -> Ranks | None:
         if not _groups or _groups[0][0] is not world:
             group = dist.new_group(backend="gloo", timeout=_PATIENCE)
             _groups[:] = [(world, Ranks(group))]
-            # A group that is left to the end of the process may abort it: its threads still run then.
-            atexit.register(_end, group)
+            atexit.unregister(_end)
+            atexit.register(_end)
         return _groups[0][1]
 
 
-def _end(group: Any) -> None:
+def _end() -> None:
+    """Let go of the groups while the process is still whole.
+
+    Whatever refers to a group, the run's own one too, keeps its threads alive; a process that ends under
+    them is aborted.
+    """
     import torch.distributed as dist
 
+    groups = [ranks.group for _, ranks in _groups]
+    _groups.clear()
     # The run may have ended all groups by itself.
     with contextlib.suppress(Exception):
         if dist.is_initialized():
-            dist.destroy_process_group(group)
+            for group in groups:
+                dist.destroy_process_group(group)
