@@ -39,9 +39,12 @@ def plot_selection(report: SelectionReport, folder: Path, *, title: str) -> list
     for name, rows in lines.items():
         asks = any(r.calls for r in rows)
         n = [r.n for r in rows]
-        axes.plot(n, [r.gold.value for r in rows], "o-" if asks else "--", label=name, linewidth=1.2)
+        (line,) = axes.plot(
+            n, [r.gold.value for r in rows], "o-" if asks else "--", label=name, linewidth=1.2
+        )
         if asks:
-            axes.fill_between(n, [r.gold.low for r in rows], [r.gold.high for r in rows], alpha=0.1)
+            low, high = [r.gold.low for r in rows], [r.gold.high for r in rows]
+            axes.fill_between(n, low, high, alpha=0.1, color=line.get_color())
     axes.set_xscale("log", base=2)
     sizes = sorted({r.n for r in report.rows})
     axes.set_xticks(sizes, [str(s) for s in sizes])
