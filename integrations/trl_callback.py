@@ -64,7 +64,7 @@ class JudgmentCallback(TrainerCallback):  # type: ignore[misc]
         """Log what the trainer did not, and make a table when it is time."""
         reports = self._reward.take_reports()
         self._latest = reports[-1] if reports else self._latest
-        self._log([r for r in reports if not r.logged])
+        self._log([r for r in reports if not r.logged], control)
         if self._latest is None or state.global_step % self._every or not state.is_world_process_zero:
             return
         rows = self._latest.rows[: self._n_rows]
@@ -73,10 +73,13 @@ class JudgmentCallback(TrainerCallback):  # type: ignore[misc]
         if self._show:
             Console().print(judgment_table(f"step {state.global_step}: {self._reward.__name__}", rows))
 
-    def _log(self, reports: Sequence[CallReport]) -> None:
+    def _log(self, reports: Sequence[CallReport], control: Any) -> None:
         trainer = self._reward.trainer
         if trainer is not None and reports:
+            due = control.should_log
             trainer.log({f"{self._reward.__name__}/{k}": v for k, v in mean_metrics(reports).items()})
+            # Whoever logs tells the trainer that this step is done with; its own log is still to come.
+            control.should_log = due
 
 
 def judgment_table(title: str, rows: Sequence[JudgedRow]) -> Table:
