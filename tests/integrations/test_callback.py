@@ -43,7 +43,7 @@ def test_numbers_and_tables_of_grpo(
 
 
 def test_numbers_of_online_dpo(tiny_policy: Path, tmp_path: Path) -> None:
-    """Its trainer gives no function to log with."""
+    """Its trainer gives no function to log with, and once left out its own numbers where we had logged ours."""
     reward = failing_reward()
     trainer = online_dpo(tiny_policy, tmp_path, [reward])
     reward.attach(trainer)
@@ -52,6 +52,7 @@ def test_numbers_of_online_dpo(tiny_policy: Path, tmp_path: Path) -> None:
     (logged,) = [h for h in trainer.state.log_history if "judge_rating/coin_for_failures" in h]
     assert logged["judge_rating/coin_for_failures"] == 1.0
     assert logged["judge_rating/failures/engine"] == pytest.approx(1 / 8)
+    assert [h["step"] for h in trainer.state.log_history if "rewards/margins" in h] == [1]
     rows = [json.loads(line) for line in (tmp_path / "judgments.jsonl").read_text().splitlines()]
     assert [row["failure"] for row in rows].count("engine") == 1
 
