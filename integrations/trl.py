@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Self, get_args
 
+from autoj_reward.errors import ConfigError, TooManyFailures
 from autoj_reward.integrations.ranks import Ranks, current_ranks
 from autoj_reward.integrations.trl_facts import TrainerFacts, trainer_facts, trl_version
-
-from autoj_reward.errors import ConfigError, TooManyFailures
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.layout import prompt_text
 from autoj_reward.reward.completions import Shown, Thinking, shown_completion
