@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autoj_reward.reward.correlation import mean_ranks
+
 _RESAMPLES = 2000
 _BINS = 10
 
@@ -177,13 +179,6 @@ def kendall(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Spearman's rank correlation, in [-1, 1]; ties share their mean rank. NaN where a side is flat."""
-    x, y = (_mean_ranks(v) - (len(v) - 1) / 2 for v in (a, b))
+    x, y = (mean_ranks(v) - (len(v) - 1) / 2 for v in (a, b))
     norm = np.sqrt(float(np.sum(x * x)) * float(np.sum(y * y)))
     return float(np.sum(x * y) / norm) if norm else float("nan")
-
-
-def _mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    below = (values[None, :] < values[:, None]).sum(axis=1)
-    equal = (values[None, :] == values[:, None]).sum(axis=1)
-    ranks: NDArray[np.float64] = below + (equal - 1) / 2
-    return ranks

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from autoj_reward.evaluate.metrics import share
+from autoj_reward.evaluate.metrics import share, spearman
 from autoj_reward.reporting.entries import Entry, Run
 from autoj_reward.reporting.parts import Bars, Lines, Part
 
@@ -37,33 +37,18 @@ def calibration_of_ratings(known: Sequence[tuple[float, Any]]) -> Lines:
     """Mean gold in bins of the expected rating, from pairs of rating and gold."""
     pairs = [(float(x), float(y)) for x, y in known]
     xs = [x for x, _ in pairs]
+    rho = spearman(np.array(xs), np.array([y for _, y in pairs]))
     x, y, n = _binned(pairs, min(xs), max(xs))
     return Lines(
         id="calibration",
         title="Gold against rating",
-        says=f"Spearman's rank correlation over {len(pairs):,} judgments with gold is {spearman(pairs):.3f}.",
+        says=f"Spearman's rank correlation over {len(pairs):,} judgments with gold is {rho:.3f}.",
         x_label="expected rating",
         y_label="mean gold",
         x=x,
         series={"gold": y},
         n=n,
     )
-
-
-def spearman(pairs: Sequence[tuple[float, float]]) -> float:
-    """Spearman's rank correlation, ties at their mean rank; NaN where a side is constant."""
-    if len(pairs) < 2:
-        return float("nan")
-    a, b = (_ranks(np.asarray(side, dtype=np.float64)) for side in zip(*pairs, strict=True))
-    if a.std() == 0 or b.std() == 0:
-        return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])
-
-
-def _ranks(values: Any) -> Any:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return (ends - (counts - 1) / 2)[inverse]
 
 
 def agreement(entries: Sequence[Entry]) -> list[Part]:

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from autoj_reward.reward.correlation import correlation
 from autoj_reward.reward.plan import ALONE, Outcome
 
 
@@ -93,20 +94,6 @@ def failure_metrics(outcomes: Sequence[Outcome]) -> dict[str, float]:
     n = max(len(outcomes), 1)
     shares = {f"failures/{reason}": number / n for reason, number in sorted(counts.items())}
     return {"failure_share": sum(counts.values()) / n, **shares}
-
-
-def correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """Pearson's correlation in [-1, 1]; None of fewer than 3 points, or where one side does not vary."""
-    if len(xs) < 3:
-        return None
-    n = len(xs)
-    mean_x, mean_y = math.fsum(xs) / n, math.fsum(ys) / n
-    dx, dy = [x - mean_x for x in xs], [y - mean_y for y in ys]
-    below = math.fsum(x * x for x in dx) * math.fsum(y * y for y in dy)
-    if below <= 0.0:
-        return None
-    value = math.fsum(x * y for x, y in zip(dx, dy, strict=True)) / math.sqrt(below)
-    return max(-1.0, min(1.0, value))
 
 
 def mean_metrics(reports: Sequence[CallReport]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from typing import Any
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.layout import completion_text
+from autoj_reward.reward.correlation import rank_correlation
 from autoj_reward.types import Text
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
@@ -157,30 +158,6 @@ def window_of(items: Sequence[Scored]) -> Window:
         duplicates=1.0 - len({i.text for i in items}) / len(items),
         flagged=sum(bool(i.flags) for i in looked) / len(looked) if looked else None,
     )
-
-
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's rank correlation in [-1, 1], ties at their mean rank; None where a side is constant."""
-    if len(first) < 3 or len(set(first)) == 1 or len(set(second)) == 1:
-        return None
-    try:
-        return statistics.correlation(_ranks(first), _ranks(second))
-    except statistics.StatisticsError:
-        return None
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    order = sorted(range(len(values)), key=values.__getitem__)
-    ranks = [0.0] * len(values)
-    start = 0
-    while start < len(order):
-        end = start
-        while end + 1 < len(order) and values[order[end + 1]] == values[order[start]]:
-            end += 1
-        for k in order[start : end + 1]:
-            ranks[k] = (start + end) / 2
-        start = end + 1
-    return ranks
 
 
 def distinct_bigrams(texts: Sequence[str]) -> float | None:

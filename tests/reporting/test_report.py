@@ -12,12 +12,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.reporting.against_gold import _best_of, spearman
+from autoj_reward.evaluate.metrics import spearman
+from autoj_reward.reporting.against_gold import _best_of
 from autoj_reward.reporting.build import build_report
 from autoj_reward.reporting.charts import ticks
 from autoj_reward.reporting.escaping import shown
@@ -290,7 +292,8 @@ def test_ticks_hold_the_values(low: float, width: float) -> None:
      ([(1, 1), (2, 2), (2, 3), (3, 2)], 0.5), ([], math.nan)],
 )  # fmt: skip
 def test_spearman(pairs: list[tuple[float, float]], value: float) -> None:
-    assert spearman(pairs) == pytest.approx(value, nan_ok=True)
+    first, second = np.array(pairs, dtype=float).reshape(-1, 2).T
+    assert spearman(first, second) == pytest.approx(value, nan_ok=True)
 
 
 def test_images_show_every_chart(tmp_path: Path) -> None:
