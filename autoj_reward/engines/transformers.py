@@ -69,8 +69,6 @@ class TransformersEngine:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self.model_name = model
-        self._batch_tokens = batch_tokens
-        self._calling = threading.Lock()
         path = resolve_model(model)
         try:
             hf_tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
@@ -93,22 +91,37 @@ class TransformersEngine:
             ) from error
         if "device_map" not in model_options:
             loaded = loaded.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._model: Any = loaded.eval()
         config = loaded.generation_config
         eos = config.eos_token_id if config is not None else None
         ends = [] if eos is None else eos if isinstance(eos, list) else [eos]
-        self.tokenizer = TrustedTokenizer(hf_tokenizer, turn_end_ids=ends)
-        limit = getattr(loaded.config, "max_position_embeddings", None)
-        self.context_tokens: int | None = context_tokens or limit
-        self._pad = next(iter(self.tokenizer.turn_end_ids), 0)
-        self._trees: dict[Readout, TokenTree] = {}
-        self._fingerprint = engine_fingerprint(
+        fingerprint = engine_fingerprint(
             path,
             revision=revision,
             dtype=str(loaded.dtype),
             adapter=adapter,
             quantization=changing_options(model_options),
         )
+        tokenizer = TrustedTokenizer(hf_tokenizer, turn_end_ids=ends)
+        self._hold(loaded.eval(), tokenizer, fingerprint, batch_tokens, context_tokens)
+
+    def _hold(
+        self,
+        model: Any,
+        tokenizer: TrustedTokenizer,
+        fingerprint: str,
+        batch_tokens: int,
+        context_tokens: int | None = None,
+    ) -> None:
+        """All that this engine knows, around a model that is in memory."""
+        limit = getattr(model.config, "max_position_embeddings", None)
+        self._model: Any = model
+        self.tokenizer = tokenizer
+        self.context_tokens: int | None = context_tokens or limit
+        self._pad = next(iter(tokenizer.turn_end_ids), 0)
+        self._batch_tokens = batch_tokens
+        self._trees: dict[Readout, TokenTree] = {}
+        self._fingerprint = fingerprint
+        self._calling = threading.Lock()
 
     @property
     def fingerprint(self) -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,14 +37,7 @@ class LiveEngine(TransformersEngine):
         self, model: Any, tokenizer: TrustedTokenizer, *, autocast: bool, batch_tokens: int = 4096
     ) -> None:
         self.model_name = "in training"
-        self.tokenizer = tokenizer
-        self.context_tokens = getattr(model.config, "max_position_embeddings", None)
-        self._model = model
-        self._batch_tokens = batch_tokens
-        self._pad = next(iter(tokenizer.turn_end_ids), 0)
-        self._trees = {}
-        self._fingerprint = "in training"
-        self._calling = threading.Lock()
+        self._hold(model, tokenizer, "in training", batch_tokens)
         self._autocast = autocast
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
