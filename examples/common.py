@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +65,14 @@ def policy_model(given: argparse.Namespace) -> Any:
     return AutoModelForCausalLM.from_pretrained(given.policy, dtype=torch.float32)
 
 
-def sample(given: argparse.Namespace, texts: Sequence[str], n: int) -> list[list[str]]:
-    """n completions of each prompt by the policy."""
+def sample(given: argparse.Namespace, n: int) -> Dataset:
+    """n completions of each prompt by the policy, in the columns `prompt` and `completions`."""
     tokenizer, policy = AutoTokenizer.from_pretrained(given.policy), policy_model(given).eval()
     torch.manual_seed(0)
     groups = []
-    for text in texts:
+    for prompt in prompts()["prompt"]:
         inputs = tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}],
+            prompt,
             add_generation_prompt=True,
             return_tensors="pt",
             return_dict=True,
@@ -86,8 +85,9 @@ def sample(given: argparse.Namespace, texts: Sequence[str], n: int) -> list[list
             pad_token_id=tokenizer.pad_token_id,
         )
         new = written[:, inputs["input_ids"].shape[1] :]
-        groups.append([t.strip() for t in tokenizer.batch_decode(new, skip_special_tokens=True)])
-    return groups
+        texts = tokenizer.batch_decode(new, skip_special_tokens=True)
+        groups.append([[{"role": "assistant", "content": t.strip()}] for t in texts])
+    return prompts().add_column("completions", groups)
 
 
 def report(trainer: Any) -> None:
