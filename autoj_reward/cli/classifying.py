@@ -14,7 +14,7 @@ import typer
 
 from autoj_reward.cli import display
 from autoj_reward.cli.evaluating import AsJson, AsMarkdown, Limit
-from autoj_reward.cli.judging import Source, Target, deal_with_bad
+from autoj_reward.cli.judging import Source, Target, deal_with_bad, refuse_one_file
 from autoj_reward.cli.options import CacheOptions, RowOptions, key_values, typed, with_options
 from autoj_reward.errors import ConfigError
 
@@ -90,13 +90,7 @@ def classify(
     with contextlib.closing(load_classifier(choice, caching)) as classifier:
         work = _work(classifier, _row_format(rows.format_name, columns))
         opened = open_source(source, split=rows.split)
-        if (
-            output != "-"
-            and Path(output).exists()
-            and Path(source).exists()
-            and Path(output).samefile(source)
-        ):
-            raise ConfigError(f"{output} is the input as well as the output")
+        refuse_one_file(source, output)
         checked = check_rows(opened, work)
         deal_with_bad(opened, work, checked, output, rows)
         if rows.dry_run:

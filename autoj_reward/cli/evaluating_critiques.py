@@ -219,6 +219,8 @@ def _same_number(cases: Sequence[CritiqueCase], **given: Sequence[str]) -> None:
 def _rows(
     cases: Sequence[CritiqueCase], texts: Sequence[str] | None, compared: Sequence[Comparison]
 ) -> list[dict[str, Any]]:
+    from autoj_reward.rows.works import failure_fields
+
     rows = []
     for i, case in enumerate(cases):
         row: dict[str, Any] = {"scenario": case.scenario}
@@ -231,9 +233,6 @@ def _rows(
             row["flipped"] = one.flipped
             row["win_prob"] = one.judgment.win_prob
             row["why"] = one.judgment.critique
-            failure = one.judgment.failure
-            row["failure"] = (
-                None if failure is None else {"reason": failure.reason.value, "detail": failure.detail}
-            )
+            row["failure"] = failure_fields(one.judgment.failure)
         rows.append(row)
     return rows

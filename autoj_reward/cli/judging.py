@@ -256,7 +256,6 @@ def _run(
     show: Callable[[Sequence[Item], Sequence[Finished]], None] | None = None,
     **identity: Any,
 ) -> None:
-    from autoj_reward.rows.blocks import added_schema
     from autoj_reward.rows.works import ADDED_FIELDS
 
     columns = key_values(options.column, "--column")
@@ -274,6 +273,8 @@ def _run(
         work = replace(work, show=show)
     on_ray = None
     if raying is not None and raying.ray:
+        from autoj_reward.rows.blocks import added_schema
+
         further: dict[str, Any] = {"both_orders": False} if identity.get("one_order") else {}
         job = RayJob(
             judge=judge_arguments(judging, caching.for_judge(), **further),
@@ -346,13 +347,7 @@ def run_work(
     from autoj_reward.rows.source import open_source
 
     source = open_source(source_name, split=options.split)
-    if (
-        target != "-"
-        and Path(target).exists()
-        and Path(source_name).exists()
-        and Path(target).samefile(source_name)
-    ):
-        raise ConfigError(f"{target} is the input as well as the output")
+    refuse_one_file(source_name, target)
     checked = check_rows(source, work)
     deal_with_bad(source, work, checked, target, options)
     if lost := sorted(checked.fields & set(added_fields)):
@@ -423,6 +418,18 @@ def run_work(
         display.print_summary(summary, target)
         if expanded is not None:
             display.print_labels(expanded)
+
+
+def refuse_one_file(source: str | Path, target: str | Path) -> None:
+    """Keep an output from replacing what it is made of; `-` is no file.
+
+    Raises:
+        ConfigError: Both are the same file.
+    """
+    if target == "-" or not (Path(target).exists() and Path(source).exists()):
+        return
+    if Path(target).samefile(source):
+        raise ConfigError(f"{target} is the input as well as the output")
 
 
 def _spending(judge: Judge, caching: CacheOptions) -> Callable[[], Spending] | None:

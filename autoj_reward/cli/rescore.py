@@ -17,6 +17,7 @@ from rich.table import Table
 
 from autoj_reward.cli.cache import CachePath, opened_cache
 from autoj_reward.cli.display import note, table_console
+from autoj_reward.cli.judging import refuse_one_file
 from autoj_reward.cli.options import CriteriaOptions, JudgeOptions, key_values, with_options
 from autoj_reward.errors import ConfigError, DataError
 
@@ -101,8 +102,8 @@ def rescore(
         rows = _whole_cache(opened_cache(cache), judge, was or judging.judge, how, fingerprint, report)
         _consume(rows, output)
     else:
-        if output is not None and output.exists() and output.samefile(source):
-            raise ConfigError(f"{output} is the input as well as the output")
+        if output is not None:
+            refuse_one_file(source, output)
         columns = key_values(column, "--column")
         kind, items = _items(source, judge, format_name, columns, criteria.rubrics())
         counts: Counter[str] = Counter()

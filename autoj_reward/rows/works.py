@@ -197,9 +197,7 @@ def candidate_fields(
         "critique": None if critic is None else critic.critique,
         "cut_chars": 0 if judgment is None else sum(judgment.provenance.cut_chars),
         "flags": None if judgment is None else _flag_fields(judgment),
-        "failure": None
-        if candidate.reward is not None
-        else _failure_fields(ranking.failure(candidate.index)),
+        "failure": None if candidate.reward is not None else failure_fields(ranking.failure(candidate.index)),
     }
 
 
@@ -237,7 +235,7 @@ def _common_fields(judgment: Judgment) -> Row:
         "mode": judgment.mode,
         "cut_chars": sum(judgment.provenance.cut_chars),
         "flags": _flag_fields(judgment),
-        "failure": _failure_fields(judgment.failure),
+        "failure": failure_fields(judgment.failure),
     }
 
 
@@ -254,5 +252,6 @@ def _flag_fields(judgment: Judgment) -> list[str] | list[list[str]] | None:
     return flags[0] if len(flags) == 1 else flags
 
 
-def _failure_fields(failure: Failure | None) -> Row | None:
+def failure_fields(failure: Failure | None) -> Row | None:
+    """A failure's reason and detail; null without one."""
     return None if failure is None else {"reason": failure.reason.value, "detail": failure.detail}
