@@ -11,6 +11,7 @@ trained on all of them and scored on the published test rows. `--write FILE` kee
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -113,7 +114,8 @@ def main() -> None:
     test_queries, test_labels = read_labelled_queries(folder / "testdata.jsonl")
     variants = None if arguments.no_variants else compared(queries, labels)
     model = train(queries, labels)
-    path = arguments.write or Path("/tmp/scenario_classifier.npz")  # noqa: S108 - looked at and forgotten
+    scratch = tempfile.TemporaryDirectory()
+    path = arguments.write or Path(scratch.name) / "scenario_classifier.npz"
     save_model(model, path)
     classifier = EmbeddedClassifier(path)
     answers = [a.scenario for a in classifier.classify(test_queries)]
