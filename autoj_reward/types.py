@@ -159,6 +159,8 @@ class Readout:
         end_of_turn: Whether the end of the turn may follow.
         follow_above: Branches whose probability is at or below this are not followed; their mass is
             reported as unread. 0 follows all.
+        assume_ends: Take the end of a continuation that begins no other for granted: P(c) is then the
+            probability of its tokens alone, and no request is spent on what follows them.
     """
 
     lead: str
@@ -166,6 +168,7 @@ class Readout:
     end_prefixes: tuple[str, ...]
     end_of_turn: bool = False
     follow_above: float = 0.0
+    assume_ends: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +221,8 @@ class PathReading:
     Attributes:
         text: The continuation.
         path_logprob: log P(its tokens), at most 0; -inf where none of it was seen.
-        end_logprob: log P(a terminator | its tokens), at most 0; -inf where it was not followed.
+        end_logprob: log P(a terminator | its tokens), at most 0; -inf where it was not followed, 0 where
+            it was taken for granted.
     """
 
     text: str

@@ -170,6 +170,7 @@ def readout_json(readout: Readout) -> bytes:
             "end_prefixes": list(readout.end_prefixes),
             "end_of_turn": bool(readout.end_of_turn),
             "follow_above": float(readout.follow_above),
+            "assume_ends": bool(readout.assume_ends),
         }
     )
 

@@ -41,8 +41,8 @@ class TokenTree:
     Attributes:
         readout: What was asked.
         paths: Token path of each continuation, in the readout's order.
-        nodes: Every prefix of a path, the paths themselves included; the empty one first, parents
-            before children.
+        nodes: Every prefix of a path, the empty one first, parents before children; the paths themselves
+            too, but for those whose end is taken for granted.
         children: Tokens that may follow each node.
         terminators: Ids that end a verdict.
     """
@@ -111,6 +111,8 @@ class TokenTree:
         return total
 
     def _end(self, node: Path, readings: Mapping[Path, NodeReading]) -> float:
+        if node not in self.children:
+            return 0.0
         known = readings.get(node)
         return -math.inf if known is None or known.end is None else known.end
 
@@ -133,13 +135,14 @@ def token_tree(readout: Readout, tokenizer: TrustedTokenizer) -> TokenTree:
             f"no token of the vocabulary begins with one of {list(readout.end_prefixes)}",
             hint="name what may follow the verdict in the judge's verdict set",
         )
-    nodes = sorted({path[:n] for path in paths for n in range(len(path) + 1)}, key=lambda p: (len(p), p))
+    inner = {path[:n] for path in paths for n in range(len(path))}
+    nodes = sorted(inner if readout.assume_ends else inner | set(paths), key=lambda p: (len(p), p))
     children: dict[Path, tuple[int, ...]] = {
         node: tuple(sorted({p[len(node)] for p in paths if len(p) > len(node) and p[: len(node)] == node}))
         for node in nodes
     }
-    for node in paths:
-        if both := ends & set(children[node]):
+    for node in nodes:
+        if node in paths and (both := ends & set(children[node])):
             raise ConfigError(f"tokens {sorted(both)} both end a verdict and continue another")
     return TokenTree(
         readout=readout,

@@ -133,7 +133,7 @@ class TextReader:
             rests = {c: c[len(node) :] for c in self.readout.continuations if c.startswith(node)}
             for token in {t.text: t for t in step.listed}.values() if step else ():
                 prob = reached[node] * math.exp(token.logprob)
-                ended = next((c for c, rest in rests.items() if self._ends(rest, token.text)), None)
+                ended = next((c for c in rests if self._ends(c, rests[c], token.text)), None)
                 if ended is not None:
                     probs[ended] = probs.get(ended, 0.0) + prob
                 elif token.text and any(rest.startswith(token.text) for rest in rests.values()):
@@ -143,9 +143,11 @@ class TextReader:
                     reached[after] = reached.get(after, 0.0) + prob
         return reached, probs
 
-    def _ends(self, rest: str, token: str) -> bool:
+    def _ends(self, continuation: str, rest: str, token: str) -> bool:
         if rest == "" and self.readout.end_of_turn and token in _TURN_ENDS:
             return True
+        if token == rest and self.readout.assume_ends:
+            return sum(c.startswith(continuation) for c in self.readout.continuations) == 1
         return token.startswith(rest) and token[len(rest) :].startswith(self.readout.end_prefixes)
 
 

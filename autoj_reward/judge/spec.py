@@ -93,6 +93,8 @@ class JudgeSpec:
             if p is None:
                 return None
             verdicts = [p.verdicts.texts, p.verdicts.lead, p.verdicts.end_prefixes, p.verdicts.end_of_turn]
+            if p.verdicts.assume_ends:
+                verdicts.append("ends assumed")
             if p.verdicts.temperature != 1.0:
                 verdicts.append(p.verdicts.temperature)
             return [p.template.text, dict(p.template.aliases), dict(p.template.blocks), verdicts]
@@ -336,6 +338,7 @@ def _rating_verdicts(source: _Reader) -> VerdictSet:
         pattern=source.take("pattern", str, _RATING_PATTERN),
         end_prefixes=tuple(source.take("ends", list, ["]"])),
         end_of_turn=source.take("end_of_turn", bool, False),
+        assume_ends=source.take("assume_ends", bool, False),
         temperature=float(source.take("temperature", (int, float), 1.0)),
     )
 
@@ -350,6 +353,7 @@ def _preference_verdicts(source: _Reader) -> VerdictSet:
         pattern=source.take("pattern", str, required=True),
         end_prefixes=tuple(source.take("ends", list, ["\n", "."])),
         end_of_turn=source.take("end_of_turn", bool, True),
+        assume_ends=source.take("assume_ends", bool, False),
         temperature=float(source.take("temperature", (int, float), 1.0)),
     )
 

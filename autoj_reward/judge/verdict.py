@@ -24,6 +24,9 @@ class VerdictSet:
         stated: Stated text (case-folded, blanks squeezed) to verdict.
         end_prefixes: First characters of the tokens that end a verdict.
         end_of_turn: Whether the end of the turn ends it too.
+        assume_ends: Whether the end of a verdict that begins no other is taken for granted. Right for a
+            judge that always closes its verdict: a direct verdict is then one request, unless it is the
+            beginning of another. Mass then also holds what goes on otherwise.
         temperature: Fitted on labelled rows by `autoj-reward calibrate`: above 1 flattens readings,
             below 1 sharpens them. The most probable verdict of a reading stays.
     """
@@ -35,6 +38,7 @@ class VerdictSet:
     stated: Mapping[str, Verdict]
     end_prefixes: tuple[str, ...]
     end_of_turn: bool
+    assume_ends: bool = False
     temperature: float = 1.0
 
     def readout(self, *, follow_above: float = 0.0) -> Readout:
@@ -45,6 +49,7 @@ class VerdictSet:
             end_prefixes=self.end_prefixes,
             end_of_turn=self.end_of_turn,
             follow_above=follow_above,
+            assume_ends=self.assume_ends,
         )
 
     def distribution(self, reading: Reading, *, min_mass: float) -> VerdictDistribution | Failure:
@@ -100,6 +105,7 @@ def rating_set(
     pattern: str,
     end_prefixes: tuple[str, ...],
     end_of_turn: bool = False,
+    assume_ends: bool = False,
     temperature: float = 1.0,
 ) -> VerdictSet:
     """Ratings from `low` to `high` in steps of `step`, written `7` or `6.5`.
@@ -121,6 +127,7 @@ def rating_set(
         stated=dict(zip(texts, ratings, strict=True)),
         end_prefixes=end_prefixes,
         end_of_turn=end_of_turn,
+        assume_ends=assume_ends,
         temperature=temperature,
     )
 
@@ -133,6 +140,7 @@ def preference_set(
     pattern: str,
     end_prefixes: tuple[str, ...],
     end_of_turn: bool = True,
+    assume_ends: bool = False,
     temperature: float = 1.0,
 ) -> VerdictSet:
     """First, second or tie.
@@ -144,6 +152,7 @@ def preference_set(
         pattern: Finds a stated verdict; its group `verdict` is looked up among the spellings.
         end_prefixes: First characters of the tokens that end a verdict.
         end_of_turn: Whether the end of the turn ends it too.
+        assume_ends: As in `VerdictSet`.
         temperature: Of readings, above 0.
 
     Raises:
@@ -164,6 +173,7 @@ def preference_set(
         stated=stated,
         end_prefixes=end_prefixes,
         end_of_turn=end_of_turn,
+        assume_ends=assume_ends,
         temperature=temperature,
     )
 

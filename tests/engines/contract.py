@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -98,6 +99,23 @@ class EngineContract:
         assert part is not None
         missing = sum(p.prob for p in whole.paths) - sum(p.prob for p in part.paths)
         assert missing <= part.unread_prob + 10 * self.tolerance
+
+    @pytest.mark.parametrize("readout", [RATINGS, PREFERENCES], ids=["ratings", "preferences"])
+    def test_an_end_taken_for_granted_is_certain(self, engine: Engine, readout: Readout) -> None:
+        """`1` begins `1.5`, so its end is read all the same; nothing goes on after `1.5`."""
+        granted = replace(readout, assume_ends=True)
+        items = [question("Paris?", readout=r) for r in (readout, granted)]
+        whole, part = (a.reading for a in outputs(engine, items))
+        assert whole is not None
+        assert part is not None
+        assert part.unread_prob <= whole.unread_prob + self.tolerance
+        for every, one in zip(whole.paths, part.paths, strict=True):
+            going_on = sum(c.startswith(one.text) for c in readout.continuations) > 1
+            assert one.prob >= every.prob - self.tolerance
+            if going_on:
+                assert one.prob == pytest.approx(every.prob, abs=self.tolerance)
+            else:
+                assert one.end_logprob == 0.0
 
     def test_writing_ends_at_the_limit_or_the_turn(self, engine: Engine) -> None:
         short, long = outputs(engine, [question("Count to 100.", n=3), question("Say hi.", n=200)])

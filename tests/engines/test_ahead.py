@@ -20,11 +20,16 @@ VOCABULARY = 40
 ENDS = tuple(range(20, 35))
 
 
-def tree_of(paths: Iterable[Path], follow_above: float = 0.0) -> TokenTree:
+def tree_of(paths: Iterable[Path], follow_above: float = 0.0, *, assume_ends: bool = False) -> TokenTree:
     ordered = tuple(sorted(set(paths)))
-    nodes = tuple(sorted({p[:n] for p in ordered for n in range(len(p) + 1)}, key=lambda p: (len(p), p)))
+    inner = {p[:n] for p in ordered for n in range(len(p))}
+    nodes = tuple(sorted(inner if assume_ends else inner | set(ordered), key=lambda p: (len(p), p)))
     readout = Readout(
-        lead="", continuations=tuple(map(str, ordered)), end_prefixes=("]",), follow_above=follow_above
+        lead="",
+        continuations=tuple(map(str, ordered)),
+        end_prefixes=("]",),
+        follow_above=follow_above,
+        assume_ends=assume_ends,
     )
     children = {
         node: tuple(sorted({p[len(node)] for p in ordered if len(p) > len(node) and p[: len(node)] == node}))
@@ -108,6 +113,26 @@ def test_a_sure_verdict_is_one_request() -> None:
     model = Model(0, 40.0)
     read(tree, model, 128)
     assert model.n_requests == 1
+
+
+@given(paths, st.integers(0, 10**6))
+@settings(deadline=None)
+def test_only_ends_that_could_go_on_are_asked_for(paths: set[Path], seed: int) -> None:
+    model = Model(seed, 2.0)
+    whole = read(tree_of(paths), model, 128)
+    tree = tree_of(paths, assume_ends=True)
+    for every, part, path in zip(whole.paths, read(tree, model, 128).paths, tree.paths, strict=True):
+        goes_on = any(p != path and p[: len(path)] == path for p in paths)
+        assert part.path_logprob == pytest.approx(every.path_logprob)
+        assert part.end_logprob == pytest.approx(every.end_logprob if goes_on else 0.0)
+
+
+def test_a_verdict_of_which_none_is_the_beginning_of_another_is_one_request() -> None:
+    """However unsure the judge is: no branch is left to follow."""
+    model = Model(1, 0.5)
+    got = read(tree_of([(n,) for n in range(1, 10)], assume_ends=True), model, 128)
+    assert model.n_requests == 1
+    assert got.unread_prob == 0.0
 
 
 def test_more_terminators_than_a_request_lists_are_asked_in_parts() -> None:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,10 @@ def engine(
 
 
 def brute_force(engine: TransformersEngine, item: JudgeInput, protocol: Protocol) -> dict[Any, float]:
-    """P(v) = sum over terminators t of P(path(v), t), one plain forward pass for each verdict."""
+    """P(v) = sum over terminators t of P(path(v), t), one plain forward pass for each verdict.
+
+    P(v) = P(path(v)) where ends are taken for granted and no other path begins with this one.
+    """
     verdicts, tokenizer = protocol.verdicts, engine.tokenizer
     vocabulary = tokenizer.hf.convert_ids_to_tokens(range(len(tokenizer.hf)))
     ends = [
@@ -49,13 +54,17 @@ def brute_force(engine: TransformersEngine, item: JudgeInput, protocol: Protocol
         ends += [tokenizer.hf.eos_token_id]
     context = tokenizer.encode_input(item)
     found = {}
-    for verdict, text in zip(verdicts.verdicts, verdicts.texts, strict=True):
-        path = tokenizer.continuation_ids(verdicts.lead, text)
+    paths = [tokenizer.continuation_ids(verdicts.lead, text) for text in verdicts.texts]
+    for verdict, path in zip(verdicts.verdicts, paths, strict=True):
         with torch.inference_mode():
             logits = engine._model(input_ids=torch.tensor([context + path])).logits[0].double()
         logprobs = torch.log_softmax(logits, dim=-1)
         total = sum(float(logprobs[len(context) - 1 + n, token]) for n, token in enumerate(path))
-        found[verdict] = sum(float((total + logprobs[-1, t]).exp()) for t in set(ends))
+        alone = sum(other[: len(path)] == path for other in paths) == 1
+        if verdicts.assume_ends and alone:
+            found[verdict] = math.exp(total)
+        else:
+            found[verdict] = sum(float((total + logprobs[-1, t]).exp()) for t in set(ends))
     return found
 
 
@@ -76,12 +85,25 @@ def protocols(judge: Judge) -> list[tuple[Protocol, dict[str, str]]]:
     ]
 
 
-def load(engine: TransformersEngine, mode: Any) -> Judge:
-    return Judge.load("mini", engine=engine, mode=mode, min_mass=1e-30, follow_above=0.0, both_orders=False)
+def load(engine: Any, mode: Any, *, assume_ends: bool = False) -> Judge:
+    """mini with Auto-J's half points, its ends read or taken for granted."""
+    spec, half_points = load_spec("mini"), load_spec("autoj-13b").rating
+    assert spec.rating is not None
+    assert spec.comparison is not None
+    assert half_points is not None
+    ratings = replace(half_points.verdicts, lead=spec.rating.verdicts.lead, assume_ends=assume_ends)
+    preferences = replace(spec.comparison.verdicts, assume_ends=assume_ends)
+    spec = replace(
+        spec,
+        rating=replace(spec.rating, verdicts=ratings),
+        comparison=replace(spec.comparison, verdicts=preferences),
+    )
+    return Judge.load(spec, engine=engine, mode=mode, min_mass=1e-30, follow_above=0.0, both_orders=False)
 
 
-def test_direct_distributions_equal_brute_force(engine: TransformersEngine) -> None:
-    judge = load(engine, "direct")
+@pytest.mark.parametrize("assume_ends", [False, True], ids=["ends read", "ends taken for granted"])
+def test_direct_distributions_equal_brute_force(engine: TransformersEngine, assume_ends: bool) -> None:
+    judge = load(engine, "direct", assume_ends=assume_ends)
     got = [judge.rate([PROMPT], [FIRST])[0], judge.compare([PROMPT], [FIRST], [SECOND])[0]]
     for judgment, (protocol, values) in zip(got, protocols(judge), strict=True):
         item = JudgeInput(
@@ -127,14 +149,7 @@ def test_critique_distributions_equal_brute_force(
     engine: TransformersEngine, place: int, critique: str, before: str
 ) -> None:
     """The distribution is read where the critique states its verdict, given all that stands before."""
-    judge = Judge.load(
-        "mini",
-        engine=Scripted(engine, critique),
-        mode="critique",
-        min_mass=1e-30,
-        follow_above=0.0,
-        both_orders=False,
-    )
+    judge = load(Scripted(engine, critique), "critique")
     got = judge.rate([PROMPT], [FIRST])[0] if place == 0 else judge.compare([PROMPT], [FIRST], [SECOND])[0]
     protocol, values = protocols(judge)[place]
     item = JudgeInput(
@@ -158,9 +173,10 @@ def test_the_three_tokenizers_cut_verdicts_differently(engine: TransformersEngin
 
 
 def test_dropping_the_improbable_is_bounded(engine: TransformersEngine) -> None:
-    judge = Judge.load("mini", engine=engine, min_mass=1e-30, follow_above=0.05)
-    whole = load(engine, "direct").rate([PROMPT], [FIRST])[0].distribution
-    part = judge.rate([PROMPT], [FIRST])[0].distribution
+    judge = load(engine, "direct")
+    fewer = Judge.load(judge.spec, engine=engine, mode="direct", min_mass=1e-30, follow_above=0.05)
+    whole = judge.rate([PROMPT], [FIRST])[0].distribution
+    part = fewer.rate([PROMPT], [FIRST])[0].distribution
     assert whole is not None
     assert part is not None
     assert whole.mass - part.mass <= part.unread_prob + 1e-6

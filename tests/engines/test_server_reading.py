@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -215,6 +216,22 @@ def test_reading_by_text() -> None:
     probs = {p.text: p.prob for p in reading.paths}
     assert probs == pytest.approx({"1": 0.25, "1.5": 0.03125, "10": 0.1 + 0.125, "2": 0.2})
     assert reading.unread_prob == pytest.approx(0.05)
+
+
+def test_an_end_taken_for_granted_by_text() -> None:
+    """`1` begins two others, so it is looked at further; `2` and `10` are complete as they stand."""
+    steps = {
+        "": step(**{"1": 0.5, "2": 0.3, "2]": 0.1, "x": 0.1}),
+        "1": step(**{"0": 0.25, "]": 0.5, ".": 0.25}),
+        "1.": step(**{"5": 1.0}),
+    }
+    reader = TextReader(replace(RATING, assume_ends=True))
+    while due := reader.nodes():
+        for node in due:
+            reader.add(node, steps.pop(node))
+    assert not steps
+    probs = {p.text: p.prob for p in reader.reading().paths}
+    assert probs == pytest.approx({"1": 0.25, "1.5": 0.125, "10": 0.125, "2": 0.4})
 
 
 def test_the_end_of_a_turn_may_end_a_verdict_by_text() -> None:
