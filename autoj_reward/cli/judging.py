@@ -360,7 +360,8 @@ def run_work(
     if options.dry_run:
         from autoj_reward.cli.planning import plan_lines
 
-        for line in plan_lines(command, judge, judging, checked.n_rows, checked.n_requests):
+        strategy = identity.get("strategy")
+        for line in plan_lines(command, judge, judging, checked.n_rows, checked.n_requests, strategy):
             typer.echo(line)
         return
     run = {

@@ -189,6 +189,20 @@ def test_a_dry_run_says_what_would_be_run_and_loads_nothing(
     assert not (tmp_path / "hub").exists()
 
 
+@pytest.mark.parametrize(
+    ("strategy", "words"), [("pointwise", "2 inputs"), ("ring", "as many comparisons as Ring")]
+)
+def test_a_plan_does_not_guess_how_many_comparisons(
+    strategy: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A strategy's comparisons were counted as one for each completion."""
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "p", "completions": ["a", "b"]}])
+    arguments = ["rerank", "in.jsonl", "-o", "out.jsonl", "--dry-run", "--strategy", strategy]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert words in next(line for line in done.stdout.splitlines() if line.startswith("would run"))
+
+
 def test_a_presets_file_is_shown() -> None:
     shown = CliRunner().invoke(app, ["judges", "--show", "autoj-13b-fp8"], catch_exceptions=False).stdout
     assert 'kv_cache_dtype = "fp8"' in shown
