@@ -2,13 +2,20 @@
 """What would people use instead, and how fast is that on the same machine, model, prompts and length?
 
 Each peer runs in an environment of its own, made with uv, as a process of its own, one after the other. All
-get the same filled judge prompts, greedy decoding and the same limit of tokens. A peer that loads a model
-itself does; one that needs an endpoint gets one `vllm serve`, which then also serves `Judge`, so that the two
-are compared on the same engine. Measured for each: seconds to the first judgment (its start and its model's
-included), judgments a second over all rows, the same once more in the same process (warm), tokens, peak
-memory of its own processes (the server's is not among them), and what became of outputs it could not read.
+get the same messages, dtype, threads, greedy decoding and limit of tokens. A peer that loads a model itself
+does; one that needs an endpoint gets one `vllm serve`, which then also serves `Judge`, so that the two are
+compared on the same engine. Measured for each: seconds to the first judgment (its start and its model's
+included), judgments a second over all further rows, the same once more in the same process (warm; a peer that
+takes rows one by one gets the first four), tokens and requests, peak memory of its own processes (without the
+server's), and what became of outputs it could not read.
 
-Every finished row is kept in results/peers.json at once, and a second run goes on with what is missing; rows
+On a CPU vLLM's own cache blocks hold 128 tokens, more than a short prompt, so that nothing of it is shared;
+`Judge` in process takes blocks of 32. `--block-size` gives all the same.
+
+Response caches have a table of their own: the warm rate, and how many requests reach the server for the same
+rows once more, for another model, for a higher limit of tokens, and beside a row that the server refuses.
+
+Every finished row is kept in results/NAME.json at once, and a second run goes on with what is missing; rows
 of another model, set or length are never mixed in. `--peers NAME...` runs some, `--again` runs them anew.
 """
 
@@ -36,10 +43,13 @@ import httpx
 from groups import SETS, flat, read_groups
 from report import RESULTS, publish, show
 
+from autoj_reward.engines.vllm_loading import thread_environment
+
 RUNNERS = Path(__file__).resolve().parent / "peer_runners"
 ENVIRONMENTS = Path.home() / ".cache" / "autoj_reward" / "peers"
-KEPT = RESULTS / "peers.json"
-SERVED = "judge"
+SERVED, OTHER = "judge", "other-judge"
+SERVE = "import sys; from autoj_reward.engines.managed_launch import _serve; _serve(sys.argv[1:])"
+"""`vllm serve`; its own script does not start for the CPU build, which is a package of another name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +60,14 @@ class Peer:
         script: Its runner.
         packages: What its environment needs; empty runs it in this one.
         served: Whether it needs the shared server.
+        cache: Whether it is a response cache, with a table of its own.
         settings: Further ones for its task.
     """
 
     script: str
     packages: tuple[str, ...] = ()
     served: bool = False
+    cache: bool = False
     settings: tuple[tuple[str, Any], ...] = ()
 
 
@@ -74,25 +86,48 @@ PEERS: dict[str, Peer] = {
         script="distilabel_runner.py", packages=("distilabel[openai]==1.5.3", "requests"), served=True
     ),
     "ours on that server": Peer(script="ours.py", served=True, settings=(("mode", "critique"),)),
+    "lm-eval's cache": Peer(
+        script="lm_eval_cache.py", packages=("lm-eval[api]==0.4.13",), served=True, cache=True
+    ),
+    # alpaca_eval imports pkg_resources, which newer setuptools have not, and does not ask for it.
+    "alpaca_eval's cache": Peer(
+        script="alpaca_eval_cache.py",
+        packages=("alpaca-eval==0.6.6", "setuptools==80.9.0"),
+        served=True,
+        cache=True,
+    ),
+    "our cache": Peer(script="ours_cache.py", served=True, cache=True),
 }
+COLUMNS = ("per_second", "warm_per_second", "first_seconds", "tokens", "requests", "peak_mib", "n_unreadable")
+CACHE_COLUMNS = (
+    "n", "warm_per_second", "reopened_seconds", "requests_cold", "requests_warm", "requests_other_model",
+    "requests_more_tokens", "refused_row", "refused_row_asked", "rows_answered_beside_it",
+)  # fmt: skip
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--judge", default="mini")
-    arguments.add_argument("--set", default="alpacaeval-32", choices=list(SETS))
-    arguments.add_argument("--limit", type=int, default=1, help="groups")
-    arguments.add_argument("--tokens", type=int, default=64, help="most tokens of a critique")
-    arguments.add_argument("--context", type=int, default=4096)
-    arguments.add_argument("--max-chars", type=int, default=6000, help="longer pairs are left out")
+    arguments.add_argument("--set", default="truthfulqa-16", choices=list(SETS))
+    arguments.add_argument("--limit", type=int, default=2, help="groups")
+    arguments.add_argument("--pairs", type=int, default=16, help="most pairs, beside the first one")
+    arguments.add_argument("--tokens", type=int, default=48, help="most tokens of a critique")
+    arguments.add_argument("--context", type=int, default=2048)
+    arguments.add_argument("--max-chars", type=int, default=1200, help="longer pairs are left out")
+    arguments.add_argument("--dtype", default=default_dtype(), help="of all; by default what the CPU has")
     arguments.add_argument("--cache-gib", type=float, default=1.0, help="of vLLM's KV cache")
+    arguments.add_argument(
+        "--block-size", type=int, help="tokens of vLLM's cache blocks; each one's own if left out"
+    )
+    arguments.add_argument("--name", default="peers", help="of the file under results/")
     arguments.add_argument("--timeout", type=float, default=3600.0, help="seconds of one peer")
     arguments.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
     arguments.add_argument("--again", action="store_true")
     given = arguments.parse_args()
 
     task = make_task(given)
-    rows = kept_rows(KEPT, task["identity"])
+    kept = RESULTS / f"{given.name}.json"
+    rows = kept_rows(kept, task["identity"])
     wanted = [n for n in given.peers if given.again or n not in rows or "error" in rows[n]]
     with tempfile.TemporaryDirectory(prefix="autoj-reward-peers-") as folder, contextlib.ExitStack() as stack:
         server: dict[str, Any] | None = None
@@ -102,47 +137,72 @@ def main() -> None:
             try:
                 if peer.served and server is None:
                     server = stack.enter_context(served(task, Path(folder)))
+                if server is not None:
+                    # Who comes later must not find the prompts that an earlier one has had computed.
+                    httpx.post(server["url"] + "/reset_prefix_cache", timeout=60).raise_for_status()
                 given_task = task | (server or {}) if peer.served else task
                 rows[name] = run_peer(peer, given_task, Path(folder), given.timeout)
-            except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            except (OSError, RuntimeError, httpx.HTTPError, subprocess.SubprocessError) as error:
                 rows[name] = {"error": str(error)[-2000:]}
-            keep(rows, task["identity"])
-            show([{"peer": name, **rows[name]}])
-    table = table_of(rows)
-    show(table)
+            keep(rows, task["identity"], kept)
+            print(json.dumps({"peer": name, **rows[name]}))
+    show(table_of(rows))
+    show(table_of(rows, caches=True))
     publish(
-        "peers", "judgments a second, beside what people would use instead", results(rows, task["identity"])
+        given.name,
+        "judgments a second, beside what people would use instead",
+        results(rows, task["identity"]),
     )
+
+
+def default_dtype() -> str:
+    """bfloat16 where the machine has units for it; other CPUs are ten times slower in it: float32."""
+    import torch
+
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    return "bfloat16" if torch.cuda.is_available() or "avx512_bf16" in flags else "float32"
 
 
 def make_task(given: argparse.Namespace) -> dict[str, Any]:
     """What all peers get, and what identifies it."""
     from autoj_reward.engines.embedded import resolve_model
     from autoj_reward.judge.presets import load_spec
+    from autoj_reward.types import ChatWrapper
 
     spec = load_spec(given.judge)
     assert spec.rating is not None
     prompts, completions = flat(read_groups(given.set, given.limit))
-    pairs = [(p, c) for p, c in zip(prompts, completions, strict=True) if len(p) + len(c) <= given.max_chars]
-    bodies = [
-        "".join(s.text for s in spec.rating.template.fill({"prompt": p, "completion": c})) for p, c in pairs
+    short = [(p, c) for p, c in zip(prompts, completions, strict=True) if len(p) + len(c) <= given.max_chars]
+    pairs = short[: given.pairs + 1]
+    # More tokens than fit, whatever the tokenizer: for what a cache makes of a refusal.
+    overlong = (pairs[0][0], "no " * 4 * given.context)
+    filled = [
+        "".join(s.text for s in spec.rating.template.fill({"prompt": p, "completion": c}))
+        for p, c in (*pairs, overlong)
     ]
+    bodies = filled[:-1]
+    blocks = {"block_size": given.block_size} if given.block_size else {}
     return {
         "judge": given.judge,
         "model": str(resolve_model(spec.model)),
+        "dtype": given.dtype,
+        "system": spec.wrapper.system if isinstance(spec.wrapper, ChatWrapper) else None,
         "pairs": pairs,
         "bodies": bodies,
+        "overlong": {"pair": overlong, "body": filled[-1]},
         "max_new_tokens": given.tokens,
         "context": given.context,
-        "vllm_options": {"kv_cache_memory_bytes": int(given.cache_gib * 2**30)},
+        "vllm_options": {"kv_cache_memory_bytes": int(given.cache_gib * 2**30), **blocks},
         "identity": {
             "judge": given.judge,
             "set": given.set,
-            "n": len(pairs),
-            "n_left_out": len(prompts) - len(pairs),
+            "dtype": given.dtype,
+            "n": len(pairs) - 1,
+            "n_too_long": len(prompts) - len(short),
             "prompts": hashlib.sha256("\0".join(bodies).encode("utf-8", "surrogatepass")).hexdigest()[:16],
             "max_new_tokens": given.tokens,
             "context": given.context,
+            **blocks,
         },
     }
 
@@ -160,12 +220,12 @@ def results(rows: Mapping[str, Mapping[str, Any]], identity: Mapping[str, Any]) 
     return {"identity": dict(identity), "rows": dict(rows), "ratios": ratios(rows)}
 
 
-def keep(rows: Mapping[str, Mapping[str, Any]], identity: Mapping[str, Any]) -> None:
+def keep(rows: Mapping[str, Mapping[str, Any]], identity: Mapping[str, Any], path: Path) -> None:
     """Write the rows so far; a killed run loses the one it was at."""
-    RESULTS.mkdir(exist_ok=True)
-    scratch = KEPT.with_suffix(".tmp")
+    path.parent.mkdir(exist_ok=True)
+    scratch = path.with_suffix(".tmp")
     scratch.write_text(json.dumps(results(rows, identity), indent=1) + "\n", encoding="utf-8")
-    os.replace(scratch, KEPT)
+    os.replace(scratch, path)
 
 
 def ratios(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -173,22 +233,23 @@ def ratios(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     found = {}
     for name, row in rows.items():
         ours = "ours on that server" if PEERS.get(name, Peer(script="")).served else "ours, critique"
-        if name.startswith("ours") or "per_second" not in row or "per_second" not in rows.get(ours, {}):
+        if name.startswith("our") or "per_second" not in row or "per_second" not in rows.get(ours, {}):
             continue
         found[name] = rows[ours]["per_second"] / row["per_second"]
     return found
 
 
-def table_of(rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For people; a peer that did not run says why."""
-    columns = ("per_second", "warm_per_second", "first_seconds", "tokens", "peak_mib", "n_unreadable")
+def table_of(rows: Mapping[str, Mapping[str, Any]], *, caches: bool = False) -> list[dict[str, Any]]:
+    """For people, of the peers or of the caches; what did not run says why."""
+    own = {name: row for name, row in rows.items() if PEERS.get(name, Peer(script="")).cache == caches}
+    last = "where" if caches else "unreadable"
     return [
         {
             "peer": name,
-            **{c: row.get(c, "-") for c in columns},
-            "unreadable": row.get("unreadable", row.get("error", ""))[-60:],
+            **{c: row.get(c, "-") for c in (CACHE_COLUMNS if caches else COLUMNS)},
+            last: row.get(last) or row.get("error", "")[-60:],
         }
-        for name, row in rows.items()
+        for name, row in own.items()
     ]
 
 
@@ -204,11 +265,15 @@ def run_peer(peer: Peer, task: Mapping[str, Any], folder: Path, timeout: float) 
     python = environment(peer.packages)
     own = Path(tempfile.mkdtemp(dir=folder))
     settings = {**task, **dict(peer.settings), "folder": str(own), "cache": str(own / "judgments.sqlite")}
+    if peer.cache:
+        settings["pairs"] = [task["overlong"]["pair"], *task["pairs"][1:]]
+        settings["bodies"] = [task["overlong"]["body"], *task["bodies"][1:]]
     (own / "task.json").write_text(json.dumps(settings), encoding="utf-8")
     command = [str(python), str(RUNNERS / peer.script), str(own / "task.json"), str(own / "out.json")]
     variables = {
-        **os.environ, "OPENAI_API_KEY": task.get("api_key") or "none", "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+        **os.environ, **thread_environment(), "OPENAI_API_KEY": task.get("api_key") or "none",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True", "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
         # In this environment, this package; in a peer's, only the runners.
         "PYTHONPATH": str(RUNNERS) if peer.packages else f"{RUNNERS}{os.pathsep}{RUNNERS.parents[1]}",
     }  # fmt: skip
@@ -227,9 +292,9 @@ def run_peer(peer: Peer, task: Mapping[str, Any], folder: Path, timeout: float) 
 
 def row_of(measured: Mapping[str, Any], peak_mib: float) -> dict[str, Any]:
     """What a runner wrote, with rates."""
+    rates = {"per_second": ("n", "cold_seconds"), "warm_per_second": ("n_warm", "warm_seconds")}
     return {
-        "per_second": measured["n"] / measured["cold_seconds"],
-        "warm_per_second": measured["n"] / measured["warm_seconds"],
+        **{rate: measured[n] / measured[s] for rate, (n, s) in rates.items() if s in measured},
         **measured,
         "peak_mib": round(peak_mib),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -276,25 +341,27 @@ def served(task: Mapping[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = {
-        "served-model-name": SERVED,
         "host": "127.0.0.1",
         "port": port,
-        "dtype": "bfloat16",
+        "dtype": task["dtype"],
         "max-model-len": task["context"],
-        "kv-cache-memory-bytes": task["vllm_options"]["kv_cache_memory_bytes"],
+        **{name.replace("_", "-"): value for name, value in task["vllm_options"].items()},
     }
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(task["model"])]
+    command = [sys.executable, "-c", SERVE, str(task["model"])]
     command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command += ["--served-model-name", SERVED, OTHER]
     url = f"http://127.0.0.1:{port}"
+    # With its developers' routes, one of which empties the prefix cache.
+    variables = os.environ | thread_environment() | {"VLLM_SERVER_DEV_MODE": "1"}
     with open(folder / "server.txt", "wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=variables, start_new_session=True)
     try:
         until = time.monotonic() + 1800
         while not _answers(url + "/health"):
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"vllm serve did not start: {_tail(folder / 'server.txt')}")
             time.sleep(1)
-        yield {"url": url, "served_model": SERVED, "api_key": ""}
+        yield {"url": url, "served_model": SERVED, "other_model": OTHER, "api_key": ""}
     finally:
         _end(process)
 

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import ast
+import http.server
 import importlib.util
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -49,12 +51,12 @@ def judge(indices):
     time.sleep(0.01 * len(indices))
     if task.get("fail"):
         raise SystemExit("it broke")
-    return [{"rating": rating_of(task["bodies"][i]), "tokens": 3} for i in indices]
+    return [{"rating": rating_of(task["bodies"][i]), "tokens": 3, "requests": 1} for i in indices]
 measure(judge, task, started=STARTED, unreadable="None", versions=versions_of("numpy", "no-such-package"))
 time.sleep(0.5)
 """
 TASK = {
-    "bodies": ["[[7]]", "none", "x [[ 2.5 ]]"],
+    "bodies": ["only the start", "[[7]]", "none", "x [[ 2.5 ]]"],
     "pairs": [],
     "max_new_tokens": 4,
     "context": 64,
@@ -76,10 +78,76 @@ def runner(peers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_peer_is_run_and_measured(peers: Any, runner: Any, tmp_path: Path) -> None:
     row = peers.run_peer(runner, TASK, tmp_path, 60)
     assert (row["n"], row["n_unreadable"], row["tokens"], row["same_when_warm"]) == (3, 1, 9, 3)
+    assert row["requests"] == 3
     assert row["per_second"] == pytest.approx(3 / row["cold_seconds"])
     assert 0.02 < row["cold_seconds"] < 10
     assert row["peak_mib"] > 80
     assert "no-such-package" not in row["versions"]
+
+
+class CountingServer(http.server.BaseHTTPRequestHandler):
+    """vLLM's counters, and one request for each POST; those about row 0 are refused."""
+
+    counts: ClassVar[dict[str, int]] = {"answered": 0, "refused": 0}
+
+    def do_GET(self) -> None:
+        lines = (
+            "# HELP vllm:request_success_total Requests",
+            f'vllm:request_success_total{{finished_reason="stop"}} {self.counts["answered"]}.0',
+            'vllm:request_success_total{finished_reason="length"} 0.0',
+            f'http_requests_total{{status="4xx"}} {self.counts["refused"]}.0',
+            'http_requests_total{status="2xx"} 50.0',
+        )
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write("\n".join(lines).encode())
+
+    def do_POST(self) -> None:
+        asked = self.rfile.read(int(self.headers["content-length"])).decode()
+        refused = asked == "row 0"
+        self.counts["refused" if refused else "answered"] += 1
+        self.send_response(400 if refused else 200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+CACHE_RUNNER = """
+import urllib.request
+from common import measure_cache, read_task
+task, kept = read_task(), {}
+def open_cache(model, max_new_tokens):
+    def judge(indices):
+        for i in indices:
+            key = (i, max_new_tokens)  # Not the model, as some do.
+            if key not in kept:
+                urllib.request.urlopen(task["url"], data=f"row {i}".encode())
+            kept[key] = 7.0
+        return [{"rating": kept[i, max_new_tokens]} for i in indices]
+    return judge
+measure_cache(open_cache, task, where="a dictionary", versions={})
+"""
+
+
+def test_a_cache_is_measured_by_what_reaches_the_server(peers: Any, runner: Any, tmp_path: Path) -> None:
+    (tmp_path / "runners" / "tiny.py").write_text(CACHE_RUNNER)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), CountingServer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    task = {**TASK, "pairs": [["p", "c"]] * 4, "overlong": {"pair": ["p", "long"], "body": "long"}}
+    task |= {"url": url, "served_model": "judge", "other_model": "other"}
+    try:
+        row = peers.run_peer(peers.Peer(script="tiny.py", cache=True), task, tmp_path, 60)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (row["n"], row["requests_cold"], row["requests_warm"]) == (3, 3, 0)
+    assert (row["requests_other_model"], row["requests_more_tokens"]) == (0, 3)
+    assert row["refused_row"] == ["the whole call raised HTTPError"] * 2
+    assert row["refused_row_asked"] == [1, 1]
+    assert row["warm_per_second"] > 0
+    assert "per_second" not in row
 
 
 def test_a_peer_that_fails_says_why(peers: Any, runner: Any, tmp_path: Path) -> None:
@@ -94,17 +162,13 @@ def test_a_peer_that_hangs_is_ended(peers: Any, runner: Any, tmp_path: Path) -> 
     assert time.monotonic() - start < 30
 
 
-def test_rows_are_kept_and_those_of_another_task_are_not_taken(
-    peers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(peers, "RESULTS", tmp_path)
-    monkeypatch.setattr(peers, "KEPT", tmp_path / "peers.json")
+def test_rows_are_kept_and_those_of_another_task_are_not_taken(peers: Any, tmp_path: Path) -> None:
     rows = {
         "vllm.LLM": {"per_second": 4.0},
         "ours, critique": {"per_second": 8.0},
         "distilabel": {"error": "x"},
     }
-    peers.keep(rows, {"judge": "mini", "n": 3})
+    peers.keep(rows, {"judge": "mini", "n": 3}, tmp_path / "peers.json")
     assert peers.kept_rows(tmp_path / "peers.json", {"judge": "mini", "n": 3}) == rows
     assert peers.kept_rows(tmp_path / "peers.json", {"judge": "mini", "n": 4}) == {}
     assert json.loads((tmp_path / "peers.json").read_text())["ratios"] == {"vllm.LLM": 2.0}
@@ -118,6 +182,14 @@ def test_peers_are_compared_on_their_own_kind_of_engine(peers: Any) -> None:
     assert peers.ratios(rows) == {"vllm.LLM": 2.0, "distilabel": 3.0}
     table = {row["peer"]: row for row in peers.table_of(rows)}
     assert table["transformers pipeline"]["unreadable"] == "no memory"
+
+
+def test_caches_have_a_table_of_their_own(peers: Any) -> None:
+    rows = {"vllm.LLM": {"per_second": 4.0}, "our cache": {"warm_per_second": 9.0, "where": "a file"}}
+    assert [row["peer"] for row in peers.table_of(rows)] == ["vllm.LLM"]
+    (cache,) = peers.table_of(rows, caches=True)
+    assert (cache["peer"], cache["warm_per_second"], cache["where"]) == ("our cache", 9.0, "a file")
+    assert peers.ratios(rows) == {}
 
 
 def test_the_family_of_a_process_is_found(peers: Any) -> None:

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""distilabel's labelling step `PrometheusEval` in a pipeline on the shared server, with the common prompt."""
+"""distilabel's labelling step `PrometheusEval` in a pipeline on the shared server, with the common prompt and
+the common regular expression: its own wants `[RESULT] 5`."""
 
 from __future__ import annotations
 
+import json
 import time
 
 STARTED = time.perf_counter()
 
-from common import measure, read_task, versions_of  # noqa: E402
+from common import chat, measure, rating_of, read_task, versions_of  # noqa: E402
 from distilabel.models import OpenAILLM  # noqa: E402
 from distilabel.pipeline import Pipeline  # noqa: E402
 from distilabel.steps import LoadDataFromDicts  # noqa: E402
@@ -15,18 +17,22 @@ from distilabel.steps.tasks import PrometheusEval  # noqa: E402
 
 
 class CommonPrompt(PrometheusEval):  # type: ignore[misc]
-    """The peer's own step and parser with the common prompt; its processes unpickle it by name."""
+    """The peer's own step with the common prompt; its processes unpickle it by name."""
 
     def format_input(self, input):  # type: ignore[no-untyped-def]
-        """The filled judge prompt as the one user turn."""
-        return [{"role": "user", "content": input["generation"]}]
+        """The common messages, which went through the pipeline as text."""
+        return json.loads(input["generation"])
+
+    def format_output(self, output, input):  # type: ignore[no-untyped-def]
+        """The rating, or None."""
+        return {"feedback": output, "result": None if output is None else rating_of(output)}
 
 
 def main() -> None:
     task = read_task()
 
     def judge(indices):  # type: ignore[no-untyped-def]
-        rows = [{"instruction": "", "generation": task["bodies"][i]} for i in indices]
+        rows = [{"instruction": "", "generation": json.dumps(chat(task, i))} for i in indices]
         # Its cache knows a pipeline by name and steps and not by rows: other rows would get the old answers.
         with Pipeline(name="peers", cache_dir=f"{task['folder']}/{len(rows)}") as pipeline:
             load = LoadDataFromDicts(data=rows, batch_size=64)

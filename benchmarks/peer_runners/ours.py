@@ -14,11 +14,11 @@ def main() -> None:
     from autoj_reward import Judge
 
     task = read_task()
-    engine, options = "vllm", dict(task["vllm_options"])
     if task.get("url"):
-        engine, options = f"server:{task['url']}", {}
+        engine, options = f"server:{task['url']}", {"model": task["served_model"]}
     else:
-        options |= {"dtype": "bfloat16", "context_tokens": task["context"]}
+        computed = {"dtype": task["dtype"], "context_tokens": task["context"]}
+        engine, options = "vllm", task["vllm_options"] | computed
     judge = Judge.load(
         task["judge"],
         engine=engine,
@@ -31,7 +31,10 @@ def main() -> None:
     def run(indices):  # type: ignore[no-untyped-def]
         pairs = [task["pairs"][i] for i in indices]
         judgments = judge.rate([p for p, _ in pairs], [c for _, c in pairs])
-        return [{"rating": j.rating, "tokens": j.usage.completion_tokens} for j in judgments]
+        return [
+            {"rating": j.rating, "tokens": j.usage.completion_tokens, "requests": j.usage.n_requests}
+            for j in judgments
+        ]
 
     measure(
         run, task, started=STARTED,

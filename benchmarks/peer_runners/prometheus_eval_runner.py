@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""prometheus-eval's `absolute_grade` on the shared server, its template replaced by the common one.
+"""prometheus-eval's `absolute_grade` on the shared server, with the common prompt and regular expression.
 
-Its own system prompt stays, and its parser wants its own `[RESULT] 5`: what it cannot read it asks again.
+Its own parser wants `[RESULT] 5` and up to 5; with that every output of this judge would be asked for ten
+times more. Its client is the one that respects the limit of tokens: `AsyncLiteLLM` drops all parameters, and
+sends 100 requests a minute.
 """
 
 from __future__ import annotations
@@ -10,25 +12,24 @@ import time
 
 STARTED = time.perf_counter()
 
-from common import measure, read_task, versions_of  # noqa: E402
-from prometheus_eval import PrometheusEval  # noqa: E402
+import prometheus_eval.judge  # noqa: E402
+import prometheus_eval.utils  # noqa: E402
+from common import measure, rating_of, read_task, versions_of  # noqa: E402
 from prometheus_eval.litellm import LiteLLM  # noqa: E402
 
 task = read_task()
 
 
-class Counting(LiteLLM):
-    """The peer's own client, counting its calls."""
-
-    calls = 0
-
-    def completions(self, messages, **kwargs):  # type: ignore[no-untyped-def]
-        Counting.calls += len(messages)
-        return super().completions(messages, **kwargs)
+def parse_output(output, mode):  # type: ignore[no-untyped-def]
+    """A critique and its rating, or twice None, in the place of the peer's."""
+    rating = None if output is None else rating_of(output)
+    return (None, None) if rating is None else (output, rating)
 
 
-grader = PrometheusEval(
-    model=Counting(f"openai/{task['served_model']}", api_base=task["url"] + "/v1"),
+prometheus_eval.judge.ABS_SYSTEM_PROMPT = task["system"]
+prometheus_eval.utils.parse_output = parse_output
+grader = prometheus_eval.judge.PrometheusEval(
+    model=LiteLLM(f"openai/{task['served_model']}", api_base=task["url"] + "/v1"),
     absolute_grade_template="{response}",
 )
 PARAMETERS = {"max_tokens": task["max_new_tokens"], "temperature": 0.0}
@@ -44,7 +45,7 @@ def judge(indices):  # type: ignore[no-untyped-def]
 
 
 measure(
-    judge, task, started=STARTED,
-    unreadable="asks again, up to its limit, also where the answer is the same each time; then None",
+    judge, task, started=STARTED, one_by_one=True,
+    unreadable="asks again, up to ten times, also where the answer is the same each time; then None",
     versions=versions_of("prometheus-eval", "litellm"),
 )  # fmt: skip

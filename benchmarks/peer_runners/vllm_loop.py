@@ -7,20 +7,22 @@ import time
 
 STARTED = time.perf_counter()
 
-from common import measure, rating_of, read_task, versions_of  # noqa: E402
+from common import chat, measure, rating_of, read_task, versions_of  # noqa: E402
 
 
 def main() -> None:
     from vllm import LLM, SamplingParams
 
     task = read_task()
-    model = LLM(model=task["model"], max_model_len=task["context"], dtype="bfloat16", **task["vllm_options"])
+    model = LLM(
+        model=task["model"], max_model_len=task["context"], dtype=task["dtype"], **task["vllm_options"]
+    )
     sampling = SamplingParams(temperature=0.0, max_tokens=task["max_new_tokens"])
 
     def judge(indices):  # type: ignore[no-untyped-def]
-        chats = [[{"role": "user", "content": task["bodies"][i]}] for i in indices]
-        outputs = [o.outputs[0] for o in model.chat(chats, sampling, use_tqdm=False)]
-        return [{"rating": rating_of(o.text), "tokens": len(o.token_ids)} for o in outputs]
+        answers = model.chat([chat(task, i) for i in indices], sampling, use_tqdm=False)
+        outputs = [a.outputs[0] for a in answers]
+        return [{"rating": rating_of(o.text), "tokens": len(o.token_ids), "requests": 1} for o in outputs]
 
     measure(
         judge, task, started=STARTED, unreadable="the loop's writer decides; here None",
