@@ -34,7 +34,7 @@ COMMAND = [sys.executable, "-m", "autoj_reward.cli", "rate", "in.parquet", "--no
 ANSWERS = [
     {"contains": ["0 is"], "reading": {"9": 0.6, "8": 0.4}},
     {"contains": ["7 is"], "reading": {"5": 0.0001}},
-    {"contains": [], "reading": {"5": 0.5, "5.5": 0.5}},
+    {"contains": [], "reading": {"5": 0.75, "6": 0.25}},
 ]
 
 

@@ -33,7 +33,7 @@ ANSWERS = [
     {"contains": ["Response 1"], "reading": {"Response 1": 0.5, "Response 2": 0.3, "Tie": 0.2}},
     {"contains": ["paris"], "reading": {"9": 0.6, "8": 0.4}},
     {"contains": ["mumble"], "reading": {"5": 0.0005, "6": 0.0001}},
-    {"contains": [], "reading": {"5": 0.5, "5.5": 0.5}},
+    {"contains": [], "reading": {"5": 0.75, "6": 0.25}},
     {"contains": [], "text": "It says little.\n\nRating: [[3]]"},
 ]
 ROWS = ["paris", "berlin", "rome", "mumble"]

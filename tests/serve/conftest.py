@@ -33,7 +33,7 @@ ANSWERS = [
     {"contains": ["Paris"], "reading": {"9": 0.6, "8": 0.4}},
     {"contains": ["mumble"], "reading": {"5": 0.0001}},
     {"contains": ["Response 1"], "reading": {"Response 1": 0.5, "Response 2": 0.3, "Tie": 0.2}},
-    {"contains": [], "reading": {"5": 0.5, "5.5": 0.5}},
+    {"contains": [], "reading": {"5": 0.75, "6": 0.25}},
 ]
 Serve = Callable[..., TestClient]
 
