@@ -3,11 +3,12 @@
 
 GRPO trains the embedded policy on a few prompts with the embedded judge's direct ratings. The mean rating of
 its answers to other prompts, sampled with the same seeds before and after, is to rise; in a control, the same
-rewards are dealt out to the batch at random, and it is to stay. The ceiling is the scale's end, 1.0.
+rewards are dealt out to the batch at random, and it must not rise. At a rate that learns in 40 steps the
+control falls: steps in random directions spoil the policy. The ceiling is the scale's end, 1.0.
 
 A run that was stopped goes on where its last checkpoint was, and finished runs are not run again:
 
-    python benchmarks/learning.py --steps 60 --seeds 3
+    python benchmarks/learning.py --steps 40 --seeds 3 --learning-rate 1e-3 --prompts-per-step 1 --max-new-tokens 20
 """
 
 from __future__ import annotations
@@ -123,6 +124,8 @@ def one_run(given: argparse.Namespace, judge: Judge, condition: str, seed: int) 
             report_to="none",
             use_cpu=not torch.cuda.is_available(),
             bf16=False,
+            # A small model's activations fit: computing them twice would only take longer.
+            gradient_checkpointing=False,
             seed=seed,
         ),
         train_dataset=Dataset.from_dict({"prompt": [[{"role": "user", "content": p}] for p in TRAIN]}),
