@@ -8,7 +8,7 @@ control falls: steps in random directions spoil the policy. The ceiling is the s
 
 A run that was stopped goes on where its last checkpoint was, and finished runs are not run again:
 
-    python benchmarks/learning.py --steps 40 --seeds 3 --learning-rate 1e-3 --prompts-per-step 1 --max-new-tokens 20
+    python benchmarks/learning.py --steps 40 --learning-rate 1e-3 --prompts-per-step 1 --max-new-tokens 20
 """
 
 from __future__ import annotations
