@@ -118,13 +118,13 @@ def test_another_least_mass_gives_the_failed_row_a_verdict(
 def test_a_smaller_verdict_set_is_read_out_of_the_larger_one(
     run: Rescore, engine: CachedEngine, tmp_path: Path
 ) -> None:
-    """Whole points only: the same readings, so no engine is needed."""
+    """Every other point only: the same readings, so no engine is needed."""
     judged_rows(tmp_path / "out.jsonl", engine)
-    judge = own_judge(tmp_path, "[rating.scale]\nstep = 1\n")
+    judge = own_judge(tmp_path, "[rating.scale]\nstep = 2\n")
     said = report(run("out.jsonl", "-o", "new.jsonl", "--judge", judge, "--json"))
     assert said["n_kept"] == 0
     berlin = read_rows(tmp_path / "new.jsonl")[1]
-    assert (berlin["expected_rating"], berlin["mass"]) == (5.0, 0.5)
+    assert (berlin["expected_rating"], berlin["mass"]) == (5.0, 0.75)
 
 
 def test_a_better_parser_reads_what_another_could_not(
