@@ -16,7 +16,7 @@ def main() -> None:
     with Judge.load(given.judge, engine=given.engine) as judge:
         # Every better one against the next worse one, as far apart as the judge has them.
         pairs = label_dataset(sample(given, 4), judge, settings=LabelSettings(pairs="adjacent"))
-    print(f"{len(pairs)} pairs, margins up to {max(pairs['margin']):.3f}")
+    print(f"{len(pairs)} pairs, margins up to {max(pairs['margin'], default=0.0):.3f}")
     tokenizer = AutoTokenizer.from_pretrained(given.policy)
     model = AutoModelForSequenceClassification.from_pretrained(
         given.policy, num_labels=1, dtype=torch.float32, pad_token_id=tokenizer.pad_token_id
