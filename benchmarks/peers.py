@@ -48,7 +48,7 @@ from autoj_reward.engines.vllm_loading import thread_environment
 RUNNERS = Path(__file__).resolve().parent / "peer_runners"
 ENVIRONMENTS = Path.home() / ".cache" / "autoj_reward" / "peers"
 SERVED, OTHER = "judge", "other-judge"
-SERVE = "import sys; from autoj_reward.engines.managed_launch import _serve; _serve(sys.argv[1:])"
+SERVE = "import sys; from autoj_reward.engines.managed_launch import serve; serve(sys.argv[1:])"
 """`vllm serve`; its own script does not start for the CPU build, which is a package of another name."""
 
 

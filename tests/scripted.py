@@ -86,8 +86,8 @@ class ScriptedEngine:
             return Failure(reason=FailureReason.ENGINE, detail="refused")
         if item.readout is None:
             (completion,) = completions
-            # Written ratings are half points; the distribution that is read has the whole number.
-            text = f"About: {completion}\n\nRating: [[{round(quality(completion) * 2) / 2:g}]]"
+            # As the embedded judge was taught: whole points.
+            text = f"About: {completion}\n\nRating: [[{round(quality(completion))}]]"
             return JudgeOutput(text=text, finish_reason="stop", usage=Usage(n_requests=1))
         if "mumble" in whole:
             probs = dict.fromkeys(item.readout.continuations, 1e-9)

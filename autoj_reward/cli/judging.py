@@ -360,8 +360,7 @@ def run_work(
     if options.dry_run:
         from autoj_reward.cli.planning import plan_lines
 
-        strategy = identity.get("strategy")
-        for line in plan_lines(command, judge, judging, checked.n_rows, checked.n_requests, strategy):
+        for line in plan_lines(command, judge, judging, checked, work.strategy):
             typer.echo(line)
         return
     run = {

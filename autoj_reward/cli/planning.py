@@ -13,26 +13,27 @@ from autoj_reward.engines.memory import memory_need
 if TYPE_CHECKING:
     from autoj_reward.judge.judge import Judge
     from autoj_reward.judge.spec import JudgeSpec
+    from autoj_reward.reward.tournament import Strategy
+    from autoj_reward.rows.run import Checked
 
 
 def plan_lines(
     kind: str,
     judge: Judge,
     options: JudgeOptions,
-    n_rows: int,
-    n_requests: int,
-    strategy: str | None = None,
+    rows: Checked,
+    strategy: Strategy | None,
 ) -> list[str]:
     """A plan for `rate`, `compare`, `rerank` or `label`, one line for each fact."""
     spec, settings = judge.spec, judge.settings
     engine = options.engine or default_engine_name()
     given = {**spec.engine_options, **typed(key_values(options.engine_option, "--engine-option"))}
     orders = 2 if kind == "compare" and settings.both_orders else 1
-    n_inputs = n_requests * orders * settings.n_samples
-    if strategy is None or strategy.startswith("Pointwise"):
-        would_run = f"{n_rows:,} rows, {n_requests:,} requests, {n_inputs:,} inputs to the model"
+    if strategy is None or strategy.asks == "ratings":
+        n_inputs = rows.n_requests * orders * settings.n_samples
+        wanted = f"{rows.n_requests:,} requests, {n_inputs:,} inputs to the model"
     else:
-        would_run = f"{n_rows:,} rows, {n_requests:,} completions, as many comparisons as {strategy} asks for"
+        wanted = f"{rows.n_requests:,} completions, as many comparisons as {strategy.name} asks for"
     facts = {
         "judge": f"{spec.name}: {spec.description}",
         "model": _model(spec),
@@ -45,7 +46,7 @@ def plan_lines(
         "splits over": _parallel(spec),
         "mode": _mode(judge),
         "template": spec.fingerprint,
-        "would run": f"{kind}: {would_run}",
+        "would run": f"{kind}: {rows.n_rows:,} rows, {wanted}",
         "note": spec.notes,
     }
     return [f"{name:<12}{text}" for name, text in facts.items() if text]

@@ -31,7 +31,7 @@ def main() -> None:
     except ConfigError as error:
         _write(Path(facts), {"error": error.args[0], "hint": error.hint})
         sys.exit(_WRONG_SETTINGS)
-    _serve(arguments)
+    serve(arguments)
 
 
 def _prepared(settings: ServeSettings, host: str, port: str, facts: Path) -> list[str]:
@@ -75,7 +75,7 @@ def _prepared(settings: ServeSettings, host: str, port: str, facts: Path) -> lis
     return command[2:]
 
 
-def _serve(arguments: list[str]) -> None:
+def serve(arguments: list[str]) -> None:
     """What `vllm serve` does.
 
     Not by its script: that asks for the metadata of a package named vllm, which the CPU build, a package

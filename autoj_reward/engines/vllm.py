@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -156,12 +155,16 @@ class VLLMEngine:
         with self._calling:
             if self._llm is None:
                 return
-            with warnings.catch_warnings():
-                # vLLM leaves its sockets' contexts to the collector, which complains of them.
-                warnings.simplefilter("ignore", ResourceWarning)
-                self._llm.llm_engine.engine_core.shutdown()
-                self._llm = None
-                gc.collect()
+            core = self._llm.llm_engine.engine_core
+            core.shutdown()
+            # vLLM leaves the sockets' context to the collector, which complains of it once the thread that
+            # reads the outputs has let go of it. An engine without processes of its own has neither.
+            if (reader := getattr(core, "output_queue_thread", None)) is not None:
+                reader.join(timeout=10)
+            if (context := getattr(core, "ctx", None)) is not None:
+                context.destroy(linger=0)
+            self._llm = None
+            gc.collect()
 
     def forget(self) -> None:
         """Empty the prefix cache, as benchmarks need between repeats.

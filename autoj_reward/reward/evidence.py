@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a strategy asks about one group, and what is known of it so far.
 
-Within a strategy a group's distinct completions stand in an order drawn by lot (`rank.lot`), so that
+Within a strategy a group's distinct completions stand in an order drawn by lot (`groups.lot`), so that
 nothing depends on where a completion stood in its group.
 """
 

@@ -33,10 +33,14 @@ class Item:
 
     @property
     def lot(self) -> str:
-        """A hash of prompt and completion: an order that is the same wherever the completion stands."""
-        parts = (self.prompt, self.completion)
-        whole = "\x00".join(str(len(p)) + ":" + p for p in parts)
-        return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
+        """See `lot`."""
+        return lot(self.prompt, self.completion)
+
+
+def lot(prompt: str, completion: str) -> str:
+    """A hash of prompt and completion: stable, the same in every run, blind to where either stood."""
+    whole = f"{len(prompt)}:{prompt}{completion}"
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def find_groups(items: Sequence[Item]) -> list[list[int]]:

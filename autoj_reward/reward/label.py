@@ -32,7 +32,7 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.layout import completion_text
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment, VerdictDistribution
-from autoj_reward.reward.playing import draw_lots, lot
+from autoj_reward.reward.playing import draw_lots, first_by_lot
 from autoj_reward.reward.rank import RESOLUTION, Candidate, Ranking, group_requests, rank_requests
 from autoj_reward.reward.tournament import Pointwise, Strategy
 from autoj_reward.types import Request, Text
@@ -393,8 +393,7 @@ def _direct(
         return None
     ahead = judgment.win_prob - 0.5
     if abs(ahead) <= settings.resolution:
-        lots = [lot(request.prompt, c) for c in request.completions]
-        first = lots[0] < lots[1]
+        first = first_by_lot(request.prompt, request.completions) == 0
     else:
         first = ahead > 0
     chosen, rejected = (0, 1) if first else (1, 0)
@@ -441,9 +440,7 @@ def _drawn(
 ) -> tuple[Candidate, Candidate, tuple[Text, Text]]:
     """Two that tie in the order of their lots; one that is empty comes second."""
     texts = group[a.index].completions[0], group[b.index].completions[0]
-    if _bare(texts[0]) and (
-        not _bare(texts[1]) or lot(group[0].prompt, texts[0]) < lot(group[0].prompt, texts[1])
-    ):
+    if _bare(texts[0]) and (not _bare(texts[1]) or first_by_lot(group[0].prompt, texts) == 0):
         return a, b, texts
     return b, a, (texts[1], texts[0])
 

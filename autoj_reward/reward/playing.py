@@ -12,14 +12,9 @@ from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.layout import completion_text, prompt_text
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
 from autoj_reward.reward.evidence import Answers, Compared, Costs, Evidence, Rated, Referee, Round
+from autoj_reward.reward.groups import lot
 from autoj_reward.reward.tournament import Strategy
 from autoj_reward.types import Request, Text
-
-
-def lot(prompt: Text, completion: Text) -> str:
-    """A hash of prompt and completion: stable, the same in every run, blind to where either stood."""
-    text = prompt_text(prompt) + "\x00" + completion_text(completion)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +33,17 @@ class Entrants:
 def draw_lots(prompt: Text, group: Sequence[Text]) -> Entrants:
     """The entrants of a group. Completions of equal text are one entrant."""
     where: dict[str, list[int]] = {}
+    asked = prompt_text(prompt)
     for index, completion in enumerate(group):
-        where.setdefault(lot(prompt, completion), []).append(index)
+        where.setdefault(lot(asked, completion_text(completion)), []).append(index)
     lots = sorted(where)
     seed = hashlib.sha256("".join(lots).encode()).digest()[:8]
     return Entrants(tuple(tuple(where[name]) for name in lots), int.from_bytes(seed, "big"))
+
+
+def first_by_lot(prompt: Text, completions: Sequence[Text]) -> int:
+    """Index of the completion that a tie's lot falls on."""
+    return draw_lots(prompt, completions).members[0][0]
 
 
 def play(strategy: Strategy, seeds: Sequence[tuple[int, int]], referee: Referee) -> list[Evidence]:

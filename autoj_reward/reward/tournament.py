@@ -16,7 +16,7 @@ budgeted   as told (`budget.py`)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, Protocol
@@ -153,31 +153,55 @@ class Ring(_Tournament):
 class Knockout(_Tournament):
     """Pair by lot, and go on with the winners until one is left; with an odd number one has a bye.
 
-    A draw, or a comparison without a verdict, is decided by lot. The order is by rounds survived, then by
-    strength.
+    A draw is decided by lot. Where a comparison has no verdict, who had one before goes on; of two who never
+    had one both do, once each, so that meeting what cannot be judged puts nobody out. The order is by rounds
+    survived, then by strength.
     """
 
     name = "knockout"
 
     def rounds(self, evidence: Evidence) -> Iterator[Round]:
-        left = evidence.rng().permutation(evidence.n).tolist()
-        while len(left) > 1:
-            pairs = list(zip(left[::2], left[1::2], strict=False))
-            yield Round(compare=tuple(pairs))
-            bye = [left[-1]] if len(left) % 2 else []
-            # Who had the bye goes first, so that nobody has two in a row.
-            left = bye + [_winner(evidence, pair) for pair in pairs]
+        for left in self._stages(evidence):
+            if len(left) > 1:
+                yield Round(compare=_paired(left))
 
     def standing(self, evidence: Evidence) -> Standing:
         made = compared_standing(evidence)
         survived = np.zeros(evidence.n, dtype=np.int64)
-        replay = self.rounds(evidence)
-        for n, asked in enumerate(replay):
-            playing = {i for pair in asked.compare for i in pair}
-            survived[list(playing)] = np.maximum(survived[list(playing)], n)
-            for pair in asked.compare:
-                survived[_winner(evidence, pair)] = n + 1
+        for n, left in enumerate(self._stages(evidence)):
+            survived[left] = n
         return Standing(made.rewards, made.lows, made.highs, survived, made.strengths, made.best_prob)
+
+    def _stages(self, evidence: Evidence) -> Iterator[list[int]]:
+        """Who is left before each round and in the end; going on needs the answers to the round before."""
+        left = evidence.rng().permutation(evidence.n).tolist()
+        heard: set[int] = set()
+        spared: set[int] = set()
+        yield left
+        while len(left) > 1:
+            # Who had the bye goes first, so that nobody has two in a row; two who are both spared go to the
+            # two ends, so that they do not meet again.
+            firsts, seconds = left[-1:] if len(left) % 2 else [], []
+            for pair in _paired(left):
+                readable = evidence.win_prob(*pair) is not None
+                known = [i for i in pair if i in heard]
+                if readable:
+                    heard.update(pair)
+                    firsts.append(_winner(evidence, pair))
+                elif len(known) == 1:
+                    firsts += known
+                elif not known and (fresh := [i for i in pair if i not in spared]):
+                    spared.update(fresh)
+                    firsts.insert(0, fresh[0])
+                    seconds += fresh[1:]
+                else:
+                    firsts.append(_winner(evidence, pair))
+            left = firsts + seconds
+            yield left
+
+
+def _paired(left: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    return tuple(zip(left[::2], left[1::2], strict=False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from autoj_reward.errors import DataError, TemplateError, TooManyFailures
 from autoj_reward.judgments import Judgment
+from autoj_reward.reward.tournament import Strategy
 from autoj_reward.rows.fields import RowFormat, RowProblem
 from autoj_reward.rows.output import Output, to_json
 from autoj_reward.rows.progress import RunProgress
@@ -56,6 +57,7 @@ class Work:
         optional: Which of `rubric`, `reference` and `language` the judge takes.
         check: Raises TemplateError where a request cannot be laid out.
         judge: Judges the items of a chunk; one result for each, in order.
+        strategy: What plays each group; None where each request is judged by itself.
         show: Called with each chunk's items and results, for display.
     """
 
@@ -64,6 +66,7 @@ class Work:
     optional: frozenset[str]
     check: Callable[[Sequence[Request]], None]
     judge: Callable[[Sequence[Item]], list[Finished]]
+    strategy: Strategy | None = None
     show: Callable[[Sequence[Item], Sequence[Finished]], None] = field(default=lambda items, done: None)
 
 

@@ -130,6 +130,7 @@ def group_work(label: str, judge: Judge, row_format: RowFormat, judged: object, 
         optional=frozenset({"rubric", "reference"}).intersection(*shown),
         check=check,
         judge=judged,  # type: ignore[arg-type]
+        strategy=strategy,
     )
 
 

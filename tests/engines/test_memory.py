@@ -190,7 +190,7 @@ def test_a_dry_run_says_what_would_be_run_and_loads_nothing(
 
 
 @pytest.mark.parametrize(
-    ("strategy", "words"), [("pointwise", "2 inputs"), ("ring", "as many comparisons as Ring")]
+    ("strategy", "words"), [("pointwise", "2 inputs"), ("ring", "as many comparisons as ring")]
 )
 def test_a_plan_does_not_guess_how_many_comparisons(
     strategy: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -115,14 +115,16 @@ def test_copies_are_judged_once_and_share_their_place(judge: Judge, engine: Qual
 
 @pytest.mark.parametrize("strategy", ALL, ids=IDS)
 def test_what_cannot_be_read_stands_last_and_has_no_number(judge: Judge, strategy: Strategy) -> None:
+    """Wherever the lot puts it: in a knockout it once took along who met it first."""
     completions = [*group(5), "unreadable quality 10"]
-    (ranking,) = rank(judge, ["Q"], [completions], strategy=strategy)
-    assert ranking.candidates[-1].index == 5
-    assert ranking.candidates[-1].reward is None
-    assert ranking.ranks[5] is None
-    failure = ranking.failure(5)
-    assert failure is not None
-    assert failure.detail == "it cannot be read"
+    prompts = [f"Q{n}" for n in range(20)]
+    for ranking in rank(judge, prompts, [completions] * len(prompts), strategy=strategy):
+        assert ranking.candidates[-1].index == 5
+        assert [c.reward is None for c in ranking.candidates] == [False] * 5 + [True]
+        assert ranking.ranks[5] is None
+        failure = ranking.failure(5)
+        assert failure is not None
+        assert failure.detail == "it cannot be read"
     assert best_of_n(judge, ["Q"], [completions], n_best=9, strategy=strategy)[0].count(completions[5]) == 0
 
 
