@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does a policy learn what the judge prefers?
 
-GRPO trains the embedded policy on a few prompts with the embedded judge's direct ratings. The mean rating of
-its answers to other prompts, sampled with the same seeds before and after, is to rise; in a control, the same
-rewards are dealt out to the batch at random, and it must not rise. At a rate that learns in 40 steps the
-control falls: steps in random directions spoil the policy. The ceiling is the scale's end, 1.0.
+GRPO trains the embedded policy with the embedded judge's direct ratings on prompts that ask for a few words,
+and lets it write only so many tokens: the judge rates what breaks off lower, so that there is something to
+learn. The mean rating of its answers to other prompts, sampled with the same seeds before and after, is to
+rise; in a control, the same rewards are dealt out to the batch at random, and it is to stay where it was. The
+ceiling is the scale's end, 1.0.
 
 A run that was stopped goes on where its last checkpoint was, and finished runs are not run again:
 
-    python benchmarks/learning.py --steps 40 --learning-rate 1e-3 --prompts-per-step 1 --max-new-tokens 20
+    python benchmarks/learning.py
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
@@ -34,7 +35,11 @@ from autoj_reward import Judge, JudgeReward
 from autoj_reward.engines.embedded import embedded_checkpoint
 
 THINGS = ["a map", "a clock", "rain", "bread", "a bridge", "a library", "salt", "a garden"]
-QUESTIONS = ["What is {} for?", "Say one interesting thing about {}.", "Explain {} to a child."]
+QUESTIONS = [
+    "In one short sentence, what is {} for?",
+    "Name one use of {}, in a few words.",
+    "Say in a few words what {} is.",
+]
 TRAIN = [q.format(t) for t in THINGS[:5] for q in QUESTIONS]
 HELD_OUT = [q.format(t) for t in THINGS[5:] for q in QUESTIONS]
 CONDITIONS = ("judge", "shuffled")
@@ -59,11 +64,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--judge", default="mini")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--prompts-per-step", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=36)
+    parser.add_argument("--prompts-per-step", type=int, default=1)
     parser.add_argument("--completions", type=int, default=8, help="of each prompt")
     parser.add_argument("--max-new-tokens", type=int, default=24)
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--learning-rate", type=float, default=4e-4)
     parser.add_argument("--samples", type=int, default=8, help="answers to each held-out prompt")
     parser.add_argument("--checkpoint-steps", type=int, default=10)
     parser.add_argument("--folder", type=Path, default=Path("runs/learning"))
@@ -138,14 +143,17 @@ def one_run(given: argparse.Namespace, judge: Judge, condition: str, seed: int) 
     began = time.monotonic()
     last = get_last_checkpoint(str(folder)) if folder.exists() else None
     trainer.train(resume_from_checkpoint=last)
+    after = held_out(trainer.model, tokenizer, judge, given)
     log = [h for h in trainer.state.log_history if "reward" in h]
     # `seconds` is logged by each step's call of the judge.
     judge_seconds = [h[f"{reward.__name__}/seconds"] for h in log]
     result = {
         "condition": condition,
         "seed": seed,
-        "before": before,
-        "after": held_out(trainer.model, tokenizer, judge, given),
+        "before": before.rating,
+        "after": after.rating,
+        "ended_before": before.ended,
+        "ended_after": after.ended,
         "rewards": [h["reward"] for h in log],
         "flat_group_share": statistics.fmean(h.get(f"{reward.__name__}/flat_group_share", 0.0) for h in log),
         "length_tokens": [h["completions/mean_length"] for h in log],
@@ -158,11 +166,17 @@ def one_run(given: argparse.Namespace, judge: Judge, condition: str, seed: int) 
     return result
 
 
-def held_out(model: Any, tokenizer: Any, judge: Judge, given: argparse.Namespace) -> float:
-    """Mean centred rating, (r - 5.5) / 4.5, of sampled answers to the held-out prompts."""
+class HeldOut(NamedTuple):
+    """Of sampled answers to held-out prompts: mean of (r - 5.5) / 4.5, and the share that came to an end."""
+
+    rating: float
+    ended: float
+
+
+def held_out(model: Any, tokenizer: Any, judge: Judge, given: argparse.Namespace) -> HeldOut:
     training = model.training
     model.eval()
-    prompts, answers = [], []
+    prompts, answers, ended = [], [], []
     for n, prompt in enumerate(HELD_OUT):
         inputs = tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}],
@@ -183,9 +197,12 @@ def held_out(model: Any, tokenizer: Any, judge: Judge, given: argparse.Namespace
         new = written[:, inputs["input_ids"].shape[1] :]
         answers += tokenizer.batch_decode(new, skip_special_tokens=True)
         prompts += [prompt] * given.samples
+        ended += (new == tokenizer.eos_token_id).any(dim=1).tolist()
     model.train(training)
     ratings = [j.reward for j in judge.rate(prompts, answers)]
-    return statistics.fmean((r - 5.5) / 4.5 for r in ratings if r is not None)
+    return HeldOut(
+        statistics.fmean((r - 5.5) / 4.5 for r in ratings if r is not None), statistics.fmean(ended)
+    )
 
 
 def change(runs: Sequence[dict[str, Any]], condition: str) -> dict[str, float]:
@@ -195,7 +212,7 @@ def change(runs: Sequence[dict[str, Any]], condition: str) -> dict[str, float]:
 
 
 def runs_table(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    kept = ("condition", "seed", "before", "after", "flat_group_share", "judge_seconds_per_step")
+    kept = ("condition", "seed", "before", "after", "ended_before", "ended_after", "judge_seconds_per_step")
     return [{k: r[k] for k in kept} for r in runs]
 
 

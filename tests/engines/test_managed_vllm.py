@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,8 @@ def test_judgments_are_shared_with_the_engines_in_process(
 
 
 def test_the_fingerprint_is_known_before_the_judge_is_started(managed: ManagedEngine) -> None:
-    lazy = make_lazy_engine("vllm-server", load_spec("mini"), SETTINGS)
+    spec = replace(load_spec("mini"), model=EMBEDDED_MODEL)
+    lazy = make_lazy_engine("vllm-server", spec, SETTINGS)
     assert lazy.fingerprint == managed.fingerprint
     assert not lazy.is_built
     lazy.close()
