@@ -8,6 +8,8 @@ pairs      Auto-J's pairwise test, against people: agreement and consistency of 
            decided pairs, by rating and by comparison; on pairs within 10% of equal length, where the
            length rule is blind; without the prompts that Auto-J's training data shares. Goal: above the
            longer completion's 71.8% of decided pairs.
+held-out   people's pairs of the arena that the embedded judge's recipe kept out of training, by rating, and
+           the longer completion beside it: what a recipe may be chosen by.
 position   mean |P(first slot) - 0.5| of single orders, and the mean gain of the first slot.
 critiques  how many written critiques end in a verdict, nothing forced; and against direct readings of the
            same rows: agreement, correlation, tokens.
@@ -36,9 +38,11 @@ from autoj_reward.evaluate.pairwise import evaluate_pairs
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judgments import PairJudgment
+from autoj_reward.training.config import load_config
 from autoj_reward.training.contrast import Contrast, make_contrast
-from autoj_reward.training.data import PairRow, Part, prompt_key, read_rows, unfill
+from autoj_reward.training.data import PairRow, Part, load_corpus, prompt_key, read_rows, unfill
 
+RECIPE = Path(__file__).resolve().parent.parent / "examples" / "train_mini.toml"
 FLAWS: tuple[Literal["other_prompt", "cut_off", "repeated"], ...] = ("other_prompt", "cut_off", "repeated")
 RESOLUTION = 1e-3
 """Differences below the engine's own noise are ties."""
@@ -131,6 +135,31 @@ def position(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Namesp
     return {"single order": asdict(share(single)), "gain of the first slot": asdict(share(gains))}
 
 
+def held_out(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Namespace) -> dict[str, Any]:
+    os.environ.setdefault("AUTOJ_REWARD_DATA", str(data_folder()))
+    corpus = load_corpus(load_config(str(RECIPE)))
+    rows = [
+        LabelledPair(
+            prompt=p.prompt, first=p.first, second=p.second, preference=p.preference, scenario="", group=""
+        )
+        for p in corpus.held_out.pairs
+        if p.preference != "tie"
+    ]
+    chosen = taken(rows, given)
+    prompts = [p.prompt for p in chosen]
+    first = [j.expected_rating for j in judge.rate(prompts, [p.first for p in chosen])]
+    second = [j.expected_rating for j in judge.rate(prompts, [p.second for p in chosen])]
+    sides = {
+        "rating": [won(a, b) for a, b in zip(first, second, strict=True)],
+        "longer completion": [won(len(p.first), len(p.second)) for p in chosen],
+    }
+    return {
+        f"{side} {name}": decided(chosen, wins, keep)
+        for name, keep in subsets(chosen).items()
+        for side, wins in sides.items()
+    }
+
+
 def critiques(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Namespace) -> dict[str, Any]:
     data = data_folder() / "auto-j" / "data" / "test" / "testdata_critique.jsonl"
     rows = sampled([row for _, row in read_rows(str(data))], given)
@@ -172,6 +201,7 @@ def critiques(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Names
 PARTS: dict[str, Callable[[Judge, Sequence[LabelledPair], argparse.Namespace], dict[str, Any]]] = {
     "sanity": sanity,
     "pairs": against_people,
+    "held-out": held_out,
     "position": position,
     "critiques": critiques,
 }
