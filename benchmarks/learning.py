@@ -4,8 +4,8 @@
 GRPO trains the embedded policy with the embedded judge's direct ratings on prompts that ask for a few words,
 and lets it write only so many tokens: the judge rates what breaks off lower, so that there is something to
 learn. The mean rating of its answers to other prompts, sampled with the same seeds before and after, is to
-rise; in a control, the same rewards are dealt out to the batch at random, and it is to stay where it was. The
-ceiling is the scale's end, 1.0.
+rise; in a control, the same rewards are dealt out to the batch at random, and it is to stay where it was, but
+for the random walk of its steps, which is longer at a higher rate. The ceiling is the scale's end, 1.0.
 
 A run that was stopped goes on where its last checkpoint was, and finished runs are not run again:
 
