@@ -16,7 +16,7 @@ from autoj_reward.types import Request
 # Steps for each dtype: (rating points on a scale of nine points, win probability). Well above the noise, so
 # that two numbers that differ by it seldom fall on two sides of a border between steps.
 _STEPS = {
-    # benchmarks/resolution.py finds at most 4e-6 between batches, benchmarks/agreement.py 1.1e-5 in
+    # benchmarks/resolution.py finds at most 8e-6 between batches, benchmarks/agreement.py 1.1e-5 in
     # probability between two engines, which is up to 1e-4 in a rating.
     "float32": (0.001, 0.0001),
     # Logits of 16 to 32 come in steps of 1/8, which is 1/32 in a probability of one half.
