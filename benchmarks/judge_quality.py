@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from groups import data_folder
 from report import RESULTS, publish, show
 
 from autoj_reward.evaluate.data import Decision, LabelledPair, read_decisions, read_pairs
@@ -112,9 +113,7 @@ def against_people(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.
         orders = j.order_preferences or (None, None)
         decisions.append(Decision(given=orders[0], swapped=orders[1], averaged=j.preference))
     report = evaluate_pairs(chosen, decisions).overall
-    first = [j.expected_rating for j in judge.rate(prompts, [p.first for p in chosen])]
-    second = [j.expected_rating for j in judge.rate(prompts, [p.second for p in chosen])]
-    by_rating = [won(a, b) for a, b in zip(first, second, strict=True)]
+    by_rating = rating_wins(judge, chosen)
     by_comparison = [won(w, 0.5) for w in win_probs(judged)]
     groups = subsets(chosen)
     return {
@@ -146,11 +145,8 @@ def held_out(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Namesp
         if p.preference != "tie"
     ]
     chosen = taken(rows, given)
-    prompts = [p.prompt for p in chosen]
-    first = [j.expected_rating for j in judge.rate(prompts, [p.first for p in chosen])]
-    second = [j.expected_rating for j in judge.rate(prompts, [p.second for p in chosen])]
     sides = {
-        "rating": [won(a, b) for a, b in zip(first, second, strict=True)],
+        "rating": rating_wins(judge, chosen),
         "longer completion": [won(len(p.first), len(p.second)) for p in chosen],
     }
     return {
@@ -208,11 +204,6 @@ PARTS: dict[str, Callable[[Judge, Sequence[LabelledPair], argparse.Namespace], d
 
 
 # Data -------------------------------------------------------------------------------------------
-
-
-def data_folder() -> Path:
-    given = os.environ.get("AUTOJ_REWARD_DATA")
-    return Path(given) if given else Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
 def sanity_cases(pairs: Sequence[LabelledPair], flaw: Any, given: argparse.Namespace) -> list[Contrast]:
@@ -312,6 +303,13 @@ def won(a: float | None, b: float | None) -> float:
     if a is None or b is None or abs(a - b) < RESOLUTION:
         return 0.5
     return float(a > b)
+
+
+def rating_wins(judge: Judge, pairs: Sequence[LabelledPair]) -> list[float]:
+    prompts = [p.prompt for p in pairs]
+    first = [j.expected_rating for j in judge.rate(prompts, [p.first for p in pairs])]
+    second = [j.expected_rating for j in judge.rate(prompts, [p.second for p in pairs])]
+    return [won(a, b) for a, b in zip(first, second, strict=True)]
 
 
 def win_probs(judged: Sequence[PairJudgment]) -> list[float]:

@@ -99,16 +99,13 @@ class Averaged(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         source: Makes a function that counts tokens, and their vectors.
         weights: plain, idf or sif.
-        size: Principal components of the vectors that are kept; None for all.
     """
 
-    def __init__(self, source: Callable[[], Any], weights: str = "plain", size: int | None = None) -> None:
-        self.source, self.weights, self.size = source, weights, size
+    def __init__(self, source: Callable[[], Any], weights: str = "plain") -> None:
+        self.source, self.weights = source, weights
 
     def fit(self, texts: Sequence[str], labels: Any = None) -> Averaged:
         self.count, self.vectors = self.source()
-        if self.size is not None:
-            self.vectors = components(self.vectors, self.size)
         counts = self.count(texts)
         seen, share = (counts > 0).sum(axis=0).A1, counts.sum(axis=0).A1 / counts.sum()
         self.scale = {
@@ -158,13 +155,6 @@ class Sentences(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if all(t in self.known for t in texts):
             return np.array([self.known[t] for t in texts])
         return minilm_sentences(texts)
-
-
-def components(vectors: np.ndarray, size: int) -> np.ndarray:
-    """Vectors in their first principal components."""
-    apart = vectors - vectors.mean(axis=0)
-    _, basis = np.linalg.eigh(apart.T @ apart)
-    return np.asarray(apart @ basis[:, ::-1][:, :size])
 
 
 @cache
@@ -256,8 +246,8 @@ def joined(make: Callable[[], Any], length: float = JOINED) -> Callable[[], Any]
     )
 
 
-def averaged(source: Callable[[], Any], weights: str, size: int | None = None) -> Callable[[], Any]:
-    return lambda: Averaged(source, weights, size)
+def averaged(source: Callable[[], Any], weights: str) -> Callable[[], Any]:
+    return lambda: Averaged(source, weights)
 
 
 def svm(penalty: float = 0.5, **more: Any) -> Callable[[], Any]:

@@ -147,9 +147,9 @@ def ceiling(accuracy: float, n_groups: int, size: int, calls: int, seed: int) ->
     low, high = np.quantile(
         (picks - random)[rows].mean(axis=1) / (oracle - random)[rows].mean(axis=1), [0.025, 0.975]
     )
-    largest = NormalDist().inv_cdf  # the mean of the largest of `size` normals, by its quantile function
+    # The mean of the largest of `size` normals, by its quantile function.
     grid = (np.arange(20_000) + 0.5) / 20_000
-    expected = float(np.mean([largest(q ** (1 / size)) for q in grid]))
+    expected = float(np.mean([NORMAL.inv_cdf(q ** (1 / size)) for q in grid]))
     return {
         "accuracy": accuracy,
         "calls": calls,

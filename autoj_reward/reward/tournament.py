@@ -183,12 +183,10 @@ class Knockout(_Tournament):
             # two ends, so that they do not meet again.
             firsts, seconds = left[-1:] if len(left) % 2 else [], []
             for pair in _paired(left):
-                readable = evidence.win_prob(*pair) is not None
-                known = [i for i in pair if i in heard]
-                if readable:
+                if evidence.win_prob(*pair) is not None:
                     heard.update(pair)
-                    firsts.append(_winner(evidence, pair))
-                elif len(known) == 1:
+                known = [i for i in pair if i in heard]
+                if len(known) == 1:
                     firsts += known
                 elif not known and (fresh := [i for i in pair if i not in spared]):
                     spared.update(fresh)
