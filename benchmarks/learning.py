@@ -5,7 +5,8 @@ GRPO trains the embedded policy with the embedded judge's direct ratings on prom
 and lets it write only so many tokens: the judge rates what breaks off lower, so that there is something to
 learn. The mean rating of its answers to other prompts, sampled with the same seeds before and after, is to
 rise; in a control, the same rewards are dealt out to the batch at random, and it is to stay where it was, but
-for the random walk of its steps, which is longer at a higher rate. The ceiling is the scale's end, 1.0.
+for the random walk of its steps, which is longer at a higher rate; a KL term holds both near the policy that
+they began with. The ceiling is the scale's end, 1.0.
 
 A run that was stopped goes on where its last checkpoint was, and finished runs are not run again:
 
@@ -64,11 +65,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--judge", default="mini")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=36)
+    parser.add_argument("--steps", type=int, default=48)
     parser.add_argument("--prompts-per-step", type=int, default=1)
     parser.add_argument("--completions", type=int, default=8, help="of each prompt")
     parser.add_argument("--max-new-tokens", type=int, default=24)
-    parser.add_argument("--learning-rate", type=float, default=4e-4)
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--beta", type=float, default=0.04, help="weight of the KL term; DeepSeekMath's")
     parser.add_argument("--samples", type=int, default=8, help="answers to each held-out prompt")
     parser.add_argument("--checkpoint-steps", type=int, default=10)
     parser.add_argument("--folder", type=Path, default=Path("runs/learning"))
@@ -89,6 +91,8 @@ def main() -> None:
         {
             "judge": given.judge,
             "steps": given.steps,
+            "learning_rate": given.learning_rate,
+            "beta": given.beta,
             "completions_per_step": given.prompts_per_step * given.completions,
             "change": summary,
             "runs": runs,
@@ -99,7 +103,7 @@ def main() -> None:
 def one_run(given: argparse.Namespace, judge: Judge, condition: str, seed: int) -> dict[str, Any]:
     """Train once, or read what an earlier call found."""
     settings = [given.judge, given.steps, given.prompts_per_step, given.completions, given.max_new_tokens,
-                given.learning_rate, given.samples, judge.spec.fingerprint]  # fmt: skip
+                given.learning_rate, given.beta, given.samples, judge.spec.fingerprint]  # fmt: skip
     folder = given.folder / f"{condition}-{seed}"
     finished = folder / "finished.json"
     if finished.exists():
@@ -120,6 +124,7 @@ def one_run(given: argparse.Namespace, judge: Judge, condition: str, seed: int) 
             num_generations=given.completions,
             max_completion_length=given.max_new_tokens,
             learning_rate=given.learning_rate,
+            beta=given.beta,
             lr_scheduler_type="constant_with_warmup",
             warmup_steps=3,
             temperature=1.0,

@@ -29,7 +29,14 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """A rating as a strategy sees it; None with a failure."""
+    """A rating as a strategy sees it; None with a failure.
+
+    Attributes:
+        expected: The expected rating, less what a guard takes from it.
+        greedy: The judge's greedy rating.
+        n_calls: Judge calls spent.
+        n_tokens: Tokens spent, read and written.
+    """
 
     expected: float | None
     greedy: float | None = None

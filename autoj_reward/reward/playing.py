@@ -120,13 +120,17 @@ class JudgeReferee:
 
 
 def as_rated(judgment: RatingJudgment) -> Rated:
-    """A rating's numbers, and what it cost."""
-    return Rated(judgment.expected_rating, judgment.rating, len(judgment.samples), n_tokens(judgment))
+    """A rating's numbers, the guard's penalty counted, and what it cost."""
+    return Rated(judgment.reward, judgment.rating, len(judgment.samples), n_tokens(judgment))
 
 
 def as_compared(judgment: PairJudgment) -> Compared:
-    """A comparison's numbers, and what it cost."""
-    return Compared(judgment.win_prob, judgment.tie_prob, len(judgment.samples), n_tokens(judgment))
+    """A comparison's numbers, the guard's penalties counted, and what it cost."""
+    win_prob, tie_prob = judgment.reward, judgment.tie_prob
+    if win_prob is not None and tie_prob is not None:
+        # A penalty can leave less room for ties than the judge gave them.
+        tie_prob = min(tie_prob, 2 * win_prob, 2 * (1 - win_prob))
+    return Compared(win_prob, tie_prob, len(judgment.samples), n_tokens(judgment))
 
 
 def n_tokens(judgment: Judgment) -> int:
