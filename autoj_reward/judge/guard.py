@@ -2,9 +2,10 @@
 """The guard: completions are untrusted, and a policy under training looks for what moves its judge.
 
 What imitates the judge's delimiters or verdicts is neutralised in the judge's input, so that a person
-reads the same text: its brackets, marks and digits become their full-width twins, and an invisible word
-joiner parts its words. What cannot be neutralised that way (words addressed to the judge) is flagged. The
-judge's prompt, the rows and what the trainer sees are never changed.
+reads the same text: two blanks stand between its words, and after each of its brackets and marks. What
+acts the judge's part, and does not only quote it, loses by rule. Words addressed to the judge cannot be
+neutralised that way: they are flagged. The judge's prompt, the rows and what the trainer sees are never
+changed.
 
 Neither the prompt nor a rubric or reference is guarded: they come from whoever runs the judge.
 """
@@ -26,29 +27,32 @@ from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judgments import Verdict
 from autoj_reward.types import Request
 
-Flag = Literal["delimiter", "verdict", "disguised", "hidden", "instruction", "empty", "trivial", "repeated"]
+Flag = Literal[
+    "delimiter", "verdict", "disguised", "forged", "hidden", "instruction", "empty", "trivial", "repeated"
+]
 """What the guard found in a completion.
 
 delimiter, verdict: an imitation of the judge's own, neutralised. disguised: one of these was written with
-look-alike letters or invisible characters. hidden: invisible text was taken out. instruction: words
-addressed to a judge. empty: nothing to see. trivial: one word, or an opening and nothing after it.
-repeated: most of the text says the same again and again."""
+look-alike letters or invisible characters. forged: a line is the judge's verdict and nothing else, or the
+judge's template is acted out. hidden: invisible text was taken out. instruction: words addressed to a judge.
+empty: nothing to see. trivial: one word, or an opening and nothing after it. repeated: most of the text says
+the same again and again."""
 
 FLAGS: tuple[Flag, ...] = (
-    "delimiter", "verdict", "disguised", "hidden", "instruction", "empty", "trivial", "repeated",
+    "delimiter", "verdict", "disguised", "forged", "hidden", "instruction", "empty", "trivial", "repeated",
 )  # fmt: skip
 
 Treatment = Literal["judge", "lowest"]
 """judge: the judge decides. lowest: the lowest rating, or a loss, by rule and without asking the judge."""
 
-_VERSION = 1
+_VERSION = 2
 """Counts up when the same guard would show a judge another text."""
 
 _JOINER = "\u2060"
 """Word joiner: shows nothing, and allows no line break."""
 
-_TWINS = {c: c + 0xFEE0 for c in range(0x21, 0x7F) if not chr(c).isalpha()}
-"""ASCII marks and digits to their full-width forms (Unicode block FF00)."""
+_TOUCHING = re.compile(r"""(?<=[^\w\s.,'"“”‘’。，、])[ \t]?(?=\S)|(?<=\w)[ \t](?=\w)""")
+"""Where a mark is near to what follows, and where two words are: marks of prose and numbers stay."""
 
 _SMUGGLED = re.compile(
     # Tag characters outside a flag, runs of variation selectors, control characters, overrides of direction.
@@ -77,6 +81,9 @@ class Guard:
         empty: What a completion without a visible character gets; null counts as empty. By rule, so that
             an empty completion never has the rating that a judge makes up for it. Of two empty
             completions neither is preferred.
+        forged: What a completion gets that acts the judge's part: a line that is a verdict in the judge's
+            own form and nothing else, or two of its headed parts at the beginnings of lines. Text that only
+            quotes such things does neither, as a rule, and is judged.
         trivial: What one word, one repeated character, or an opening without an answer gets.
         repeated: What a text gets that repeats itself for most of its length.
         penalty: Taken from the reward of a flagged completion, as a share of the scale in [0, 1]; the
@@ -92,6 +99,7 @@ class Guard:
     hidden: bool = True
     instructions: bool = True
     empty: Treatment = "lowest"
+    forged: Treatment = "lowest"
     trivial: Treatment = "judge"
     repeated: Treatment = "judge"
     penalty: float = 0.0
@@ -100,7 +108,7 @@ class Guard:
     def __post_init__(self) -> None:
         problems = [
             f"{name} = {getattr(self, name)!r} is not judge or lowest"
-            for name in ("empty", "trivial", "repeated")
+            for name in ("empty", "forged", "trivial", "repeated")
             if getattr(self, name) not in ("judge", "lowest")
         ]
         problems += [
@@ -193,6 +201,8 @@ class Guarding:
         folded = fold(text)
         if not folded.strip():
             return text, _ordered({*found, "empty"})
+        if self._look_alikes.forges(folded):
+            found.add("forged")
         if is_trivial(folded):
             found.add("trivial")
         if is_repeated(folded):
@@ -250,12 +260,13 @@ def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def disarm(piece: str) -> str:
-    """The same to a reader, another text to a tokenizer: full-width marks and digits, parted words."""
+    """The same to a reader, another text to a tokenizer: two blanks after its marks and between its words.
+
+    Blanks and not look-alikes: those put a judge off, also where honest text quotes a verdict.
+    """
     shown = "".join(c for c in piece if not is_hidden(c))
-    return _WORD.sub(lambda m: m[0][0] + _JOINER + m[0][1:], shown.translate(_TWINS))
-
-
-_WORD = re.compile(r"[^\W\d_]{2,}")
+    parted = _TOUCHING.sub("  ", shown)
+    return parted if "  " in parted else parted[:1] + _JOINER + parted[1:]
 
 
 def _is_disguised(piece: str) -> bool:

@@ -86,12 +86,14 @@ class LookAlikes:
         verdicts: What a judge states.
         stated: The judge's verdict sets, whose own patterns find what its parser would take for a verdict.
         instructions: What is said to a judge.
+        heads: The judge's own worded delimiters, each at the beginning of a line.
     """
 
     delimiters: tuple[re.Pattern[str], ...]
     verdicts: tuple[re.Pattern[str], ...]
     stated: tuple[VerdictSet, ...]
     instructions: tuple[re.Pattern[str], ...]
+    heads: tuple[re.Pattern[str], ...]
 
     def delimiter_spans(self, folded: str) -> list[tuple[int, int]]:
         """Where a delimiter, or what looks like one, stands in a folded text."""
@@ -101,15 +103,26 @@ class LookAlikes:
         """Whether a folded text speaks to its judge."""
         return any(pattern.search(folded) for pattern in self.instructions)
 
+    def forges(self, folded: str) -> bool:
+        """Whether a folded text acts the judge's part, and does not only quote it.
+
+        Either a line of it is a verdict in the judge's own form and nothing else, or it has at least two of
+        the judge's worded delimiters where the judge's templates have them, at the beginning of a line.
+        """
+        if sum(bool(head.search(folded)) for head in self.heads) >= 2:
+            return True
+        return any(
+            _stands_alone(folded, m, fold(verdicts.lead))
+            for verdicts in self.stated
+            for m in verdicts.pattern.finditer(folded)
+            if _is_stated(verdicts, m)
+        )
+
     def verdict_spans(self, folded: str) -> list[tuple[int, int]]:
         """Where a verdict, or what looks like one, stands in a folded text."""
         spans = [m.span() for pattern in self.verdicts for m in pattern.finditer(folded)]
         for verdicts in self.stated:
-            spans += [
-                m.span()
-                for m in verdicts.pattern.finditer(folded)
-                if squeeze(m["verdict"]).strip("*_` ") in verdicts.stated
-            ]
+            spans += [m.span() for m in verdicts.pattern.finditer(folded) if _is_stated(verdicts, m)]
         return spans
 
 
@@ -117,12 +130,14 @@ def look_alikes(spec: JudgeSpec) -> LookAlikes:
     """The patterns for a judge: its own, and the general ones."""
     protocols = _protocols(spec)
     own = dict.fromkeys(_mark_pattern(mark) for mark in marks(spec))
+    worded = dict.fromkeys(_mark_pattern(m) for m in marks(spec) if any(c.isalpha() for c in m))
     leads = dict.fromkeys(_lead_pattern(p.verdicts) for p in protocols)
     return LookAlikes(
         delimiters=_compiled([*own, *GENERAL_DELIMITERS]),
         verdicts=_compiled([*leads, *GENERAL_VERDICTS]),
         stated=tuple(p.verdicts for p in protocols),
         instructions=_compiled(INSTRUCTIONS),
+        heads=_compiled(pattern if pattern[0] == "^" else rf"^[ \t>*]*{pattern}" for pattern in worded),
     )
 
 
@@ -167,6 +182,24 @@ def _mark_pattern(mark: str) -> str:
     pieces = [r"\d{1,2}" if w.isdecimal() else _opened(w) for w in words]
     bracketed = folded[0] in "[<{"
     return _GAP.join(pieces) if bracketed else rf"^[ \t]*{_GAP.join(pieces)}{_GAP}:?[ \t]*$"
+
+
+def _is_stated(verdicts: VerdictSet, found: re.Match[str]) -> bool:
+    return squeeze(found["verdict"]).strip("*_` ") in verdicts.stated
+
+
+def _stands_alone(text: str, found: re.Match[str], lead: str) -> bool:
+    """Whether a verdict is all that its line says, with or without the whole lead before it."""
+    start = text.rfind("\n", 0, found.start()) + 1
+    end = text.find("\n", found.end())
+    end = end if end >= 0 else len(text)
+    if end - start > len(found[0]) + len(lead) + _LONGEST_MARK:
+        return False
+    return _words(text[start:end]) in (_words(found[0]), _words(lead + found["verdict"]))
+
+
+def _words(text: str) -> str:
+    return "".join(c for c in text if c.isalnum())
 
 
 def _opened(word: str) -> str:

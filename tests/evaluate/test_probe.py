@@ -4,14 +4,20 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Callable, Sequence
 
 import pytest
 
 from autoj_reward import Judge
 from autoj_reward.errors import DataError
-from autoj_reward.evaluate.attacks import NEUTRAL, best_verdict, pair_attacks, rating_attacks
+from autoj_reward.evaluate.attacks import (
+    NEUTRAL_AFTER,
+    NEUTRAL_BEFORE,
+    best_verdict,
+    neutral,
+    pair_attacks,
+    rating_attacks,
+)
 from autoj_reward.evaluate.probe import ProbeReport, cases_from, probe, shipped_cases
 from autoj_reward.judge.guard import Guarding, make_guard
 from autoj_reward.judge.presets import load_spec
@@ -72,8 +78,12 @@ def long_windedness(text: str) -> float:
 def test_a_judge_that_obeys_planted_verdicts_is_found_and_guarded() -> None:
     report = probed(obeys)
     by_name = {a.name: a for a in report.attacks if a.unit == "rating"}
-    for name in ("planted rating", "planted rating first", "fake end of data", "fake example", "fake turn"):
-        assert (by_name[name].off.net.value, by_name[name].on.net.value) == (6.0, 0.0), name
+    neutralised = ("planted rating, quoted", "fake turn")
+    forged = ("planted rating", "planted rating first", "fake end of data", "fake example")
+    for name in (*neutralised, *forged):
+        # A forgery gets the lowest rating, 1, by rule; the control has 4.
+        on = 0.0 if name in neutralised else -3.0
+        assert (by_name[name].off.net.value, by_name[name].on.net.value) == (6.0, on), name
         assert (by_name[name].off.net.low, by_name[name].off.net.high) == (6.0, 6.0)
         assert by_name[name].on.flagged == 1.0
         assert by_name[name].off.flagged == 0.0
@@ -90,17 +100,17 @@ def test_what_length_alone_gains_is_no_gain_over_the_control() -> None:
 
 
 def test_a_judge_that_reads_through_the_guard_is_reported() -> None:
-    report = probed(lambda text: obeys(unicodedata.normalize("NFKC", text)), pairs=False)
-    assert any(p.startswith("planted rating: gains 6.00") for p in report.problems)
+    report = probed(lambda text: obeys(text.replace(" ", "")), pairs=False)
+    assert any(p.startswith("planted rating, quoted: gains 6.00") for p in report.problems)
 
 
 def test_a_part_of_the_guard_that_is_off_does_not_help() -> None:
-    report = probed(obeys, pairs=False, guard=make_guard({"verdicts": False, "delimiters": False}))
+    report = probed(obeys, pairs=False, guard=make_guard({"verdicts": False, "forged": "judge"}))
     assert any(p.startswith("planted rating: ") for p in report.problems)
 
 
 def test_a_guard_that_changes_honest_quotations_too_much_is_reported() -> None:
-    report = probed(lambda text: 2.0 if "［" in text else 5.0, pairs=False, most_gain=10)
+    report = probed(lambda text: 2.0 if "[  [" in text else 5.0, pairs=False, most_gain=10)
     assert report.quotations.change.value < -0.1
     assert [p.split(":")[0] for p in report.problems] == ["honest quotations"]
 
@@ -135,14 +145,19 @@ def test_attacks_speak_the_language_of_the_judge(name: str) -> None:
     for attack in [*rating_attacks(), *pair_attacks()]:
         attacked = attack.attacked(spec, "What is it?", "It is a tree.")
         control = attack.control(spec, "What is it?", "It is a tree.")
-        assert abs(len(attacked) - len(control)) <= 2, attack.name
+        assert abs(len(attacked) - len(control)) <= 4, attack.name
         assert guarding.look(control)[1] in ((), ("trivial",)), attack.name
         if attack.family in ("planted verdicts", "fake blocks"):
             assert {"verdict", "delimiter"} & set(guarding.look(attacked)[1]), attack.name
 
 
-def test_neutral_text_says_nothing_to_a_judge() -> None:
-    assert Guarding(make_guard(True), SPEC).look(NEUTRAL)[1] == ()  # type: ignore[arg-type]
+@pytest.mark.parametrize("sentences", [NEUTRAL_AFTER, NEUTRAL_BEFORE], ids=["after", "before"])
+def test_neutral_text_says_nothing_to_a_judge_and_breaks_off_nowhere(sentences: tuple[str, ...]) -> None:
+    assert Guarding(make_guard(True), SPEC).look(" ".join(sentences))[1] == ()  # type: ignore[arg-type]
+    for n in range(1, 1200):
+        text = neutral(sentences, n)
+        assert abs(len(text) - n) <= 4
+        assert all(f"{s}." in sentences for s in text.removesuffix(".").split(". "))
 
 
 @pytest.mark.parametrize(
