@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autoj_reward.errors import ConfigError
+from autoj_reward.extras import how_to_install
 from autoj_reward.judge.judge import Judge
 from autoj_reward.rows.blocks import Blocks, with_fields
 from autoj_reward.rows.run import Item, Summary, Work
@@ -130,7 +131,7 @@ def judge_blocks(task: BlockTask, pending: Sequence[int], settings: RaySettings)
         import ray
         import ray.data
     except ImportError as error:
-        raise ConfigError("Ray is not installed", hint="pip install 'autoj-reward[ray]'") from error
+        raise ConfigError("Ray is not installed", hint=how_to_install("ray")) from error
     _connect(ray, settings)
     try:
         n_workers, resources = _pool(ray.cluster_resources(), settings, len(pending))

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from autoj_reward.rows.progress import span
+from autoj_reward.types import FailureReason
 
 if TYPE_CHECKING:
     from autoj_reward.errors import DataError
@@ -78,7 +79,8 @@ def print_summary(summary: Summary, target: str) -> None:
         parts.append(f"{summary.n_cut:,} inputs cut to fit")
     if summary.failures:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in summary.failures.most_common())
-        parts.append(f"{summary.failures.total():,} without a verdict: {reasons}")
+        cut = " (--overlong cut shortens those)" if FailureReason.TOO_LONG in summary.failures else ""
+        parts.append(f"{summary.failures.total():,} without a verdict: {reasons}{cut}")
     where = "" if target == "-" else f" -> {target}"
     print(f"{'; '.join(parts)}{where}", file=sys.stderr)  # noqa: T201 - this is the display
 

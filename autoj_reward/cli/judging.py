@@ -461,7 +461,7 @@ def deal_with_bad(source: RowSource, work: Work, checked: Checked, target: str, 
         raise DataError(
             f"{n_bad:,} of {n_bad + checked.n_rows:,} rows cannot be read",
             path=source.name,
-            hint="mend them, or set them aside with --skip-bad",
+            hint="mend them, set them aside with --skip-bad, or name other fields: --column prompt=FIELD",
         )
     aside = Path("rows.bad.jsonl" if target == "-" else f"{target}.bad.jsonl")
     set_bad_aside(source, work, aside)

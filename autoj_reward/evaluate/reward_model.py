@@ -8,6 +8,7 @@ from typing import Any
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.evaluate.data import LabelledPair, Scores
+from autoj_reward.extras import how_to_install
 
 _BATCH = 8
 
@@ -37,7 +38,7 @@ def score_pairs(
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
     except ImportError as error:
         raise ConfigError(
-            "a reward model needs the package transformers", hint="pip install 'autoj-reward[transformers]'"
+            "a reward model needs the package transformers", hint=how_to_install("transformers")
         ) from error
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(model)

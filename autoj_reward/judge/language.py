@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autoj_reward.errors import ConfigError
+from autoj_reward.extras import how_to_install
 
 _BEGINNING_CHARS = 100
 """What is wanted is said first; what follows may be code, or a text to translate."""
@@ -50,6 +51,6 @@ def _identifier() -> Any:
     except ImportError as error:
         raise ConfigError(
             "the language of a request is not given, and the package py3langid is not installed",
-            hint="pip install 'autoj-reward[bilingual]', or give each request a language",
+            hint=f"{how_to_install('bilingual')}, or give each request a language",
         ) from error
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -75,14 +75,21 @@ def kind_of_row(row: Row, name: str) -> str:
     Raises:
         DataError: None did.
     """
-    for mark, kind in (("ranking", "rerank"), ("win_prob", "compare"), ("rating", "rate")):
-        if mark in row:
-            return kind
-    if {"chosen", "rejected"} <= row.keys() or {"completion", "label"} <= row.keys():
-        return "label"
-    raise DataError(
-        "is no output of rate, compare, rerank or label", path=name, hint=f"its fields are {', '.join(row)}"
+    # A labelled pair holds a win probability too, and a rated row may bring a label of its own.
+    marks: tuple[tuple[str, set[str]], ...] = (
+        ("label", {"chosen", "rejected", "margin"}),
+        ("rerank", {"ranking"}),
+        ("compare", {"win_prob"}),
+        ("rate", {"rating"}),
+        ("label", {"completion", "label"}),
     )
+    for kind, fields in marks:
+        if fields <= row.keys():
+            return kind
+    hint = f"its fields are {', '.join(row)}"
+    if "step" in row:
+        hint = f"a trainer's log is read by `autoj-reward monitor {name}`"
+    raise DataError("is no output of rate, compare, rerank or label", path=name, hint=hint)
 
 
 def read_run(path: str, *, gold: str | None, group: str | None) -> Run:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autoj_reward.errors import ConfigError
+from autoj_reward.extras import how_to_install
 from autoj_reward.reporting.parts import Bars, Lines, Report
 
 
@@ -22,7 +23,7 @@ def write_images(report: Report, folder: Path) -> list[str]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ConfigError("images need matplotlib", hint="pip install 'autoj-reward[report]'") from error
+        raise ConfigError("images need matplotlib", hint=how_to_install("report")) from error
     names = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -163,4 +163,14 @@ def _value(row: Row, name: str) -> Any:
 def _kind(value: Any) -> str:
     if value is None:
         return "null"
-    return "an empty list" if value == [] else f"a {type(value).__name__}"
+    return "an empty list" if value == [] else _KINDS.get(type(value), f"a {type(value).__name__}")
+
+
+_KINDS = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+}

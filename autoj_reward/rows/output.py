@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.extras import how_to_install
 from autoj_reward.rows.source import Row
 
 _GROUP_ROWS = 512
@@ -116,7 +117,8 @@ class Output:
         if exists:
             record = json.loads(self._record.read_text(encoding="utf-8"))
             differing = sorted(k for k in self.run if record.get("run", {}).get(k) != self.run[k])
-            if differing:
+            begun = record.get("complete") or self._path.is_dir() or _size(self._lines) or _size(self._path)
+            if differing and begun:
                 raise ConfigError(
                     f"{self.name} belongs to a run with another {', '.join(differing)}",
                     hint="--overwrite replaces it, or name another output",
@@ -211,6 +213,10 @@ def _write_lines(path: Path, rows: Iterator[Row]) -> None:
     os.replace(scratch, path)
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def _write_folder(path: Path, rows: Iterator[Row]) -> None:
     """What `datasets.load_from_disk` reads."""
     try:
@@ -218,7 +224,7 @@ def _write_folder(path: Path, rows: Iterator[Row]) -> None:
     except ImportError as error:
         raise ConfigError(
             f"{path} is to be a folder of datasets, which is not installed",
-            hint="pip install 'autoj-reward[data]', or write .jsonl or .parquet",
+            hint=f"{how_to_install('data')}, or write .jsonl or .parquet",
         ) from error
     with tempfile.TemporaryDirectory(prefix=path.name, dir=path.parent) as scratch:
         parquet = Path(scratch) / "rows.parquet"

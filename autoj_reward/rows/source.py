@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.extras import how_to_install
 
 Row = dict[str, Any]
 """One row: field names to values, in the file's order."""
@@ -126,7 +127,7 @@ class DatasetRows:
         except ImportError as error:
             raise ConfigError(
                 f"{name!r} is a data set, and the package datasets is not installed",
-                hint="pip install 'autoj-reward[data]'",
+                hint=how_to_install("data"),
             ) from error
         self.name = f"{name} ({split})"
         try:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autoj_reward.errors import ConfigError
+from autoj_reward.extras import how_to_install
 
 HEAD_CHARS, TAIL_CHARS = 600, 300
 """What is wanted stands at either end of a query; the middle is the material that it is about."""
@@ -36,7 +37,7 @@ def hashed_counts(queries: Sequence[str], n_features: int) -> Any:
     except ImportError as error:
         raise ConfigError(
             "the embedded scenario classifier needs the package scikit-learn",
-            hint="pip install 'autoj-reward[scenarios]'",
+            hint=how_to_install("scenarios"),
         ) from error
     hashing = HashingVectorizer(
         n_features=n_features, ngram_range=(1, 2), token_pattern=TOKENS, norm=None, alternate_sign=False

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.extras import how_to_install
 
 try:
     import yaml
 except ImportError as error:
     raise ConfigError(
-        "scenario criteria need the package PyYAML", hint="pip install 'autoj-reward[scenarios]'"
+        "scenario criteria need the package PyYAML", hint=how_to_install("scenarios")
     ) from error
 
 _MOST_BYTES = 1 << 20

@@ -138,7 +138,7 @@ def test_best_of_counts_subsets(gold: list[float], n: int) -> None:
 
 
 def test_label_files_of_both_kinds(tmp_path: Path) -> None:
-    pairs = [{"prompt": "Q", "chosen": "long one", "rejected": "no", "margin": 2.0},
+    pairs = [{"prompt": "Q", "chosen": "long one", "rejected": "no", "margin": 2.0, "win_prob": 0.9},
              {"prompt": "Q", "chosen": [{"role": "assistant", "content": "a"}], "rejected": "bb", "margin": 1.0}]  # fmt: skip
     report = build_report(write(tmp_path / "dpo.jsonl", pairs))
     assert report.kind == "label"
