@@ -38,9 +38,11 @@ def _overview(run: Run) -> Facts:
     if run.kind != "label":
         facts["without a verdict"] = f"{failed:,} ({failed / n:.1%})" if n else "0"
     settings = run.record.get("run", {})
-    for name in ("judge", "mode", "engine"):
+    for name in ("command", "judge", "mode", "engine", "strategy", "samples", "kind", "settings", "overlong"):
         if settings.get(name):
             facts[name] = str(settings[name])
+    if settings:
+        facts["guard"] = "on" if settings.get("guard") else "off"
     return Facts(id="overview", title="Overview", facts=facts)
 
 
