@@ -19,6 +19,9 @@ from autoj_reward.types import PlainWrapper
 _LONGEST_MARK = 40
 """A line of a template up to this long, in characters, is a delimiter; a longer one is an instruction."""
 
+_HEAD = re.compile(r"[^\W\d_].*[^\w\s:.,]|[^\w\s:.,].*[^\W\d_]")
+"""A delimiter of words and marks, as [Query]: is one. Lines like Question: are in honest text as well."""
+
 _ROLES = (
     r"(?:response|answer|completion|query|question|prompt|request|assistant|user|system|instruction|input|"
     r"output|reference|rubric|candidate|submission|document|context|conversation|standard|data|text|"
@@ -86,7 +89,7 @@ class LookAlikes:
         verdicts: What a judge states.
         stated: The judge's verdict sets, whose own patterns find what its parser would take for a verdict.
         instructions: What is said to a judge.
-        heads: The judge's own worded delimiters, each at the beginning of a line.
+        heads: The judge's own delimiters of words and marks, each at the beginning of a line.
     """
 
     delimiters: tuple[re.Pattern[str], ...]
@@ -107,7 +110,7 @@ class LookAlikes:
         """Whether a folded text acts the judge's part, and does not only quote it.
 
         Either a line of it is a verdict in the judge's own form and nothing else, or it has at least two of
-        the judge's worded delimiters where the judge's templates have them, at the beginning of a line.
+        the judge's delimiters of words and marks where its templates have them, at the beginning of a line.
         """
         if sum(bool(head.search(folded)) for head in self.heads) >= 2:
             return True
@@ -130,14 +133,14 @@ def look_alikes(spec: JudgeSpec) -> LookAlikes:
     """The patterns for a judge: its own, and the general ones."""
     protocols = _protocols(spec)
     own = dict.fromkeys(_mark_pattern(mark) for mark in marks(spec))
-    worded = dict.fromkeys(_mark_pattern(m) for m in marks(spec) if any(c.isalpha() for c in m))
+    heads = dict.fromkeys(_mark_pattern(m) for m in marks(spec) if _HEAD.search(m))
     leads = dict.fromkeys(_lead_pattern(p.verdicts) for p in protocols)
     return LookAlikes(
         delimiters=_compiled([*own, *GENERAL_DELIMITERS]),
         verdicts=_compiled([*leads, *GENERAL_VERDICTS]),
         stated=tuple(p.verdicts for p in protocols),
         instructions=_compiled(INSTRUCTIONS),
-        heads=_compiled(pattern if pattern[0] == "^" else rf"^[ \t>*]*{pattern}" for pattern in worded),
+        heads=_compiled(pattern if pattern[0] == "^" else rf"^[ \t>*]*{pattern}" for pattern in heads),
     )
 
 
