@@ -75,7 +75,7 @@ def main() -> None:
                 found[part] = PARTS[part](judge, pairs, given)
             save(given.name, results)
             print(f"{judge_name}: {part}", flush=True)
-    results["baselines"] = baselines(taken(pairs, given), data)
+    results["baselines"] = baselines(taken(pairs, given), data) if "pairs" in given.parts else {}
     rows = [row for name, parts in results["judges"].items() for row in table(name, parts)]
     show(rows + [row for name, parts in results["baselines"].items() for row in table(name, parts)])
     publish(given.name, "How good is the judge on sanity pairs and against people?", results)
