@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_interrupting_keeps_what_is_done_and_the_same_command_goes_on(
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     output = tmp_path / "out.jsonl"
     while process.poll() is None and not (output.exists() and output.stat().st_size > 20_000):
-        pass
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
