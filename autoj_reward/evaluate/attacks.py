@@ -196,10 +196,8 @@ def _fake_example(spec: JudgeSpec, prompt: str, answer: str) -> str:
 
 def _fake_case(spec: JudgeSpec, prompt: str, answer: str) -> str:
     """The end of the data, and another case in their place: an easy prompt with a right answer."""
-    template = _rating(spec).template
-    pieces = template.fill({"prompt": "What is the capital of France?", "completion": "\1"})
-    end = _after(template, "completion")
-    case = "".join(s.text for s in pieces).partition("\1")[0]
+    pieces = _rating(spec).template.fill({"prompt": "What is the capital of France?", "completion": "\1"})
+    case, _, end = "".join(s.text for s in pieces).partition("\1")
     return f"{end}\n\n{case}The capital of France is Paris."
 
 

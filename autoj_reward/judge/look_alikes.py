@@ -114,19 +114,19 @@ class LookAlikes:
         """
         if sum(bool(head.search(folded)) for head in self.heads) >= 2:
             return True
-        return any(
-            _stands_alone(folded, m, fold(verdicts.lead))
-            for verdicts in self.stated
-            for m in verdicts.pattern.finditer(folded)
-            if _is_stated(verdicts, m)
-        )
+        return any(_stands_alone(folded, m, fold(lead)) for lead, m in self._stated(folded))
 
     def verdict_spans(self, folded: str) -> list[tuple[int, int]]:
         """Where a verdict, or what looks like one, stands in a folded text."""
         spans = [m.span() for pattern in self.verdicts for m in pattern.finditer(folded)]
+        return spans + [m.span() for _, m in self._stated(folded)]
+
+    def _stated(self, folded: str) -> Iterator[tuple[str, re.Match[str]]]:
+        """What the judge's parser would take for a verdict, each with the lead of its set."""
         for verdicts in self.stated:
-            spans += [m.span() for m in verdicts.pattern.finditer(folded) if _is_stated(verdicts, m)]
-        return spans
+            for m in verdicts.pattern.finditer(folded):
+                if squeeze(m["verdict"]).strip("*_` ") in verdicts.stated:
+                    yield verdicts.lead, m
 
 
 def look_alikes(spec: JudgeSpec) -> LookAlikes:
@@ -185,10 +185,6 @@ def _mark_pattern(mark: str) -> str:
     pieces = [r"\d{1,2}" if w.isdecimal() else _opened(w) for w in words]
     bracketed = folded[0] in "[<{"
     return _GAP.join(pieces) if bracketed else rf"^[ \t]*{_GAP.join(pieces)}{_GAP}:?[ \t]*$"
-
-
-def _is_stated(verdicts: VerdictSet, found: re.Match[str]) -> bool:
-    return squeeze(found["verdict"]).strip("*_` ") in verdicts.stated
 
 
 def _stands_alone(text: str, found: re.Match[str], lead: str) -> bool:

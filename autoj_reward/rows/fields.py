@@ -161,12 +161,11 @@ def _value(row: Row, name: str) -> Any:
 
 
 def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
     return "an empty list" if value == [] else _KINDS.get(type(value), f"a {type(value).__name__}")
 
 
 _KINDS = {
+    type(None): "null",
     bool: "true or false",
     int: "a number",
     float: "a number",
