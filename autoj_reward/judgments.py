@@ -95,6 +95,7 @@ class Sample:
         thinking: Its reasoning part, where the model has one; else empty.
         stated: The verdict as written in the text; None in direct mode and where there is none.
         distribution: The distribution where the verdict stands, or None with a failure.
+        forced: Whether the judge wrote no verdict, and was made to give one after its text.
         failure: Why there is none, or None.
         finish_reason: How the output ended; None where the engine failed.
         swapped: Whether the completions were shown in the other order. Verdicts here are mapped back.
@@ -104,6 +105,7 @@ class Sample:
     thinking: str = ""
     stated: Verdict | None = None
     distribution: VerdictDistribution | None = None
+    forced: bool = False
     failure: Failure | None = None
     finish_reason: FinishReason | None = None
     swapped: bool = False
@@ -166,6 +168,11 @@ class Judgment:
             return None
         readable = (s for s in self.samples if s.failure is None)
         return next(readable, self.samples[0]).critique
+
+    @property
+    def n_forced(self) -> int:
+        """How many of the samples stated no verdict and were made to give one."""
+        return sum(s.forced for s in self.samples)
 
     @property
     def mass(self) -> float | None:

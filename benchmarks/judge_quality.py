@@ -11,8 +11,9 @@ pairs      Auto-J's pairwise test, against people: agreement and consistency of 
 held-out   people's pairs of the arena that the embedded judge's recipe kept out of training, by rating, and
            the longer completion beside it: what a recipe may be chosen by.
 position   mean |P(first slot) - 0.5| of single orders, and the mean gain of the first slot.
-critiques  how many written critiques end in a verdict, nothing forced; and against direct readings of the
-           same rows: agreement, correlation, tokens.
+critiques  how many written critiques end in a verdict, nothing forced, and how many have one where it is
+           forced after those that do not; against direct readings of the same rows: agreement, correlation,
+           tokens.
 
 A tie of the judge counts one half, except in agreement. Intervals are 95% bootstrap. A finished part is kept
 in the result file, and a second run goes on with the parts that are missing; answers are cached as well.
@@ -164,6 +165,10 @@ def critiques(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Names
     chosen = taken(pairs, given)[: min(200, given.limit or 200)]
     columns = [p.prompt for p in chosen], [p.first for p in chosen], [p.second for p in chosen]
     compared = judge.compare(*columns)
+    # The texts are in the cache: only what failed is asked for more.
+    forcing = replace(judge.settings, rules=replace(judge.settings.rules, force_verdict=True))
+    forced = Judge(judge.spec, forcing, judge.engine)
+    forced_samples = [s for j in forced.compare(*columns) for s in j.samples]
     direct = Judge(judge.spec, replace(judge.settings, mode="direct"), judge.engine)
     direct_ratings = direct.rate(prompts, completions)
     direct_pairs = direct.compare(*columns)
@@ -181,6 +186,10 @@ def critiques(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Names
     return {
         "parsed ratings": asdict(share([j.failure is None for j in rated])),
         "parsed comparisons": asdict(share([s.failure is None for s in samples])),
+        "ratings with a verdict, forced too": asdict(
+            share([j.failure is None for j in forced.rate(prompts, completions)])
+        ),
+        "comparisons with a verdict, forced too": asdict(share([s.failure is None for s in forced_samples])),
         "failures": reasons([j.failure for j in rated] + [s.failure for s in samples]),
         "same preference as direct": asdict(share(same)),
         "correlation with direct ratings": correlation(both),

@@ -77,6 +77,8 @@ def print_summary(summary: Summary, target: str) -> None:
         parts.append(f"{summary.n_explanations:,} critiques")
     if summary.n_cut:
         parts.append(f"{summary.n_cut:,} inputs cut to fit")
+    if summary.n_forced:
+        parts.append(f"{summary.n_forced:,} forced after a critique without a verdict")
     if summary.failures:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in summary.failures.most_common())
         cut = " (--overlong cut shortens those)" if FailureReason.TOO_LONG in summary.failures else ""

@@ -81,8 +81,9 @@ def rate(
 ) -> None:
     """Rate completions: rows with "prompt" and "completion".
 
-    Adds to each row: rating (greedy), expected_rating, reward, critique, mass, entropy (nats), mode,
-    cut_chars, flags (what the guard found; null without one), failure.
+    Adds to each row: rating (greedy), expected_rating, reward, critique, forced (samples that
+    stated no verdict and were made to), mass, entropy (nats), mode, cut_chars, flags (what the guard found;
+    null without one), failure.
     """
     from autoj_reward.rows.works import rate_work
 
@@ -107,7 +108,7 @@ def compare(
     """Compare two completions: rows with "prompt", "first" and "second".
 
     Adds to each row: preference, win_prob, tie_prob, reward, flipped, slot_bias, order_preferences,
-    order_win_probs, critique, mass, entropy, mode, cut_chars, flags, failure.
+    order_win_probs, critique, forced (samples), mass, entropy, mode, cut_chars, flags, failure.
     """
     from autoj_reward.rows.works import compare_work
 
@@ -234,6 +235,7 @@ def judge_arguments(
         "max_new_tokens": options.max_new_tokens,
         "seed": options.seed,
         "overlong": options.overlong,
+        "force_verdict": options.force_verdict,
         "guard": options.for_guard(default=guarded),
         **caching,
         **further,

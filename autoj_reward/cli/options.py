@@ -96,6 +96,15 @@ class JudgeOptions:
             rich_help_panel=_READING,
         ),
     ] = "error"
+    force_verdict: Annotated[
+        bool,
+        typer.Option(
+            "--force-verdict",
+            help="Close a critique that ends without a verdict with the words before one, and read it there; "
+            "otherwise it is a failure.",
+            rich_help_panel=_READING,
+        ),
+    ] = False
     guard: Annotated[
         bool | None,
         typer.Option(

@@ -86,4 +86,8 @@ def _mode(judge: Judge) -> str:
     written = (
         f"at most {settings.sampling.max_new_tokens:,} tokens, temperature {settings.sampling.temperature:g}"
     )
-    return f"critique, {settings.n_samples} each: {written}; inputs that do not fit: {settings.overlong}"
+    without = "forced" if settings.rules.force_verdict else "a failure"
+    return (
+        f"critique, {settings.n_samples} each: {written}; inputs that do not fit: {settings.overlong}; "
+        f"a critique without a verdict: {without}"
+    )

@@ -142,6 +142,7 @@ def _judge(options: JudgeOptions, min_mass: float | None, *, guarded: bool) -> J
         max_new_tokens=options.max_new_tokens,
         seed=options.seed,
         overlong=cast(Any, options.overlong),
+        force_verdict=options.force_verdict,
         min_mass=min_mass,
         guard=options.for_guard(default=guarded),
     )

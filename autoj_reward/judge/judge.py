@@ -103,6 +103,7 @@ class Judge:
         seed: int | None = None,
         min_mass: float | None = None,
         follow_above: float = 1e-4,
+        force_verdict: bool = False,
         cache: bool | str | Path | JudgmentStore = False,
         refresh: bool = False,
         guard: bool | Guard | Mapping[str, Any] | None = None,
@@ -124,6 +125,9 @@ class Judge:
             seed: For sampling.
             min_mass: Least probability, in (0, 1], inside the verdict set; None takes the judge's own.
             follow_above: Branches at or below this probability may be left unread.
+            force_verdict: In critique mode, close a critique that ends without a verdict (cut off at its
+                limit, or left open) with the words before one, and read the distribution there; such
+                samples are marked as forced. By default they are failures.
             cache: Pay for every answer of the engine once. True: a file in the user's cache folder
                 (`$AUTOJ_REWARD_CACHE` names another), which the command line uses too; or a file; or an
                 open store. False, so that a library call writes no file unasked. With a cache, an equal
@@ -161,13 +165,18 @@ class Judge:
                 f"temperature {sampling.temperature:g}",
                 hint="use mode='critique' with a temperature above 0, or one sample",
             )
+        if force_verdict and chosen == "direct":
+            raise ConfigError(
+                "force_verdict is for critiques that end without a verdict; direct mode writes none",
+                hint="use mode='critique', or leave it out",
+            )
         settings = JudgeSettings(
             mode=chosen,
             n_samples=n_samples,
             both_orders=both_orders,
             overlong=overlong,
             sampling=sampling,
-            rules=ReadingRules(min_mass=least, follow_above=follow_above),
+            rules=ReadingRules(min_mass=least, follow_above=follow_above, force_verdict=force_verdict),
             guard=make_guard(guard),
         )
         choose = functools.partial(choose_engine, engine, spec, engine_options, cache=cache, refresh=refresh)

@@ -2,7 +2,8 @@
 """One list of rendered inputs to one list of samples: write, find the verdict, read it.
 
 Direct mode forces the words before the verdict and reads what comes next. Critique mode lets the judge
-write, finds the verdict that the text concludes with, and reads the distribution at that place.
+write, finds the verdict that the text concludes with, and reads the distribution at that place; a critique
+without a verdict is a failure, or is closed with the forced words if the rules say so.
 """
 
 from __future__ import annotations
@@ -27,10 +28,13 @@ class ReadingRules:
         min_mass: Least probability, in (0, 1], inside the verdict set.
         follow_above: Branches of the verdicts' token tree at or below this probability may be left
             unread; what they could hold is reported.
+        force_verdict: Whether a critique that ends without a verdict is closed with the words before it,
+            and the distribution read there.
     """
 
     min_mass: float
     follow_above: float
+    force_verdict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +76,21 @@ def judge_with_critique(
     verdicts: Sequence[VerdictSet],
     rules: ReadingRules,
 ) -> list[Judged]:
-    """Let the judge write, then read its verdict where the text concludes with it."""
+    """Let the judge write, then read its verdict where the text concludes with it, or where it is forced."""
     turns = write(inputs, engine, spec.thinking)
     found = [
         turn.failure or find_verdict(turn.critique, turn.finish_reason, own)
         for turn, own in zip(turns, verdicts, strict=True)
     ]
+    places: dict[int, tuple[Segment, ...]] = {}
+    for i, (turn, stated) in enumerate(zip(turns, found, strict=True)):
+        if isinstance(stated, Stated):
+            places[i] = turn.up_to(stated.start)
+        elif rules.force_verdict and turn.failure is None:
+            places[i] = turn.closed_with(verdicts[i].lead)
     readouts = _readouts(verdicts, rules)
     asked = {
-        i: replace(inputs[i], prefill=turn.up_to(stated.start), readout=readouts[id(verdicts[i])])
-        for i, (turn, stated) in enumerate(zip(turns, found, strict=True))
-        if isinstance(stated, Stated)
+        i: replace(inputs[i], prefill=place, readout=readouts[id(verdicts[i])]) for i, place in places.items()
     }
     answers = dict(zip(asked, ask(engine, list(asked.values())), strict=True))
 
@@ -95,11 +103,15 @@ def judge_with_critique(
             failure=stated if isinstance(stated, Failure) else None,
             finish_reason=turn.finish_reason,
         )
-        if isinstance(stated, Failure):
-            judged.append(Judged(sample, turn.usage))
-        else:
-            sample = _read_sample(answers[i], sample, verdicts[i], rules)
-            judged.append(Judged(sample, turn.usage + usage_of(answers[i])))
+        usage = turn.usage
+        if i in answers:
+            usage += usage_of(answers[i])
+            read = _read_sample(answers[i], sample, verdicts[i], rules)
+            if sample.failure is None:
+                sample = read
+            elif read.distribution is not None:
+                sample = replace(read, failure=None, forced=True)
+        judged.append(Judged(sample, usage))
     return judged
 
 

@@ -44,6 +44,11 @@ class Turn:
         """The turn as a prefill that ends at a place in the critique."""
         return tuple(s for s in (*self.before, Segment(self.critique[:position])) if s.text)
 
+    def closed_with(self, lead: str) -> tuple[Segment, ...]:
+        """The whole turn as a prefill that goes on, in a line of its own, with the words before a verdict."""
+        apart = "" if not self.critique or self.critique.endswith("\n") else "\n"
+        return (*self.up_to(len(self.critique)), Segment(apart + lead, True))
+
 
 def write(inputs: Sequence[JudgeInput], engine: Engine, thinking: Thinking | None) -> list[Turn]:
     """Let the judge write its turn for every input.

@@ -79,10 +79,14 @@ class Blocks:
             return
         record = json.loads(self._record.read_text(encoding="utf-8"))
         differing = sorted(k for k in self._run if record.get("run", {}).get(k) != self._run[k])
-        if differing:
+        begun = self._waiting.exists() or any(self.folder.glob("part-*.parquet"))
+        if differing and begun:
             raise ConfigError(
                 f"{self.folder} belongs to a run with another {', '.join(differing)}", hint=_HOW
             )
+        if differing:
+            self._write_record(complete=False)  # a start that failed before its first block claims nothing
+            return
         self.complete = bool(record.get("complete"))
 
     def deal(self, source: Path, *, leave_out: Collection[int] = ()) -> list[int]:
@@ -187,7 +191,8 @@ def added_schema(kind: str) -> Any:
     types = {
         "rating": number, "expected_rating": number, "reward": number, "mass": number, "win_prob": number,
         "tie_prob": number, "slot_bias": number, "critique": text, "mode": text, "preference": text,
-        "flipped": pa.bool_(), "cut_chars": pa.int64(), "order_preferences": pa.list_(text),
+        "flipped": pa.bool_(), "cut_chars": pa.int64(), "forced": pa.int64(),
+        "order_preferences": pa.list_(text),
         "entropy": number, "flags": pa.list_(text) if kind == "rate" else pa.list_(pa.list_(text)),
         "order_win_probs": pa.list_(number), "failure": pa.struct([("reason", text), ("detail", text)]),
     }  # fmt: skip

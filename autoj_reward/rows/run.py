@@ -105,6 +105,7 @@ class Summary:
     n_judgments: int = 0
     n_explanations: int = 0
     n_cut: int = 0
+    n_forced: int = 0
     seconds: float = 0.0
     failures: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
@@ -123,6 +124,7 @@ class Summary:
             self.n_judgments += 1
             self.usage += judgment.usage
             self.n_cut += any(judgment.provenance.cut_chars)
+            self.n_forced += judgment.n_forced
             if judgment.failure is not None:
                 self.failures[judgment.failure.reason.value] += 1
         for explanation in (j for f in finished for j in f.explanations):
@@ -134,6 +136,7 @@ class Summary:
         self.n_judgments += other.n_judgments
         self.n_explanations += other.n_explanations
         self.n_cut += other.n_cut
+        self.n_forced += other.n_forced
         self.failures += other.failures
         self.usage += other.usage
 

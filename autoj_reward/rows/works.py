@@ -26,12 +26,12 @@ Critiques = Literal["none", "ends", "all"]
 
 ADDED_FIELDS = {
     "rate": (
-        "rating", "expected_rating", "reward", "critique", "mass", "entropy", "mode", "cut_chars", "flags",
-        "failure",
+        "rating", "expected_rating", "reward", "critique", "forced", "mass", "entropy", "mode", "cut_chars",
+        "flags", "failure",
     ),
     "compare": (
         "preference", "win_prob", "tie_prob", "reward", "flipped", "slot_bias", "order_preferences",
-        "order_win_probs", "critique", "mass", "entropy", "mode", "cut_chars", "flags", "failure",
+        "order_win_probs", "critique", "forced", "mass", "entropy", "mode", "cut_chars", "flags", "failure",
     ),
     "rerank": ("ranking", "best", "mode", "strategy", "n_calls", "n_tokens", "cycles"),
 }  # fmt: skip
@@ -231,6 +231,7 @@ def pair_fields(judgment: PairJudgment) -> Row:
 def _common_fields(judgment: Judgment) -> Row:
     return {
         "critique": judgment.critique,
+        "forced": judgment.n_forced,
         "mass": judgment.mass,
         "entropy": _entropy(judgment),
         "mode": judgment.mode,

@@ -24,7 +24,7 @@ def test_rate_keeps_fields_and_order_and_adds_its_own(run: Run, tmp_path: Path) 
     assert run("rate", "in.jsonl", "-o", "out.jsonl").exit_code == 0
     first, second = read_rows(tmp_path / "out.jsonl")
     assert list(first) == [
-        "id", "prompt", "completion", "z", "rating", "expected_rating", "reward", "critique", "mass",
+        "id", "prompt", "completion", "z", "rating", "expected_rating", "reward", "critique", "forced", "mass",
         "entropy", "mode", "cut_chars", "flags", "failure",
     ]  # fmt: skip
     assert first["rating"] == 9
@@ -40,6 +40,34 @@ def test_a_failure_is_null_and_typed_never_zero(run: Run, tmp_path: Path) -> Non
     (row,) = read_rows(tmp_path / "out.jsonl")
     assert [row[k] for k in ("rating", "expected_rating", "reward", "mass")] == [None] * 4
     assert row["failure"]["reason"] == "low_mass"
+
+
+def test_a_critique_without_a_verdict_fails_unless_one_is_forced(run: Run, tmp_path: Path) -> None:
+    answers = [
+        {"contains": ["mumble"], "text": "Neither right", "finish_reason": "length"},
+        {"contains": ["Berlin"], "text": "Berlin is a", "finish_reason": "length"},
+        {"contains": [], "text": "Right.\n\nRating: [[9]]"},
+        {"contains": ["Berlin is a\nRating: [["], "reading": {"2": 1.0}},
+        {"contains": ["mumble"], "reading": {"5": 0.0001}},
+        {"contains": [], "reading": {"9": 1.0}},
+    ]
+    engine = f"recorded:{write_rows(tmp_path / 'answers.jsonl', answers)}"
+    rows = [{"prompt": CAPITAL, "completion": c} for c in ("Paris.", "Berlin.", "mumble")]
+    write_rows(tmp_path / "in.jsonl", rows)
+    found = {}
+    for name, options in (("plain", []), ("forced", ["--force-verdict"])):
+        ran = run("rate", "in.jsonl", "-o", f"{name}.jsonl", "--mode", "critique", "--engine", engine, *options,
+                  judge=False)  # fmt: skip
+        found[name] = read_rows(tmp_path / f"{name}.jsonl")
+    assert [row["rating"] for row in found["plain"]] == [9, None, None]
+    assert [row["rating"] for row in found["forced"]] == [9, 2, None]
+    assert [row["forced"] for row in found["forced"]] == [0, 1, 0]
+    # What cannot be read even so keeps its own reason.
+    for row in (found["plain"][1], found["plain"][2], found["forced"][2]):
+        assert row["failure"]["reason"] == "truncated"
+    assert "1 forced after a critique without a verdict" in ran.stderr
+    with pytest.raises(ConfigError, match="direct mode writes none"):
+        run("rate", "in.jsonl", "-o", "x.jsonl", "--mode", "direct", "--force-verdict")
 
 
 def test_compare(run: Run, tmp_path: Path) -> None:

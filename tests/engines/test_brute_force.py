@@ -85,7 +85,7 @@ def protocols(judge: Judge) -> list[tuple[Protocol, dict[str, str]]]:
     ]
 
 
-def load(engine: Any, mode: Any, *, assume_ends: bool = False) -> Judge:
+def load(engine: Any, mode: Any, *, assume_ends: bool = False, **options: Any) -> Judge:
     """mini with Auto-J's half points, its ends read or taken for granted."""
     spec, half_points = load_spec("mini"), load_spec("autoj-13b").rating
     assert spec.rating is not None
@@ -98,7 +98,9 @@ def load(engine: Any, mode: Any, *, assume_ends: bool = False) -> Judge:
         rating=replace(spec.rating, verdicts=ratings),
         comparison=replace(spec.comparison, verdicts=preferences),
     )
-    return Judge.load(spec, engine=engine, mode=mode, min_mass=1e-30, follow_above=0.0, both_orders=False)
+    return Judge.load(
+        spec, engine=engine, mode=mode, min_mass=1e-30, follow_above=0.0, both_orders=False, **options
+    )
 
 
 @pytest.mark.parametrize("assume_ends", [False, True], ids=["ends read", "ends taken for granted"])
@@ -155,6 +157,33 @@ def test_critique_distributions_equal_brute_force(
     item = JudgeInput(
         body=protocol.template.fill(values), wrapper=judge.spec.wrapper, prefill=(Segment(before),)
     )
+    assert got.distribution is not None
+    check(engine, item, protocol, got.distribution)
+
+
+@pytest.mark.parametrize(
+    ("place", "critique", "forced"),
+    [
+        (0, "It is right, and says", "\nRating: [["),
+        (0, 'It says "Rating: [[10]]" of itself.\n', "Rating: [["),
+        (1, "Both try, but", "\nSo, the final decision is"),
+    ],
+    ids=["cut off", "quoted and left open", "comparison"],
+)
+def test_forced_distributions_equal_brute_force(
+    engine: TransformersEngine, place: int, critique: str, forced: str
+) -> None:
+    """What ends without a verdict is closed with the words before one, and read there, all before it given."""
+    judge = load(Scripted(engine, critique), "critique", force_verdict=True)
+    got = judge.rate([PROMPT], [FIRST])[0] if place == 0 else judge.compare([PROMPT], [FIRST], [SECOND])[0]
+    protocol, values = protocols(judge)[place]
+    item = JudgeInput(
+        body=protocol.template.fill(values),
+        wrapper=judge.spec.wrapper,
+        prefill=(Segment(critique), Segment(forced, True)),
+    )
+    assert got.n_forced == 1
+    assert got.critique == critique
     assert got.distribution is not None
     check(engine, item, protocol, got.distribution)
 

@@ -149,6 +149,14 @@ def test_another_run_or_a_folder_of_something_else_is_refused(source: Path, tmp_
         Blocks(source, RUN, block_rows=5)
 
 
+def test_a_start_that_failed_before_its_first_block_claims_nothing(source: Path, tmp_path: Path) -> None:
+    Blocks(tmp_path / "out", RUN, block_rows=5)
+    other = Blocks(tmp_path / "out", {**RUN, "input": "def"}, block_rows=6)
+    assert other.deal(source) == [0, 1, 2, 3]
+    with pytest.raises(ConfigError, match="another block_rows, input"):
+        Blocks(tmp_path / "out", RUN, block_rows=5)
+
+
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="block 7 is not there") as missing:
         Blocks(tmp_path / "out", RUN, block_rows=5).read(7)
