@@ -43,11 +43,10 @@ from autoj_reward.judgments import PairJudgment
 from autoj_reward.training.config import load_config
 from autoj_reward.training.contrast import Contrast, make_contrast
 from autoj_reward.training.data import PairRow, Part, load_corpus, prompt_key, read_rows, unfill
+from autoj_reward.training.live import won
 
 RECIPE = Path(__file__).resolve().parent.parent / "examples" / "train_mini.toml"
 FLAWS: tuple[Literal["other_prompt", "cut_off", "repeated"], ...] = ("other_prompt", "cut_off", "repeated")
-RESOLUTION = 1e-3
-"""Differences below the engine's own noise are ties."""
 
 
 def main() -> None:
@@ -305,13 +304,6 @@ def longer(pair: LabelledPair) -> Literal["first", "second", "tie"]:
 
 
 # Figures ----------------------------------------------------------------------------------------
-
-
-def won(a: float | None, b: float | None) -> float:
-    """1 where a is above b, 0 where below, one half for a tie or where one could not be read."""
-    if a is None or b is None or abs(a - b) < RESOLUTION:
-        return 0.5
-    return float(a > b)
 
 
 def rating_wins(judge: Judge, pairs: Sequence[LabelledPair]) -> list[float]:

@@ -35,6 +35,14 @@ def train_judge(
         bool,
         typer.Option("--plan", help="Say what each stage would be trained on and how long it is, and stop."),
     ] = False,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.jsonl",
+            help="Write the rows that training leaves aside, labelled as calibrate reads them, and stop.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Train a LoRA adapter for a judge, stage by stage; an interrupted run goes on where it was.
@@ -44,6 +52,9 @@ def train_judge(
     from autoj_reward.training.config import load_config
 
     run = load_config(config, output=output)
+    if held_out is not None:
+        _write_held_out(run, held_out)
+        return
     _need("torch", "transformers", "peft", "trl", "datasets")
     if plan:
         _print_plan(run)
@@ -125,6 +136,23 @@ def _print_plan(run: TrainConfig) -> None:
     console.print(table)
     for reason, n in dropped.items():
         console.print(f"rows left out: {n:,} for {reason}")
+
+
+def _write_held_out(run: TrainConfig, target: Path) -> None:
+    from autoj_reward.rows.output import to_json
+    from autoj_reward.training.data import load_corpus
+
+    part = load_corpus(run).held_out
+    try:
+        with open(target, "xb") as file:
+            file.writelines(map(to_json, part.labelled()))
+    except FileExistsError as error:
+        raise ConfigError(f"{target} exists already", hint="name another file") from error
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be written: {error}") from error
+    note(
+        f"{len(part.rated):,} ratings and {len(part.pairs):,} pairs on prompts kept out of training: {target}"
+    )
 
 
 def _need(*packages: str) -> None:

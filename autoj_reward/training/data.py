@@ -63,6 +63,18 @@ class Part:
     rated: tuple[RatedRow, ...]
     pairs: tuple[PairRow, ...]
 
+    def labelled(self) -> Iterator[dict[str, Any]]:
+        """Its rows as `autoj-reward calibrate`, `rate` and `compare` read them, with people's verdicts."""
+        for rated in self.rated:
+            yield {"prompt": rated.prompt, "completion": rated.completion, "rating": rated.rating}
+        for pair in self.pairs:
+            yield {
+                "prompt": pair.prompt,
+                "first": pair.first,
+                "second": pair.second,
+                "preference": pair.preference,
+            }
+
     @property
     def prompts(self) -> frozenset[str]:
         """Their prompts, as keys."""

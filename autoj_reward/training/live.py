@@ -81,8 +81,8 @@ def measure_cases(part: Part, n: int, *, seed: int, max_chars: int = 700) -> lis
 def measure(judge: Judge, cases: Sequence[Case], *, wanted: Sequence[str] = ()) -> dict[str, float]:
     """Shares of cases that the judge gets right, by name and protocol; an undecided one counts half.
 
-    For ties: the share that it calls a tie. `slot bias` is the mean of |P(first slot) - 0.5| over
-    single orders, and `mass` the mean probability inside the verdict set.
+    For ties: the share that it calls a tie. `slot bias` is what standing first gains on average, in win
+    probability (`PairJudgment.slot_bias`), and `mass` the mean probability inside the verdict set.
 
     Args:
         judge: The judge.
@@ -97,7 +97,7 @@ def measure(judge: Judge, cases: Sequence[Case], *, wanted: Sequence[str] = ()) 
         worse = judge.rate(prompts, [c.worse for c in rated])
         for case, a, b in zip(rated, better, worse, strict=True):
             found.setdefault("rating mass", []).append(a.mass or 0.0)
-            value = _won(a.expected_rating, b.expected_rating)
+            value = won(a.expected_rating, b.expected_rating)
             found.setdefault(f"rating {case.name}", []).append(value)
     cases = [c for c in cases if not wanted or f"comparison {c.name}" in wanted]
     if cases and judge.spec.comparison is not None:
@@ -114,12 +114,13 @@ def measure(judge: Judge, cases: Sequence[Case], *, wanted: Sequence[str] = ()) 
                 value = float(pair.preference == "tie")
             else:
                 win = pair.win_prob
-                value = _won(None if win is None else 1 - win if turn else win, 0.5)
+                value = won(None if win is None else 1 - win if turn else win, 0.5)
             found.setdefault(f"comparison {case.name}", []).append(value)
     return {name: sum(values) / len(values) for name, values in sorted(found.items())}
 
 
-def _won(a: float | None, b: float | None) -> float:
+def won(a: float | None, b: float | None) -> float:
+    """1 where a is above b, 0 where below, one half for a tie or where one could not be read."""
     if a is None or b is None or abs(a - b) < RESOLUTION:
         return 0.5
     return float(a > b)

@@ -15,7 +15,10 @@ from typer.testing import CliRunner
 
 from autoj_reward.cli.app import app
 from autoj_reward.errors import ConfigError
-from autoj_reward.training.config import TrainConfig
+from autoj_reward.rows.source import open_source
+from autoj_reward.training.calibration import labelled_rows
+from autoj_reward.training.config import TrainConfig, load_config
+from autoj_reward.training.data import load_corpus, prompt_key
 from autoj_reward.training.recipe import plan_stages, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -115,6 +118,23 @@ def test_a_plan_names_what_would_be_trained_on(config: TrainConfig) -> None:
     assert plans[0].kinds == {"crossed_ratings": 24}
     assert plans[0].longest <= config.stages[0].max_tokens
     assert dropped == {"excluded prompt": 2}
+
+
+def test_the_rows_left_aside_are_written_for_calibration(config_file: Path, tmp_path: Path) -> None:
+    target = tmp_path / "held_out.jsonl"
+    call = ["train-judge", str(config_file), "--held-out", str(target)]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 0, done.output
+    corpus = load_corpus(load_config(config_file))
+    rows = labelled_rows(open_source(str(target)).rows())
+    assert {prompt_key(r.prompt) for r in rows} == corpus.held_out.prompts
+    assert not {prompt_key(r.prompt) for r in rows} & corpus.train.prompts
+    assert [r.label for r in rows] == [
+        *(r.rating for r in corpus.held_out.rated),
+        *(p.preference for p in corpus.held_out.pairs),
+    ]
+    with pytest.raises(ConfigError, match="exists already"):
+        CliRunner().invoke(app, call, catch_exceptions=False)
 
 
 def test_a_stage_without_examples_is_said(config: TrainConfig) -> None:
