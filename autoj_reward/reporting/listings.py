@@ -19,7 +19,7 @@ _CRITIQUE = 700
 
 
 def listings(run: Run) -> list[Listing]:
-    """The least certain, the longest and the failed judgments, with their texts."""
+    """Best and worst of ranked groups, and the least certain, longest and failed judgments, with texts."""
     if run.kind == "label":
         return []
     sure = [e for e in run.entries if e.failure is None and e.entropy is not None]
@@ -27,8 +27,9 @@ def listings(run: Run) -> list[Listing]:
     uncertain = heapq.nlargest(_LISTED, sure, key=lambda e: e.entropy or 0.0)
     longest = heapq.nlargest(_LISTED, written, key=lambda e: e.critique_chars)
     failed = [e for e in run.entries if e.failure is not None][:_LISTED]
-    rows = rows_at(run, [e.line for e in (*uncertain, *longest, *failed)])
-    parts = []
+    picks = _widest(run.entries) if run.kind == "rerank" else []
+    rows = rows_at(run, [e.line for e in (*(best for best, _ in picks), *uncertain, *longest, *failed)])
+    parts = [_picks(picks, rows)] if picks else []
     for id_, title, says, measure, entries, values in (
         (
             "uncertain",
@@ -58,6 +59,40 @@ def listings(run: Run) -> list[Listing]:
         if entries:
             parts.append(_listing(id_, title, says, measure, entries, values, rows))
     return parts
+
+
+def _widest(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
+    """Best and worst of the groups whose rewards lie widest apart."""
+    groups: dict[int, list[Entry]] = {}
+    for entry in entries:
+        if entry.reward is not None:
+            groups.setdefault(entry.line, []).append(entry)
+    ends = [
+        (max(group, key=lambda e: e.reward or 0.0), min(group, key=lambda e: e.reward or 0.0))
+        for group in groups.values()
+        if len(group) > 1
+    ]
+    return heapq.nlargest(_LISTED, ends, key=_gap)
+
+
+def _gap(ends: tuple[Entry, Entry]) -> float:
+    best, worst = ends
+    return (best.reward or 0.0) - (worst.reward or 0.0)
+
+
+def _picks(picks: Sequence[tuple[Entry, Entry]], rows: dict[int, Row]) -> Listing:
+    listed = []
+    for best, worst in picks:
+        row = rows.get(best.line, {})
+        shown = [f"{e.index} at {e.reward:.2f}:\n{_completion(row, e)}" for e in (best, worst)]
+        listed.append([best.line, round(_gap((best, worst)), 3), _prompt(row), *shown])
+    return Listing(
+        id="picks",
+        title="Best and worst of a prompt",
+        says="Where their rewards lie widest apart: what the judge pays for.",
+        columns=["line", "gap", "prompt", "best", "worst"],
+        rows=listed,
+    )
 
 
 def _listing(

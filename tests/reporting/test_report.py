@@ -130,6 +130,20 @@ def test_rerank_gold_against_n_is_the_mean_over_all_subsets(tmp_path: Path) -> N
     assert part.series["random"] == pytest.approx([statistics.mean([0.6, 0.5])] * 4)
 
 
+def test_rerank_shows_what_was_picked_where_it_matters_most(tmp_path: Path) -> None:
+    rows = [
+        group([3.0, 9.0, 5.0, None], []),
+        group([4.0, 4.5], []),
+        group([None, 2.0], []),
+        group([1.0, 9.5], []),
+    ]
+    part = build_report(write(tmp_path / "k.jsonl", rows)).part("picks")
+    assert [(line, gap) for line, gap, *_ in part.rows] == [(4, 8.5), (1, 6.0), (2, 0.5)]
+    best, worst = part.rows[1][3:]
+    assert best.startswith("1 at 9.00:\n")
+    assert worst.startswith("0 at 3.00:\n")
+
+
 @given(gold=st.lists(st.floats(0, 1), min_size=1, max_size=6), n=st.integers(1, 6))
 def test_best_of_counts_subsets(gold: list[float], n: int) -> None:
     n = min(n, len(gold))
