@@ -161,7 +161,8 @@ def critiques(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Names
     rows = sampled([row for _, row in read_rows(str(data))], given)
     prompts, completions = [r["prompt"] for r in rows], [r["response"] for r in rows]
     rated = judge.rate(prompts, completions)
-    chosen = taken(pairs, given)[: min(200, given.limit or 200)]
+    # The file is in the order of scenarios: the first 200 would be two of them.
+    chosen = random.Random(given.seed).sample(taken(pairs, given), min(200, given.limit or 200))
     columns = [p.prompt for p in chosen], [p.first for p in chosen], [p.second for p in chosen]
     compared = judge.compare(*columns)
     # The texts are in the cache: only what failed is asked for more.
