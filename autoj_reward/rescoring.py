@@ -38,11 +38,13 @@ class Scoring:
     Attributes:
         spec: The judge; its parser and verdict sets count here.
         min_mass: Least probability inside the verdict set.
+        force_verdict: Whether forced verdicts count, where they were read.
         aggregation: How draws become one distribution.
     """
 
     spec: JudgeSpec
     min_mass: float
+    force_verdict: bool = False
     aggregation: Aggregation = "mean"
 
 
@@ -210,7 +212,7 @@ def _outcome(
     inputs: Sequence[JudgeInput], engine: GroupEngine, mode: Mode, scoring: Scoring, protocol: Protocol
 ) -> Outcome | None:
     """What the draws say under a protocol; None where it was never asked for."""
-    rules = ReadingRules(min_mass=scoring.min_mass, follow_above=0.0)
+    rules = ReadingRules(min_mass=scoring.min_mass, follow_above=0.0, force_verdict=scoring.force_verdict)
     run = judge_directly if mode == "direct" else judge_with_critique
     judged = run(inputs, engine, scoring.spec, [protocol.verdicts] * len(inputs), rules)
     if all(j.sample.failure is not None and j.sample.failure.detail == MISSING for j in judged):

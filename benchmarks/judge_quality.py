@@ -10,7 +10,8 @@ pairs      Auto-J's pairwise test, against people: agreement and consistency of 
            longer completion's 71.8% of decided pairs.
 held-out   people's pairs of the arena that the embedded judge's recipe kept out of training, by rating, and
            the longer completion beside it: what a recipe may be chosen by.
-position   mean |P(first slot) - 0.5| of single orders, and the mean gain of the first slot.
+position   mean |P(first slot) - 0.5| of single orders, which a sure judge raises too; and what standing
+           first gains: on average, and of either sign.
 critiques  how many written critiques end in a verdict, nothing forced, and how many have one where it is
            forced after those that do not; against direct readings of the same rows: agreement, correlation,
            tokens.
@@ -39,7 +40,7 @@ from autoj_reward.evaluate.metrics import Share, share
 from autoj_reward.evaluate.pairwise import evaluate_pairs
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.presets import load_spec
-from autoj_reward.judgments import PairJudgment
+from autoj_reward.judgments import Judgment, PairJudgment
 from autoj_reward.training.config import load_config
 from autoj_reward.training.contrast import Contrast, make_contrast
 from autoj_reward.training.data import PairRow, Part, load_corpus, prompt_key, read_rows, unfill
@@ -63,7 +64,7 @@ def main() -> None:
 
     data = data_folder() / "auto-j" / "data"
     pairs = read_pairs(data / "test" / "testdata_pairwise.jsonl")
-    settings = {k: getattr(given, k) for k in ("limit", "sanity", "max_chars", "seed")}
+    settings = {k: getattr(given, k) for k in ("limit", "sanity", "max_chars", "seed", "engine")}
     results = earlier(given.name, settings)
     for judge_name in given.judges:
         found = results["judges"].setdefault(judge_name, {})
@@ -87,6 +88,7 @@ def main() -> None:
 
 def sanity(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    unread = 0
     for flaw in FLAWS:
         cases = sanity_cases(pairs, flaw, given)
         prompts = [c.prompt for c in cases]
@@ -101,7 +103,8 @@ def sanity(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Namespac
         judged = judge.compare(prompts, firsts, seconds)
         wins = [won(1 - w if t else w, 0.5) for w, t in zip(win_probs(judged), turned, strict=True)]
         found[f"comparison {flaw}"] = asdict(share(wins))
-    return found
+        unread += sum(j.failure is not None for j in (*better, *worse, *judged))
+    return {**found, "without a verdict": unread}
 
 
 def against_people(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Namespace) -> dict[str, Any]:
@@ -119,6 +122,7 @@ def against_people(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.
     return {
         "agreement": plain(report.agreement),
         "consistency": plain(report.consistency),
+        "without a verdict": sum(j.failure is not None for j in judged),
         **{f"comparison {name}": decided(chosen, by_comparison, keep) for name, keep in groups.items()},
         **{f"rating {name}": decided(chosen, by_rating, keep) for name, keep in groups.items()},
     }
@@ -129,9 +133,13 @@ def position(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Namesp
     judged = judge.compare([p.prompt for p in chosen], [p.first for p in chosen], [p.second for p in chosen])
     orders = [j.order_win_probs for j in judged if j.order_win_probs is not None]
     # What the first slot gets: the given order's win probability, and what is left of the swapped one's.
-    single = [abs(p - 0.5) for a, b in orders for p in (a, 1 - b)]
+    single = [(abs(a - 0.5) + abs(0.5 - b)) / 2 for a, b in orders]
     gains = [(a - b) / 2 for a, b in orders]
-    return {"single order": asdict(share(single)), "gain of the first slot": asdict(share(gains))}
+    return {
+        "single order": asdict(share(single)),
+        "gain of the first slot": asdict(share(gains)),
+        "gain of either slot": asdict(share([abs(gain) for gain in gains])),
+    }
 
 
 def held_out(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Namespace) -> dict[str, Any]:
@@ -161,14 +169,15 @@ def critiques(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Names
     rows = sampled([row for _, row in read_rows(str(data))], given)
     prompts, completions = [r["prompt"] for r in rows], [r["response"] for r in rows]
     rated = judge.rate(prompts, completions)
-    # The file is in the order of scenarios: the first 200 would be two of them.
-    chosen = random.Random(given.seed).sample(taken(pairs, given), min(200, given.limit or 200))
+    # The file is in the order of scenarios: its first 200 pairs would be of a few of them.
+    fitting = taken(pairs, given)
+    chosen = random.Random(given.seed).sample(fitting, min(200, len(fitting)))
     columns = [p.prompt for p in chosen], [p.first for p in chosen], [p.second for p in chosen]
     compared = judge.compare(*columns)
     # The texts are in the cache: only what failed is asked for more.
     forcing = replace(judge.settings, rules=replace(judge.settings.rules, force_verdict=True))
     forced = Judge(judge.spec, forcing, judge.engine)
-    forced_samples = [s for j in forced.compare(*columns) for s in j.samples]
+    forced_ratings, forced_pairs = forced.rate(prompts, completions), forced.compare(*columns)
     direct = Judge(judge.spec, replace(judge.settings, mode="direct"), judge.engine)
     direct_ratings = direct.rate(prompts, completions)
     direct_pairs = direct.compare(*columns)
@@ -184,12 +193,10 @@ def critiques(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Names
     ]
     samples = [s for j in compared for s in j.samples]
     return {
-        "parsed ratings": asdict(share([j.failure is None for j in rated])),
-        "parsed comparisons": asdict(share([s.failure is None for s in samples])),
-        "ratings with a verdict, forced too": asdict(
-            share([j.failure is None for j in forced.rate(prompts, completions)])
-        ),
-        "comparisons with a verdict, forced too": asdict(share([s.failure is None for s in forced_samples])),
+        "ratings that end in a verdict": asdict(share([stating(j) for j in rated])),
+        "comparisons that end in a verdict": asdict(share([stating(j) for j in compared])),
+        "ratings with a verdict, forced too": asdict(share([readable(j) for j in forced_ratings])),
+        "comparisons with a verdict, forced too": asdict(share([readable(j) for j in forced_pairs])),
         "failures": reasons([j.failure for j in rated] + [s.failure for s in samples]),
         "same preference as direct": asdict(share(same)),
         "correlation with direct ratings": correlation(both),
@@ -328,6 +335,16 @@ def decided(
         if p.preference != "tie" and keep(p)
     ]
     return asdict(share(values))
+
+
+def stating(judgment: Judgment) -> float:
+    """The share of a judgment's texts, in both orders for a pair, that end in a verdict."""
+    return float(np.mean([s.stated is not None for s in judgment.samples]))
+
+
+def readable(judgment: Judgment) -> float:
+    """The share of a judgment's texts with a verdict that could be read, stated or forced."""
+    return float(np.mean([s.failure is None for s in judgment.samples]))
 
 
 def plain(value: Share | None) -> dict[str, Any]:

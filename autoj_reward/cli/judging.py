@@ -155,8 +155,8 @@ def rerank(
     """Order N completions of each prompt: rows with "prompt" and "completions": [...].
 
     Adds to each row: ranking (best first: index, reward, low, high, best_prob, rating, expected_rating, mass,
-    entropy, critique, cut_chars, flags, failure), best (the index of the best, null where no completion has a
-    verdict), mode, strategy, n_calls, n_tokens and cycles (completions that beat each other in a circle).
+    entropy, critique, forced, cut_chars, flags, failure), best (the index of the best, null where nothing has
+    a verdict), mode, strategy, n_calls, n_tokens and cycles (completions that beat each other in a circle).
     """
     from autoj_reward.reward.choosing import choose_strategy
     from autoj_reward.rows.works import Critiques, rerank_work

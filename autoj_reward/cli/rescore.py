@@ -94,6 +94,11 @@ def rescore(
 
     if aggregation not in ("mean", "vote"):
         raise ConfigError(f"--aggregation {aggregation!r} is not mean or vote")
+    if critiques and judging.force_verdict:
+        raise ConfigError(
+            "--critiques reads nothing, so that no verdict can be forced",
+            hint="leave --critiques out, and name the cache that the run wrote",
+        )
     judge = _judge(judging, min_mass, guarded=source is not None and _was_guarded(source))
     how = cast("Aggregation", aggregation)
     report = Report()
@@ -155,8 +160,10 @@ def _whole_cache(
     from autoj_reward.rescoring import Scoring, rescore_cache
 
     old = load_spec(was)
-    now = Scoring(spec=judge.spec, min_mass=judge.settings.rules.min_mass, aggregation=how)
-    for one in rescore_cache(store, Scoring(spec=old, min_mass=old.min_mass), now, engine=engine):
+    rules = judge.settings.rules
+    before = Scoring(spec=old, min_mass=old.min_mass, force_verdict=rules.force_verdict)
+    now = replace(before, spec=judge.spec, min_mass=rules.min_mass, aggregation=how)
+    for one in rescore_cache(store, before, now, engine=engine):
         report.add(one)
         yield asdict(one)
 

@@ -51,6 +51,8 @@ def train_judge(
     """
     from autoj_reward.training.config import load_config
 
+    if plan and held_out is not None:
+        raise ConfigError("--plan is given together with --held-out")
     run = load_config(config, output=output)
     if held_out is not None:
         _write_held_out(run, held_out)
@@ -140,8 +142,10 @@ def _print_plan(run: TrainConfig) -> None:
 
 def _write_held_out(run: TrainConfig, target: Path) -> None:
     from autoj_reward.rows.output import to_json
+    from autoj_reward.training.config import refuse_another_split
     from autoj_reward.training.data import load_corpus
 
+    refuse_another_split(run)
     part = load_corpus(run).held_out
     try:
         with open(target, "xb") as file:

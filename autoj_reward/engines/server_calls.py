@@ -210,8 +210,11 @@ class ServerCalls:
         """Read by text, as far as the endpoint shows probabilities and takes a begun answer."""
         text = self.route(item) == "text"
         if not (self.known.top if text else self.known.chat_top and self.known.prefix):
-            if any(not segment.trusted for segment in item.prefill):
-                # After a critique the judge's own words are there: they are the point distribution.
+            after_critique = any(not segment.trusted for segment in item.prefill)
+            forced = bool(item.prefill) and item.prefill[-1].trusted
+            if after_critique and not (forced and (text or self.known.prefix)):
+                # The judge's own words are there: they are the point distribution. Forced words need an
+                # endpoint that writes on from a begun answer.
                 return JudgeOutput(text="", finish_reason="read")
             if text:
                 return await self._written_verdict(readout, prompt=prompt_text(item))

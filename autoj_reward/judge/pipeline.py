@@ -17,7 +17,10 @@ from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.verdict import VerdictSet
 from autoj_reward.judge.writing import ask, usage_of, write
 from autoj_reward.judgments import Sample
-from autoj_reward.types import Failure, JudgeInput, JudgeOutput, Readout, Segment, Usage
+from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput, Readout, Segment, Usage
+
+_WITHOUT_VERDICT = (FailureReason.TRUNCATED, FailureReason.NO_VERDICT)
+"""What a forced verdict can mend; one off the scale was stated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +89,7 @@ def judge_with_critique(
     for i, (turn, stated) in enumerate(zip(turns, found, strict=True)):
         if isinstance(stated, Stated):
             places[i] = turn.up_to(stated.start)
-        elif rules.force_verdict and turn.failure is None:
+        elif rules.force_verdict and turn.failure is None and stated.reason in _WITHOUT_VERDICT:
             places[i] = turn.closed_with(verdicts[i].lead)
     readouts = _readouts(verdicts, rules)
     asked = {

@@ -70,9 +70,8 @@ def _widest(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
     ends = [
         (max(group, key=lambda e: e.reward or 0.0), min(group, key=lambda e: e.reward or 0.0))
         for group in groups.values()
-        if len(group) > 1
     ]
-    return heapq.nlargest(_LISTED, ends, key=_gap)
+    return heapq.nlargest(_LISTED, (pair for pair in ends if _gap(pair) > 0), key=_gap)
 
 
 def _gap(ends: tuple[Entry, Entry]) -> float:

@@ -79,13 +79,14 @@ class Blocks:
             return
         record = json.loads(self._record.read_text(encoding="utf-8"))
         differing = sorted(k for k in self._run if record.get("run", {}).get(k) != self._run[k])
-        begun = self._waiting.exists() or any(self.folder.glob("part-*.parquet"))
-        if differing and begun:
+        if differing and any(self.folder.glob("part-*.parquet")):
             raise ConfigError(
                 f"{self.folder} belongs to a run with another {', '.join(differing)}", hint=_HOW
             )
         if differing:
-            self._write_record(complete=False)  # a start that failed before its first block claims nothing
+            # A start that failed before its first block was judged claims nothing.
+            shutil.rmtree(self._waiting, ignore_errors=True)
+            self._write_record(complete=False)
             return
         self.complete = bool(record.get("complete"))
 

@@ -148,6 +148,7 @@ class Summary:
             "rows": self.n_rows,
             "judgments": self.n_judgments,
             "failures": dict(self.failures),
+            "forced": self.n_forced,
             "seconds": round(self.seconds, 3),
             "prompt_tokens": self.usage.prompt_tokens,
             "cached_tokens": self.usage.cached_tokens,

@@ -196,6 +196,7 @@ def candidate_fields(
         "mass": None if judgment is None else judgment.mass,
         "entropy": None if judgment is None else _entropy(judgment),
         "critique": None if critic is None else critic.critique,
+        "forced": 0 if judgment is None else judgment.n_forced,
         "cut_chars": 0 if judgment is None else sum(judgment.provenance.cut_chars),
         "flags": None if judgment is None else _flag_fields(judgment),
         "failure": None if candidate.reward is not None else failure_fields(ranking.failure(candidate.index)),

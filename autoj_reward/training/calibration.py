@@ -46,7 +46,7 @@ class Calibration:
     Attributes:
         protocol: `rating` or `comparison`.
         n: Labelled judgments it was fitted on.
-        n_failed: Judgments without a verdict; they are left out.
+        n_failed: Judgments without a verdict of the judge's own; they are left out.
         temperature: To be stored with the judge: the judge's own one times what was fitted.
         log_loss: Mean negative log-likelihood of the labels in nats, before and after.
         error_before: Expected calibration error in [0, 1] as the judge is, with its 95% interval.
@@ -125,7 +125,11 @@ def calibrate(
     Raises:
         ConfigError: Fewer than 20 judgments have a verdict.
     """
-    read = [(j, label) for j, label in zip(judgments, labels, strict=True) if j.distribution is not None]
+    read = [
+        (j, label)
+        for j, label in zip(judgments, labels, strict=True)
+        if j.distribution is not None and not j.by_rule
+    ]
     if len(read) < 20:
         raise ConfigError(f"only {len(read)} judgments have a verdict; a fit needs at least 20")
     first = read[0][0].distribution
@@ -159,7 +163,7 @@ def fit_temperature(probs: NDArray[np.float64], labels: NDArray[np.int64]) -> fl
     """The temperature in [0.05, 20] under which the labels are most probable.
 
     Args:
-        probs: Of shape (B, orders, V): each order's distribution.
+        probs: Of shape (B, S, V): each sample's distribution; nan for samples that a judgment lacks.
         labels: B places in the verdict set.
     """
     low, high = math.log(_LEAST), math.log(_MOST)
@@ -179,11 +183,11 @@ def fit_temperature(probs: NDArray[np.float64], labels: NDArray[np.int64]) -> fl
 
 
 def scaled(probs: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Distributions at a temperature, orders averaged: (B, orders, V) to (B, V)."""
+    """Distributions at a temperature, samples averaged: (B, S, V), nan where there is none, to (B, V)."""
     with np.errstate(divide="ignore"):
         logs = np.log(probs) / temperature
     weights = np.exp(logs - logs.max(axis=2, keepdims=True))
-    averaged: NDArray[np.float64] = (weights / weights.sum(axis=2, keepdims=True)).mean(axis=1)
+    averaged: NDArray[np.float64] = np.nanmean(weights / weights.sum(axis=2, keepdims=True), axis=1)
     return averaged
 
 
@@ -203,10 +207,12 @@ def _log_loss(averaged: NDArray[np.float64], labels: NDArray[np.int64]) -> float
 
 
 def _orders(judgments: Sequence[Judgment]) -> NDArray[np.float64]:
-    """Each sample's probabilities, of shape (B, samples, V); readable judgments have all of theirs."""
-    return np.array(
-        [[s.distribution.probs for s in j.samples if s.distribution is not None] for j in judgments]
-    )
+    """Each readable sample's probabilities, of shape (B, S, V), filled up with nan."""
+    read = [[s.distribution.probs for s in j.samples if s.distribution is not None] for j in judgments]
+    probs = np.full((len(read), max(map(len, read)), len(read[0][0])), np.nan)
+    for row, own in zip(probs, read, strict=True):
+        row[: len(own)] = own
+    return probs
 
 
 def _place(label: Verdict, verdicts: Sequence[Verdict]) -> int:

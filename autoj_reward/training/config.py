@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -111,7 +112,8 @@ class TrainConfig:
     """A whole run.
 
     Attributes:
-        judge: The judge to train: a preset, a TOML file, or a model's folder or hub name.
+        judge: The judge to train: a preset, a TOML file, a model's hub name, or its folder (`/...`, `./...`,
+            `../...`, `~...`, `$...`).
         output: Folder for checkpoints, logs and the finished adapter.
         files: Training data.
         stages: The curriculum, in order.
@@ -179,6 +181,23 @@ def load_config(path: str | Path, *, output: str | Path | None = None) -> TrainC
             hint="examples/train_mini.toml is a complete one",
         )
     return _with_paths(config, path.parent)
+
+
+def refuse_another_split(config: TrainConfig) -> None:
+    """Compare what splits the data with what a run in the output folder was begun with, if there is one.
+
+    Raises:
+        ConfigError: That run kept other rows out of training.
+    """
+    splitting = {name: getattr(config, name) for name in ("files", "exclude", "seed", "held_out")}
+    wanted = json.loads(json.dumps(splitting, default=asdict))
+    for path in Path(config.output).glob("stage-*/settings.json"):
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if changed := sorted(name for name in wanted if before.get(name) != wanted[name]):
+            raise ConfigError(
+                f"{path.parent} was trained with another split: {', '.join(changed)} changed since",
+                hint="rows that it was trained on would count as held out; set these back",
+            )
 
 
 def _tables(source: dict[str, Any], key: str) -> list[Any]:
@@ -261,8 +280,11 @@ def _wrong_names(stage: Stage) -> list[str]:
     if unknown := sorted(set(stage.flaws) - set(FLAWS)):
         problems.append(f"stage {stage.name}: {unknown} are no flaws: {', '.join(FLAWS)}")
     known = {f"{protocol} {case}" for protocol in ("rating", "comparison") for case in (*FLAWS, "human")}
+    known.remove("rating identical")  # equal texts have equal ratings
     if unknown := sorted({*stage.measures, *stage.until} - known):
         problems.append(f"stage {stage.name}: {unknown} are no measures, such as `rating other_prompt`")
+    if stage.measures and (unread := sorted(set(stage.until) - set(stage.measures))):
+        problems.append(f"stage {stage.name}: until waits for {unread}, which are not among its measures")
     if stage.until and not stage.measure_every:
         problems.append(f"stage {stage.name}: until needs measure_every")
     return problems
@@ -284,5 +306,6 @@ def _with_paths(config: TrainConfig, base: Path) -> TrainConfig:
         replace(f, path=at(f.path), translations=at(f.translations) if f.translations else "")
         for f in config.files
     )
-    judge = at(config.judge) if config.judge.endswith(".toml") else config.judge
+    is_path = config.judge.endswith(".toml") or config.judge.startswith(("/", "./", "../", "~", "$"))
+    judge = at(config.judge) if is_path else config.judge
     return replace(config, judge=judge, output=at(config.output), files=files, exclude=all_at(config.exclude))

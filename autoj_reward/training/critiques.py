@@ -81,7 +81,8 @@ _NAMES = ("Response 1", "Response 2")
 
 def rating_critique(rng: random.Random, flaw: Flaw | None, rating: float, spec: JudgeSpec) -> str:
     """What is right or wrong with one completion, and its rating."""
-    text = rng.choice(_SOUND if flaw is None else _FLAWS[flaw]).format(it="The response")
+    # Identical texts are two sound ones.
+    text = rng.choice(_FLAWS.get(flaw, _SOUND) if flaw else _SOUND).format(it="The response")
     return f"{text}\n\n{_rating_text(rating, spec)}"
 
 

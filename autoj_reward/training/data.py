@@ -64,7 +64,7 @@ class Part:
     pairs: tuple[PairRow, ...]
 
     def labelled(self) -> Iterator[dict[str, Any]]:
-        """Its rows as `autoj-reward calibrate`, `rate` and `compare` read them, with people's verdicts."""
+        """Its rows as `autoj-reward calibrate`, `rate` and `compare` read them, labels included."""
         for rated in self.rated:
             yield {"prompt": rated.prompt, "completion": rated.completion, "rating": rated.rating}
         for pair in self.pairs:
@@ -109,8 +109,9 @@ class Example:
             before the verdict are given.
         kind: Which kind of example, for logs.
         origin: Where it came from.
-        unit: Examples of one unit are learnt from in one step, so that what they have in common
-            cancels out and what tells them apart remains. Empty for one that stands alone.
+        unit: Examples of one unit follow each other, in one step as far as the sizes of units and steps
+            allow, so that what they have in common cancels out and what tells them apart remains. Empty
+            for one that stands alone.
     """
 
     prompt: str

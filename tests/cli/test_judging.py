@@ -45,6 +45,7 @@ def test_a_failure_is_null_and_typed_never_zero(run: Run, tmp_path: Path) -> Non
 def test_a_critique_without_a_verdict_fails_unless_one_is_forced(run: Run, tmp_path: Path) -> None:
     answers = [
         {"contains": ["mumble"], "text": "Neither right", "finish_reason": "length"},
+        {"contains": ["Rome"], "text": "Rating: [[11]]"},
         {"contains": ["Berlin"], "text": "Berlin is a", "finish_reason": "length"},
         {"contains": [], "text": "Right.\n\nRating: [[9]]"},
         {"contains": ["Berlin is a\nRating: [["], "reading": {"2": 1.0}},
@@ -52,16 +53,18 @@ def test_a_critique_without_a_verdict_fails_unless_one_is_forced(run: Run, tmp_p
         {"contains": [], "reading": {"9": 1.0}},
     ]
     engine = f"recorded:{write_rows(tmp_path / 'answers.jsonl', answers)}"
-    rows = [{"prompt": CAPITAL, "completion": c} for c in ("Paris.", "Berlin.", "mumble")]
+    rows = [{"prompt": CAPITAL, "completion": c} for c in ("Paris.", "Berlin.", "mumble", "Rome.")]
     write_rows(tmp_path / "in.jsonl", rows)
     found = {}
     for name, options in (("plain", []), ("forced", ["--force-verdict"])):
         ran = run("rate", "in.jsonl", "-o", f"{name}.jsonl", "--mode", "critique", "--engine", engine, *options,
                   judge=False)  # fmt: skip
         found[name] = read_rows(tmp_path / f"{name}.jsonl")
-    assert [row["rating"] for row in found["plain"]] == [9, None, None]
-    assert [row["rating"] for row in found["forced"]] == [9, 2, None]
-    assert [row["forced"] for row in found["forced"]] == [0, 1, 0]
+    assert [row["rating"] for row in found["plain"]] == [9, None, None, None]
+    assert [row["rating"] for row in found["forced"]] == [9, 2, None, None]
+    assert [row["forced"] for row in found["forced"]] == [0, 1, 0, 0]
+    assert json.loads(Path("forced.jsonl.run.json").read_text())["forced"] == 1
+    assert found["forced"][3]["failure"]["reason"] == "off_scale"
     # What cannot be read even so keeps its own reason.
     for row in (found["plain"][1], found["plain"][2], found["forced"][2]):
         assert row["failure"]["reason"] == "truncated"

@@ -232,6 +232,9 @@ def test_completions_without_probabilities_write_on_from_the_lead() -> None:
         critique = replace(item(plain=True, readout=RATING), prefill=(Segment("Bad.\n\nRating: [["),))
         (after,) = answers(engine, critique)
         assert (after.reading, after.text, after.usage.n_requests) == (None, "", 0)
+        forced = replace(critique, prefill=(Segment("Bad, and"), Segment("\nRating: [[", True)))
+        (after,) = answers(engine, forced)
+        assert (after.reading, after.text) == (None, "2]]")
         with pytest.raises(EngineRejected, match="chat template"):
             engine.generate([item()])
         with pytest.raises(EngineRejected, match="repetition_penalty"):

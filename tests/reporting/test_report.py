@@ -135,10 +135,11 @@ def test_rerank_shows_what_was_picked_where_it_matters_most(tmp_path: Path) -> N
         group([3.0, 9.0, 5.0, None], []),
         group([4.0, 4.5], []),
         group([None, 2.0], []),
+        group([2.0, 2.0], []),
         group([1.0, 9.5], []),
     ]
     part = build_report(write(tmp_path / "k.jsonl", rows)).part("picks")
-    assert [(line, gap) for line, gap, *_ in part.rows] == [(4, 8.5), (1, 6.0), (2, 0.5)]
+    assert [(line, gap) for line, gap, *_ in part.rows] == [(5, 8.5), (1, 6.0), (2, 0.5)]
     best, worst = part.rows[1][3:]
     assert best.startswith("1 at 9.00:\n")
     assert worst.startswith("0 at 3.00:\n")

@@ -19,9 +19,9 @@ from autoj_reward.cli.app import app
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.evaluate.metrics import calibration_error
 from autoj_reward.judge.presets import load_spec
-from autoj_reward.judgments import VerdictDistribution
-from autoj_reward.training.calibration import fit_temperature, labelled_rows, scaled
-from autoj_reward.types import PathReading, Reading
+from autoj_reward.judgments import PairJudgment, Provenance, Sample, VerdictDistribution
+from autoj_reward.training.calibration import calibrate, fit_temperature, labelled_rows, scaled
+from autoj_reward.types import Failure, FailureReason, PathReading, Reading, Usage
 from tests.training.conftest import SHORT_JUDGE, pair_rows, write_rows
 
 
@@ -38,6 +38,35 @@ def drawn(temperature: float, *, n: int, orders: int, seed: int = 0) -> tuple[An
 def test_the_temperature_that_made_the_labels_is_found(temperature: float, orders: int) -> None:
     probs, labels = drawn(temperature, n=4000, orders=orders)
     assert fit_temperature(probs, labels) == pytest.approx(temperature, rel=0.15)
+
+
+def test_unreadable_samples_and_verdicts_by_rule_are_left_out() -> None:
+    """A judgment with one draw of two left counts as one draw; the guard's verdict counts as none."""
+    whole, n = [0.7, 0.2, 0.1], 30
+
+    def judgment(*samples: list[float] | None, by_rule: bool = False) -> PairJudgment:
+        read_ = [None if s is None else Sample(distribution=read(s, 1.0)) for s in samples]
+        return PairJudgment(
+            mode="critique",
+            distribution=read(whole, 1.0),
+            samples=tuple(
+                s or Sample(failure=Failure(reason=FailureReason.TRUNCATED, detail="")) for s in read_
+            ),
+            failure=None,
+            usage=Usage(),
+            provenance=Provenance(judge="j", template="t", engine="e"),
+            by_rule=by_rule,
+        )
+
+    labels: list[Any] = ["first", "second", "tie"] * (n // 3)
+    single = calibrate([judgment(whole)] * n, labels)
+    ragged = calibrate(
+        [judgment(whole, None)] * 15 + [judgment(whole, whole)] * 15 + [judgment(by_rule=True)],
+        [*labels, "first"],
+    )
+    assert ragged.n == n
+    assert ragged.n_failed == 1
+    assert ragged.temperature == pytest.approx(single.temperature)
 
 
 def test_labels_that_verdicts_say_nothing_about_flatten_them() -> None:

@@ -48,6 +48,8 @@ def test_a_path_takes_variables(config_file: Path, monkeypatch: pytest.MonkeyPat
         ("max_tokens = 400", "flaws = { rude = 1.0 }", "'rude'] are no flaws"),
         ("max_tokens = 400", 'until = { "rating human" = 0.9 }', "until needs measure_every"),
         ("max_tokens = 400", "final_share = 2.0", "final_share = 2.0 is not in"),
+        ("rating other_prompt", "rating identical", "'rating identical'] are no measures"),
+        ("max_tokens = 400", 'until = { "rating repeated" = 0.9 }', "not among its measures"),
         ('autocast = "none"', 'autocast = "int4"', "neither bfloat16 nor none"),
         ("r = 4", "r = 0", "r is at least 1"),
         ('path = "pairs.jsonl"', "", "path is missing"),

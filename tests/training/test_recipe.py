@@ -137,6 +137,17 @@ def test_the_rows_left_aside_are_written_for_calibration(config_file: Path, tmp_
         CliRunner().invoke(app, call, catch_exceptions=False)
 
 
+def test_rows_of_another_split_are_not_called_held_out(config_file: Path, tmp_path: Path) -> None:
+    stage = Path(load_config(config_file).output) / "stage-1-crossed"
+    stage.mkdir(parents=True)
+    settings = dataclasses.asdict(load_config(config_file))
+    (stage / "settings.json").write_text(json.dumps({**settings, "seed": 77}))
+    call = ["train-judge", str(config_file), "--held-out", str(tmp_path / "rows.jsonl")]
+    with pytest.raises(ConfigError, match="another split: seed changed"):
+        CliRunner().invoke(app, call, catch_exceptions=False)
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
 def test_a_stage_without_examples_is_said(config: TrainConfig) -> None:
     short = dataclasses.replace(config.stages[0], max_tokens=20)
     with pytest.raises(ConfigError, match="no examples of at most 20 tokens"):
