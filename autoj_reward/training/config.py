@@ -180,7 +180,8 @@ def load_config(path: str | Path, *, output: str | Path | None = None) -> TrainC
             f"the training file {path} is wrong:\n  " + "\n  ".join(problems),
             hint="examples/train_mini.toml is a complete one",
         )
-    return _with_paths(config, path.parent)
+    # Absolute, so that a run goes on from any working folder.
+    return _with_paths(config, path.parent.absolute())
 
 
 def refuse_another_split(config: TrainConfig) -> None:

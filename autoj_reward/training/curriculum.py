@@ -22,7 +22,7 @@ from autoj_reward.training.critiques import (
     pair_critique,
     rating_critique,
 )
-from autoj_reward.training.data import Example, PairRow, Part, RatedRow, protocol_of
+from autoj_reward.training.data import Example, PairRow, Part, RatedRow, on_scale, protocol_of
 
 PREFERRED_RATING, OTHER_RATING = 7.0, 4.0
 """Ratings that stand for a preferred completion and for the other one of a pair."""
@@ -78,6 +78,9 @@ def _build(kind: str, n: int, stage: Stage, part: Part, spec: JudgeSpec, *, seed
         made_pairs = _pair_ratings if kind == "pair_ratings" else _pair_comparisons
         return list(made_pairs(_cycle(rng, pairs, n // 2), spec, rng, kind))[:n]
     rows = [r for r in part.rated if len(r.prompt) + len(r.completion) <= max_chars]
+    if kind == "rating_critiques":
+        # These state their rating, so it has to be one of the judge's own.
+        rows = [r for r in rows if on_scale(r.rating, protocol.verdicts) == r.rating]
     return list(_rated(_cycle(rng, rows, n), kind))
 
 

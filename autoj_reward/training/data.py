@@ -22,6 +22,7 @@ from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec, Protocol
 from autoj_reward.judge.template import Template
+from autoj_reward.judge.verdict import VerdictSet
 from autoj_reward.judgments import Preference, Verdict
 from autoj_reward.training.config import DataFile, TrainConfig
 from autoj_reward.types import JudgeInput, Segment
@@ -337,10 +338,19 @@ def encode(example: Example, spec: JudgeSpec, tokenizer: TrustedTokenizer) -> di
 
 
 def closed(verdict: Verdict, protocol: Protocol) -> str:
-    """A verdict as it is written after the lead, with what closes it."""
+    """A verdict as it is written after the lead, with what closes it; ratings as in `on_scale`."""
     verdicts = protocol.verdicts
-    text = verdicts.texts[verdicts.verdicts.index(verdict)]
+    own = verdict if isinstance(verdict, str) else on_scale(verdict, verdicts)
+    text = verdicts.texts[verdicts.verdicts.index(own)]
     return text if verdicts.end_of_turn else text + verdicts.end_prefixes[0] * verdicts.lead.count("[")
+
+
+def on_scale(rating: float, verdicts: VerdictSet) -> float:
+    """A rating of 1 to 10, as Auto-J gives them, as the nearest one on the judge's own scale."""
+    own = [v for v in verdicts.verdicts if not isinstance(v, str)]
+    low, high = min(own), max(own)
+    wanted = low + (rating - 1.0) / 9.0 * (high - low)
+    return min(own, key=lambda v: abs(v - wanted))
 
 
 def count_by_kind(examples: Sequence[Example]) -> dict[str, int]:

@@ -20,6 +20,13 @@ def test_paths_are_relative_to_the_file(config_file: Path) -> None:
     assert config.exclude == (str(config_file.parent / "test.jsonl"),)
 
 
+def test_a_run_is_the_same_from_any_working_folder(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(config_file.parent)
+    assert load_config(config_file.name) == load_config(config_file)
+
+
 def test_the_output_folder_can_be_named_elsewhere(config_file: Path, tmp_path: Path) -> None:
     assert load_config(config_file, output=tmp_path / "else").output == str(tmp_path / "else")
 

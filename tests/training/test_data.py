@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +24,7 @@ from autoj_reward.training.data import (
     encode,
     is_held_out,
     load_corpus,
+    on_scale,
     prompt_key,
     prompts_of,
     read_rows,
@@ -179,6 +181,25 @@ def test_a_direct_example_is_what_the_engine_will_read(spec: JudgeSpec, tokenize
         path = tree.paths[spec.rating.verdicts.verdicts.index(rating)]
         assert tuple(target[: len(path)]) == tuple(path)
         assert target[len(path)] in tree.terminators
+
+
+@pytest.mark.parametrize(
+    "scale, rating, own",
+    [
+        ([1.0, 1.5, 2.0, 10.0], 1.5, 1.5),
+        (range(1, 11), 6.5, 6.0),
+        (range(1, 11), 10.0, 10.0),
+        (range(1, 6), 6.0, 3.0),
+        (range(1, 6), 10.0, 5.0),
+        ([0.0, 1.0], 7.0, 1.0),
+    ],
+    ids=["own", "half point", "highest", "1 to 5", "highest of 5", "two"],
+)
+def test_ratings_are_brought_onto_the_judges_scale(scale: Any, rating: float, own: float) -> None:
+    ratings = load_spec("mini").rating
+    assert ratings is not None
+    verdicts = dataclasses.replace(ratings.verdicts, verdicts=tuple(map(float, scale)))
+    assert on_scale(rating, verdicts) == own
 
 
 def test_a_critique_example_carries_loss_on_all_that_is_written(

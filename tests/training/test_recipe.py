@@ -148,6 +148,16 @@ def test_rows_of_another_split_are_not_called_held_out(config_file: Path, tmp_pa
     assert not (tmp_path / "rows.jsonl").exists()
 
 
+def test_the_embedded_judges_recipe_can_be_planned(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its data hold half points, which the judge's own scale does not."""
+    monkeypatch.setenv("AUTOJ_REWARD_DATA", str(data))
+    recipe = load_config(Path(__file__).parents[2] / "examples" / "train_mini.toml")
+    plans, _ = plan_stages(recipe)
+    for plan, stage in zip(plans, recipe.stages, strict=True):
+        assert set(plan.kinds) == set(stage.examples)
+        assert plan.longest <= stage.max_tokens
+
+
 def test_a_stage_without_examples_is_said(config: TrainConfig) -> None:
     short = dataclasses.replace(config.stages[0], max_tokens=20)
     with pytest.raises(ConfigError, match="no examples of at most 20 tokens"):
