@@ -184,17 +184,22 @@ def load_config(path: str | Path, *, output: str | Path | None = None) -> TrainC
     return _with_paths(config, path.parent.absolute())
 
 
+def changed_settings(path: Path, wanted: Mapping[str, Any]) -> list[str]:
+    """Names of the settings that differ from those which a stage's `settings.json` was begun with."""
+    before = json.loads(path.read_text(encoding="utf-8"))
+    now = json.loads(json.dumps(wanted, default=asdict))
+    return sorted(name for name in now if before.get(name) != now[name])
+
+
 def refuse_another_split(config: TrainConfig) -> None:
     """Compare what splits the data with what a run in the output folder was begun with, if there is one.
 
     Raises:
         ConfigError: That run kept other rows out of training.
     """
-    splitting = {name: getattr(config, name) for name in ("files", "exclude", "seed", "held_out")}
-    wanted = json.loads(json.dumps(splitting, default=asdict))
+    wanted = {name: getattr(config, name) for name in ("files", "exclude", "seed", "held_out")}
     for path in Path(config.output).glob("stage-*/settings.json"):
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if changed := sorted(name for name in wanted if before.get(name) != wanted[name]):
+        if changed := changed_settings(path, wanted):
             raise ConfigError(
                 f"{path.parent} was trained with another split: {', '.join(changed)} changed since",
                 hint="rows that it was trained on would count as held out; set these back",

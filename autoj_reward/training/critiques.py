@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.training.config import Flaw
-from autoj_reward.training.data import on_scale
+from autoj_reward.training.data import closed
 
 _FLAWS: dict[Flaw, tuple[str, ...]] = {
     "other_prompt": (
@@ -115,9 +115,7 @@ def pair_critique(rng: random.Random, texts: Sequence[str], verdict: str, spec: 
 
 def _rating_text(rating: float, spec: JudgeSpec) -> str:
     assert spec.rating is not None  # ratings are only built for judges that rate
-    verdicts = spec.rating.verdicts
-    lead, own = verdicts.lead.strip(), on_scale(rating, verdicts)
-    return f"{lead}{verdicts.texts[verdicts.verdicts.index(own)]}{verdicts.end_prefixes[0] * lead.count('[')}"
+    return spec.rating.verdicts.lead.strip() + closed(rating, spec.rating)
 
 
 def _decision_text(verdict: str, spec: JudgeSpec) -> str:

@@ -31,7 +31,7 @@ from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec
-from autoj_reward.training.config import Stage, TrainConfig
+from autoj_reward.training.config import Stage, TrainConfig, changed_settings
 from autoj_reward.training.curriculum import stage_examples
 from autoj_reward.training.data import Corpus, Example, count_by_kind, encode, load_corpus
 from autoj_reward.training.live import Case, live_judge, measure_cases
@@ -165,8 +165,7 @@ def _keep_settings(config: TrainConfig, stage: Stage, folder: Path) -> None:
         del wanted["stage"][name]
     path = folder / "settings.json"
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if changed := sorted(name for name in wanted if before.get(name) != wanted[name]):
+        if changed := changed_settings(path, wanted):
             raise ConfigError(
                 f"{folder} was begun with other settings: {', '.join(changed)} changed since",
                 hint="name another output folder, or remove this stage's and the later stages' folders",
