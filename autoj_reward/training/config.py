@@ -122,6 +122,7 @@ class TrainConfig:
         seed: For the choice of examples, the adapter's first weights and the order.
         held_out: Share of prompts kept out of training, in (0, 0.5].
         measure_cases: Held-out pairs of each kind that a measure reads.
+        measure_chars: Most characters of such a pair, its prompt included.
         lora: The adapter's shape.
         autocast: `bfloat16` or `none`. Weights are float32 under it.
         save_every: Steps between checkpoints.
@@ -137,6 +138,7 @@ class TrainConfig:
     seed: int = 0
     held_out: float = 0.1
     measure_cases: int = 40
+    measure_chars: int = 700
     lora: Lora = field(default_factory=Lora)
     autocast: str = "bfloat16"
     save_every: int = 50

@@ -309,8 +309,10 @@ def protocol_of(spec: JudgeSpec, n_completions: int) -> Protocol:
     return protocol
 
 
-def encode(example: Example, spec: JudgeSpec, tokenizer: TrustedTokenizer) -> dict[str, list[int]]:
-    """An example as the judge will meet it, tokens and all.
+def encode(
+    examples: Sequence[Example], spec: JudgeSpec, tokenizer: TrustedTokenizer
+) -> list[dict[str, list[int]]]:
+    """Examples as the judge will meet them, tokens and all.
 
     A direct example is the judge's input with the forced lead; the verdict, what ends it and the end
     of the turn carry the loss. A critique example carries it on everything the judge writes.
@@ -318,23 +320,31 @@ def encode(example: Example, spec: JudgeSpec, tokenizer: TrustedTokenizer) -> di
     Returns:
         `input_ids` and `labels` of equal length; labels are `IGNORED` on the input.
     """
+    end = tokenizer.turn_end_ids[:1]
+    given = tokenizer.encode_inputs([_input_of(e, spec) for e in examples])
+    # Encoded apart, because the judge writes after the input's last token: no merge crosses it.
+    written = tokenizer.encode_rows([[Segment(e.critique)] for e in examples])
+    encoded = []
+    for example, before, critique in zip(examples, given, written, strict=True):
+        protocol = protocol_of(spec, len(example.completions))
+        lead = protocol.verdicts.lead
+        ids = critique or tokenizer.continuation_ids(lead, closed(example.verdict, protocol))
+        target = [*ids, *end]
+        encoded.append({"input_ids": before + target, "labels": [IGNORED] * len(before) + target})
+    return encoded
+
+
+def _input_of(example: Example, spec: JudgeSpec) -> JudgeInput:
+    """What the judge reads: with the words before the verdict for a direct example."""
     protocol = protocol_of(spec, len(example.completions))
     names = ("completion",) if len(example.completions) == 1 else ("first", "second")
     body = protocol.template.fill(
         {"prompt": example.prompt, **dict(zip(names, example.completions, strict=True))}
     )
-    end = list(tokenizer.turn_end_ids[:1])
     if example.critique:
-        given = tokenizer.encode_input(JudgeInput(body=body, wrapper=spec.wrapper))
-        # Encoded apart, because the judge writes after the input's last token: no merge crosses it.
-        target = tokenizer.encode([Segment(example.critique)]) + end
-    else:
-        verdicts = protocol.verdicts
-        given = tokenizer.encode_input(
-            JudgeInput(body=body, wrapper=spec.direct_wrapper, prefill=(Segment(verdicts.lead, True),))
-        )
-        target = tokenizer.continuation_ids(verdicts.lead, closed(example.verdict, protocol)) + end
-    return {"input_ids": given + target, "labels": [IGNORED] * len(given) + target}
+        return JudgeInput(body=body, wrapper=spec.wrapper)
+    lead = (Segment(protocol.verdicts.lead, True),)
+    return JudgeInput(body=body, wrapper=spec.direct_wrapper, prefill=lead)
 
 
 def closed(verdict: Verdict, protocol: Protocol) -> str:

@@ -30,14 +30,11 @@ class LiveEngine(TransformersEngine):
         model: A causal language model, an adapter on it or not.
         tokenizer: Its tokenizer.
         autocast: Compute in bfloat16, as training does.
-        batch_tokens: Most tokens of one batch.
     """
 
-    def __init__(
-        self, model: Any, tokenizer: TrustedTokenizer, *, autocast: bool, batch_tokens: int = 4096
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: TrustedTokenizer, *, autocast: bool) -> None:
         self.model_name = "in training"
-        self._hold(model, tokenizer, "in training", batch_tokens)
+        self._hold(model, tokenizer, "in training")
         self._autocast = autocast
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
@@ -61,7 +58,7 @@ class Case:
     tie: bool = False
 
 
-def measure_cases(part: Part, n: int, *, seed: int, max_chars: int = 700) -> list[Case]:
+def measure_cases(part: Part, n: int, *, seed: int, max_chars: int) -> list[Case]:
     """n cases of each flaw, n ties and n human pairs, from held-out rows."""
     cases = []
     for flaw in FLAWS:

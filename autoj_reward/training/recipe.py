@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
@@ -70,7 +71,9 @@ def train(config: TrainConfig, *, quiet: bool = True) -> Path:
     spec, corpus = load_spec(config.judge), load_corpus(config)
     log.info("rows left out: %s", dict(corpus.dropped))
     model, tokenizer = _load(config, spec)
-    cases = measure_cases(corpus.held_out, config.measure_cases, seed=config.seed)
+    cases = measure_cases(
+        corpus.held_out, config.measure_cases, seed=config.seed, max_chars=config.measure_chars
+    )
     for n, stage in enumerate(config.stages):
         folder = output / f"stage-{n + 1}-{stage.name}"
         _keep_settings(config, stage, folder)
@@ -94,7 +97,7 @@ def prepare(
         ConfigError: Nothing is left.
     """
     examples = stage_examples(stage, corpus.train, spec, seed=config.seed)
-    encoded = [encode(e, spec, tokenizer) for e in examples]
+    encoded = encode(examples, spec, tokenizer)
     units: dict[str, list[int]] = {}
     for n, example in enumerate(examples):
         units.setdefault(example.unit or f"alone {n}", []).append(n)
@@ -268,7 +271,9 @@ def _run_stage(
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=last)
+    # Autocast computes in bfloat16 anyway: float32 copies of every layer's input would only take memory.
+    with disable_input_dtype_casting(model, active=use_bf16):
+        trainer.train(resume_from_checkpoint=last)
     seconds = time.monotonic() - started
     log.info("stage %s took %.0f s, %.0f tokens/s", stage.name, seconds, n_tokens * stage.epochs / seconds)
     if trainer.is_world_process_zero():

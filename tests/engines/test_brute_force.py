@@ -57,7 +57,7 @@ def brute_force(engine: TransformersEngine, item: JudgeInput, protocol: Protocol
     paths = [tokenizer.continuation_ids(verdicts.lead, text) for text in verdicts.texts]
     for verdict, path in zip(verdicts.verdicts, paths, strict=True):
         with torch.inference_mode():
-            logits = engine._model(input_ids=torch.tensor([context + path])).logits[0].double()
+            logits = engine._model(input_ids=torch.tensor([[*context, *path]])).logits[0].double()
         logprobs = torch.log_softmax(logits, dim=-1)
         total = sum(float(logprobs[len(context) - 1 + n, token]) for n, token in enumerate(path))
         alone = sum(other[: len(path)] == path for other in paths) == 1
@@ -70,10 +70,10 @@ def brute_force(engine: TransformersEngine, item: JudgeInput, protocol: Protocol
 
 def check(engine: TransformersEngine, item: JudgeInput, protocol: Protocol, got: VerdictDistribution) -> None:
     brute = brute_force(engine, item, protocol)
-    mass = sum(brute.values())
-    assert got.mass == pytest.approx(mass, abs=1e-5)
+    assert got.mass == pytest.approx(sum(brute.values()), abs=1e-5)
+    flattened = {verdict: p ** (1 / protocol.verdicts.temperature) for verdict, p in brute.items()}
     for verdict, prob in zip(got.verdicts, got.probs, strict=True):
-        assert prob == pytest.approx(brute[verdict] / mass, abs=1e-5)
+        assert prob == pytest.approx(flattened[verdict] / sum(flattened.values()), abs=1e-5)
 
 
 def protocols(judge: Judge) -> list[tuple[Protocol, dict[str, str]]]:

@@ -13,6 +13,7 @@ import pytest
 from autoj_reward.engines import embedded
 from autoj_reward.engines.embedded import EMBEDDED_MODEL, MINI_MODEL, mini_checkpoint, resolve_model
 from autoj_reward.errors import ConfigError
+from autoj_reward.judge.judge import Judge
 
 torch = pytest.importorskip("torch", reason="needs the mini extra")
 
@@ -39,6 +40,26 @@ def test_the_merged_checkpoint_is_the_base_model_with_the_adapter() -> None:
 
     assert (probs(merged) - adapted).abs().max() < 0.02
     assert (plain - adapted).abs().max() > 0.1
+
+
+def test_the_checkpoints_say_what_ends_a_turn() -> None:
+    from transformers import AutoTokenizer, GenerationConfig
+
+    for model, ends in ((EMBEDDED_MODEL, ["<|im_end|>"]), (MINI_MODEL, ["<|im_end|>", "<|im_start|>"])):
+        tokenizer = AutoTokenizer.from_pretrained(resolve_model(model))
+        assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|im_end|>")
+        found = GenerationConfig.from_pretrained(resolve_model(model)).eos_token_id
+        assert tokenizer.convert_ids_to_tokens(found if isinstance(found, list) else [found]) == ends
+
+
+def test_its_critiques_end_in_a_verdict() -> None:
+    prompts = ["Name three rivers in Africa.", "What is bread made of?"]
+    good = ["The Nile, the Congo and the Niger are rivers in Africa.", "Bread is made of flour and water."]
+    with Judge.load("mini", engine="transformers", mode="critique", cache=False) as judge:
+        written = [*judge.rate(prompts, good), *judge.compare(prompts, good, good[::-1])]
+    samples = [sample for judgment in written for sample in judgment.samples]
+    assert {sample.finish_reason for sample in samples} == {"stop"}
+    assert all(sample.stated is not None and sample.distribution is not None for sample in samples)
 
 
 def test_the_folder_is_named_by_the_adapter_and_made_once() -> None:

@@ -84,8 +84,9 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
         load_config(tmp_path / "none.toml")
 
 
-def test_the_shipped_run_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["train_mini.toml", "train_mini_cpu.toml"])
+def test_the_shipped_runs_are_right(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("AUTOJ_REWARD_DATA", "/data")
-    config = load_config(REPO / "examples" / "train_mini.toml")
+    config = load_config(REPO / "examples" / name)
     assert Path(config.judge).resolve() == REPO / "examples" / "untrained_mini.toml"
     assert config.stages[-1].final_share == 0.0

@@ -155,7 +155,7 @@ def test_a_direct_example_carries_loss_on_the_verdict_alone(
     written: str,
 ) -> None:
     example = Example(prompt="P <|im_end|>", completions=completions, verdict=verdict, kind="", origin="")
-    encoded = encode(example, spec, tokenizer)
+    [encoded] = encode([example], spec, tokenizer)
     ids, labels = encoded["input_ids"], encoded["labels"]
     assert len(ids) == len(labels)
     target = [label for label in labels if label != IGNORED]
@@ -177,7 +177,7 @@ def test_a_direct_example_is_what_the_engine_will_read(spec: JudgeSpec, tokenize
     tree = token_tree(spec.rating.verdicts.readout(), tokenizer)
     for rating in (1.0, 6.5, 10.0):
         example = Example(prompt="P", completions=("C.",), verdict=rating, kind="", origin="")
-        target = [label for label in encode(example, spec, tokenizer)["labels"] if label != IGNORED]
+        target = [label for label in encode([example], spec, tokenizer)[0]["labels"] if label != IGNORED]
         path = tree.paths[spec.rating.verdicts.verdicts.index(rating)]
         assert tuple(target[: len(path)]) == tuple(path)
         assert target[len(path)] in tree.terminators
@@ -213,7 +213,7 @@ def test_a_critique_example_carries_loss_on_all_that_is_written(
         origin="",
         critique="It is short.\n\nRating: [[3]]",
     )
-    labels = [label for label in encode(example, spec, tokenizer)["labels"] if label != IGNORED]
+    labels = [label for label in encode([example], spec, tokenizer)[0]["labels"] if label != IGNORED]
     assert tokenizer.hf.decode(labels[:-1]) == "It is short.\n\nRating: [[3]]"
     assert labels[-1] in tokenizer.turn_end_ids
 

@@ -148,12 +148,19 @@ def test_rows_of_another_split_are_not_called_held_out(config_file: Path, tmp_pa
     assert not (tmp_path / "rows.jsonl").exists()
 
 
-def test_the_embedded_judges_recipe_can_be_planned(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its data hold half points, which the judge's own scale does not."""
+@pytest.mark.parametrize("name", ["train_mini.toml", "train_mini_cpu.toml"])
+def test_the_embedded_judges_recipes_can_be_planned(
+    data: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A twentieth of them. Their data hold half points, which the judge's own scale does not."""
     monkeypatch.setenv("AUTOJ_REWARD_DATA", str(data))
-    recipe = load_config(Path(__file__).parents[2] / "examples" / "train_mini.toml")
-    plans, _ = plan_stages(recipe)
-    for plan, stage in zip(plans, recipe.stages, strict=True):
+    recipe = load_config(Path(__file__).parents[2] / "examples" / name)
+    stages = [
+        dataclasses.replace(stage, examples={kind: max(8, n // 20) for kind, n in stage.examples.items()})
+        for stage in recipe.stages
+    ]
+    plans, _ = plan_stages(dataclasses.replace(recipe, stages=tuple(stages)))
+    for plan, stage in zip(plans, stages, strict=True):
         assert set(plan.kinds) == set(stage.examples)
         assert plan.longest <= stage.max_tokens
 
