@@ -13,8 +13,9 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from autoj_reward.judge.presets import load_spec
 from autoj_reward.types import (
     Failure,
     FailureReason,
@@ -24,6 +25,10 @@ from autoj_reward.types import (
     Reading,
     Usage,
 )
+
+_comparison = load_spec("mini").comparison
+assert _comparison is not None
+_TEMPERATURE = _comparison.verdicts.temperature
 
 
 class ScriptedEngine:
@@ -95,7 +100,8 @@ class ScriptedEngine:
             probs = around(quality(completions[0]) + self.noise * repeated, item.readout.continuations)
         else:
             first, second = (quality(c) for c in completions)
-            p = win_prob(first, second)
+            # Surer than it should be, by the temperature that the preset takes out again.
+            p = win_prob(first * _TEMPERATURE, second * _TEMPERATURE)
             names = [c.strip() for c in item.readout.continuations]
             probs = dict(zip(item.readout.continuations, (p, 1.0 - p, 0.0), strict=True))
             assert names == ["Response 1", "Response 2", "Tie"]
@@ -116,8 +122,13 @@ def quality(completion: str) -> float:
     )
 
 
+def as_read(probs: Mapping[str, float]) -> dict[str, float]:
+    """What the embedded judge reads where these are its probabilities, once its temperature is applied."""
+    return {text: p**_TEMPERATURE for text, p in probs.items()}
+
+
 def win_prob(first: float, second: float) -> float:
-    """Chance of the first against the second."""
+    """Chance of the first against the second, as judgments state it."""
     return 1.0 / (1.0 + math.exp(second - first))
 
 

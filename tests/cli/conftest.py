@@ -13,6 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from autoj_reward.cli.app import app
+from tests.scripted import as_read
 
 Run = Callable[..., Result]
 
@@ -20,7 +21,7 @@ RATINGS = [
     {"contains": ["Paris"], "reading": {"9": 0.6, "8": 0.4}},
     {"contains": ["Berlin"], "reading": {"2": 1.0}},
     {"contains": ["mumble"], "reading": {"5": 0.0001}},
-    {"contains": ["Response 1"], "reading": {"Response 1": 0.5, "Response 2": 0.3, "Tie": 0.2}},
+    {"contains": ["Response 1"], "reading": as_read({"Response 1": 0.5, "Response 2": 0.3, "Tie": 0.2})},
     {"contains": [], "reading": {"5": 0.75, "6": 0.25}},
     {"contains": ["Paris"], "text": "It is right.\n\nRating: [[9]]"},
     {"contains": [], "text": "It says little.\n\nRating: [[3]]"},
