@@ -320,7 +320,8 @@ def encode(
     Returns:
         `input_ids` and `labels` of equal length; labels are `IGNORED` on the input.
     """
-    end = tokenizer.turn_end_ids[:1]
+    # Of all that may end a turn, what the chat template ends it with.
+    end = tokenizer.turn_end_ids[:1] if tokenizer.hf.eos_token_id is None else (tokenizer.hf.eos_token_id,)
     given = tokenizer.encode_inputs([_input_of(e, spec) for e in examples])
     # Encoded apart, because the judge writes after the input's last token: no merge crosses it.
     written = tokenizer.encode_rows([[Segment(e.critique)] for e in examples])

@@ -162,7 +162,7 @@ def test_a_direct_example_carries_loss_on_the_verdict_alone(
     assert labels == [IGNORED] * (len(ids) - len(target)) + target
     assert ids[-len(target) :] == target
     assert tokenizer.hf.decode(target[:-1]) == written
-    assert target[-1] in tokenizer.turn_end_ids
+    assert target[-1] == tokenizer.hf.eos_token_id
     given = tokenizer.hf.decode(ids[: -len(target)])
     assert given.endswith("Rating: [[" if len(completions) == 1 else "The final decision is")
     # Only the wrapper's own turn ends are special tokens; the prompt's is text.
