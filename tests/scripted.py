@@ -100,10 +100,9 @@ class ScriptedEngine:
             probs = around(quality(completions[0]) + self.noise * repeated, item.readout.continuations)
         else:
             first, second = (quality(c) for c in completions)
-            # Surer than it should be, by the temperature that the preset takes out again.
-            p = win_prob(first * _TEMPERATURE, second * _TEMPERATURE)
+            p = win_prob(first, second)
             names = [c.strip() for c in item.readout.continuations]
-            probs = dict(zip(item.readout.continuations, (p, 1.0 - p, 0.0), strict=True))
+            probs = as_read(dict(zip(item.readout.continuations, (p, 1.0 - p, 0.0), strict=True)))
             assert names == ["Response 1", "Response 2", "Tie"]
         paths = tuple(
             PathReading(text=c, path_logprob=math.log(p) if p else -math.inf, end_logprob=0.0)
