@@ -8,12 +8,15 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from autoj_reward.errors import EngineRejected
 
 T = TypeVar("T")
+
+_LOOK_SECONDS = 0.5
+"""How long an interruption that did not end a wait goes unnoticed."""
 
 
 class LoopThread:
@@ -60,12 +63,23 @@ class LoopThread:
             work.close()
             raise EngineRejected("the engine is closed") from None
         try:
-            return outcome.result()
+            _await(outcome)
         except BaseException:
             if not outcome.done():
                 self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
-                outcome.exception()
+                _await(outcome)
             raise
+        return outcome.result()
+
+
+def _await(outcome: Future[Any]) -> None:
+    """Wait until it is done, or interrupted.
+
+    In short waits: a signal that another thread is handed, or that comes just before a wait begins, does not
+    end it, and Python raises its exception only afterwards.
+    """
+    while not wait([outcome], _LOOK_SECONDS).done:
+        pass
 
 
 def _serve(loop: asyncio.AbstractEventLoop, at_end: list[Callable[[], Coroutine[Any, Any, None]]]) -> None:

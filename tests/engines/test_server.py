@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
-import os
 import pickle
 import signal
 import subprocess
@@ -464,8 +463,13 @@ def test_a_fork_has_connections_of_its_own() -> None:
         engine.close()
 
 
-def test_an_interruption_takes_the_requests_with_it() -> None:
-    """After Ctrl-C nothing goes on in the background, and the engine can be used again."""
+@pytest.mark.parametrize("handed_to", ["main thread", "another"])
+def test_an_interruption_takes_the_requests_with_it(handed_to: str) -> None:
+    """After Ctrl-C nothing goes on in the background, and the engine can be used again.
+
+    Whichever thread the system hands the signal to: only the main thread's wait is ended by it.
+    """
+    main = threading.get_ident()
     held, begun = threading.Event(), threading.Event()
 
     def serve(path: str, body: Body, headers: Mapping[str, str]) -> Answer:
@@ -480,7 +484,7 @@ def test_an_interruption_takes_the_requests_with_it() -> None:
 
         def interrupt() -> None:
             begun.wait(60)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(main if handed_to == "main thread" else threading.get_ident(), signal.SIGINT)
 
         thread = threading.Thread(target=interrupt)
         thread.start()
