@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from autoj_reward.judge.spec import JudgeSpec
+from autoj_reward.judge.spec import JudgeSpec, Protocol
+from autoj_reward.judgments import Preference, Verdict
 from autoj_reward.training.config import Flaw
 from autoj_reward.training.data import closed
 
@@ -84,10 +85,10 @@ def rating_critique(rng: random.Random, flaw: Flaw | None, rating: float, spec: 
     """What is right or wrong with one completion, and its rating."""
     # Identical texts are two sound ones.
     text = rng.choice(_FLAWS.get(flaw, _SOUND) if flaw else _SOUND).format(it="The response")
-    return f"{text}\n\n{_rating_text(rating, spec)}"
+    return f"{text}\n\n{_verdict_text(rating, spec.rating)}"
 
 
-def comparison_critique(rng: random.Random, flaw: Flaw, verdict: str, spec: JudgeSpec) -> str:
+def comparison_critique(rng: random.Random, flaw: Flaw, verdict: Preference, spec: JudgeSpec) -> str:
     """What tells two completions apart, and the decision."""
     if verdict == "tie":
         text = rng.choice(_IDENTICAL)
@@ -97,10 +98,10 @@ def comparison_critique(rng: random.Random, flaw: Flaw, verdict: str, spec: Judg
         if better == _NAMES[1]:
             parts.reverse()
         text = " ".join(parts)
-    return f"{text} {_decision_text(verdict, spec)}"
+    return f"{text} {_verdict_text(verdict, spec.comparison)}"
 
 
-def pair_critique(rng: random.Random, texts: Sequence[str], verdict: str, spec: JudgeSpec) -> str:
+def pair_critique(rng: random.Random, texts: Sequence[str], verdict: Preference, spec: JudgeSpec) -> str:
     """What can be measured about a pair, and what people decided."""
     parts = []
     short, long = sorted((0, 1), key=lambda i: len(texts[i]))
@@ -110,15 +111,9 @@ def pair_critique(rng: random.Random, texts: Sequence[str], verdict: str, spec: 
         parts.append("Neither response serves the user better than the other.")
     else:
         parts.append(rng.choice(_PREFERRED).format(best=_NAMES[verdict == "second"]))
-    return f"{' '.join(parts)} {_decision_text(verdict, spec)}"
+    return f"{' '.join(parts)} {_verdict_text(verdict, spec.comparison)}"
 
 
-def _rating_text(rating: float, spec: JudgeSpec) -> str:
-    assert spec.rating is not None  # ratings are only built for judges that rate
-    return spec.rating.verdicts.lead.strip() + closed(rating, spec.rating)
-
-
-def _decision_text(verdict: str, spec: JudgeSpec) -> str:
-    assert spec.comparison is not None  # comparisons are only built for judges that compare
-    verdicts = spec.comparison.verdicts
-    return f"{verdicts.lead.strip()}{verdicts.texts[verdicts.verdicts.index(verdict)]}"
+def _verdict_text(verdict: Verdict, protocol: Protocol | None) -> str:
+    assert protocol is not None  # examples are only built of what the judge does
+    return protocol.verdicts.lead.lstrip() + closed(verdict, protocol)

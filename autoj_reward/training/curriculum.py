@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar, cast
 
 from autoj_reward.judge.spec import JudgeSpec
+from autoj_reward.judgments import Preference
 from autoj_reward.training.config import Flaw, Stage
 from autoj_reward.training.contrast import (
     RATINGS,
@@ -144,11 +145,11 @@ def _contrast_comparisons(
     for number, case in enumerate(cases):
         for better_first in (True, False):
             texts = (case.better, case.worse) if better_first else (case.worse, case.better)
-            verdict = "tie" if case.flaw == "identical" else "first" if better_first else "second"
+            verdict: Preference = "tie" if case.flaw == "identical" else "first" if better_first else "second"
             yield Example(
                 prompt=case.prompt,
                 completions=texts,
-                verdict=verdict,  # type: ignore[arg-type]
+                verdict=verdict,
                 kind=kind,
                 origin=f"{case.origin} {case.flaw}",
                 critique=comparison_critique(rng, case.flaw, verdict, spec) if critiques else "",
@@ -177,7 +178,7 @@ def _pair_ratings(
 def _pair_comparisons(
     pairs: Iterable[PairRow], spec: JudgeSpec, rng: random.Random, kind: str
 ) -> Iterator[Example]:
-    other = {"first": "second", "second": "first", "tie": "tie"}
+    other: dict[Preference, Preference] = {"first": "second", "second": "first", "tie": "tie"}
     for number, pair in enumerate(pairs):
         for swapped in (False, True):
             texts = (pair.second, pair.first) if swapped else (pair.first, pair.second)
@@ -191,7 +192,7 @@ def _pair_comparisons(
             yield Example(
                 prompt=pair.prompt,
                 completions=texts,
-                verdict=verdict,  # type: ignore[arg-type]
+                verdict=verdict,
                 kind=kind,
                 origin=pair.origin,
                 critique=written,

@@ -16,6 +16,7 @@ from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.errors import DataError
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec
+from autoj_reward.judge.verdict import preference_set
 from autoj_reward.training.config import Stage, TrainConfig
 from autoj_reward.training.curriculum import stage_examples
 from autoj_reward.training.data import (
@@ -251,9 +252,23 @@ def test_identical_completions_are_ties(config: TrainConfig, spec: JudgeSpec) ->
     assert all(e.completions[0] == e.completions[1] for e in examples)
 
 
-def test_critiques_end_in_the_verdict_they_are_labelled_with(config: TrainConfig, spec: JudgeSpec) -> None:
+@pytest.mark.parametrize("brackets", [False, True])
+def test_critiques_end_in_the_verdict_they_are_labelled_with(
+    config: TrainConfig, spec: JudgeSpec, brackets: bool
+) -> None:
     from autoj_reward.judge.parse import Stated, find_verdict
 
+    if brackets:
+        assert spec.comparison is not None
+        letters = preference_set(
+            written={"first": "A", "second": "B", "tie": "C"},
+            also={},
+            lead="My decision: [[",
+            pattern=r"\[\[(?P<verdict>[ABC])\]\]",
+            end_prefixes=("]",),
+            end_of_turn=False,
+        )
+        spec = dataclasses.replace(spec, comparison=dataclasses.replace(spec.comparison, verdicts=letters))
     part = load_corpus(config).train
     wanted = stage(contrast_rating_critiques=20, contrast_comparison_critiques=20, pair_critiques=20)
     examples = stage_examples(wanted, part, spec, seed=1)
