@@ -10,7 +10,14 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 _LINE_SECONDS = 15.0
 """Between two lines where there is no terminal."""
@@ -36,6 +43,7 @@ class RunProgress:
         self._bar: Progress | None = None
         if not quiet and sys.stderr.isatty():
             self._bar = Progress(
+                SpinnerColumn(),  # turns while the first judgments are under way
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
