@@ -62,8 +62,8 @@ def print_problems(problems: Sequence[DataError]) -> None:
         print(problem, file=sys.stderr)  # noqa: T201 - this is the display
 
 
-def print_summary(summary: Summary, target: str) -> None:
-    """What a run did, in one or two lines."""
+def print_summary(summary: Summary, target: str, *, overlong: str) -> None:
+    """What a run did, in one or two lines; `overlong` is what it did with inputs that do not fit."""
     parts = [f"{summary.n_judgments:,} judgments in {span(summary.seconds)}"]
     if summary.seconds > 0 and summary.n_judgments:
         parts.append(f"{summary.n_judgments / summary.seconds:.1f}/s")
@@ -81,8 +81,11 @@ def print_summary(summary: Summary, target: str) -> None:
         parts.append(f"{summary.n_forced:,} forced after a critique without a verdict")
     if summary.failures:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in summary.failures.most_common())
-        cut = " (--overlong cut shortens those)" if FailureReason.TOO_LONG in summary.failures else ""
-        parts.append(f"{summary.failures.total():,} without a verdict: {reasons}{cut}")
+        long = ""
+        if FailureReason.TOO_LONG in summary.failures:
+            advice = "--overlong cut shortens those" if overlong == "error" else "even with completions cut"
+            long = f" ({advice})"
+        parts.append(f"{summary.failures.total():,} without a verdict: {reasons}{long}")
     where = "" if target == "-" else f" -> {target}"
     print(f"{'; '.join(parts)}{where}", file=sys.stderr)  # noqa: T201 - this is the display
 

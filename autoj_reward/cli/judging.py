@@ -417,7 +417,7 @@ def run_work(
                 display.note(f"stopped; what is done is in {target}, and the same command goes on from there")
                 raise typer.Exit(130) from None
     if not options.quiet:
-        display.print_summary(summary, target)
+        display.print_summary(summary, target, overlong=judge.settings.overlong)
         if expanded is not None:
             display.print_labels(expanded)
 

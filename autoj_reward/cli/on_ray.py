@@ -161,7 +161,7 @@ def run_on_ray(
     summary.seconds = time.monotonic() - began
     blocks.finish(summary.as_record())
     if not rows.quiet:
-        display.print_summary(summary, target)
+        display.print_summary(summary, target, overlong=job.judge["overlong"])
 
 
 def _n_rows(pending: Sequence[int], block_rows: int, n_rows: int) -> int:

@@ -3,13 +3,16 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from autoj_reward.cli import display
 from autoj_reward.errors import ConfigError, DataError, TooManyFailures
+from autoj_reward.rows.run import Summary
 from tests.cli.conftest import Run, read_rows, write_rows
 
 CAPITAL = "What is the capital of France?"
@@ -71,6 +74,20 @@ def test_a_critique_without_a_verdict_fails_unless_one_is_forced(run: Run, tmp_p
     assert "1 forced after a critique without a verdict" in ran.stderr
     with pytest.raises(ConfigError, match="direct mode writes none"):
         run("rate", "in.jsonl", "-o", "x.jsonl", "--mode", "direct", "--force-verdict")
+
+
+@pytest.mark.parametrize(
+    ("overlong", "said"),
+    [
+        ("error", "3 without a verdict: 3 too_long (--overlong cut shortens those)"),
+        ("cut", "3 without a verdict: 3 too_long (even with completions cut)"),
+    ],
+)
+def test_what_was_too_long_is_told_what_would_help(
+    capsys: pytest.CaptureFixture[str], overlong: str, said: str
+) -> None:
+    display.print_summary(Summary(failures=Counter({"too_long": 3})), "out.jsonl", overlong=overlong)
+    assert said in capsys.readouterr().err
 
 
 def test_compare(run: Run, tmp_path: Path) -> None:
