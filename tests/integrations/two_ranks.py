@@ -102,8 +102,8 @@ def main() -> None:
     what = globals()[sys.argv[1]]
     seen = what(state.process_index)
     Path(sys.argv[2], f"{state.process_index}.json").write_text(json.dumps(seen), encoding="utf-8")
-    if seen.get("error") is None:
-        state.destroy_process_group()
+    # Also after an error, which both ranks know of by now: a group left behind may abort the interpreter's end.
+    state.destroy_process_group()
 
 
 if __name__ == "__main__":
