@@ -21,9 +21,11 @@ def main() -> None:
     try:
         app()
     except AutojRewardError as error:
+        from autoj_reward.redact import redact
+
         if os.environ.get("AUTOJ_REWARD_DEBUG"):
             raise
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is the display
+        print(f"error: {redact(str(error))}", file=sys.stderr)  # noqa: T201 - this is the display
         sys.exit(2)
     except BrokenPipeError:
         # The reader of our output has gone; what Python would flush at exit goes nowhere.

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from autoj_reward.redact import redact
 from autoj_reward.rows.progress import span
 from autoj_reward.types import FailureReason
 
@@ -26,7 +27,7 @@ _BAR_CHARS = 40
 
 def note(text: str) -> None:
     """One line for the person at the keyboard."""
-    print(f"note: {text}", file=sys.stderr)  # noqa: T201 - this is the display
+    print(f"note: {redact(text)}", file=sys.stderr)  # noqa: T201 - this is the display
 
 
 def table_console(*, to_stderr: bool = False) -> Console:

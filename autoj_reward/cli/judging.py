@@ -24,6 +24,7 @@ from autoj_reward.cli.options import (
     with_options,
 )
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.redact import redacted
 from autoj_reward.rows.fields import Kind, row_format
 
 if TYPE_CHECKING:
@@ -365,16 +366,18 @@ def run_work(
         for line in plan_lines(command, judge, judging, checked, work.strategy):
             typer.echo(line)
         return
-    run = {
-        "command": command,
-        "input": checked.digest,
-        "template": judge.spec.fingerprint,
-        **{k: v for k, v in asdict(judging).items() if v is not None and not k.startswith("guard")},
-        "guard": judge.settings.guard.fingerprint if judge.settings.guard is not None else None,
-        "format": options.format_name,
-        "columns": key_values(options.column, "--column"),
-        **identity,
-    }
+    run = redacted(
+        {
+            "command": command,
+            "input": checked.digest,
+            "template": judge.spec.fingerprint,
+            **{k: v for k, v in asdict(judging).items() if v is not None and not k.startswith("guard")},
+            "guard": judge.settings.guard.fingerprint if judge.settings.guard is not None else None,
+            "format": options.format_name,
+            "columns": key_values(options.column, "--column"),
+            **identity,
+        }
+    )
     if on_ray is not None:
         with contextlib.closing(judge):
             on_ray(run, checked)

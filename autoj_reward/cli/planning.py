@@ -9,6 +9,7 @@ from autoj_reward.cli.options import JudgeOptions, key_values, typed
 from autoj_reward.engines.factory import default_engine_name
 from autoj_reward.engines.hub import hub_cache, is_here, is_hub_name
 from autoj_reward.engines.memory import memory_need
+from autoj_reward.redact import redacted
 
 if TYPE_CHECKING:
     from autoj_reward.judge.judge import Judge
@@ -42,7 +43,7 @@ def plan_lines(
         "languages": ", ".join(spec.languages),
         "memory": _memory(spec, engine, given),
         "context": f"{spec.context_tokens:,} tokens" if spec.context_tokens else "the model's own",
-        "engine": " ".join([engine, *(f"{key}={value}" for key, value in given.items())]),
+        "engine": " ".join(redacted([engine, *(f"{key}={value}" for key, value in given.items())])),
         "splits over": _parallel(spec),
         "mode": _mode(judge),
         "template": spec.fingerprint,

@@ -202,6 +202,7 @@ def _make_server(endpoints: str, spec: ModelSpec, options: Mapping[str, Any]) ->
     The judge's engine options are for loading weights, which the server has done in its own way.
     """
     from autoj_reward.engines.server import ServerEngine
+    from autoj_reward.engines.server_settings import endpoint_urls
 
     settings: dict[str, Any] = {
         "tokenizer": spec.model,
@@ -217,6 +218,8 @@ def _make_server(endpoints: str, spec: ModelSpec, options: Mapping[str, Any]) ->
         )
     if "endpoints" not in settings:
         raise ConfigError("the engine 'server' needs endpoints", hint="server:http://HOST:PORT")
+    # Now, and not when the engine is built: a run keeps a record of its settings before that.
+    endpoint_urls(settings["endpoints"])
 
     def build() -> Engine:
         engine = ServerEngine(**settings)

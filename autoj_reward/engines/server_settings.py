@@ -29,6 +29,12 @@ def endpoint_urls(endpoints: str | Sequence[str]) -> tuple[str, ...]:
         ConfigError: One is no address, or there is none.
     """
     given = endpoints.replace(",", " ").split() if isinstance(endpoints, str) else list(endpoints)
+    if any("@" in text for text in given):
+        # Not shown, and looked for before anything is taken apart: a password may hold commas and slashes.
+        raise ConfigError(
+            "an endpoint's address holds a user name or a password",
+            hint="put the key into $AUTOJ_REWARD_API_KEY, or give it as api_key",
+        )
     urls = tuple(dict.fromkeys(_url(text) for text in given))
     if not urls:
         raise ConfigError("no endpoint is given", hint="endpoints='http://host:8000'")
@@ -42,9 +48,6 @@ def _url(text: str) -> str:
         wrong = parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
     except ValueError as error:
         raise ConfigError(f"the endpoint {text!r} is no address: {error}", hint=hint) from error
-    if parts.username or parts.password:
-        # Not shown: addresses end up in messages and logs.
-        raise ConfigError("an endpoint's address holds a password", hint="give it as api_key")
     if wrong or parts.query or parts.fragment:
         raise ConfigError(f"the endpoint {text!r} is no address of an API", hint=hint)
     path = parts.path.rstrip("/") or "/v1"
