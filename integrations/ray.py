@@ -106,6 +106,7 @@ class BlockJudge:
         usage = summary.usage
         return {
             "rows": summary.n_rows,
+            "failed_rows": summary.n_failed_rows,
             "judgments": summary.n_judgments,
             "cut": summary.n_cut,
             "failures": dict(summary.failures),
@@ -199,6 +200,7 @@ def _summary(done: Mapping[str, Any]) -> Summary:
     prompt, cached, completion, n_requests = done["usage"]
     return Summary(
         n_rows=done["rows"],
+        n_failed_rows=done["failed_rows"],
         n_judgments=done["judgments"],
         n_cut=done["cut"],
         failures=Counter(done["failures"]),

@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoj_reward.cli import display
+from autoj_reward.cli.checking import (
+    note_columns,
+    put_bad_aside,
+    refuse_bad,
+    refuse_nothing_left,
+    refuse_one_file,
+)
 from autoj_reward.cli.evaluating import AsJson, AsMarkdown, Limit
-from autoj_reward.cli.judging import Source, Target, deal_with_bad, refuse_one_file
+from autoj_reward.cli.judging import Source, Target
 from autoj_reward.cli.options import CacheOptions, RowOptions, key_values, typed, with_options
 from autoj_reward.errors import ConfigError
 
@@ -91,8 +98,9 @@ def classify(
         work = _work(classifier, _row_format(rows.format_name, columns))
         opened = open_source(source, split=rows.split)
         refuse_one_file(source, output)
-        checked = check_rows(opened, work)
-        deal_with_bad(opened, work, checked, output, rows)
+        checked = check_rows(opened, work, for_parquet=output.endswith(".parquet"))
+        refuse_bad(opened, checked, rows)
+        note_columns(source, checked, expanded=False)
         if rows.dry_run:
             typer.echo(f"would classify {checked.n_rows:,} prompts by {classifier.name}")
             return
@@ -104,8 +112,10 @@ def classify(
             "format": rows.format_name,
             "columns": columns,
         }
+        refuse_nothing_left(source, checked)
         target = Output(output, run, overwrite=rows.overwrite)
         with contextlib.closing(target):
+            put_bad_aside(opened, work, checked, output)
             if target.complete:
                 display.note(f"{output} is finished: all {checked.n_rows:,} rows (--overwrite begins anew)")
                 return

@@ -7,12 +7,18 @@ import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from autoj_reward.cli import display
+from autoj_reward.cli.checking import (
+    note_columns,
+    put_bad_aside,
+    refuse_bad,
+    refuse_nothing_left,
+    refuse_one_file,
+)
 from autoj_reward.cli.on_ray import RayJob, RayOptions, parquet_input, run_on_ray
 from autoj_reward.cli.options import (
     CacheOptions,
@@ -23,7 +29,7 @@ from autoj_reward.cli.options import (
     typed,
     with_options,
 )
-from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.errors import ConfigError
 from autoj_reward.redact import redacted
 from autoj_reward.rows.fields import Kind, row_format
 
@@ -33,7 +39,6 @@ if TYPE_CHECKING:
     from autoj_reward.rows.fields import RowFormat
     from autoj_reward.rows.labels import LabelSummary
     from autoj_reward.rows.run import Checked, Finished, Item, Spending, Work
-    from autoj_reward.rows.source import RowSource
 
 Source = Annotated[
     str,
@@ -319,7 +324,7 @@ def run_work(
     *,
     added_fields: Sequence[str],
     expanded: LabelSummary | None = None,
-    on_ray: Callable[[dict[str, Any], Checked], None] | None = None,
+    on_ray: Callable[[dict[str, Any], Checked, Callable[[], None]], None] | None = None,
     **identity: Any,
 ) -> None:
     """Check, judge and write a file's rows, or go on where that stopped.
@@ -335,7 +340,8 @@ def run_work(
         work: What is done with them.
         added_fields: What it adds to a row.
         expanded: Takes what is added to a row apart into the rows of the output, and counts them.
-        on_ray: Runs it on a cluster instead of here, given what identifies the run and what was checked.
+        on_ray: Runs it on a cluster instead of here, given what identifies the run, what was checked, and
+            what writes the bad rows aside.
         **identity: Further options that make it another run.
 
     Raises:
@@ -346,13 +352,16 @@ def run_work(
     from autoj_reward.engines.factory import default_engine_name
     from autoj_reward.rows.output import Output
     from autoj_reward.rows.retry import retry_failed
-    from autoj_reward.rows.run import check_rows, run_rows
+    from autoj_reward.rows.run import Summary, check_rows, refuse_no_verdict, run_rows
     from autoj_reward.rows.source import open_source
 
     source = open_source(source_name, split=options.split)
     refuse_one_file(source_name, target)
-    checked = check_rows(source, work)
-    deal_with_bad(source, work, checked, target, options)
+    checked = check_rows(source, work, for_parquet=expanded is None and target.endswith(".parquet"))
+    refuse_bad(source, checked, options)
+    note_columns(source_name, checked, expanded=expanded is not None)
+    for option in _without_effect(judge, judging, identity):
+        display.note(f"{option} has no effect in direct mode, which writes no critique")
     if lost := sorted(checked.fields & set(added_fields)):
         display.note(f"the rows' own fields {', '.join(lost)} are replaced in the output")
     for name in ({"rubric", "reference"} & checked.fields) - work.optional:
@@ -378,63 +387,65 @@ def run_work(
             **identity,
         }
     )
+    refuse_nothing_left(source_name, checked)
     if on_ray is not None:
         with contextlib.closing(judge):
-            on_ray(run, checked)
+            on_ray(run, checked, functools.partial(put_bad_aside, source, work, checked, target))
         return
     apart: dict[str, Any] = {} if expanded is None else {"expand": expanded.add, "notes": expanded.as_record}
     output = Output(target, run, overwrite=options.overwrite, **apart)
     engine = judging.engine or default_engine_name()
     chunk = options.chunk or (64 if engine == "transformers" else 1024)
     with contextlib.closing(output), contextlib.closing(judge):
-        if options.retry_failed:
-            summary = retry_failed(
-                source,
-                work,
-                output,
-                checked,
-                fields=added_fields,
-                chunk_requests=chunk,
-                quiet=options.quiet,
-                spending=_spending(judge, caching),
-            )
-        elif output.complete:
+        put_bad_aside(source, work, checked, target)
+        if output.complete and not options.retry_failed:
             rows = f"{checked.n_rows:,} rows are in it"
             display.note(f"{target} is finished: all {rows} (--overwrite begins anew)")
+            refuse_no_verdict(Summary(checked.n_rows, n_failed_rows=output.record.get("failed_rows", 0)))
             return
-        else:
-            if output.n_done:
-                display.note(f"going on in {target} after {output.n_done:,} of {checked.n_rows:,} rows")
-            try:
+        if output.n_done:
+            display.note(f"going on in {target} after {output.n_done:,} of {checked.n_rows:,} rows")
+        how: dict[str, Any] = {
+            "chunk_requests": chunk,
+            "quiet": options.quiet,
+            "spending": _spending(judge, caching),
+        }
+        try:
+            if options.retry_failed:
+                summary = retry_failed(source, work, output, checked, fields=added_fields, **how)
+            else:
                 summary = run_rows(
                     source,
                     work,
                     output,
                     checked,
-                    chunk_requests=chunk,
                     max_failures=options.max_failures,
-                    quiet=options.quiet,
-                    spending=_spending(judge, caching),
+                    replaced=added_fields,
+                    **how,
                 )
-            except KeyboardInterrupt:
-                display.note(f"stopped; what is done is in {target}, and the same command goes on from there")
-                raise typer.Exit(130) from None
+        except KeyboardInterrupt:
+            done = "is as it was" if options.retry_failed else "holds what is done"
+            display.note(f"stopped; {target} {done}, and the same command goes on from there")
+            raise typer.Exit(130) from None
     if not options.quiet:
         display.print_summary(summary, target, overlong=judge.settings.overlong)
         if expanded is not None:
             display.print_labels(expanded)
+    if not checked.n_rows:
+        display.note(f"{source_name} holds no rows: nothing was judged, and {target} is empty")
+    refuse_no_verdict(summary)
 
 
-def refuse_one_file(source: str | Path, target: str | Path) -> None:
-    """Keep an output from replacing what it is made of; `-` is no file.
-
-    Raises:
-        ConfigError: Both are the same file.
-    """
-    if target == "-" or not (Path(target).exists() and Path(source).exists()):
-        return
-    if Path(target).samefile(source):
-        raise ConfigError(f"{target} is the input as well as the output")
+def _without_effect(judge: Judge, judging: JudgeOptions, identity: Mapping[str, Any]) -> list[str]:
+    """Options about writing that were given where nothing is written."""
+    if judge.settings.mode != "direct" or identity.get("critiques", "none") != "none":
+        return []
+    given = {
+        "--temperature": judging.temperature,
+        "--max-new-tokens": judging.max_new_tokens,
+        "--seed": judging.seed,
+    }
+    return [name for name, value in given.items() if value is not None]
 
 
 def _spending(judge: Judge, caching: CacheOptions) -> Callable[[], Spending] | None:
@@ -448,26 +459,3 @@ def _spending(judge: Judge, caching: CacheOptions) -> Callable[[], Spending] | N
     cached = judge.engine
     assert isinstance(cached, CachedEngine)
     return lambda: Spending(n_cached=cached.n_hits, n_asked=cached.n_asked, usage=cached.spent)
-
-
-def deal_with_bad(source: RowSource, work: Work, checked: Checked, target: str, options: RowOptions) -> None:
-    """Say what is wrong with rows; set them aside where that is wanted.
-
-    Raises:
-        DataError: There are bad rows, and they are not to be set aside.
-    """
-    from autoj_reward.rows.run import set_bad_aside
-
-    n_bad = len(checked.problems)
-    if not n_bad:
-        return
-    display.print_problems(checked.problems)
-    if not options.skip_bad:
-        raise DataError(
-            f"{n_bad:,} of {n_bad + checked.n_rows:,} rows cannot be read",
-            path=source.name,
-            hint="mend them, set them aside with --skip-bad, or name other fields: --column prompt=FIELD",
-        )
-    aside = Path("rows.bad.jsonl" if target == "-" else f"{target}.bad.jsonl")
-    set_bad_aside(source, work, aside)
-    display.note(f"{n_bad:,} rows are set aside in {aside}")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,6 +111,7 @@ def run_on_ray(
     job: RayJob,
     run: Mapping[str, Any],
     checked: Checked,
+    put_aside: Callable[[], None],
     rows: RowOptions,
     raying: RayOptions,
 ) -> None:
@@ -121,6 +123,7 @@ def run_on_ray(
         job: What is done.
         run: What identifies the run.
         checked: What `check_rows` found; bad rows are left out.
+        put_aside: Writes the bad rows to a file of their own.
         rows: The command's options about rows.
         raying: Those about the cluster.
 
@@ -130,38 +133,45 @@ def run_on_ray(
     from autoj_reward.integrations.ray import BlockTask, RaySettings, judge_blocks
     from autoj_reward.rows.blocks import Blocks
     from autoj_reward.rows.progress import RunProgress
-    from autoj_reward.rows.run import Summary, stop_past
+    from autoj_reward.rows.run import Summary, refuse_no_verdict, stop_past
 
     assert raying.ray is not None
     blocks = Blocks(target, dict(run), block_rows=raying.ray_block, overwrite=rows.overwrite)
-    if blocks.complete:
-        display.note(f"{target} is finished: all {checked.n_rows:,} rows are in it (--overwrite begins anew)")
-        return
-    bad = {problem.line for problem in checked.problems if problem.line is not None}
-    pending = blocks.deal(source, leave_out=bad)
-    if len(pending) < blocks.n_blocks:
-        done = blocks.n_blocks - len(pending)
-        display.note(f"going on in {target} after {done:,} of {blocks.n_blocks:,} blocks")
-    settings = RaySettings(
-        address=raying.ray, workers=raying.ray_workers, gpus=raying.ray_gpus, cpus=raying.ray_cpus
-    )
-    task = BlockTask(blocks=blocks, judge=job.judge, make_work=job.make_work, schema=job.schema)
-    summary = Summary(n_rows=checked.n_rows)
-    began = time.monotonic()
-    try:
-        with RunProgress(str(run["command"]), checked.n_requests, quiet=rows.quiet) as progress:
-            progress.skip(checked.n_requests - _n_rows(pending, raying.ray_block, checked.n_rows))
-            for block in judge_blocks(task, pending, settings) if pending else ():
-                summary.merge(block.summary)
-                progress.advance(block.summary.n_judgments)
-                stop_past(rows.max_failures, summary)
-    except KeyboardInterrupt:
-        display.note(f"stopped; what is done is in {target}, and the same command goes on from there")
-        raise typer.Exit(130) from None
-    summary.seconds = time.monotonic() - began
-    blocks.finish(summary.as_record())
+    with contextlib.closing(blocks):
+        put_aside()
+        if blocks.complete:
+            in_it = f"all {checked.n_rows:,} rows are in it"
+            display.note(f"{target} is finished: {in_it} (--overwrite begins anew)")
+            refuse_no_verdict(Summary(checked.n_rows, n_failed_rows=blocks.record.get("failed_rows", 0)))
+            return
+        bad = {problem.line for problem in checked.problems if problem.line is not None}
+        pending = blocks.deal(source, leave_out=bad)
+        n_done = blocks.n_blocks - len(pending)
+        if n_done:
+            display.note(f"going on in {target} after {n_done:,} of {blocks.n_blocks:,} blocks")
+        settings = RaySettings(
+            address=raying.ray, workers=raying.ray_workers, gpus=raying.ray_gpus, cpus=raying.ray_cpus
+        )
+        task = BlockTask(blocks=blocks, judge=job.judge, make_work=job.make_work, schema=job.schema)
+        summary = Summary(n_rows=checked.n_rows)
+        began = time.monotonic()
+        try:
+            with RunProgress(str(run["command"]), checked.n_requests, quiet=rows.quiet) as progress:
+                progress.skip(checked.n_requests - _n_rows(pending, raying.ray_block, checked.n_rows))
+                for block in judge_blocks(task, pending, settings) if pending else ():
+                    summary.merge(block.summary)
+                    progress.advance(block.summary.n_judgments)
+                    stop_past(rows.max_failures, summary)
+        except KeyboardInterrupt:
+            display.note(f"stopped; what is done is in {target}, and the same command goes on from there")
+            raise typer.Exit(130) from None
+        summary.seconds = time.monotonic() - began
+        blocks.finish(summary.as_record())
     if not rows.quiet:
         display.print_summary(summary, target, overlong=job.judge["overlong"])
+    if not checked.n_rows:
+        display.note(f"{source} holds no rows: nothing was judged, and {target} is empty")
+    refuse_no_verdict(summary)
 
 
 def _n_rows(pending: Sequence[int], block_rows: int, n_rows: int) -> int:

@@ -16,8 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from autoj_reward.cli.cache import CachePath, opened_cache
+from autoj_reward.cli.checking import refuse_one_file
 from autoj_reward.cli.display import note, table_console
-from autoj_reward.cli.judging import refuse_one_file
 from autoj_reward.cli.options import CriteriaOptions, JudgeOptions, key_values, with_options
 from autoj_reward.errors import ConfigError, DataError
 
@@ -267,17 +267,13 @@ def _whose(
 
 
 def _consume(rows: Iterable[dict[str, Any]], output: Path | None) -> None:
-    from autoj_reward.rows.output import to_json
+    from autoj_reward.rows.output import write_rows
 
-    if output is None:
-        for _ in rows:
-            pass
+    if output is not None:
+        write_rows(output, rows)
         return
-    try:
-        with open(output, "wb") as file:
-            file.writelines(to_json(row) for row in rows)
-    except OSError as error:
-        raise ConfigError(f"{output} cannot be written: {error}") from error
+    for _ in rows:
+        pass
 
 
 def _show(report: Report) -> None:

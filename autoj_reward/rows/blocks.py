@@ -6,6 +6,7 @@
     OUT/part-00000.parquet ...     finished blocks: the output, one data set
     OUT/_blocks/00000.parquet ...  rows that wait to be judged; a block goes when its part is there
     OUT/_run.json                  which run this is
+    OUT.lock                       who writes it now
 
 Blocks are cut by row number, so a run that goes on has the same ones. A part appears by a rename: it is
 there whole or not at all, and judging a block twice writes the same part twice. Names that begin with `_` are
@@ -23,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.rows.output import storable, to_json
+from autoj_reward.rows.lock import OutputLock
+from autoj_reward.rows.output import read_record, to_json
+from autoj_reward.rows.parquet import storable
 from autoj_reward.rows.source import Row
 
 _HOW = "--overwrite replaces it, or name another folder"
@@ -45,7 +48,7 @@ class Blocks:
     def __init__(
         self, folder: str | Path, run: dict[str, Any], *, block_rows: int, overwrite: bool = False
     ) -> None:
-        self.folder = Path(folder).absolute()
+        self.folder = Path(os.path.realpath(folder))
         self._waiting = self.folder / "_blocks"
         self._record = self.folder / "_run.json"
         self._rows = block_rows
@@ -53,14 +56,32 @@ class Blocks:
         self.n_blocks = 0
         self.complete = False
         """Whether a former run has finished."""
+        self.record: dict[str, Any] = {}
+        """What a former run left in its record."""
         if self.folder.exists() and not self.folder.is_dir():
             raise ConfigError(f"{folder} is a file", hint="name a folder for the blocks of the output")
+        self._lock: OutputLock | None = None
         try:
-            if overwrite:
-                self._clear()
-            self._resume()
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = OutputLock(self.folder)
+            try:
+                if overwrite:
+                    self._clear()
+                self._resume()
+            except BaseException:
+                self.close()
+                raise
         except OSError as error:
             raise ConfigError(f"the output {folder} cannot be written: {error}") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers write blocks under the lock of the process that deals them out."""
+        return self.__dict__ | {"_lock": None}
+
+    def close(self) -> None:
+        """Let others write; a second call does nothing."""
+        if self._lock is not None:
+            self._lock.release()
 
     def _clear(self) -> None:
         if not self._record.exists():
@@ -77,8 +98,8 @@ class Blocks:
                 raise ConfigError(f"{self.folder} is not empty, and holds no run of ours", hint=_HOW)
             self._write_record(complete=False)
             return
-        record = json.loads(self._record.read_text(encoding="utf-8"))
-        differing = sorted(k for k in self._run if record.get("run", {}).get(k) != self._run[k])
+        record = self.record = read_record(self._record)
+        differing = sorted(k for k in self._run if record["run"].get(k) != self._run[k])
         if differing and any(self.folder.glob("part-*.parquet")):
             raise ConfigError(
                 f"{self.folder} belongs to a run with another {', '.join(differing)}", hint=_HOW

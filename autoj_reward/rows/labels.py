@@ -31,7 +31,7 @@ from autoj_reward.reward.label import (
 )
 from autoj_reward.reward.tournament import Pointwise, Strategy
 from autoj_reward.rows.fields import RowFormat, RowProblem, row_format
-from autoj_reward.rows.output import storable
+from autoj_reward.rows.parquet import storable
 from autoj_reward.rows.run import Finished, Item, Work
 from autoj_reward.rows.source import Row
 from autoj_reward.rows.works import compare_work, group_work

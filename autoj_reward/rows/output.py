@@ -2,49 +2,40 @@
 """Rows out: JSON lines as they are finished, Parquet at the end, and a record of the run beside them.
 
 What is added to a row is written, and flushed, after every chunk. JSON lines go straight into the
-output file. A Parquet file cannot grow by a row, so its additions wait in `OUT.part.jsonl` and become
-the file when the last row is done. The same holds where one row becomes several or none. `OUT.run.json` says
-which run the output belongs to, so that the same command goes on and another one is refused.
+output file. A Parquet file cannot grow by a row, so its additions wait in `OUT.part.jsonl`, each with the
+number of its row, and become the file when the last row is done. The same holds where one row becomes several
+or none. `OUT.run.json` says which run the output belongs to, so that the same command goes on and another one
+is refused. `OUT.lock` keeps a second writer out.
 """
 
 from __future__ import annotations
 
-import base64
-import datetime
+import contextlib
 import json
 import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.extras import how_to_install
+from autoj_reward.json_text import json_text, plain
+from autoj_reward.rows.lock import OutputLock
+from autoj_reward.rows.parquet import write_folder, write_parquet
 from autoj_reward.rows.source import Row
-
-_GROUP_ROWS = 512
-"""Rows of a Parquet row group, and of what is held at once."""
 
 
 def to_json(row: Row) -> bytes:
     """A row as one line of JSON in UTF-8, the line end included.
 
-    Dates become ISO texts, bytes base64. Lone surrogates, which UTF-8 does not have, are escaped.
+    Dates become ISO texts, bytes base64, and numbers that are not finite null. Lone surrogates, which UTF-8
+    does not have, are escaped.
     """
     try:
-        return json.dumps(row, ensure_ascii=False, default=_plain).encode() + b"\n"
+        return json_text(row, ensure_ascii=False, default=plain).encode() + b"\n"
     except UnicodeEncodeError:
-        return json.dumps(row, default=_plain).encode() + b"\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return str(value)
+        return json_text(row, default=plain).encode() + b"\n"
 
 
 class Output:
@@ -77,34 +68,51 @@ class Output:
         self.run: dict[str, Any] = json.loads(json.dumps(run))
         """What identifies the run."""
         self._file: IO[bytes] | None = None
+        self._lock: OutputLock | None = None
         self.n_done = 0
         """Rows that an unfinished run has already written."""
         self.complete = False
         """Whether a former run has written all of them."""
+        self.record: dict[str, Any] = {}
+        """What a former run left in its record."""
         if name == "-" and expand is None:
             self._file = sys.stdout.buffer
             return
-        self._path = Path(name)
         kinds = (".jsonl", ".parquet") if expand is None else (".jsonl", ".parquet", "")
-        if self._path.suffix not in kinds or name == "-":
+        if Path(name).suffix not in kinds or name == "-":
             further = "-" if expand is None else "a folder's name without a suffix"
             raise ConfigError(f"the output {name!r} is neither .jsonl nor .parquet nor {further}")
-        self._deferred = self._path.suffix != ".jsonl" or expand is not None
-        self._lines = self._path.with_name(self._path.name + ".part.jsonl") if self._deferred else self._path
-        self._record = self._path.with_name(self._path.name + ".run.json")
         try:
+            # Two names of one file are one output.
+            self._path = Path(os.path.realpath(name))
+            if self._path.exists() and not (self._path.is_file() or self._path.is_dir()):
+                raise ConfigError(f"the output {name} is no regular file", hint="- writes to standard output")
+            self._deferred = Path(name).suffix != ".jsonl" or expand is not None
+            self._lines = self._beside(".part.jsonl") if self._deferred else self._path
+            self._record = self._beside(".run.json")
+            self._scratch = self._beside(".tmp")
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            if overwrite:
-                self._remove()
-            self._resume()
+            self._lock = OutputLock(self._path)
+            try:
+                if overwrite:
+                    self._remove()
+                self._resume()
+            except BaseException:
+                self.close()
+                raise
         except OSError as error:
             raise ConfigError(f"the output {name} cannot be written: {error}") from error
+
+    def _beside(self, suffix: str) -> Path:
+        return self._path.with_name(self._path.name + suffix)
 
     def _remove(self) -> None:
         if self._path.is_dir():
             if not self._record.exists():
                 raise ConfigError(f"{self.name} is a folder that this command did not write: it stays")
-            shutil.rmtree(self._path)
+            # At once: a folder that is half removed would count as finished.
+            _clear(self._scratch)
+            os.replace(self._path, self._scratch)
         for path in (self._path, self._lines, self._record):
             path.unlink(missing_ok=True)
 
@@ -114,9 +122,11 @@ class Output:
             raise ConfigError(
                 f"{self.name} exists and was not written by this command", hint="--overwrite replaces it"
             )
+        if self._record.exists():
+            _clear(self._scratch)
         if exists:
-            record = json.loads(self._record.read_text(encoding="utf-8"))
-            differing = sorted(k for k in self.run if record.get("run", {}).get(k) != self.run[k])
+            record = self.record = read_record(self._record)
+            differing = sorted(k for k in self.run if record["run"].get(k) != self.run[k])
             begun = record.get("complete") or self._path.is_dir() or _size(self._lines) or _size(self._path)
             if differing and begun:
                 raise ConfigError(
@@ -124,11 +134,60 @@ class Output:
                     hint="--overwrite replaces it, or name another output",
                 )
             self.complete = bool(record.get("complete"))
+            if self.complete and self._deferred:
+                self._lines.unlink(missing_ok=True)
             if not self.complete and self._lines.exists():
                 self.n_done = _drop_torn_line(self._lines)
+                if self._deferred:
+                    for _ in self._additions():
+                        pass
         if not self.complete:
             self._write_record(complete=False)
             self._file = open(self._lines, "ab")  # noqa: SIM115 - closed in close()
+
+    @property
+    def whole_lines(self) -> bool:
+        """Whether what is written so far are whole rows, and not what is added to them."""
+        return self.name != "-" and not self._deferred
+
+    def done_rows(self) -> Iterator[Row]:
+        """What an unfinished run has written, row by row: whole rows, or with a part file what was added.
+
+        Raises:
+            DataError: A line is not what such a run writes.
+        """
+        if self.name == "-" or not self.n_done:
+            return
+        if self._deferred:
+            yield from self._additions()
+            return
+        with open(self._lines, "rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                yield self._read(line, number)
+
+    def _additions(self) -> Iterator[Row]:
+        """What was added to each row, in order."""
+        with open(self._lines, "rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                kept = self._read(line, number)
+                if kept.get("row") != number or not isinstance(kept.get("added"), dict):
+                    raise DataError(
+                        f"belongs to row {kept.get('row', 'of no number')}, where row {number} is due: the "
+                        "file was written by two runs, or by a former version",
+                        path=str(self._lines), line=number, hint="--overwrite begins again",
+                    )  # fmt: skip
+                yield kept["added"]
+
+    def _read(self, line: bytes, number: int) -> Row:
+        try:
+            kept = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"is damaged: {error}", path=str(self._lines), line=number, hint="--overwrite begins again"
+            ) from error
+        if not isinstance(kept, dict):
+            raise DataError("is no row", path=str(self._lines), line=number, hint="--overwrite begins again")
+        return kept
 
     def write(self, rows: Iterable[tuple[Row, Row]]) -> None:
         """Append finished rows (the input's row, and what is added to it) and flush them.
@@ -139,9 +198,13 @@ class Output:
         if self._file is None:
             raise ConfigError(f"the output {self.name} is closed")
         only_added = self.name != "-" and self._deferred
+        lines = []
+        for number, (row, new) in enumerate(rows, start=self.n_done + 1):
+            lines.append(to_json({"row": number, "added": new} if only_added else {**row, **new}))
         try:
-            self._file.write(b"".join(to_json(new if only_added else {**row, **new}) for row, new in rows))
+            self._file.write(b"".join(lines))
             self._file.flush()
+            self.n_done += len(lines)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -154,36 +217,66 @@ class Output:
             rows: The input's good rows once more, for the Parquet file.
             summary: Kept in the run's record.
         """
-        self.close()
+        self._close_file()
         if self.name == "-":
             return
         try:
             if self._deferred:
                 self._write_whole(rows)
-                self._lines.unlink()
             self._write_record(complete=True, **summary, **self._notes())
+            if self._deferred:
+                self._lines.unlink()
         except OSError as error:
             raise DataError(f"cannot be written: {error}", path=self.name) from error
 
     def _write_whole(self, rows: Iterator[Row]) -> None:
-        with open(self._lines, "rb") as lines:
+        _clear(self._scratch)
+        self._scratch.mkdir()
+        try:
             if self._expand is None:
-                whole = ({**row, **json.loads(line)} for row, line in zip(rows, lines, strict=True))
+                whole = self._joined(rows)
             else:
                 expand = self._expand
-                whole = (row for line in lines for row in expand(json.loads(line)))
+                whole = (row for added in self._additions() for row in expand(added))
+            made = self._scratch / "made"
             if self._path.suffix == ".parquet":
-                _write_parquet(self._path, whole)
+                write_parquet(made, whole, self._scratch)
             elif self._path.suffix == ".jsonl":
-                _write_lines(self._path, whole)
+                with open(made, "wb") as file:
+                    file.writelines(to_json(row) for row in whole)
             else:
-                _write_folder(self._path, whole)
+                write_folder(made, whole, self._scratch)
+                # What a run left that ended right here.
+                _clear(self._path)
+            os.replace(made, self._path)
+        finally:
+            _clear(self._scratch)
+
+    def _joined(self, rows: Iterator[Row]) -> Iterator[Row]:
+        for added in self._additions():
+            if (row := next(rows, None)) is None:
+                raise DataError(f"the input of {self.name} has lost rows while it was judged")
+            yield {**row, **added}
+        if next(rows, None) is not None:
+            raise DataError(f"the input of {self.name} has got more rows while it was judged")
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
+        """Close the file and let others write; a second call does nothing."""
+        self._close_file()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _close_file(self) -> None:
         if self._file is not None and self.name != "-":
-            self._file.close()
+            # On a full disk the rest of a write that failed fails here once more.
+            with contextlib.suppress(OSError):
+                self._file.close()
         self._file = None
+
+    def amend_record(self, **known: Any) -> None:
+        """Set entries in the record of a finished run."""
+        self.record |= known
+        self._write_record(**{name: value for name, value in self.record.items() if name != "run"})
 
     def forget(self) -> None:
         """Remove the record of the run: its output has taken another one's place."""
@@ -193,6 +286,49 @@ class Output:
         scratch = self._record.with_suffix(".tmp")
         scratch.write_bytes(to_json({"run": self.run, **known}))
         os.replace(scratch, self._record)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record of a run; `run` is in it.
+
+    Raises:
+        ConfigError: It is damaged.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(record, dict) and isinstance(record.get("run"), dict):
+            return record
+        problem = "it is no record of a run"
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    raise ConfigError(f"the record {path} is damaged: {problem}", hint="--overwrite begins again")
+
+
+def write_rows(path: str | Path, rows: Iterable[Row]) -> int:
+    """Rows as a JSON lines file, which is there whole or not at all; how many they were.
+
+    Raises:
+        ConfigError: Another run writes it, or it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        if target.exists() and not target.is_file():
+            raise ConfigError(f"the output {path} is no regular file")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = target.with_name(target.name + ".tmp")
+        n = 0
+        with OutputLock(target):
+            try:
+                with open(scratch, "wb") as file:
+                    for row in rows:
+                        file.write(to_json(row))
+                        n += 1
+                os.replace(scratch, target)
+            finally:
+                scratch.unlink(missing_ok=True)
+        return n
+    except OSError as error:
+        raise ConfigError(f"the output {path} cannot be written: {error}") from error
 
 
 def _drop_torn_line(path: Path) -> int:
@@ -206,91 +342,13 @@ def _drop_torn_line(path: Path) -> int:
     return n
 
 
-def _write_lines(path: Path, rows: Iterator[Row]) -> None:
-    scratch = path.with_name(path.name + ".tmp")
-    with open(scratch, "wb") as file:
-        file.writelines(to_json(row) for row in rows)
-    os.replace(scratch, path)
+def _clear(path: Path) -> None:
+    """Remove a file or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _write_folder(path: Path, rows: Iterator[Row]) -> None:
-    """What `datasets.load_from_disk` reads."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise ConfigError(
-            f"{path} is to be a folder of datasets, which is not installed",
-            hint=f"{how_to_install('data')}, or write .jsonl or .parquet",
-        ) from error
-    with tempfile.TemporaryDirectory(prefix=path.name, dir=path.parent) as scratch:
-        parquet = Path(scratch) / "rows.parquet"
-        _write_parquet(parquet, rows)
-        made = datasets.Dataset.from_parquet(str(parquet), cache_dir=scratch)
-        made.save_to_disk(Path(scratch) / "made")
-        del made
-        os.replace(Path(scratch) / "made", path)
-
-
-def _write_parquet(path: Path, rows: Iterator[Row]) -> None:
-    """Rows as Parquet; the schema is what fits every row."""
-    import pyarrow as pa
-    import pyarrow.feather as feather
-    import pyarrow.parquet as pq
-
-    schema = pa.schema([])
-    pieces: list[Path] = []
-    with tempfile.TemporaryDirectory(prefix=path.name, dir=path.parent) as folder:
-        for chunk in _chunks((storable(row) for row in rows), _GROUP_ROWS):
-            table = pa.Table.from_pylist(chunk)
-            schema = pa.unify_schemas([schema, table.schema], promote_options="permissive")
-            pieces.append(Path(folder) / f"{len(pieces)}.arrow")
-            # Not as Parquet, which reads nulls inside structs inside lists back wrongly.
-            feather.write_feather(table, pieces[-1])
-        schema = pa.schema([pa.field(f.name, _typed(f.type)) for f in schema])
-        whole = Path(folder) / "whole.parquet"
-        with pq.ParquetWriter(whole, schema) as writer:
-            for piece in pieces:
-                table = feather.read_table(piece)
-                if any(_typed(field.type) != field.type for field in table.schema):
-                    # Arrow casts them wrongly as well.
-                    table = pa.Table.from_pylist(table.to_pylist(), schema=schema)
-                for column in schema:
-                    if column.name not in table.column_names:
-                        table = table.append_column(column, pa.nulls(len(table), column.type))
-                writer.write_table(table.select(schema.names).cast(schema))
-        os.replace(whole, path)
-
-
-def _typed(kind: Any) -> Any:
-    """A type in which nulls have one: what is null, or an empty list, in every row counts as text."""
-    import pyarrow as pa
-
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(f.name, _typed(f.type)) for f in kind.fields])
-    if pa.types.is_list(kind):
-        return pa.list_(_typed(kind.value_type))
-    return pa.string() if pa.types.is_null(kind) else kind
-
-
-def _chunks(rows: Iterator[Row], n: int) -> Iterator[Sequence[Row]]:
-    chunk: list[Row] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == n:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def storable(value: Any) -> Any:
-    """Parquet's texts are UTF-8: lone surrogates become U+FFFD."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        return {key: storable(item) for key, item in value.items()}
-    return [storable(item) for item in value] if isinstance(value, list) else value

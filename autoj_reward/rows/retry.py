@@ -12,6 +12,7 @@ from typing import Any
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.rows.output import Output
 from autoj_reward.rows.progress import RunProgress
+from autoj_reward.rows.resuming import is_row_of
 from autoj_reward.rows.run import (
     Checked,
     Finished,
@@ -58,18 +59,18 @@ def retry_failed(
         raise ConfigError(
             f"{output.name} is not finished", hint="run the same command without --retry-failed"
         )
-    path = Path(output.name)
+    path = Path(os.path.realpath(output.name))
     beside = path.with_name(f"{path.stem}.retry{path.suffix}")
     summary = Summary(n_rows=checked.n_rows)
     renewed = Output(str(beside), {**output.run, "retry": True}, overwrite=True)
     with contextlib.closing(renewed):
-        total = sum(len(item.requests) for item, row in _both(source, work, path) if has_failed(row))
+        total = sum(len(item.requests) for item, row in _both(source, work, path, fields) if has_failed(row))
         with RunProgress(
             f"{work.label} again", total, quiet=quiet, status=cache_status(spending)
         ) as progress:
             window: list[tuple[Item, Row]] = []
             waiting = 0
-            for item, row in _both(source, work, path):
+            for item, row in _both(source, work, path, fields):
                 window.append((item, row))
                 waiting += len(item.requests) if has_failed(row) else 0
                 if waiting >= chunk_requests or len(window) >= 4096:
@@ -80,6 +81,7 @@ def retry_failed(
         summary.spend(spending)
         renewed.finish((item.row for item in good_rows(source, work)), summary.as_record())
     os.replace(beside, path)
+    output.amend_record(failed_rows=summary.n_failed_rows)
     renewed.forget()
     return summary
 
@@ -90,12 +92,26 @@ def has_failed(row: Row) -> bool:
     return row.get("failure") is not None or any(c.get("failure") is not None for c in ranking)
 
 
-def _both(source: RowSource, work: Work, path: Path) -> Iterator[tuple[Item, Row]]:
+def _both(source: RowSource, work: Work, path: Path, fields: Sequence[str]) -> Iterator[tuple[Item, Row]]:
     """Each input row with its output row."""
-    for item, (_, row) in zip(good_rows(source, work), open_source(str(path)).rows(), strict=True):
+    items = good_rows(source, work)
+    for number, (_, row) in enumerate(open_source(str(path)).rows(), start=1):
         if isinstance(row, DataError):
             raise row
+        item = next(items, None)
+        # A Parquet file's rows have come back with further nulls and other types: their number decides.
+        if item is None or (path.suffix == ".jsonl" and not is_row_of(row, item.row, fields)):
+            due = "no further row" if item is None else f"the row of line {item.line} of {source.name}"
+            raise DataError(
+                f"is not what is due here, {due}: the file was changed since it was written",
+                path=str(path), line=number, hint="--overwrite begins again",
+            )  # fmt: skip
         yield item, row
+    if next(items, None) is not None:
+        raise DataError(
+            "holds fewer rows than its input: the file was changed since it was written",
+            path=str(path), hint="--overwrite begins again",
+        )  # fmt: skip
 
 
 def _renew(

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ from typing import Any
 from autoj_reward.errors import DataError, TemplateError, TooManyFailures
 from autoj_reward.judgments import Judgment
 from autoj_reward.reward.tournament import Strategy
+from autoj_reward.rows.columns import Columns
 from autoj_reward.rows.fields import RowFormat, RowProblem
 from autoj_reward.rows.output import Output, to_json
 from autoj_reward.rows.progress import RunProgress
+from autoj_reward.rows.resuming import check_done
 from autoj_reward.rows.source import Row, RowSource
 from autoj_reward.types import Request, Usage
 
@@ -72,13 +76,27 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the check found: rows to judge, requests in them, and a hash of all lines."""
+    """What the check found.
+
+    Attributes:
+        n_rows: Rows to judge.
+        n_requests: Requests in them.
+        digest: A hash of all lines.
+        fields: Names of all their fields.
+        problems: What is wrong with the others.
+        as_json: Fields whose values no column of a Parquet file holds.
+        n_not_finite: Rows with a number that JSON does not have.
+        first_not_finite: The first of them: line and field.
+    """
 
     n_rows: int
     n_requests: int
     digest: str
     fields: frozenset[str]
     problems: list[DataError]
+    as_json: tuple[str, ...] = ()
+    n_not_finite: int = 0
+    first_not_finite: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +120,8 @@ class Summary:
 
     n_rows: int = 0
     n_resumed: int = 0
+    n_failed_rows: int = 0
+    """Rows of which every judgment failed, those of a former run included as far as they say so."""
     n_judgments: int = 0
     n_explanations: int = 0
     n_cut: int = 0
@@ -120,6 +140,9 @@ class Summary:
 
     def add(self, finished: Sequence[Finished]) -> None:
         """Count a chunk."""
+        self.n_failed_rows += sum(
+            bool(f.judgments) and all(j.failure is not None for j in f.judgments) for f in finished
+        )
         for judgment in (j for f in finished for j in f.judgments):
             self.n_judgments += 1
             self.usage += judgment.usage
@@ -133,6 +156,7 @@ class Summary:
 
     def merge(self, other: Summary) -> None:
         """Count what another part of the run did; rows are counted by whoever knows all of them."""
+        self.n_failed_rows += other.n_failed_rows
         self.n_judgments += other.n_judgments
         self.n_explanations += other.n_explanations
         self.n_cut += other.n_cut
@@ -146,6 +170,7 @@ class Summary:
         cached = {} if spending is None else {"from_cache": spending.n_cached, "asked": spending.n_asked}
         return {
             "rows": self.n_rows,
+            "failed_rows": self.n_failed_rows,
             "judgments": self.n_judgments,
             "failures": dict(self.failures),
             "forced": self.n_forced,
@@ -157,14 +182,21 @@ class Summary:
         }
 
 
-def check_rows(source: RowSource, work: Work) -> Checked:
+def check_rows(source: RowSource, work: Work, *, for_parquet: bool = False) -> Checked:
     """Go through all rows before anything heavy is loaded.
+
+    Args:
+        source: The rows.
+        work: What is done with them.
+        for_parquet: Whether they go into a Parquet file, whose columns hold one type each.
 
     Raises:
         DataError: The source as a whole cannot be read.
     """
     digest = hashlib.sha256()
-    n_rows = n_requests = 0
+    n_rows = n_requests = n_not_finite = 0
+    first: tuple[int, str] | None = None
+    columns = Columns()
     fields: set[str] = set()
     problems: list[DataError] = []
     for line, read in source.rows():
@@ -176,7 +208,34 @@ def check_rows(source: RowSource, work: Work) -> Checked:
                 n_rows += 1
                 n_requests += len(item.requests)
                 fields.update(item.row)
-    return Checked(n_rows, n_requests, digest.hexdigest()[:32], frozenset(fields), problems)
+                if for_parquet:
+                    columns.add(item.row)
+                elif (name := _not_finite(item.row)) is not None:
+                    n_not_finite += 1
+                    first = first or (line, name)
+    return Checked(
+        n_rows,
+        n_requests,
+        digest.hexdigest()[:32],
+        frozenset(fields),
+        problems,
+        tuple(columns.as_json),
+        n_not_finite,
+        first,
+    )
+
+
+def _not_finite(row: Row) -> str | None:
+    """A field that holds NaN or an infinity, if one does."""
+
+    def holds(value: Any) -> bool:
+        if isinstance(value, float):
+            return not math.isfinite(value)
+        if isinstance(value, dict):
+            return any(map(holds, value.values()))
+        return isinstance(value, list) and any(map(holds, value))
+
+    return next((name for name, value in row.items() if holds(value)), None)
 
 
 def good_rows(source: RowSource, work: Work) -> Iterator[Item]:
@@ -189,12 +248,21 @@ def good_rows(source: RowSource, work: Work) -> Iterator[Item]:
 
 def set_bad_aside(source: RowSource, work: Work, path: Path) -> None:
     """Write every row that does not pass the check to a file, with what is wrong with it."""
-    with open(path, "wb") as file:
-        for line, read in source.rows():
-            for item in _items(source.name, line, read, work):
-                if isinstance(item, DataError):
-                    row = None if isinstance(read, DataError) else read
-                    file.write(to_json({"line": line, "field": item.field, "problem": str(item), "row": row}))
+    scratch = path.with_name(path.name + ".tmp")
+    try:
+        with open(scratch, "wb") as file:
+            for line, read in source.rows():
+                for item in _items(source.name, line, read, work):
+                    if isinstance(item, DataError):
+                        row = None if isinstance(read, DataError) else read
+                        file.write(
+                            to_json({"line": line, "field": item.field, "problem": str(item), "row": row})
+                        )
+        os.replace(scratch, path)
+    except OSError as error:
+        raise DataError(f"cannot be written: {error}", path=str(path)) from error
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def run_rows(
@@ -207,6 +275,7 @@ def run_rows(
     max_failures: float = 1.0,
     quiet: bool = False,
     spending: Callable[[], Spending] | None = None,
+    replaced: Collection[str] = (),
 ) -> Summary:
     """Judge the rows that are not yet in the output.
 
@@ -219,16 +288,20 @@ def run_rows(
         max_failures: Most judgments that may fail, as a share.
         quiet: Show no progress.
         spending: Where answers came from so far; None without a cache.
+        replaced: Fields that the work adds to a row, in place of its own by those names.
 
     Raises:
+        DataError: What the output holds is not the beginning of these rows.
         TooManyFailures: The share of failed judgments passed the limit; what is done is kept.
         EngineError: The engine failed; what is done is kept.
     """
-    summary = Summary(n_rows=checked.n_rows, n_resumed=output.n_done)
+    done = output.n_done
+    failed = check_done(source.name, good_rows(source, work), output, frozenset(replaced))
+    summary = Summary(n_rows=checked.n_rows, n_resumed=done, n_failed_rows=failed)
     with RunProgress(work.label, checked.n_requests, quiet=quiet, status=cache_status(spending)) as progress:
-        for chunk in _chunks(good_rows(source, work), output.n_done, chunk_requests, progress):
+        for chunk in _chunks(good_rows(source, work), done, chunk_requests, progress):
             finished = work.judge(chunk)
-            output.write((item.row, done.added) for item, done in zip(chunk, finished, strict=True))
+            output.write((item.row, one.added) for item, one in zip(chunk, finished, strict=True))
             summary.add(finished)
             work.show(chunk, finished)
             progress.advance(sum(len(item.requests) for item in chunk))
@@ -237,6 +310,16 @@ def run_rows(
     summary.spend(spending)
     output.finish((item.row for item in good_rows(source, work)), summary.as_record())
     return summary
+
+
+def refuse_no_verdict(summary: Summary) -> None:
+    """Raise TooManyFailures where every row failed: its output says nothing."""
+    if summary.n_rows and summary.n_failed_rows >= summary.n_rows:
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in summary.failures.most_common())
+        raise TooManyFailures(
+            f"no row has a verdict: all {summary.n_rows:,} failed{f' ({reasons})' if reasons else ''}",
+            hint="look at the rows' 'failure' fields; --retry-failed judges them again",
+        )
 
 
 def cache_status(spending: Callable[[], Spending] | None) -> Callable[[], str]:

@@ -12,18 +12,24 @@ import json
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.extras import how_to_install
+from autoj_reward.rows.columns import json_columns, read_back
 
 Row = dict[str, Any]
 """One row: field names to values, in the file's order."""
 
 _PARQUET_ROWS = 256
 """Rows of a Parquet file held at once."""
+_MOST_LINE_BYTES = 1 << 28
+"""Of a line: what is longer is no JSON lines file."""
+_MOST_DEPTH = 64
+"""Objects and lists within each other."""
 
 
 class RowSource(Protocol):
@@ -57,6 +63,9 @@ def open_source(name: str, *, split: str = "train") -> RowSource:
     if name == "-":
         return JsonLines(_spooled(sys.stdin.buffer), name="standard input")
     path = Path(name)
+    if path.is_fifo():
+        with open(path, "rb") as stream:
+            return JsonLines(_spooled(stream), name=name)
     if path.is_dir():
         return DatasetRows(name, split=split, on_disk=True)
     if path.is_file():
@@ -70,7 +79,10 @@ def open_source(name: str, *, split: str = "train") -> RowSource:
 
 
 class JsonLines:
-    """Rows of a JSON lines file, compressed with gzip or not; empty lines do not count as rows."""
+    """Rows of a JSON lines file, compressed with gzip or not; empty lines do not count as rows.
+
+    `NaN` and the infinities are read, as Python writes them. A key given twice makes a line a bad row.
+    """
 
     def __init__(self, path: Path, *, name: str = "") -> None:
         self._path = path
@@ -78,22 +90,99 @@ class JsonLines:
 
     def rows(self) -> Iterator[tuple[int, Row | DataError]]:
         try:
-            with gzip.open(self._path) if self._path.suffix == ".gz" else open(self._path, "rb") as file:
-                for number, line in enumerate(file, start=1):
-                    if line.strip():
-                        yield number, self._row(line, number)
-        except (OSError, EOFError) as error:
+            with open(self._path, "rb") as raw:
+                is_gzip = raw.read(2) == b"\x1f\x8b" or self._path.suffix == ".gz"
+                raw.seek(0)
+                file: IO[bytes] = gzip.GzipFile(fileobj=raw) if is_gzip else raw  # type: ignore[assignment]
+                first = True
+                for number, line in self._lines(file):
+                    if not line.strip():
+                        continue
+                    row = self._row(line, number)
+                    if first and isinstance(row, DataError):
+                        self._refuse_another_kind(line)
+                    first = False
+                    yield number, row
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"cannot be read: {error}", path=self.name) from error
+
+    def _lines(self, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+        number = 1
+        while line := file.readline(_MOST_LINE_BYTES + 1):
+            if len(line) > _MOST_LINE_BYTES:
+                raise DataError(
+                    f"is longer than {_MOST_LINE_BYTES >> 20} MiB", path=self.name, line=number,
+                    hint="JSON lines hold one object in each line",
+                )  # fmt: skip
+            yield number, line
+            number += 1
 
     def _row(self, line: bytes, number: int) -> Row | DataError:
         try:
             # Byte order marks stand before the first line of some files.
-            row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except (ValueError, RecursionError) as error:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            row = json.loads(text, object_pairs_hook=_object)
+        except RecursionError:
+            return self._too_deep(number)
+        except ValueError as error:
             return DataError(f"not JSON in UTF-8: {error}", path=self.name, line=number)
         if not isinstance(row, dict):
             return DataError(f"a {type(row).__name__}, not a JSON object", path=self.name, line=number)
+        if line.count(b"{") + line.count(b"[") > _MOST_DEPTH and _is_deep(row):
+            return self._too_deep(number)
         return row
+
+    def _too_deep(self, number: int) -> DataError:
+        return DataError(f"nested more than {_MOST_DEPTH} deep", path=self.name, line=number)
+
+    def _refuse_another_kind(self, line: bytes) -> None:
+        """Say what a file is whose first line is no row, where it is something else as a whole.
+
+        Raises:
+            DataError: It is.
+        """
+        for begins, what, hint in _OTHER_KINDS:
+            if line.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t").startswith(begins):
+                raise DataError(f"is {what}, not JSON lines", path=self.name, hint=hint)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Row:
+    """An object of JSON; readers differ about which of two equal keys counts."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice!r} is given twice")
+    return made
+
+
+def _is_deep(value: Any) -> bool:
+    level: list[Any] = [value]
+    for _ in range(_MOST_DEPTH + 1):
+        level = [
+            item
+            for one in level
+            for item in (one.values() if isinstance(one, dict) else one)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+_AS_LINES = "one object in each line is needed: jq -c '.[]' IN.json > OUT.jsonl"
+_OTHER_KINDS = (
+    (b"[", "a JSON array", _AS_LINES),
+    (b"PAR1", "a Parquet file", "give it a name that ends in .parquet"),
+    (b"\xff\xfe", "UTF-16", "iconv -f UTF-16 -t UTF-8 IN > OUT.jsonl"),
+    (b"\xfe\xff", "UTF-16", "iconv -f UTF-16 -t UTF-8 IN > OUT.jsonl"),
+    (b"PK\x03\x04", "a ZIP archive", "unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it first, or compress with gzip"),
+    (b"BZh", "compressed with bzip2", "unpack it first, or compress with gzip"),
+    (b"\xfd7zXZ", "compressed with xz", "unpack it first, or compress with gzip"),
+    (b"ARROW1", "an Arrow file", "write it as Parquet"),
+)
+"""First bytes of a file that is given as JSON lines and is something else."""
 
 
 class ParquetRows:
@@ -110,11 +199,15 @@ class ParquetRows:
         number = 0
         try:
             with pyarrow.parquet.ParquetFile(self._path) as file:
+                texts = json_columns(file.schema_arrow)
                 for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
                     for row in batch.to_pylist():
                         number += 1
-                        yield number, row
-        except (OSError, pyarrow.ArrowException) as error:
+                        yield number, read_back(row, texts) if texts else row
+        except DataError:
+            raise
+        # Texts that are not UTF-8 and dates that Python does not have are found when they become values.
+        except (OSError, ValueError, OverflowError, pyarrow.ArrowException) as error:
             raise DataError(f"cannot be read as Parquet: {error}", path=self.name) from error
 
 

@@ -39,7 +39,8 @@ def test_rate_keeps_fields_and_order_and_adds_its_own(run: Run, tmp_path: Path) 
 
 def test_a_failure_is_null_and_typed_never_zero(run: Run, tmp_path: Path) -> None:
     write_rows(tmp_path / "in.jsonl", [{"prompt": CAPITAL, "completion": "mumble"}])
-    run("rate", "in.jsonl", "-o", "out.jsonl")
+    with pytest.raises(TooManyFailures, match="no row has a verdict: all 1 failed"):
+        run("rate", "in.jsonl", "-o", "out.jsonl")
     (row,) = read_rows(tmp_path / "out.jsonl")
     assert [row[k] for k in ("rating", "expected_rating", "reward", "mass")] == [None] * 4
     assert row["failure"]["reason"] == "low_mass"
@@ -139,7 +140,8 @@ def test_rerank_critiques(run: Run, tmp_path: Path, option: str, n_written: int)
 
 def test_a_group_without_a_verdict_has_no_best(run: Run, tmp_path: Path) -> None:
     write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completions": ["mumble", "mumble 2"]}])
-    run("rerank", "in.jsonl", "-o", "out.jsonl")
+    with pytest.raises(TooManyFailures, match="no row has a verdict"):
+        run("rerank", "in.jsonl", "-o", "out.jsonl")
     assert read_rows(tmp_path / "out.jsonl")[0]["best"] is None
 
 

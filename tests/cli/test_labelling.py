@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.errors import ConfigError, DataError, TooManyFailures
 from tests.cli.conftest import Run, read_rows, write_rows
 
 GROUP = ["Berlin.", "Paris, of course.", "something else"]
@@ -81,7 +81,8 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(run: Run, tmp_path: Path) 
     done = [
         {"rows": [{"prompt": "kept", "chosen": "a", "rejected": "b", "margin": 1.0}], "dropped": {"tie": 5}}
     ]
-    (tmp_path / "part.jsonl.part.jsonl").write_bytes(json.dumps(done[0]).encode() + b'\n{"rows": [{"pro')
+    kept = json.dumps({"row": 1, "added": done[0]}).encode()
+    (tmp_path / "part.jsonl.part.jsonl").write_bytes(kept + b'\n{"row": 2, "added": {"rows": [{"pro')
     (tmp_path / "part.jsonl.run.json").write_text(json.dumps({"run": record["run"], "complete": False}))
     result = run("label", "in.jsonl", "-o", "part.jsonl", "--pairs", "all")
     lines = (tmp_path / "part.jsonl").read_bytes().splitlines()
@@ -112,7 +113,8 @@ def test_parquet_and_lone_surrogates(run: Run, tmp_path: Path) -> None:
 def test_nothing_kept_is_an_empty_file(run: Run, tmp_path: Path) -> None:
     write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completions": ["mumble", "mumble too"]}])
     for name in ("out.jsonl", "out.parquet"):
-        run("label", "in.jsonl", "-o", name)
+        with pytest.raises(TooManyFailures, match="no row has a verdict"):
+            run("label", "in.jsonl", "-o", name)
     assert (tmp_path / "out.jsonl").read_bytes() == b""
     assert pq.read_table(tmp_path / "out.parquet").num_rows == 0
 

@@ -108,6 +108,7 @@ def test_a_run_goes_on_with_the_blocks_that_are_left(source: Path, tmp_path: Pat
     BlockJudge(task(blocks))({"block": [1, 3]})
     # Killed while it dealt: a block is missing, and a scratch file is left.
     (blocks.folder / "_blocks" / "00004.parquet").unlink()
+    blocks.close()
     again = Blocks(tmp_path / "out", RUN, block_rows=5)
     assert not again.complete
     assert again.deal(source) == [0, 2, 4]
@@ -116,6 +117,7 @@ def test_a_run_goes_on_with_the_blocks_that_are_left(source: Path, tmp_path: Pat
     BlockJudge(task(again))({"block": [0, 2, 4]})
     again.finish({})
     assert ids(again.folder) == [list(range(k, min(k + 5, 23))) for k in range(0, 23, 5)]
+    again.close()
     assert Blocks(tmp_path / "out", RUN, block_rows=5).complete
 
 
@@ -137,6 +139,9 @@ def test_another_run_or_a_folder_of_something_else_is_refused(
     begun = Blocks(tmp_path / "out", RUN, block_rows=5)
     begun.deal(source)
     BlockJudge(task(begun))({"block": [1]})
+    with pytest.raises(ConfigError, match="this process"):
+        Blocks(tmp_path / "out", RUN, block_rows=5)
+    begun.close()
     with pytest.raises(ConfigError, match="another input"):
         Blocks(tmp_path / "out", {**RUN, "input": "def"}, block_rows=5)
     with pytest.raises(ConfigError, match="another block_rows"):

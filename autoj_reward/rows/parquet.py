@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows as a Parquet file, or as a folder of `datasets`."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.errors import ConfigError
+from autoj_reward.extras import how_to_install
+from autoj_reward.rows.columns import Columns
+from autoj_reward.rows.source import Row
+
+_GROUP_ROWS = 512
+"""Rows of a Parquet row group, and of what is held at once."""
+
+
+def write_folder(path: Path, rows: Iterator[Row], scratch: Path) -> None:
+    """What `datasets.load_from_disk` reads."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise ConfigError(
+            "a folder of datasets is to be written, and datasets is not installed",
+            hint=f"{how_to_install('data')}, or write .jsonl or .parquet",
+        ) from error
+    parquet = scratch / "rows.parquet"
+    write_parquet(parquet, rows, scratch)
+    made = datasets.Dataset.from_parquet(str(parquet), cache_dir=str(scratch / "cache"))
+    made.save_to_disk(path)
+
+
+def write_parquet(path: Path, rows: Iterator[Row], scratch: Path) -> None:
+    """Rows as Parquet; the schema is what fits every row, so they are gone through twice."""
+    import pyarrow.parquet as pq
+
+    columns = Columns()
+    n_pieces = 0
+    for chunk in _chunks((storable(row) for row in rows), _GROUP_ROWS):
+        for row in chunk:
+            columns.add(row)
+        (scratch / f"{n_pieces}.pickle").write_bytes(pickle.dumps(chunk))
+        n_pieces += 1
+    schema = columns.schema()
+    with pq.ParquetWriter(path, schema) as writer:
+        for n in range(n_pieces):
+            # This process wrote it a moment ago, into a folder of its own.
+            chunk = pickle.loads((scratch / f"{n}.pickle").read_bytes())  # noqa: S301
+            writer.write_table(columns.table(chunk, schema))
+
+
+def _chunks(rows: Iterator[Row], n: int) -> Iterator[Sequence[Row]]:
+    chunk: list[Row] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == n:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def storable(value: Any) -> Any:
+    """Parquet's texts are UTF-8: lone surrogates become U+FFFD."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {storable(key): storable(item) for key, item in value.items()}
+    return [storable(item) for item in value] if isinstance(value, list) else value
