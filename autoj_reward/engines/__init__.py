@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from autoj_reward.types import Failure, JudgeInput, JudgeOutput
 
-__all__ = ["Engine", "parted"]
+__all__ = ["DescribedEngine", "Engine", "describe_engine", "parted"]
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """What a judge needs of a model. A wrapper around an engine is an engine too."""
+    """What a judge needs of a model. A wrapper around an engine is an engine too.
+
+    An engine may also say who it is, as a `DescribedEngine`; the engines of this package do.
+    """
 
     @property
     def fingerprint(self) -> str:
@@ -35,6 +38,29 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the model, its processes and connections. A second call does nothing."""
         ...
+
+
+@runtime_checkable
+class DescribedEngine(Engine, Protocol):
+    """An engine that says who answers."""
+
+    def describe(self) -> dict[str, Any]:
+        """Who answers, as plain values, without loading anything.
+
+        `engine` is the kind of engine, `fingerprint` its fingerprint, or None where only loading tells.
+        `facts` are what the fingerprint is made from. A wrapper gives what the engine inside it gives.
+        Everything else (`model`, `source`, `dtype`, `context_tokens`, `versions`) is information.
+        """
+        ...
+
+
+def describe_engine(engine: Engine) -> dict[str, Any]:
+    """`DescribedEngine.describe`, or what can be said of an engine without it."""
+    describe = getattr(engine, "describe", None)
+    if callable(describe):
+        return dict(describe())
+    known: dict[str, Any] = {"engine": type(engine).__name__, "fingerprint": engine.fingerprint}
+    return known | ({"model": engine.model_name} if hasattr(engine, "model_name") else {})
 
 
 def parted(engine: Engine | Callable[[], Engine]) -> tuple[Engine | None, Callable[[], Engine] | None]:

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.engines.embedded import resolve_model
-from autoj_reward.engines.fingerprint import checkpoint_dtype, engine_fingerprint, hub_commit
+from autoj_reward.engines.fingerprint import (
+    checkpoint_dtype,
+    digest_of,
+    engine_facts,
+    hub_commit,
+    is_certain,
+)
 from autoj_reward.engines.vllm_options import text_options
 
 _SHORT = {"half": "float16", "float": "float32"}
@@ -58,7 +64,13 @@ def settled(engine: str, model: str, settings: Mapping[str, Any]) -> dict[str, A
 
 
 def announced(engine: str, model: str, settings: Mapping[str, Any]) -> str | None:
-    """The fingerprint that an engine of these settings will have; None where only loading tells.
+    """The fingerprint that an engine of these settings will have; None where only loading tells."""
+    facts = announced_facts(engine, model, settings)
+    return None if facts is None else digest_of(facts)
+
+
+def announced_facts(engine: str, model: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What decides the answers of an engine of these settings; None where only loading tells.
 
     Args:
         engine: `transformers` or `vllm`.
@@ -68,7 +80,7 @@ def announced(engine: str, model: str, settings: Mapping[str, Any]) -> str | Non
     dtype = str(settings.get("dtype", "auto")).removeprefix("torch.")
     dtype = _SHORT.get(dtype, dtype)
     path = resolve_model(model)
-    if dtype not in _DTYPES:
+    if dtype not in _DTYPES or not is_certain(path, settings.get("revision")):
         return None
     if engine == "vllm":
         quantization = text_options(settings)
@@ -77,7 +89,8 @@ def announced(engine: str, model: str, settings: Mapping[str, Any]) -> str | Non
         # A quantised model's dtype is that of whichever weights were left as they are.
         if quantization is not None or checkpoint_dtype(path, settings.get("revision")) is None:
             return None
-    return engine_fingerprint(
+    return engine_facts(
+        engine,
         path,
         revision=settings.get("revision"),
         dtype=dtype,

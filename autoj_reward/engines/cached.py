@@ -6,16 +6,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from autoj_reward.engines import Engine
+from autoj_reward.engines import Engine, describe_engine
 from autoj_reward.engines.cache_key import Parts, parts_of
 from autoj_reward.engines.cache_value import decode, encode
-from autoj_reward.engines.lazy import LazyEngine
 from autoj_reward.engines.leases import kept_alive, new_owner
 from autoj_reward.engines.store import JudgmentStore
 from autoj_reward.errors import EngineContractBroken, EngineRejected, StoreError
@@ -65,6 +64,10 @@ class CachedEngine:
     @property
     def fingerprint(self) -> str:
         return self.inner.fingerprint
+
+    def describe(self) -> dict[str, Any]:
+        """Who answers; see `DescribedEngine.describe`. Stored answers are of nobody else."""
+        return describe_engine(self.inner)
 
     def close(self) -> None:
         self._closed = True
@@ -182,18 +185,13 @@ class CachedEngine:
         """Record, once, what stands behind the fingerprint."""
         if self._noted:
             return
-        engine: object = self.inner
-        while True:
-            inside = engine.built if isinstance(engine, LazyEngine) else getattr(engine, "inner", None)
-            if inside is None:
-                break
-            engine = inside
-        package = type(engine).__module__.rpartition(".")[2]
+        known = describe_engine(self.inner)
+        kind = str(known.get("engine", ""))
         self.store.note_engine(
             self.fingerprint,
-            kind=package,
-            model=str(getattr(engine, "model_name", "")),
-            version=str(getattr(sys.modules.get(package), "__version__", "")),
+            kind=kind,
+            model=str(known.get("model", "")),
+            version=str(known.get("versions", {}).get(kind, "")),
         )
         self._noted = True
 

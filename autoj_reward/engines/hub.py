@@ -25,6 +25,13 @@ def is_here(model: str) -> bool:
     return (hub_cache() / _folder(model) / "snapshots").is_dir()
 
 
+def weights_source(model: str, revision: str | None = None) -> str:
+    """Where a model's weights come from: a folder or file with its links followed, or a hub name."""
+    if Path(model).exists():
+        return str(Path(model).resolve())
+    return model if revision is None else f"{model} at {revision}"
+
+
 def where_to_get(model: str, revision: str | None = None) -> str:
     """What to fetch and where to put it, for a model that could not be loaded."""
     if not is_hub_name(model):

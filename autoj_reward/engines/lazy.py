@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from autoj_reward.engines import Engine
+from autoj_reward.engines import Engine, describe_engine
 from autoj_reward.errors import ConfigError, EngineRejected
 from autoj_reward.types import Failure, JudgeInput, JudgeOutput
 
@@ -18,17 +19,22 @@ class LazyEngine:
         build: Makes the engine.
         announced: Its fingerprint as far as it is known without building it, or None: then asking for the
             fingerprint builds the engine. Called once, when somebody asks.
+        planned: What the engine will be, for `describe`; nothing is loaded for it.
 
     Raises:
         ConfigError: The engine that was built has another fingerprint than the announced one.
     """
 
     def __init__(
-        self, build: Callable[[], Engine], announced: Callable[[], str | None] | None = None
+        self,
+        build: Callable[[], Engine],
+        announced: Callable[[], str | None] | None = None,
+        planned: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self._build: Callable[[], Engine] | None = build
         self._announce = announced
         self._announced: str | None = None
+        self._planned = planned
         self._engine: Engine | None = None
         self._building = threading.RLock()
 
@@ -42,6 +48,15 @@ class LazyEngine:
                     # Once: a fingerprint that changed between two looks would part one run's keys.
                     self._announced, self._announce = self._announce(), None
         return self._announced if self._announced is not None else self.built.fingerprint
+
+    def describe(self) -> dict[str, Any]:
+        """Who answers; see `DescribedEngine.describe`. Before the engine is built, who will."""
+        if self._engine is not None:
+            return describe_engine(self._engine)
+        with self._building:
+            if self._announced is None and self._announce is not None:
+                self._announced, self._announce = self._announce(), None
+        return {**self._planned(), "fingerprint": self._announced}
 
     @property
     def is_built(self) -> bool:
