@@ -9,6 +9,7 @@
     ├── EngineError                 a whole call failed; has .retryable and .hint
     │   ├── EngineUnavailable       unreachable, overloaded, timed out: retried, then raised
     │   ├── EngineRejected          bad request, unknown model, no permission: final
+    │   │   └── EngineChanged       another model answers than the one that was asked first: final
     │   └── EngineContractBroken    wrong count or shape came back: final
     ├── DataError (ValueError)      a file's row is wrong: names file, line and field
     ├── StoreError                  cache file corrupt, or from a newer version
@@ -84,6 +85,13 @@ class EngineUnavailable(EngineError):
 
 class EngineRejected(EngineError):
     """The engine refused: bad request, unknown model, no permission. Final."""
+
+
+class EngineChanged(EngineRejected):
+    """Another model answers than the one that answered first, or than the one that was asked. Final.
+
+    No answer of the call in which it showed is kept.
+    """
 
 
 class EngineContractBroken(EngineError):

@@ -56,7 +56,7 @@ def embedded_checkpoint() -> Path:
     Raises:
         ConfigError: The package with the weights is not installed, or the folder cannot be written.
     """
-    folder = cache_home() / "models" / f"smollm2-135m-instruct-bf16-v{_LAYOUT}"
+    folder = _plain_folder()
     if folder.exists():
         return folder
     source = _gguf_path()
@@ -72,13 +72,31 @@ def mini_checkpoint() -> Path:
         ConfigError: The package with the weights is not installed, or the folder cannot be written.
     """
     with resources.as_file(resources.files("autoj_reward.engines") / _ADAPTER) as adapter:
-        digest = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes())
-        digest.update((adapter / "adapter_config.json").read_bytes())
-        folder = cache_home() / "models" / f"mini-bf16-v{_LAYOUT}-{digest.hexdigest()[:12]}"
+        folder = _merged_folder(adapter)
         if folder.exists():
             return folder
         base = embedded_checkpoint()
         return _made_once(folder, lambda scratch: _merge(base, adapter, scratch))
+
+
+def existing_checkpoint(model: str) -> Path | None:
+    """The folder of an embedded model where it was made already; None before its first use."""
+    if model == EMBEDDED_MODEL:
+        folder = _plain_folder()
+    else:
+        with resources.as_file(resources.files("autoj_reward.engines") / _ADAPTER) as adapter:
+            folder = _merged_folder(adapter)
+    return folder if folder.exists() else None
+
+
+def _plain_folder() -> Path:
+    return cache_home() / "models" / f"smollm2-135m-instruct-bf16-v{_LAYOUT}"
+
+
+def _merged_folder(adapter: Path) -> Path:
+    digest = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes())
+    digest.update((adapter / "adapter_config.json").read_bytes())
+    return cache_home() / "models" / f"mini-bf16-v{_LAYOUT}-{digest.hexdigest()[:12]}"
 
 
 def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:

@@ -163,21 +163,47 @@ def make_lazy_engine(name: str | None, spec: ModelSpec, options: Mapping[str, An
     """
     name = name or default_engine_name()
     build = make_engine(name, spec, options)
+    facts: dict[str, Any] = {}
+
+    def planned() -> dict[str, Any]:
+        return describe_plan(name, spec, options) | facts
+
     if name not in _PACKAGES:
-        return LazyEngine(build)
+        return LazyEngine(build, planned=planned)
 
     def announce() -> str | None:
-        from autoj_reward.engines.announcing import announced, settled
+        from autoj_reward.engines.announcing import announced_facts, settled
+        from autoj_reward.engines.fingerprint import digest_of
 
         settings = _settings(spec, options)
         settings.pop("memory_check", None)
-        if name == "vllm-server" and "endpoints" in settings and settings.get("dtype", "auto") == "auto":
+        if name == "vllm-server" and "endpoints" in settings:
             return None
         # A judge that is served computes what it does in process.
         computes = "vllm" if name == "vllm-server" else name
-        return announced(computes, spec.model, settled(computes, spec.model, settings))
+        found = announced_facts(computes, spec.model, settled(computes, spec.model, settings))
+        if found is None:
+            return None
+        facts.update(facts=found, dtype=found["dtype"])
+        return digest_of(found)
 
-    return LazyEngine(build, announce)
+    return LazyEngine(build, announce, planned)
+
+
+def describe_plan(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of an engine before it is built, without a network; see `DescribedEngine.describe`.
+
+    Args:
+        name: As for `make_engine`.
+        spec: The judge.
+        options: Engine options; they go before the judge's own.
+    """
+    from autoj_reward.engines.planned import planned_engine
+
+    name = name or default_engine_name()
+    # A server that was started elsewhere has settings of its own.
+    settings = options if name.startswith("server") else _settings(spec, options)
+    return planned_engine(name, spec.model, settings.get("revision"), spec.context_tokens, settings)
 
 
 def _settings(spec: ModelSpec, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,9 @@ _REMEMBER_ABOVE = 1 << 20
 _SETTLED_NS = 2_000_000_000
 """A file that changed this shortly before it was hashed may change again within one tick of its clock."""
 
-_NO_CHANGE_TIME = frozenset({"9p", "cifs", "exfat", "msdos", "ntfs", "prl_fs", "smb3", "smbfs", "vboxsf", "vfat"})
+_NO_CHANGE_TIME = frozenset(
+    {"9p", "cifs", "exfat", "msdos", "ntfs", "prl_fs", "smb3", "smbfs", "vboxsf", "vfat"}
+)
 """File systems without a change time of the inode, or with one that is made up."""
 
 _NOTE = re.compile(r"[0-9a-f]{64} [0-9a-f]{64}")

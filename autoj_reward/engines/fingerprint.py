@@ -95,9 +95,7 @@ def engine_fingerprint(
 ) -> str:
     """`engine_facts` as 32 hexadecimal digits."""
     return digest_of(
-        engine_facts(
-            kind, model, revision=revision, dtype=dtype, adapter=adapter, quantization=quantization
-        )
+        engine_facts(kind, model, revision=revision, dtype=dtype, adapter=adapter, quantization=quantization)
     )
 
 

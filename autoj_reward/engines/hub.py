@@ -25,6 +25,17 @@ def is_here(model: str) -> bool:
     return (hub_cache() / _folder(model) / "snapshots").is_dir()
 
 
+def kept_snapshot(model: str, revision: str | None = None) -> Path | None:
+    """The folder of a hub model's revision on this machine; None where it is not here. Asks no network."""
+    repository = hub_cache() / _folder(model)
+    try:
+        commit = (repository / "refs" / (revision or "main")).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        commit = revision or ""
+    folder = repository / "snapshots" / commit
+    return folder if commit and folder.is_dir() else None
+
+
 def weights_source(model: str, revision: str | None = None) -> str:
     """Where a model's weights come from: a folder or file with its links followed, or a hub name."""
     if Path(model).exists():

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoj_reward.engines.embedded import resolve_model
+from autoj_reward.engines.hub import weights_source
 from autoj_reward.engines.managed_arguments import ServeSettings, device_numbers, serve_environment
 from autoj_reward.engines.managed_progress import progress
 from autoj_reward.engines.managed_server import Order, SharedServer, new_api_key, share_server
 from autoj_reward.engines.managed_state import JudgeFolder
-from autoj_reward.errors import EngineError, EngineRejected, EngineUnavailable
+from autoj_reward.errors import ConfigError, EngineChanged, EngineError, EngineRejected, EngineUnavailable
 from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ class ManagedEngine:
     Args:
         model: Checkpoint folder, hub name, or the embedded model's name.
         endpoints: Addresses of servers that run already, on this node or others; nothing is started then.
-            Each must serve this model; with a `dtype`, cached judgments are shared with engines of that
-            dtype, so it must be theirs.
+            Each must serve this model. Cached judgments are theirs alone, because nobody here has seen what
+            weights they have loaded.
+        fingerprint: For `endpoints`: what stands behind them, where that is known better. Engines that are
+            given the same one share cached judgments.
         api_key: For `endpoints`.
         dtype: `auto` (the checkpoint's), `bfloat16`, `float16` or `float32`.
         revision: Hub revision; a commit pins it.
@@ -86,6 +89,7 @@ class ManagedEngine:
         *,
         endpoints: str | Sequence[str] | None = None,
         api_key: str | None = None,
+        fingerprint: str | None = None,
         dtype: str = "auto",
         revision: str | None = None,
         adapter: str | None = None,
@@ -114,8 +118,11 @@ class ManagedEngine:
             **options,
         }
         self.settings = ServeSettings.from_options(model, given, device_numbers(devices))
-        # What a far server computes in is known only if it was said.
-        self._dtype_said = dtype != "auto"
+        if fingerprint is not None and endpoints is None:
+            raise ConfigError(
+                "fingerprint is for endpoints of others; a judge that is started here has its own"
+            )
+        self._given_fingerprint = fingerprint
         self._endpoints = endpoints
         self._api_key = api_key
         self._start_seconds = start_seconds
@@ -135,6 +142,24 @@ class ManagedEngine:
             self._attach(start=True)
         assert self._fingerprint is not None
         return self._fingerprint
+
+    def describe(self) -> dict[str, Any]:
+        """Who answers; see `DescribedEngine.describe`. The facts of a server of others are what it says."""
+        client, server = self._attach(start=not self._was_lost)
+        known = client.describe()
+        if server is None:
+            return known
+        facts = self.settings.facts(server.state.facts["dtype"])
+        path = resolve_model(self.settings.model)
+        return {
+            **known,
+            "engine": "vllm",
+            "model": self.settings.model,
+            "source": weights_source(path, self.settings.revision),
+            "adapter": self.settings.adapter,
+            "facts": facts,
+            "dtype": facts["dtype"],
+        }
 
     @property
     def owned(self) -> bool:
@@ -212,19 +237,36 @@ class ManagedEngine:
                         if start:
                             raise
                         raise EngineUnavailable("the managed judge is gone", hint=_GONE_HINT) from error
-                self._client, self._server = self._connected(server), server
-                self._fingerprint = self._client.fingerprint
+                client = self._connected(server)
+                if self._fingerprint not in (None, client.fingerprint):
+                    client.close()
+                    if server is not None:
+                        server.close()
+                    raise EngineChanged(
+                        f"the checkpoint of {self.settings.model} changed while it judged",
+                        hint="start again: a new engine is another judge",
+                    )
+                self._client, self._server = client, server
+                self._fingerprint = client.fingerprint
             return self._client, self._server
 
     def _shared(self, start: bool) -> SharedServer:
+        key = self.settings.key()
         with progress("the judge") as report:
-            return share_server(
-                JudgeFolder(self.settings.key()),
+            server = share_server(
+                JudgeFolder(key),
                 lambda: serve_order(self.settings),
                 start_seconds=self._start_seconds,
                 report=report,
                 start=start,
             )
+        if self.settings.key() == key:
+            return server
+        server.close()
+        raise ConfigError(
+            f"the judge model {self.settings.model!r} changed while it was loaded",
+            hint="wait until the checkpoint is written, and start again",
+        )
 
     def _connected(self, server: SharedServer | None) -> ServerEngine:
         from autoj_reward.engines.server import ServerEngine
@@ -237,7 +279,7 @@ class ManagedEngine:
                 "model": settings.request_model,
                 "context_tokens": settings.context_tokens,
                 "api_key": self._api_key,
-                "fingerprint": settings.fingerprint(settings.dtype) if self._dtype_said else None,
+                "fingerprint": self._given_fingerprint,
             }
         else:
             facts = server.state.facts

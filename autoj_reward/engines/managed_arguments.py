@@ -12,7 +12,7 @@ from typing import Any
 
 from autoj_reward.engines.announcing import settled
 from autoj_reward.engines.embedded import resolve_model
-from autoj_reward.engines.fingerprint import engine_fingerprint
+from autoj_reward.engines.fingerprint import digest_of, engine_facts
 from autoj_reward.engines.vllm_loading import thread_environment
 from autoj_reward.engines.vllm_options import text_options
 from autoj_reward.errors import ConfigError
@@ -132,8 +132,13 @@ class ServeSettings:
         return hashlib.sha256(f"{computed}|{self.context_tokens}|{self.name}".encode()).hexdigest()[:16]
 
     def fingerprint(self, dtype: str) -> str:
-        """What the in-process engines would be called for the same weights, once the dtype is known."""
-        return engine_fingerprint(
+        """What vLLM in process would be called for the same weights, once the dtype is known."""
+        return digest_of(self.facts(dtype))
+
+    def facts(self, dtype: str) -> dict[str, Any]:
+        """What decides its answers; see `engine_facts`."""
+        return engine_facts(
+            "vllm",
             resolve_model(self.model),
             revision=self.revision,
             dtype=dtype,

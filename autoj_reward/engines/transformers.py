@@ -20,8 +20,9 @@ from autoj_reward.engines.announcing import changing_options
 from autoj_reward.engines.batching import ReadBatch, by_length, read_batches
 from autoj_reward.engines.context import output_room, too_long
 from autoj_reward.engines.embedded import resolve_model
-from autoj_reward.engines.fingerprint import engine_fingerprint
-from autoj_reward.engines.hub import where_to_get
+from autoj_reward.engines.fingerprint import check_unchanged, digest_of, engine_facts, hub_commit
+from autoj_reward.engines.hub import weights_source, where_to_get
+from autoj_reward.engines.identity import library_versions, template_id
 from autoj_reward.engines.readout import NodeReading, TokenTree, token_tree
 from autoj_reward.engines.readout import Path as TokenPath
 from autoj_reward.engines.tokens import TrustedTokenizer
@@ -71,6 +72,13 @@ class TransformersEngine:
 
         self.model_name = model
         path = resolve_model(model)
+        adapter_commit = None if adapter is None else hub_commit(adapter, None)
+        told: dict[str, Any] = {
+            "revision": revision,
+            "adapter": adapter,
+            "quantization": changing_options(model_options),
+        }
+        before = engine_facts("transformers", path, dtype=dtype, **told)
         try:
             hf_tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -84,7 +92,8 @@ class TransformersEngine:
             if adapter is not None:
                 from peft import PeftModel
 
-                loaded = PeftModel.from_pretrained(loaded, adapter).merge_and_unload()
+                loaded = PeftModel.from_pretrained(loaded, adapter, revision=adapter_commit)
+                loaded = loaded.merge_and_unload()
         except (OSError, ValueError, ImportError, AttributeError) as error:
             raise ConfigError(
                 f"cannot load the judge model {model!r}: {error}",
@@ -92,18 +101,21 @@ class TransformersEngine:
             ) from error
         if "device_map" not in model_options:
             loaded = loaded.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if loaded.device.type == "cpu":
+            _copy_weights(loaded)
+        facts = engine_facts("transformers", path, dtype=str(loaded.dtype), **told)
+        check_unchanged(before, facts, model)
         config = loaded.generation_config
         eos = config.eos_token_id if config is not None else None
         ends = [] if eos is None else eos if isinstance(eos, list) else [eos]
-        fingerprint = engine_fingerprint(
-            path,
-            revision=revision,
-            dtype=str(loaded.dtype),
-            adapter=adapter,
-            quantization=changing_options(model_options),
-        )
         tokenizer = TrustedTokenizer(hf_tokenizer, turn_end_ids=ends)
-        self._hold(loaded.eval(), tokenizer, fingerprint, batch_tokens, context_tokens)
+        self._hold(loaded.eval(), tokenizer, digest_of(facts), batch_tokens, context_tokens)
+        self._description.update(
+            model=model,
+            source=weights_source(path, revision),
+            adapter=None if adapter is None else weights_source(adapter, adapter_commit),
+            facts=facts,
+        )
 
     def _hold(
         self,
@@ -123,10 +135,23 @@ class TransformersEngine:
         self._trees: dict[Readout, TokenTree] = {}
         self._fingerprint = fingerprint
         self._calling = threading.Lock()
+        self._description: dict[str, Any] = {
+            "engine": "transformers",
+            "fingerprint": fingerprint,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "context_tokens": self.context_tokens,
+            "chat_template": template_id(tokenizer.hf),
+            "device": str(model.device),
+            "versions": library_versions("transformers", "torch", "tokenizers"),
+        }
 
     @property
     def fingerprint(self) -> str:
         return self._fingerprint
+
+    def describe(self) -> dict[str, Any]:
+        """Who answers; see `DescribedEngine.describe`."""
+        return dict(self._description)
 
     def close(self) -> None:
         self._model = None
@@ -288,6 +313,12 @@ class TransformersEngine:
             finish_reason="stop" if cut or end is not None else "length",
             usage=Usage(prompt_tokens=len(ids), completion_tokens=n_written, n_requests=1),
         )
+
+
+def _copy_weights(model: Any) -> None:
+    """Take weights out of their file: unconverted ones stay mapped to it, and change when it is overwritten."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def _ancestry(branches: Sequence[TokenPath]) -> torch.Tensor:

@@ -17,7 +17,9 @@ from autoj_reward.engines.ahead import NodeRequest, TreeReader
 from autoj_reward.engines.batching import shared_length
 from autoj_reward.engines.context import output_room, too_long
 from autoj_reward.engines.embedded import resolve_model
-from autoj_reward.engines.fingerprint import engine_fingerprint
+from autoj_reward.engines.fingerprint import check_unchanged, digest_of, engine_facts
+from autoj_reward.engines.hub import weights_source
+from autoj_reward.engines.identity import library_versions, template_id
 from autoj_reward.engines.readout import TokenTree, token_tree
 from autoj_reward.engines.vllm_calls import Asked, ask, listed_logprobs, usage_of
 from autoj_reward.engines.vllm_loading import (
@@ -99,6 +101,12 @@ class VLLMEngine:
         self._sleep_after_calls = sleep
         self._trees: dict[Readout, TokenTree] = {}
         path = resolve_model(model)
+        told: dict[str, Any] = {
+            "revision": revision,
+            "adapter": adapter,
+            "quantization": text_options(options),
+        }
+        before = engine_facts("vllm", path, dtype=dtype, **told)
         with quiet_environment():
             from vllm import LLM
             from vllm.platforms import current_platform
@@ -138,17 +146,30 @@ class VLLMEngine:
         self.block_size = int(settings.cache_config.block_size)
         blocks = settings.cache_config.num_gpu_blocks
         self.cache_tokens: int | None = blocks * self.block_size if blocks else None
-        self._fingerprint = engine_fingerprint(
-            path,
-            revision=revision,
-            dtype=str(settings.model_config.dtype),
-            adapter=adapter,
-            quantization=text_options(options),
-        )
+        facts = engine_facts("vllm", path, dtype=str(settings.model_config.dtype), **told)
+        check_unchanged(before, facts, model)
+        self._fingerprint = digest_of(facts)
+        self._description: dict[str, Any] = {
+            "engine": "vllm",
+            "fingerprint": self._fingerprint,
+            "model": model,
+            "source": weights_source(path, revision),
+            "adapter": None if adapter is None else weights_source(adapter),
+            "facts": facts,
+            "dtype": facts["dtype"],
+            "context_tokens": self.context_tokens,
+            "chat_template": template_id(self.tokenizer.hf),
+            "device": str(current_platform.device_type),
+            "versions": library_versions("vllm", "transformers", "torch"),
+        }
 
     @property
     def fingerprint(self) -> str:
         return self._fingerprint
+
+    def describe(self) -> dict[str, Any]:
+        """Who answers; see `DescribedEngine.describe`."""
+        return dict(self._description)
 
     def close(self) -> None:
         """End vLLM's processes. A second call does nothing."""

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from autoj_reward.engines import Engine, parted
-from autoj_reward.engines.factory import choose_engine
+from autoj_reward.engines import Engine, describe_engine, parted
+from autoj_reward.engines.factory import choose_engine, describe_plan
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.cutting import cut_to_fit
+from autoj_reward.judge.describing import described, judge_id
 from autoj_reward.judge.guard import Guard, Guarding, Seen, make_guard
 from autoj_reward.judge.language import detect_language
 from autoj_reward.judge.layout import completion_text, prompt_text
@@ -85,6 +86,8 @@ class Judge:
         """What the engine was told to compute in; None where nobody said."""
         self._choose: Callable[[], Engine | Callable[[], Engine]] = functools.partial(_given, engine)
         self._engine, self._make_engine = parted(engine)
+        self._plan: Callable[[], dict[str, Any]] = dict
+        self._identified: tuple[str, str] | None = None
         self._building = threading.Lock()
         self._guarding = None if settings.guard is None else Guarding(settings.guard, spec)
 
@@ -183,7 +186,12 @@ class Judge:
         # A server that was started elsewhere has a dtype of its own.
         served = isinstance(engine, str) and engine.startswith("server")
         dtype = engine_options.get("dtype", None if served else spec.engine_options.get("dtype"))
-        return _chosen(spec, settings, choose, dtype)
+        plan = (
+            functools.partial(describe_plan, engine, spec, engine_options)
+            if engine is None or isinstance(engine, str)
+            else dict
+        )
+        return _chosen(spec, settings, choose, dtype, plan)
 
     @property
     def engine(self) -> Engine:
@@ -200,6 +208,33 @@ class Judge:
         """The engine if it was built already, to look at what it counted; None before and after."""
         return self._engine
 
+    @property
+    def identity(self) -> str:
+        """Who answers, as 12 hexadecimal digits: equal ids mean exchangeable answers.
+
+        The engine with its weights, tokenizer, adapter, dtype and quantisation (or endpoint and served
+        model), the template with its wrapper, and how critiques are sampled. Where only loading tells, the
+        model is loaded.
+        """
+        fingerprint = self.engine.fingerprint
+        if self._identified is None or self._identified[0] != fingerprint:
+            self._identified = fingerprint, judge_id(self.spec, self.settings, fingerprint)
+        return self._identified[1]
+
+    def describe(self, how: Literal["load", "files", "plan"] = "load") -> dict[str, Any]:
+        """Who judges, in which mode, with which template, from which weights, as plain values.
+
+        Args:
+            how: What it may take. load: whatever it takes, the model too. files: hashing the checkpoint and
+                asking the hub. plan: settings and small files alone. What is not known then is None.
+        """
+        if how == "load":
+            assert self.identity
+        plan = self._plan() if how == "plan" else {}
+        if not plan and how != "plan" and self._engine is None:
+            plan = self._plan() or {"engine": "unknown"}
+        return described(self.spec, self.settings, plan or describe_engine(self.engine))
+
     def close(self) -> None:
         """Close the engine. A second call does nothing."""
         with self._building:
@@ -208,7 +243,7 @@ class Judge:
             self._engine = self._make_engine = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _chosen, (self.spec, self.settings, self._choose, self.dtype)
+        return _chosen, (self.spec, self.settings, self._choose, self.dtype, self._plan)
 
     def __enter__(self) -> Self:
         return self
@@ -451,11 +486,13 @@ def _chosen(
     settings: JudgeSettings,
     choose: Callable[[], Engine | Callable[[], Engine]],
     dtype: str | None,
+    plan: Callable[[], dict[str, Any]] = dict,
 ) -> Judge:
     """A judge that chooses its engine, and whose copy in another process chooses again."""
     judge = Judge(spec, settings, choose())
     judge._choose = choose
     judge.dtype = dtype
+    judge._plan = plan
     return judge
 
 

@@ -205,7 +205,7 @@ def test_the_engine_behind_a_fingerprint_is_recorded(store: JudgmentStore) -> No
 
     CachedEngine(LazyEngine(Named), store).generate([question("a"), question("b", readout=READOUT)])
     (engine,) = stats(store).engines
-    assert engine.names == ("test_cached ORG/judge",)
+    assert engine.names == ("Named ORG/judge",)
     assert (engine.n_texts, engine.n_readings) == (1, 1)
 
 

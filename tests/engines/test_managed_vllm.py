@@ -59,11 +59,10 @@ class TestManaged(EngineContract):
         return managed
 
 
-def test_judgments_are_shared_with_the_engines_in_process(
+def test_numbers_are_those_of_the_engines_in_process(
     managed: ManagedEngine, mini_float32: TransformersEngine
 ) -> None:
-    """One fingerprint, so the numbers must be the same as well."""
-    assert managed.fingerprint == mini_float32.fingerprint
+    assert managed.describe()["facts"] == {**mini_float32.describe()["facts"], "engine": "vllm"}
     for readout in (RATINGS, PREFERENCES):
         inputs = [question(text, readout=readout) for text in ("Paris?", "")]
         for ours, theirs in zip(outputs(managed, inputs), outputs(mini_float32, inputs), strict=True):
@@ -135,7 +134,8 @@ def test_endpoints_of_others_are_used_and_nothing_is_started(
         dtype="float32",
         context_tokens=4096,
     )
-    assert far.fingerprint == managed.fingerprint
+    # Nobody has seen which weights a server of others has loaded.
+    assert far.fingerprint != managed.fingerprint
     assert far.endpoint is None
     item = question("Name a river.")
     assert outputs(far, [item])[0].text == outputs(managed, [item])[0].text

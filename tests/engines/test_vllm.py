@@ -62,9 +62,13 @@ def test_greedy_text_is_that_of_transformers(
     assert [a.usage.completion_tokens for a in ours] == [a.usage.completion_tokens for a in theirs]
 
 
-def test_one_model_has_one_fingerprint(vllm_float32: VLLMEngine, mini_float32: TransformersEngine) -> None:
-    """Judgments cached by one engine serve the other."""
-    assert vllm_float32.fingerprint == mini_float32.fingerprint
+def test_one_model_is_two_judges_in_two_libraries(
+    vllm_float32: VLLMEngine, mini_float32: TransformersEngine
+) -> None:
+    """A fault of one library must not be served by the other from the cache."""
+    facts = [engine.describe()["facts"] for engine in (vllm_float32, mini_float32)]
+    assert {name for name in facts[0] if facts[0][name] != facts[1][name]} == {"engine"}
+    assert vllm_float32.fingerprint != mini_float32.fingerprint
 
 
 def test_completions_of_a_prompt_share_every_whole_block(vllm_float32: VLLMEngine) -> None:
@@ -183,7 +187,7 @@ def test_an_adapter_counts_and_closing_leaves_no_process(vllm_float32: VLLMEngin
     item = question("Paris?", readout=RATINGS)
     merged = TransformersEngine(EMBEDDED_MODEL, **settings)
     plain, ours, theirs = (_probs(engine, item) for engine in (vllm_float32, tuned, merged))
-    assert tuned.fingerprint == merged.fingerprint
+    assert tuned.describe()["facts"] == {**merged.describe()["facts"], "engine": "vllm"}
     assert ours == pytest.approx(theirs, abs=1e-3)
     assert ours != pytest.approx(plain, abs=1e-3)
     check_closing(tuned)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who judges, as one id and as plain values: for the run's record, for every output row, and for people."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from autoj_reward.engines.cache_key import sampling_json
+from autoj_reward.engines.identity import short_id
+from autoj_reward.judge.spec import JudgeSpec
+from autoj_reward.types import ChatWrapper
+
+if TYPE_CHECKING:
+    from autoj_reward.judge.judge import JudgeSettings
+
+
+def judge_id(spec: JudgeSpec, settings: JudgeSettings, fingerprint: str) -> str:
+    """Short id of who answers: the engine, the template with its wrapper, and how critiques are sampled."""
+    return short_id(fingerprint, spec.fingerprint, sampling_json(settings.sampling).decode())
+
+
+def described(spec: JudgeSpec, settings: JudgeSettings, engine: dict[str, Any]) -> dict[str, Any]:
+    """A judge as plain values.
+
+    Args:
+        spec: The judge.
+        settings: How it is run.
+        engine: Its engine's description.
+    """
+    fingerprint = engine.get("fingerprint")
+    wrapper = spec.direct_wrapper if settings.mode == "direct" else spec.wrapper
+    return {
+        "judge_id": None if fingerprint is None else judge_id(spec, settings, fingerprint),
+        "judge": spec.name,
+        "model": spec.model,
+        "revision": spec.revision,
+        "mode": settings.mode,
+        "template": spec.fingerprint,
+        "wrapper": "the model's chat template" if isinstance(wrapper, ChatWrapper) else "plain text",
+        "sampling": json.loads(sampling_json(settings.sampling)),
+        "n_samples": settings.n_samples,
+        "both_orders": settings.both_orders,
+        "overlong": settings.overlong,
+        "min_mass": settings.rules.min_mass,
+        "follow_above": settings.rules.follow_above,
+        "force_verdict": settings.rules.force_verdict,
+        "guard": None if settings.guard is None else settings.guard.fingerprint,
+        "engine": engine,
+    }
+
+
+def who(description: dict[str, Any]) -> dict[str, Any]:
+    """The part of a description that identifies a run: who answers, and how answers are read."""
+    engine = description["engine"]
+    facts = engine.get("facts") or {"engine": engine.get("engine")}
+    information = ("engine", "model", "revision", "judge")
+    settings = {key: value for key, value in description.items() if key not in information}
+    return {**settings, **facts, "engine fingerprint": engine.get("fingerprint")}
+
+
+def shown(description: dict[str, Any], max_new_tokens: int | None = None) -> dict[str, str]:
+    """A description for people, one line each: who judges, how, and on what."""
+    engine = description["engine"]
+    template = engine.get("chat_template")
+    uses_chat = description["wrapper"] != "plain text"
+    chat = (
+        f", {description['wrapper']}" + (f" {template}" if template else "")
+        if uses_chat
+        else ", no chat template"
+    )
+    context = engine.get("context_tokens")
+    room = f"a critique of up to {max_new_tokens:,} tokens" if max_new_tokens else "the verdict"
+    known = {
+        "judge": f"{description['judge']} (id {description['judge_id'] or 'known when it is loaded'})",
+        "mode": description["mode"],
+        "template": description["template"] + chat,
+        "weights": str(engine.get("source") or engine.get("model") or engine.get("engine")),
+        "longest input": f"{context:,} tokens, with {room}" if context else "known when the model is loaded",
+    }
+    return known
