@@ -261,7 +261,7 @@ def checkpoint_fingerprint(folder: Path) -> str:
 
 
 def checkpoint_parts(folder: Path) -> dict[str, str]:
-    """Hashes of a checkpoint's parts: weights, tokenizer, chat_template, code and settings, where it has them.
+    """Hashes of what a checkpoint has of weights, tokenizer, chat_template, code and settings.
 
     Large files are hashed once and remembered; see `file_hash`.
 

@@ -11,7 +11,6 @@ from typing import Any
 from autoj_reward.engines.embedded import EMBEDDED_MODEL, MINI_MODEL, existing_checkpoint
 from autoj_reward.engines.hub import is_here, is_hub_name, kept_snapshot, weights_source
 from autoj_reward.engines.identity import library_versions, short_id
-from autoj_reward.redact import redacted
 
 _LIBRARIES = {
     "transformers": ("transformers", "torch", "tokenizers"),
@@ -50,7 +49,7 @@ def planned_engine(
     known |= {key: settings[key] for key in _SOLE if settings.get(key) is not None}
     known |= {**files, "context_tokens": min(limits, default=None)}
     versions = library_versions(*_LIBRARIES.get(str(known["engine"]), ()))
-    return dict(redacted({**known, "versions": versions}))
+    return {**known, "versions": versions}
 
 
 def source_of(model: str, revision: str | None, folder: Path | None) -> str:

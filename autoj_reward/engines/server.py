@@ -10,7 +10,6 @@ probabilities gives point distributions, which say so.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import threading
 from collections import Counter
@@ -20,12 +19,15 @@ from typing import Any
 
 from autoj_reward.engines.context import output_room, too_long
 from autoj_reward.engines.embedded import resolve_model
+from autoj_reward.engines.fingerprint import digest_of
+from autoj_reward.engines.identity import library_versions, template_id
 from autoj_reward.engines.readout import TokenTree, token_tree
 from autoj_reward.engines.server_calls import ServerCalls
 from autoj_reward.engines.server_connect import connect_all
 from autoj_reward.engines.server_http import Transport
+from autoj_reward.engines.server_identity import Witness
 from autoj_reward.engines.server_loop import LoopThread, run_all
-from autoj_reward.engines.server_probe import Api, Capabilities
+from autoj_reward.engines.server_probe import Api, Capabilities, served
 from autoj_reward.engines.server_settings import (
     api_key_or_default,
     checked_policy,
@@ -45,6 +47,7 @@ class _Live:
     loop: LoopThread
     transport: Transport
     calls: ServerCalls
+    witness: Witness
 
 
 class ServerEngine:
@@ -70,7 +73,8 @@ class ServerEngine:
         retry_seconds: Most seconds of one request with all its attempts and waits.
         api_key: Sent as a bearer token; None takes $AUTOJ_REWARD_API_KEY or $OPENAI_API_KEY.
         fingerprint: What stands behind the endpoints, where that is known better than the server says it:
-            equal fingerprints mean exchangeable outputs. None makes one from the server's words.
+            equal fingerprints mean exchangeable outputs. None makes one from the addresses and the server's
+            words, so that two addresses never share answers.
 
     Raises:
         ConfigError: A setting is wrong, or the tokenizer cannot be loaded.
@@ -109,6 +113,7 @@ class ServerEngine:
         self._api_key = api_key
         api_key_or_default(api_key)
         self._fingerprint = fingerprint
+        self._is_given = fingerprint is not None
         self._known: Capabilities | None = None
         self._closed = False
         self._start_afresh()
@@ -172,6 +177,9 @@ class ServerEngine:
 
         Inputs go in the order of their tokens where those are known, which is by prompt, so that a server
         with a prefix cache finds their common beginning in it.
+
+        Raises:
+            EngineChanged: The server shows that it serves another model than at first.
         """
         if self._closed:
             raise EngineRejected("the engine is closed")
@@ -199,6 +207,7 @@ class ServerEngine:
 
         for i, answer in live.loop.run(run_all(work(), at_once=self._concurrency)):
             results[i] = answer
+        live.loop.run(live.witness.confirm())
         return [r for r in results if r is not None]
 
     def _tree(self, readout: Readout, tokenizer: TrustedTokenizer) -> TokenTree:
@@ -234,6 +243,7 @@ class ServerEngine:
                 tokenizer=self.tokenizer,
                 api=self._api,
                 before=self._known,
+                trusted=self._is_given,
             )
             return transport, known
 
@@ -246,22 +256,51 @@ class ServerEngine:
         limits = [n for n in (self.context_tokens, known.context_tokens) if n is not None]
         self.context_tokens = min(limits, default=None)
         if self._fingerprint is None:
-            self._fingerprint = _fingerprint(known, self.endpoints, self.tokenizer)
-        return _Live(os.getpid(), loop, transport, ServerCalls(transport, known, self._api, self.tokenizer))
+            self._fingerprint = digest_of(self._facts(known))
+        calls = ServerCalls(transport, known, self._api, self.tokenizer)
+        witness = Witness(transport, known, lambda body, url: served(body, known.model, url))
+        return _Live(os.getpid(), loop, transport, calls, witness)
+
+    def describe(self) -> dict[str, Any]:
+        """Who answers, as far as the server was asked by now; see `DescribedEngine.describe`."""
+        known = self._known
+        return {
+            "engine": "server",
+            "fingerprint": self._fingerprint,
+            "model": self.model_name,
+            "source": ", ".join(self.endpoints),
+            "facts": None if known is None else self._facts(known),
+            "context_tokens": self.context_tokens,
+            "chat_template": None if self.tokenizer is None else template_id(self.tokenizer.hf),
+            "versions": library_versions("httpx", "transformers"),
+        }
+
+    def _facts(self, known: Capabilities) -> dict[str, Any]:
+        """What decides the answers: what the server says of its model, and how it is asked."""
+        if self._is_given:
+            return {"engine": "server", "given": self._fingerprint, "served model": known.model}
+        return {
+            "engine": "server",
+            "endpoints": sorted(self.endpoints),
+            "served model": known.model,
+            "server says": dict(known.identity),
+            "answers as": known.answers_as,
+            "system fingerprint": known.system,
+            "abilities": _abilities(known),
+            "tokenizer": None if self.tokenizer is None else _tokenizer_hash(self.tokenizer),
+        }
 
 
-def _fingerprint(known: Capabilities, endpoints: Sequence[str], tokenizer: TrustedTokenizer | None) -> str:
-    """What a server says of its model, and how it is asked. 32 hexadecimal digits.
+def _abilities(known: Capabilities) -> str:
+    """How the server can be asked: other ways give other numbers."""
+    return repr(replace(known, model="", identity=(), context_tokens=None, answers_as=None, system=None))
 
-    Where it says nothing but a name, its address stands for the rest.
-    """
-    cut = None
-    if tokenizer is not None:
-        layout = tokenizer.hf.backend_tokenizer.to_str() + repr(tokenizer.hf.chat_template)
-        cut = hashlib.sha256(layout.encode("utf-8", "surrogatepass")).hexdigest()
-    parts = {
-        "server": repr(replace(known, context_tokens=None)),
-        "tokenizer": cut,
-        "endpoints": None if known.identity else sorted(endpoints),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+def _tokenizer_hash(tokenizer: TrustedTokenizer) -> str:
+    """Hash of how texts become tokens here, and of where a turn ends."""
+    hf = tokenizer.hf
+    layout = [
+        hf.backend_tokenizer.to_str(), repr(hf.chat_template), repr(sorted(hf.special_tokens_map.items())),
+        repr(sorted(tokenizer.turn_end_ids)),
+    ]  # fmt: skip
+    return hashlib.sha256("\0".join(layout).encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -11,6 +11,7 @@ from autoj_reward.engines.ahead import NodeRequest, TreeReader
 from autoj_reward.engines.readout import NodeReading, Path, TokenTree
 from autoj_reward.engines.server_exchange import Malformed, Refused
 from autoj_reward.engines.server_http import GaveUp, Transport
+from autoj_reward.engines.server_identity import check_said
 from autoj_reward.engines.server_loop import together
 from autoj_reward.engines.server_probe import Api, Capabilities
 from autoj_reward.engines.server_reading import (
@@ -115,7 +116,15 @@ class ServerCalls:
 
     async def _complete(self, read: Callable[[Answer], T], **fields: Any) -> T:
         body = {"model": self.known.model, **fields}
-        return await self.transport.ask("/completions", body, lambda answer: read(read_completion(answer)))
+        return await self._ask("/completions", body, lambda answer: read(read_completion(answer)))
+
+    async def _ask(self, path: str, body: Any, read: Callable[[Any], T]) -> T:
+        def checked(answer: Any) -> T:
+            value = read(answer)
+            check_said(self.known, answer)
+            return value
+
+        return await self.transport.ask(path, body, checked)
 
     async def _chat(self, read: Callable[[Answer], T], item: JudgeInput, **fields: Any) -> T:
         if (limit := fields.pop("max_tokens", None)) is not None:
@@ -131,7 +140,7 @@ class ServerCalls:
         if fields["messages"][-1]["role"] == "assistant" and self.known.kind != "llamacpp":
             fields |= {"continue_final_message": True, "add_generation_prompt": False}
         body = {"model": self.known.model, **fields}
-        return await self.transport.ask("/chat/completions", body, lambda answer: read(read_chat(answer)))
+        return await self._ask("/chat/completions", body, lambda answer: read(read_chat(answer)))
 
     async def _read_listed(self, ids: list[int], tree: TokenTree) -> JudgeOutput:
         """Read with exact log-probabilities of chosen ids."""

@@ -33,6 +33,7 @@ async def connect_all(
     tokenizer: TrustedTokenizer | None,
     api: Api,
     before: Capabilities | None,
+    trusted: bool = False,
 ) -> Capabilities:
     """Look at every endpoint, and admit those that serve the model.
 
@@ -43,6 +44,7 @@ async def connect_all(
         model: The model's name, or None.
         tokenizer: The model's, or None.
         api: What may be used.
+        trusted: Whether the user has said what stands behind the endpoints.
         before: What was found at an earlier meeting, or None: then the first answer decides.
 
     Returns:
@@ -66,7 +68,7 @@ async def connect_all(
             policy = patient
             return answer
 
-        return await probe(ask, url=endpoint.url, model=model, tokenizer=tokenizer, api=api)
+        return await probe(ask, url=endpoint.url, model=model, tokenizer=tokenizer, api=api, trusted=trusted)
 
     looking = {asyncio.create_task(look(e)): e for e in transport.endpoints}
     found: Capabilities | None = before

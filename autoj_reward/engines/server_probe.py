@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from autoj_reward.engines.server_exchange import Malformed, Refused, Rejected
+from autoj_reward.engines.server_identity import Said, pinned, said_by
 from autoj_reward.engines.server_reading import Answer, by_id, read_chat, read_completion
 from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.errors import ConfigError
@@ -32,6 +33,8 @@ looks like an answer: so this is known, and not tried."""
 _EXTRAS = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "stop_token_ids": list[int]()}
 """Sampling fields that servers of open models take, set to what changes nothing."""
 
+_ANSWERS = ("/completions", "/chat/completions")
+
 _PROBE_TEXT = "The rating of 1 to 10 is [[7]]. 的 é\n"
 
 
@@ -53,6 +56,9 @@ class Capabilities:
         chat_top: Most alternatives it lists for a chat token; 0 for none.
         extras: Whether it takes `top_k`, `min_p`, `repetition_penalty` and `stop_token_ids`.
         limit_name: What chat calls the limit of new tokens.
+        listed: Whether it has a list of models.
+        answers_as: The model that its answers name; None where they name none.
+        system: Their `system_fingerprint`; None where there is none, or where it does not matter.
     """
 
     model: str
@@ -68,10 +74,19 @@ class Capabilities:
     chat_top: int = 0
     extras: bool = False
     limit_name: str = "max_tokens"
+    listed: bool = False
+    answers_as: str | None = None
+    system: str | None = None
 
 
 async def probe(
-    ask: Ask, *, url: str, model: str | None, tokenizer: TrustedTokenizer | None, api: Api
+    ask: Ask,
+    *,
+    url: str,
+    model: str | None,
+    tokenizer: TrustedTokenizer | None,
+    api: Api,
+    trusted: bool = False,
 ) -> Capabilities:
     """What the endpoint behind `ask` serves and can do.
 
@@ -81,17 +96,29 @@ async def probe(
         model: The name of the model, or None for the only one there.
         tokenizer: The model's, or None.
         api: What may be used; the other API is not tried.
+        trusted: Whether the user has said what stands behind it.
 
     Raises:
-        ConfigError: It does not serve the model, or has none of the APIs, or its tokenizer is another.
+        ConfigError: It does not serve the model, or has none of the APIs, or its tokenizer is another, or its
+            answers name another model.
         EngineError: It cannot be asked.
     """
+    heard: list[Said] = []
+
+    async def listening(path: str, body: Any, read: Callable[[Any], Any]) -> Any:
+        def noted(answer: Any) -> Any:
+            value = read(answer)
+            heard.append(said_by(answer) if path in _ANSWERS else Said(None, None))
+            return value
+
+        return await ask(path, body, noted)
+
     known = _model_entry(await _if_there(ask, "/models", None, _read_models), model, url)
     if api in ("completions", "auto"):
-        known = await _probe_completions(ask, known, tokenizer)
+        known = await _probe_completions(listening, known, tokenizer)
     # With token ids everything goes to completions.
     if api in ("chat", "auto") and not known.token_prompts:
-        known = await _probe_chat(ask, known)
+        known = await _probe_chat(listening, known)
     if not known.completions and not known.chat:
         wanted = "completions nor chat" if api == "auto" else api
         raise ConfigError(
@@ -102,7 +129,7 @@ async def probe(
         )
     if tokenizer is not None and known.completions:
         await _check_tokenizer(ask, known, tokenizer, url)
-    return known
+    return pinned(known, heard, url, trusted=trusted)
 
 
 async def _if_there(ask: Ask, path: str, body: Any, read: Callable[[Any], T]) -> T | None:
@@ -152,7 +179,18 @@ def _model_entry(rows: list[dict[str, Any]] | None, model: str | None, url: str)
         kind=kind,
         identity=tuple(sorted((k, repr(v)) for k, v in said.items())),
         context_tokens=limit if type(limit) is int and limit > 0 else None,
+        listed=True,
     )
+
+
+def served(body: Any, model: str, url: str) -> Capabilities:
+    """What an answer to `/models` says of a model.
+
+    Raises:
+        ConfigError: It is not served.
+        Malformed: This is no such answer.
+    """
+    return _model_entry(_read_models(body), model, url)
 
 
 async def _probe_completions(

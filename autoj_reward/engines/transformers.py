@@ -316,7 +316,7 @@ class TransformersEngine:
 
 
 def _copy_weights(model: Any) -> None:
-    """Take weights out of their file: unconverted ones stay mapped to it, and change when it is overwritten."""
+    """Take weights out of their file: unconverted ones stay mapped to it, and change with it."""
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()
 
