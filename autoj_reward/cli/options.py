@@ -370,6 +370,6 @@ def typed(values: dict[str, str]) -> dict[str, Any]:
     for key, value in values.items():
         try:
             result[key.replace("-", "_")] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             result[key.replace("-", "_")] = value
     return result

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import ConfigError
-from autoj_reward.judge.spec import JudgeSpec, merged, parse_spec, read_toml
+from autoj_reward.judge.spec import JudgeSpec, merged, parse_spec
+from autoj_reward.toml_file import read_toml
 
 _GENERAL = "general"
+_MOST_EXTENDED = 16
+"""Files that extend each other."""
 
 
 def preset_names() -> list[str]:
@@ -37,9 +41,17 @@ def load_spec(name_or_path: str) -> JudgeSpec:
         ConfigError: The file is wrong, or nothing has that name; names what there is.
         TemplateError: The file's template does not show the right fields.
     """
+    return _load(name_or_path, ())
+
+
+def _load(name_or_path: str, above: tuple[str, ...]) -> JudgeSpec:
+    """A judge that is a translation of those above."""
+    if len(above) > _MOST_EXTENDED:
+        raise ConfigError(f"judge files translate each other without end: {' -> '.join(above)}")
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path)
-        return _translated(_extended(read_toml(path), path.parent), str(path), path.parent)
+        source = _extended(read_toml(path, what="the judge file"), path.parent)
+        return _translated(source, str(path), path.parent, (*above, str(path)))
     names = preset_names()
     if name_or_path in names:
         return _preset(name_or_path)
@@ -58,10 +70,12 @@ def load_spec(name_or_path: str) -> JudgeSpec:
 def _preset(name: str) -> JudgeSpec:
     path = _folder() / f"{name}.toml"
     with resources.as_file(path) as file:
-        return _translated(_extended(read_toml(file), None), f"preset {name}", None)
+        return _translated(_extended(read_toml(file), None), f"preset {name}", None, ())
 
 
-def _translated(source: Mapping[str, Any], origin: str, folder: Path | None) -> JudgeSpec:
+def _translated(
+    source: Mapping[str, Any], origin: str, folder: Path | None, above: tuple[str, ...]
+) -> JudgeSpec:
     """The judge with its translations: `[translations] zh = "PRESET or file.toml"`."""
     named = source.get("translations", {})
     own = {key: value for key, value in source.items() if key != "translations"}
@@ -74,7 +88,7 @@ def _translated(source: Mapping[str, Any], origin: str, folder: Path | None) -> 
         if language == spec.languages[0] or language not in spec.languages:
             continue
         beside = folder is not None and (folder / judge).is_file()
-        found = load_spec(str(folder / judge)) if beside and folder is not None else load_spec(judge)
+        found = _load(str(folder / judge) if beside and folder is not None else judge, above)
         if found.model != spec.model or found.languages[0] != language:
             raise ConfigError(
                 f"{origin}: the translation {judge!r} is no judge of {spec.model} whose main language is "
@@ -89,6 +103,10 @@ def _extended(source: dict[str, Any], folder: Path | None, seen: tuple[str, ...]
     base = source.pop("extends", None)
     if base is None:
         return source
+    if not isinstance(base, str):
+        raise ConfigError(f"extends = {reprlib.repr(base)} is no name of a preset or file")
+    if len(seen) >= _MOST_EXTENDED:
+        raise ConfigError(f"judge files extend each other {_MOST_EXTENDED} deep: {' -> '.join(seen)}")
     if base in seen:
         raise ConfigError(f"judge files extend each other in a circle: {' -> '.join((*seen, base))}")
     if base in preset_names():

@@ -6,7 +6,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import tomllib
+import math
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -139,48 +140,16 @@ def parse_spec(source: Mapping[str, Any], *, origin: str, folder: Path | None = 
         TemplateError: A template does not show the right fields.
     """
     reader = _Reader(dict(source), origin)
-    wrapper_source = reader.table("wrapper")
-    wrapper, direct = _wrappers(wrapper_source, folder)
-    spec = JudgeSpec(
-        name=reader.take("name", str, required=True),
-        model=reader.take("model", str, required=True),
-        description=reader.take("description", str, ""),
-        revision=reader.take("revision", str, None),
-        licence=reader.take("licence", str, "unknown"),
-        parameters=reader.take("parameters", str, "unknown"),
-        context_tokens=reader.take("context_tokens", int, None),
-        memory_gib=reader.take("memory_gib", (int, float), None),
-        architecture=_architecture(reader.table("architecture")),
-        languages=tuple(reader.take("languages", list, ["en"])),
-        default_mode=reader.take("default_mode", str, "critique", among=("direct", "critique")),
-        min_mass=float(reader.take("min_mass", (int, float), 0.1)),
-        notes=reader.take("notes", str, ""),
-        engine_options=reader.take("engine_options", dict, {}),
-        wrapper=wrapper,
-        direct_wrapper=direct,
-        sampling=_sampling(reader.table("sampling")),
-        thinking=_thinking(reader.table("thinking")),
-        rating=_protocol(reader.table("rating"), folder, _RATING_FIELDS, _rating_verdicts),
-        comparison=_protocol(reader.table("comparison"), folder, _COMPARISON_FIELDS, _preference_verdicts),
-    )
+    try:
+        spec = _spec(reader, folder)
+    except (ConfigError, TemplateError):
+        # What came of a setting that is wrong itself.
+        reader.finish(with_unknown=False)
+        raise
     if spec.rating is None and spec.comparison is None:
         reader.problems.append("neither [rating] nor [comparison] is given")
     reader.finish()
     return spec
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file's contents.
-
-    Raises:
-        ConfigError: The file cannot be read, or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the judge file {path}: {error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,13 +167,13 @@ class _Reader:
 
     def __init__(self, source: dict[str, Any], where: str, problems: list[str] | None = None) -> None:
         self._source = source
-        self._where = where
+        self.where = where
         self.given = bool(source)
         self.problems: list[str] = [] if problems is None else problems
         self._children: list[_Reader] = []
 
     def table(self, key: str) -> _Reader:
-        child = _Reader(dict(self.take(key, dict, {})), f"{self._where} [{key}]", self.problems)
+        child = _Reader(dict(self.take(key, dict, {})), f"{self.where} [{key}]", self.problems)
         self._children.append(child)
         return child
 
@@ -220,29 +189,87 @@ class _Reader:
         value = self._source.pop(key, None)
         if value is None:
             if required:
-                self.problems.append(f"{self._where}: {key} is missing")
+                self.problems.append(f"{self.where}: {key} is missing")
                 return kind() if isinstance(kind, type) else None
             return default
         wrong_bool = isinstance(value, bool) and kind is not bool
         if wrong_bool or not isinstance(value, kind):
-            self.problems.append(f"{self._where}: {key} = {value!r} is of the wrong kind")
-            return default
+            self.problems.append(f"{self.where}: {key} = {reprlib.repr(value)} is of the wrong kind")
+            return kind() if required and isinstance(kind, type) else default
         if among and value not in among:
-            self.problems.append(f"{self._where}: {key} = {value!r} is none of {', '.join(among)}")
+            self.problems.append(f"{self.where}: {key} = {value!r} is none of {', '.join(among)}")
             return default
         return value
 
+    def texts(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """A list of texts."""
+        return tuple(self._all_texts(key, self.take(key, list, list(default)), default))
+
+    def text_table(self, key: str) -> dict[str, str]:
+        """A table of texts."""
+        found: dict[str, str] = self.take(key, dict, {})
+        return found if self._all_texts(key, list(found.values()), ()) else {}
+
+    def _all_texts(self, key: str, values: list[Any], default: Any) -> Any:
+        if all(isinstance(value, str) for value in values):
+            return values
+        self.problems.append(f"{self.where}: {key} holds something that is no text")
+        return default
+
+    def number(self, key: str, default: float, *, least: float = -math.inf, most: float = math.inf) -> float:
+        """A number in a range, its ends included."""
+        value = float(self.take(key, (int, float), default))
+        if not least <= value <= most:
+            self.problems.append(f"{self.where}: {key} = {value:g} is not in [{least:g}, {most:g}]")
+            return default
+        return value
+
+    def whole(self, key: str, default: Any = None, *, least: int, required: bool = False) -> Any:
+        """A whole number that is at least `least`; `default` may be None."""
+        value = self.take(key, int, default, required=required)
+        if isinstance(value, int) and value < least:
+            self.problems.append(f"{self.where}: {key} = {value} is below {least}")
+            return max(default, least) if isinstance(default, int) else least if required else default
+        return value
+
     def unknown(self) -> list[str]:
-        own = [f"{self._where}: {key} is not a setting" for key in self._source]
+        own = [f"{self.where}: {key} is not a setting" for key in self._source]
         return own + [line for child in self._children for line in child.unknown()]
 
-    def finish(self) -> None:
-        problems = self.problems + self.unknown()
+    def finish(self, *, with_unknown: bool = True) -> None:
+        problems = self.problems + (self.unknown() if with_unknown else [])
         if problems:
             raise ConfigError(
                 "the judge's settings are wrong:\n  " + "\n  ".join(problems),
                 hint="compare with the judges that ship with the package: autoj-reward judges --show NAME",
             )
+
+
+def _spec(reader: _Reader, folder: Path | None) -> JudgeSpec:
+    wrapper_source = reader.table("wrapper")
+    wrapper, direct = _wrappers(wrapper_source, folder)
+    return JudgeSpec(
+        name=reader.take("name", str, required=True),
+        model=reader.take("model", str, required=True),
+        description=reader.take("description", str, ""),
+        revision=reader.take("revision", str, None),
+        licence=reader.take("licence", str, "unknown"),
+        parameters=reader.take("parameters", str, "unknown"),
+        context_tokens=reader.whole("context_tokens", least=1),
+        memory_gib=reader.take("memory_gib", (int, float), None),
+        architecture=_architecture(reader.table("architecture")),
+        languages=reader.texts("languages", ("en",)) or ("en",),
+        default_mode=reader.take("default_mode", str, "critique", among=("direct", "critique")),
+        min_mass=reader.number("min_mass", 0.1, least=0.0, most=1.0),
+        notes=reader.take("notes", str, ""),
+        engine_options=reader.take("engine_options", dict, {}),
+        wrapper=wrapper,
+        direct_wrapper=direct,
+        sampling=_sampling(reader.table("sampling")),
+        thinking=_thinking(reader.table("thinking")),
+        rating=_protocol(reader.table("rating"), folder, _RATING_FIELDS, _rating_verdicts),
+        comparison=_protocol(reader.table("comparison"), folder, _COMPARISON_FIELDS, _preference_verdicts),
+    )
 
 
 def _wrappers(source: _Reader, folder: Path | None) -> tuple[Wrapper, Wrapper]:
@@ -264,13 +291,13 @@ def _wrappers(source: _Reader, folder: Path | None) -> tuple[Wrapper, Wrapper]:
 def _sampling(source: _Reader) -> Sampling:
     default = Sampling()
     return Sampling(
-        max_new_tokens=source.take("max_new_tokens", int, default.max_new_tokens),
-        temperature=float(source.take("temperature", (int, float), default.temperature)),
-        top_p=float(source.take("top_p", (int, float), default.top_p)),
-        top_k=source.take("top_k", int, default.top_k),
-        repetition_penalty=float(source.take("repetition_penalty", (int, float), default.repetition_penalty)),
+        max_new_tokens=source.whole("max_new_tokens", default.max_new_tokens, least=1),
+        temperature=source.number("temperature", default.temperature, least=0.0),
+        top_p=source.number("top_p", default.top_p, least=0.0, most=1.0),
+        top_k=source.whole("top_k", default.top_k, least=0),
+        repetition_penalty=source.number("repetition_penalty", default.repetition_penalty, least=0.0),
         seed=source.take("seed", int, default.seed),
-        stop=tuple(source.take("stop", list, [])),
+        stop=source.texts("stop", ()),
     )
 
 
@@ -278,19 +305,13 @@ def _architecture(source: _Reader) -> Architecture | None:
     if not source.given:
         return None
 
-    def whole(name: str) -> int:
-        value = int(source.take(name, int, required=True))
-        if value < 1:
-            source.problems.append(f"[architecture]: {name} = {value} is below 1")
-        return max(value, 1)
-
     return Architecture(
-        n_parameters=float(source.take("billions", (int, float), 0.0)),
-        n_layers=whole("layers"),
-        n_heads=whole("heads"),
-        n_kv_heads=whole("kv_heads"),
-        head_size=whole("head_size"),
-        inner_size=whole("inner_size"),
+        n_parameters=source.number("billions", 0.0, least=0.0),
+        n_layers=source.whole("layers", least=1, required=True),
+        n_heads=source.whole("heads", least=1, required=True),
+        n_kv_heads=source.whole("kv_heads", least=1, required=True),
+        head_size=source.whole("head_size", least=1, required=True),
+        inner_size=source.whole("inner_size", least=1, required=True),
         weight_bytes=source.take("weight_bytes", float, None),
     )
 
@@ -302,7 +323,7 @@ def _thinking(source: _Reader) -> Thinking | None:
     return Thinking(
         opens=source.take("opens", str, default.opens),
         closes=source.take("closes", str, default.closes),
-        budget_tokens=source.take("budget_tokens", int, default.budget_tokens),
+        budget_tokens=source.whole("budget_tokens", default.budget_tokens, least=0),
         opened_by_template=source.take("opened_by_template", bool, default.opened_by_template),
         empty_block=source.take("empty_block", str, default.empty_block),
     )
@@ -321,8 +342,8 @@ def _protocol(
     template = Template(
         name=name,
         text=text if text is not None else read_text(name, folder),
-        aliases=source.take("fields", dict, {}),
-        blocks=source.take("blocks", dict, {}),
+        aliases=source.text_table("fields"),
+        blocks=source.text_table("blocks"),
     )
     template.require(needed=needed, allowed=needed | OPTIONAL_FIELDS)
     return Protocol(template=template, verdicts=make_verdicts(source))
@@ -331,15 +352,15 @@ def _protocol(
 def _rating_verdicts(source: _Reader) -> VerdictSet:
     scale = source.table("scale")
     return rating_set(
-        low=float(scale.take("low", (int, float), 1)),
-        high=float(scale.take("high", (int, float), 10)),
-        step=float(scale.take("step", (int, float), 0.5)),
+        low=scale.number("low", 1),
+        high=scale.number("high", 10),
+        step=scale.number("step", 0.5),
         lead=source.take("lead", str, "Rating: [["),
         pattern=source.take("pattern", str, _RATING_PATTERN),
-        end_prefixes=tuple(source.take("ends", list, ["]"])),
+        end_prefixes=source.texts("ends", ("]",)),
         end_of_turn=source.take("end_of_turn", bool, False),
         assume_ends=source.take("assume_ends", bool, False),
-        temperature=float(source.take("temperature", (int, float), 1.0)),
+        temperature=source.number("temperature", 1.0),
     )
 
 
@@ -348,13 +369,13 @@ def _preference_verdicts(source: _Reader) -> VerdictSet:
     also = source.table("also")
     return preference_set(
         written={p: written.take(p, str, "") for p in PREFERENCES},
-        also={p: tuple(also.take(p, list, [])) for p in PREFERENCES},
+        also={p: also.texts(p, ()) for p in PREFERENCES},
         lead=source.take("lead", str, required=True),
         pattern=source.take("pattern", str, required=True),
-        end_prefixes=tuple(source.take("ends", list, ["\n", "."])),
+        end_prefixes=source.texts("ends", ("\n", ".")),
         end_of_turn=source.take("end_of_turn", bool, True),
         assume_ends=source.take("assume_ends", bool, False),
-        temperature=float(source.take("temperature", (int, float), 1.0)),
+        temperature=source.number("temperature", 1.0),
     )
 
 
@@ -364,10 +385,13 @@ def read_text(name: str, folder: Path | None) -> str:
     Raises:
         ConfigError: There is no such file.
     """
-    if folder is not None and (folder / name).is_file():
-        return (folder / name).read_bytes().decode("utf-8")
+    try:
+        if folder is not None and (folder / name).is_file():
+            return (folder / name).read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the template {name!r} in {folder} cannot be read: {error}") from error
     shipped = resources.files("autoj_reward.judge") / "templates" / name
-    if not name or "/" in name or not shipped.is_file():
+    if not name or "/" in name or name.startswith(".") or not shipped.is_file():
         raise ConfigError(
             f"there is no template {name!r}",
             hint=f"put it beside the judge file{f' in {folder}' if folder else ''}",

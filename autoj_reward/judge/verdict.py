@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from autoj_reward.errors import ConfigError
 from autoj_reward.judgments import PREFERENCES, Preference, Verdict, VerdictDistribution
 from autoj_reward.types import Failure, FailureReason, Reading, Readout
+
+_MOST_RATINGS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +116,16 @@ def rating_set(
     Raises:
         ConfigError: The scale is empty, or the pattern is not one.
     """
-    if not (step > 0 and high > low):
+    if not (step > 0 and high > low) or not all(map(math.isfinite, (low, high, step))):
         raise ConfigError(f"a scale from {low:g} to {high:g} in steps of {step:g} holds no two ratings")
     _require_temperature(temperature)
+    if not (high - low) / step < _MOST_RATINGS:
+        raise ConfigError(f"a scale from {low:g} to {high:g} in steps of {step:g} holds over {_MOST_RATINGS}")
     n = int((high - low) / step + 1e-9) + 1
     ratings = tuple(round(low + k * step, 6) for k in range(n))
     texts = tuple(f"{r:g}" for r in ratings)
+    if len(set(texts)) < n:
+        raise ConfigError(f"a scale from {low:g} to {high:g} in steps of {step:g} writes two ratings alike")
     return VerdictSet(
         verdicts=ratings,
         texts=texts,
@@ -191,7 +198,7 @@ def squeeze(text: str) -> str:
 def _compile(pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern, re.IGNORECASE)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise ConfigError(f"the verdict pattern {pattern!r} is not a regular expression: {error}") from error
     if "verdict" not in compiled.groupindex:
         raise ConfigError(f"the verdict pattern {pattern!r} has no group named 'verdict'")

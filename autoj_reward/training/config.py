@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from autoj_reward.errors import ConfigError
+from autoj_reward.toml_file import read_toml
 
 FileKind = Literal["auto-j-ratings", "auto-j-comparisons", "pairs"]
 
@@ -159,10 +160,7 @@ def load_config(path: str | Path, *, output: str | Path | None = None) -> TrainC
         ConfigError: The file cannot be read, or settings are unknown, missing or of the wrong kind.
     """
     path = Path(path)
-    try:
-        source = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot read the training file {path}: {error}") from error
+    source = read_toml(path, what="the training file")
     if output is not None:
         source["output"] = str(Path(output).absolute())
     problems: list[str] = []
@@ -226,7 +224,9 @@ def _build(kind: Any, table: Any, where: str, problems: list[str]) -> Any:
             if spec.default is MISSING and spec.default_factory is MISSING:
                 problems.append(f"{where}: {name} is missing")
         elif not _fits(table[name], str(spec.type)):
-            problems.append(f"{where}: {name} = {table[name]!r} is of the wrong kind ({spec.type})")
+            problems.append(
+                f"{where}: {name} = {reprlib.repr(table[name])} is of the wrong kind ({spec.type})"
+            )
     if len(problems) > before:
         return None
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
@@ -242,7 +242,9 @@ def _fits(value: Any, annotation: str) -> bool:
     if annotation == "FileKind":
         return value in get_args(FileKind)
     if annotation == "Mapping[str, int]":
-        return isinstance(value, Mapping) and all(isinstance(n, int) and n >= 0 for n in value.values())
+        return isinstance(value, Mapping) and all(
+            isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in value.values()
+        )
     if annotation == "Mapping[str, float]":
         return isinstance(value, Mapping) and all(
             isinstance(share, int | float) and not isinstance(share, bool) and share >= 0
@@ -251,7 +253,7 @@ def _fits(value: Any, annotation: str) -> bool:
     if annotation.startswith("tuple[str"):
         return isinstance(value, list) and all(isinstance(v, str) for v in value)
     if annotation.startswith("str | tuple"):
-        return isinstance(value, str | list)
+        return isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value))
     return True
 
 
@@ -265,6 +267,15 @@ def _wrong(config: TrainConfig) -> list[str]:
         problems.append("files: at least one is needed")
     if not 0 < config.held_out <= 0.5:
         problems.append(f"held_out = {config.held_out} is not in (0, 0.5]")
+    least = {
+        "seed": 0, "measure_cases": 0, "measure_chars": 1, "save_every": 1, "keep_checkpoints": 1,
+        "threads": 0,
+    }  # fmt: skip
+    problems += [
+        f"{name} = {getattr(config, name)} is below {n}"
+        for name, n in least.items()
+        if getattr(config, name) < n
+    ]
     if config.autocast not in ("bfloat16", "none"):
         problems.append(f"autocast = {config.autocast!r} is neither bfloat16 nor none")
     for stage in config.stages:
@@ -276,6 +287,8 @@ def _wrong(config: TrainConfig) -> list[str]:
         problems += _wrong_names(stage)
         if not 0 <= stage.final_share <= 1:
             problems.append(f"stage {stage.name}: final_share = {stage.final_share} is not in [0, 1]")
+        if stage.max_tokens < 1 or stage.measure_every < 0:
+            problems.append(f"stage {stage.name}: max_tokens is above 0, measure_every at least 0")
         if stage.batch_size < 1 or stage.accumulate < 1 or stage.learning_rate <= 0 or stage.epochs <= 0:
             problems.append(f"stage {stage.name}: batch_size, accumulate, learning_rate, epochs are above 0")
     if config.lora.r < 1 or not 0 <= config.lora.dropout < 1:
