@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from transformers import TrainerCallback
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.integrations.trl import JudgeReward
+from autoj_reward.json_text import json_text
 from autoj_reward.reward.metrics import CallReport, JudgedRow, mean_metrics
 
 _CELL_CHARS = 160
@@ -119,4 +119,4 @@ def _append(path: Path, step: int, rows: Sequence[JudgedRow]) -> None:
                 "failure": row.reason,
             }
             # Escaped, so that lone surrogates of a policy's text can be written.
-            file.write(json.dumps(record) + "\n")
+            file.write(json_text(record) + "\n")

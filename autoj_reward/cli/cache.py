@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.table import Table
 from autoj_reward.cli.display import snippet, table_console
 from autoj_reward.cli.options import JudgeOptions, key_values, with_options
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
     from autoj_reward.engines.store import JudgmentStore
@@ -51,7 +51,7 @@ def show_stats(cache: CachePath = None, as_json: AsJson = False) -> None:
     store = opened_cache(cache)
     found = stats(store)
     if as_json:
-        typer.echo(json.dumps({"path": str(store.path), **asdict(found)}, indent=1))
+        typer.echo(json_text({"path": str(store.path), **asdict(found)}, indent=1))
         return
     console = table_console()
     table = Table(title=f"{escape(str(store.path))}: {size(found.file_bytes)}", title_justify="left")
@@ -274,4 +274,4 @@ def _day(seconds: int) -> str:
 
 
 def _shown(value: Any) -> str:
-    return escape(snippet("nothing" if value is None else json.dumps(value, ensure_ascii=False), 100))
+    return escape(snippet("nothing" if value is None else json_text(value, ensure_ascii=False), 100))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from autoj_reward.cli.evaluating import AsJson, AsMarkdown, Limit
 from autoj_reward.cli.judging import Source, Target
 from autoj_reward.cli.options import CacheOptions, RowOptions, key_values, typed, with_options
 from autoj_reward.errors import ConfigError
+from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
     from autoj_reward.rows.fields import RowFormat
@@ -153,7 +153,7 @@ def scenarios(
         for label in classifier_labels():
             groups.setdefault(group_of(label), []).append(label)
         if as_json:
-            typer.echo(json.dumps(groups, indent=1))
+            typer.echo(json_text(groups, indent=1))
             return
         for group, labels in groups.items():
             typer.echo(f"{group}: {', '.join(labels)}")
@@ -172,7 +172,7 @@ def scenarios(
             }
             for scenario, one in chosen.items()
         }
-        typer.echo(json.dumps(plain, indent=1, ensure_ascii=False))
+        typer.echo(json_text(plain, indent=1, ensure_ascii=False))
         return
     typer.echo("\n\n".join(f"# {scenario}\n\n{one.rubric()}" for scenario, one in chosen.items()))
 
@@ -227,7 +227,7 @@ def evaluate_scenario(
         others["nearest centroid"] = nearest_centroid(*read_labelled_queries(train), queries)
     report = evaluate_scenarios(labels, answers, others=others)
     if as_json:
-        typer.echo(json.dumps(report.as_dict(), indent=1))
+        typer.echo(json_text(report.as_dict(), indent=1))
     else:
         display.print_tables([report.table()], markdown=as_markdown)
 

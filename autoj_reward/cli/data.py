@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,8 @@ import typer
 
 from autoj_reward.cli import display
 from autoj_reward.cli.options import JudgeName
-from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.errors import DataError
+from autoj_reward.json_text import json_text
 
 app = typer.Typer(help="Fetch published data, check files, build training rows.", no_args_is_help=True)
 _MOST_SHOWN = 20
@@ -89,7 +89,7 @@ def validate(
             ],
             "notes": list(found.notes),
         }
-        typer.echo(json.dumps(known, indent=1))
+        typer.echo(json_text(known, indent=1))
     else:
         display.print_problems(found.problems[:_MOST_SHOWN])
         if (more := len(found.problems) - _MOST_SHOWN) > 0:
@@ -125,7 +125,7 @@ def build_train(
     """Training rows in Auto-J's format (usermsg, target_output, labels) from ratings and preferences."""
     from autoj_reward.data.build import training_rows
     from autoj_reward.judge.presets import load_spec
-    from autoj_reward.rows.output import to_json
+    from autoj_reward.rows.output import write_rows
     from autoj_reward.rows.source import open_source
 
     made, problems = [], []
@@ -133,7 +133,7 @@ def build_train(
         if isinstance(row, DataError):
             problems.append(row)
         else:
-            made.append(to_json(row))
+            made.append(row)
     if problems and not skip_bad:
         display.print_problems(problems[:_MOST_SHOWN])
         raise DataError(
@@ -141,10 +141,6 @@ def build_train(
             path=source,
             hint="mend them, or leave them out with --skip-bad",
         )
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(b"".join(made))
-    except OSError as error:
-        raise ConfigError(f"the output {output} cannot be written: {error}") from error
+    write_rows(output, made)
     left_out = f", {len(problems):,} left out" if problems else ""
     display.note(f"{len(made):,} training rows{left_out} -> {output}")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,7 @@ import typer
 from autoj_reward.cli.display import note, print_tables
 from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
 from autoj_reward.errors import ConfigError
+from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,7 +146,7 @@ def pairwise(
             known["tie_threshold"] = search.as_dict()
         if tests:
             known["against"] = {name: test.as_dict() for name, test in tests.items()}
-        typer.echo(json.dumps(known, indent=1))
+        typer.echo(json_text(known, indent=1))
         return
     table = report.table()
     tables = [table if search is None else replace(table, notes=(*search.notes(), *table.notes))]
@@ -200,10 +200,6 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     Raises:
         ConfigError: It cannot be written.
     """
-    from autoj_reward.rows.output import to_json
+    from autoj_reward.rows import output
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"".join(map(to_json, rows)))
-    except OSError as error:
-        raise ConfigError(f"the output {path} cannot be written: {error}") from error
+    output.write_rows(path, rows)

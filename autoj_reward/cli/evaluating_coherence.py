@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from autoj_reward.cli.display import print_tables
 from autoj_reward.cli.evaluating import AsJson, AsMarkdown
+from autoj_reward.json_text import json_text
 
 
 def coherence(
@@ -41,6 +41,6 @@ def coherence(
     known = None if ratings is None else read_ratings(ratings)
     report = evaluate_coherence(read_compared(comparisons), known, margin=margin)
     if as_json:
-        typer.echo(json.dumps(report.as_dict(), indent=1))
+        typer.echo(json_text(report.as_dict(), indent=1))
     else:
         print_tables([report.table()], markdown=as_markdown)

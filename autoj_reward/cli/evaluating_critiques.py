@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from autoj_reward.cli.display import note, print_tables
 from autoj_reward.cli.evaluating import AsJson, AsMarkdown, Limit, write_rows
 from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,7 +155,7 @@ def _show(
         known: dict[str, Any] = {} if report is None else report.as_dict()
         if statistics is not None:
             known["critiques"] = statistics.as_dict()
-        typer.echo(json.dumps(known, indent=1))
+        typer.echo(json_text(known, indent=1))
         return
     if report is not None:
         print_tables([report.table()], markdown=as_markdown)

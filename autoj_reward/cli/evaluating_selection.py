@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -15,6 +14,7 @@ from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.judging import load_judge
 from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
 from autoj_reward.errors import ConfigError
+from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
     from autoj_reward.evaluate.selection import SelectionReport
@@ -97,7 +97,7 @@ def selection(
         )
     _print_selection(report)
     if output is not None:
-        output.write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+        output.write_text(json_text(report.as_dict(), indent=1) + "\n", encoding="utf-8")
     if plots is not None:
         from autoj_reward.evaluate.plots import plot_selection
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from autoj_reward.cli.display import table_console
 from autoj_reward.errors import ConfigError
+from autoj_reward.json_text import json_text
 
 
 def judges(
@@ -35,7 +35,7 @@ def judges(
     presets = list_presets()
     if as_json:
         typer.echo(
-            json.dumps(
+            json_text(
                 [
                     {
                         "name": p.name,

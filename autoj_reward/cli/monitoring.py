@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from rich.table import Table
 from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.options import JudgeName, key_values, typed
 from autoj_reward.errors import ConfigError
+from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -71,7 +71,7 @@ def monitor(
     if as_json:
         windows = [w.as_record() for w in watching.windows]
         alarms = [{f.name: getattr(a, f.name) for f in fields(a)} for a in found]
-        typer.echo(json.dumps({"windows": windows, "alarms": alarms}, indent=1))
+        typer.echo(json_text({"windows": windows, "alarms": alarms}, indent=1))
     else:
         _print(watching.windows)
     for alarm in found:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.table import Table
 from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
 from autoj_reward.errors import ConfigError
+from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
     from autoj_reward.evaluate.metrics import Share
@@ -94,7 +94,7 @@ def probe(
             most_change=most_change,
             progress=advance,
         )
-    text = json.dumps(report.as_record(), indent=1, ensure_ascii=False)
+    text = json_text(report.as_record(), indent=1, ensure_ascii=False)
     if output is not None:
         output.write_text(text + "\n", encoding="utf-8")
     if as_json:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
@@ -20,6 +19,7 @@ from autoj_reward.cli.checking import refuse_one_file
 from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.options import CriteriaOptions, JudgeOptions, key_values, with_options
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
     from autoj_reward.engines.store import JudgmentStore
@@ -117,7 +117,7 @@ def rescore(
         _consume(rows, output)
         kept = counts["kept"]
     if as_json:
-        typer.echo(json.dumps({**report.as_record(), "n_kept": kept}, indent=1))
+        typer.echo(json_text({**report.as_record(), "n_kept": kept}, indent=1))
     else:
         _show(report)
     if kept:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -18,6 +17,7 @@ from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
 from autoj_reward.errors import ConfigError
 from autoj_reward.extras import how_to_install
+from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
     from autoj_reward.training.config import TrainConfig
@@ -106,7 +106,7 @@ def calibrate(
     if not found:
         raise ConfigError(f"{data} has no rows that judge {judging.judge!r} can judge")
     if as_json:
-        typer.echo(json.dumps([asdict(c) for c in found], indent=1))
+        typer.echo(json_text([asdict(c) for c in found], indent=1))
         return
     table = Table(
         caption="error: expected calibration error, after: under the other half's fit", caption_justify="left"

@@ -62,7 +62,8 @@ class RecordedEngine:
         self._fingerprint = "recorded:" + hashlib.sha256(content).hexdigest()[:32]
         self._answers = [
             _answer(line, str(path), number)
-            for number, line in enumerate(content.decode("utf-8").splitlines(), start=1)
+            # Not splitlines(): JSON texts may hold further characters that end lines, such as U+2028.
+            for number, line in enumerate(content.split(b"\n"), start=1)
             if line.strip()
         ]
 
@@ -122,14 +123,14 @@ def _log(prob: float) -> float:
     return math.log(prob) if prob > 0 else -math.inf
 
 
-def _answer(line: str, path: str, number: int) -> RecordedAnswer:
+def _answer(line: bytes, path: str, number: int) -> RecordedAnswer:
     def wrong(message: str, field: str | None = None) -> DataError:
         return DataError(message, path=path, line=number, field=field)
 
     try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise wrong(f"not JSON: {error}") from error
+        row: Any = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise wrong(f"not JSON in UTF-8: {error}") from error
     if not isinstance(row, dict):
         raise wrong("not a JSON object")
     contains, text, reading = row.get("contains", []), row.get("text"), row.get("reading")
@@ -139,7 +140,7 @@ def _answer(line: str, path: str, number: int) -> RecordedAnswer:
         raise wrong("must be a text", "text")
     if reading is not None:
         numbers = isinstance(reading, dict) and all(
-            isinstance(p, int | float) and 0 <= p <= 1 for p in reading.values()
+            isinstance(p, int | float) and not isinstance(p, bool) and 0 <= p <= 1 for p in reading.values()
         )
         if not numbers or sum(reading.values()) > 1 + 1e-6:
             raise wrong("must map continuations to probabilities that sum to at most 1", "reading")

@@ -6,8 +6,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import math
-import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -16,6 +14,7 @@ from typing import Any
 
 from autoj_reward.engines.memory import Architecture
 from autoj_reward.errors import ConfigError, TemplateError
+from autoj_reward.judge.setting_reader import SettingReader
 from autoj_reward.judge.template import Template
 from autoj_reward.judge.verdict import VerdictSet, preference_set, rating_set
 from autoj_reward.judgments import PREFERENCES
@@ -139,7 +138,7 @@ def parse_spec(source: Mapping[str, Any], *, origin: str, folder: Path | None = 
         ConfigError: Settings are unknown, missing or of the wrong kind; lists all of them at once.
         TemplateError: A template does not show the right fields.
     """
-    reader = _Reader(dict(source), origin)
+    reader = SettingReader(dict(source), origin)
     try:
         spec = _spec(reader, folder)
     except (ConfigError, TemplateError):
@@ -162,90 +161,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-class _Reader:
-    """Takes settings out of a table and remembers everything that is wrong with it."""
-
-    def __init__(self, source: dict[str, Any], where: str, problems: list[str] | None = None) -> None:
-        self._source = source
-        self.where = where
-        self.given = bool(source)
-        self.problems: list[str] = [] if problems is None else problems
-        self._children: list[_Reader] = []
-
-    def table(self, key: str) -> _Reader:
-        child = _Reader(dict(self.take(key, dict, {})), f"{self.where} [{key}]", self.problems)
-        self._children.append(child)
-        return child
-
-    def take(
-        self,
-        key: str,
-        kind: type | tuple[type, ...],
-        default: Any = None,
-        *,
-        required: bool = False,
-        among: tuple[str, ...] = (),
-    ) -> Any:
-        value = self._source.pop(key, None)
-        if value is None:
-            if required:
-                self.problems.append(f"{self.where}: {key} is missing")
-                return kind() if isinstance(kind, type) else None
-            return default
-        wrong_bool = isinstance(value, bool) and kind is not bool
-        if wrong_bool or not isinstance(value, kind):
-            self.problems.append(f"{self.where}: {key} = {reprlib.repr(value)} is of the wrong kind")
-            return kind() if required and isinstance(kind, type) else default
-        if among and value not in among:
-            self.problems.append(f"{self.where}: {key} = {value!r} is none of {', '.join(among)}")
-            return default
-        return value
-
-    def texts(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
-        """A list of texts."""
-        return tuple(self._all_texts(key, self.take(key, list, list(default)), default))
-
-    def text_table(self, key: str) -> dict[str, str]:
-        """A table of texts."""
-        found: dict[str, str] = self.take(key, dict, {})
-        return found if self._all_texts(key, list(found.values()), ()) else {}
-
-    def _all_texts(self, key: str, values: list[Any], default: Any) -> Any:
-        if all(isinstance(value, str) for value in values):
-            return values
-        self.problems.append(f"{self.where}: {key} holds something that is no text")
-        return default
-
-    def number(self, key: str, default: float, *, least: float = -math.inf, most: float = math.inf) -> float:
-        """A number in a range, its ends included."""
-        value = float(self.take(key, (int, float), default))
-        if not least <= value <= most:
-            self.problems.append(f"{self.where}: {key} = {value:g} is not in [{least:g}, {most:g}]")
-            return default
-        return value
-
-    def whole(self, key: str, default: Any = None, *, least: int, required: bool = False) -> Any:
-        """A whole number that is at least `least`; `default` may be None."""
-        value = self.take(key, int, default, required=required)
-        if isinstance(value, int) and value < least:
-            self.problems.append(f"{self.where}: {key} = {value} is below {least}")
-            return max(default, least) if isinstance(default, int) else least if required else default
-        return value
-
-    def unknown(self) -> list[str]:
-        own = [f"{self.where}: {key} is not a setting" for key in self._source]
-        return own + [line for child in self._children for line in child.unknown()]
-
-    def finish(self, *, with_unknown: bool = True) -> None:
-        problems = self.problems + (self.unknown() if with_unknown else [])
-        if problems:
-            raise ConfigError(
-                "the judge's settings are wrong:\n  " + "\n  ".join(problems),
-                hint="compare with the judges that ship with the package: autoj-reward judges --show NAME",
-            )
-
-
-def _spec(reader: _Reader, folder: Path | None) -> JudgeSpec:
+def _spec(reader: SettingReader, folder: Path | None) -> JudgeSpec:
     wrapper_source = reader.table("wrapper")
     wrapper, direct = _wrappers(wrapper_source, folder)
     return JudgeSpec(
@@ -272,7 +188,7 @@ def _spec(reader: _Reader, folder: Path | None) -> JudgeSpec:
     )
 
 
-def _wrappers(source: _Reader, folder: Path | None) -> tuple[Wrapper, Wrapper]:
+def _wrappers(source: SettingReader, folder: Path | None) -> tuple[Wrapper, Wrapper]:
     """The wrapper for critiques, and the one for direct verdicts."""
     kind = source.take("kind", str, "chat", among=("chat", "plain"))
     if kind == "plain":
@@ -288,7 +204,7 @@ def _wrappers(source: _Reader, folder: Path | None) -> tuple[Wrapper, Wrapper]:
     return chat, replace(chat, arguments=tuple(sorted(direct.items())))
 
 
-def _sampling(source: _Reader) -> Sampling:
+def _sampling(source: SettingReader) -> Sampling:
     default = Sampling()
     return Sampling(
         max_new_tokens=source.whole("max_new_tokens", default.max_new_tokens, least=1),
@@ -301,7 +217,7 @@ def _sampling(source: _Reader) -> Sampling:
     )
 
 
-def _architecture(source: _Reader) -> Architecture | None:
+def _architecture(source: SettingReader) -> Architecture | None:
     if not source.given:
         return None
 
@@ -316,7 +232,7 @@ def _architecture(source: _Reader) -> Architecture | None:
     )
 
 
-def _thinking(source: _Reader) -> Thinking | None:
+def _thinking(source: SettingReader) -> Thinking | None:
     if not source.given:
         return None
     default = Thinking()
@@ -330,10 +246,10 @@ def _thinking(source: _Reader) -> Thinking | None:
 
 
 def _protocol(
-    source: _Reader,
+    source: SettingReader,
     folder: Path | None,
     needed: frozenset[str],
-    make_verdicts: Callable[[_Reader], VerdictSet],
+    make_verdicts: Callable[[SettingReader], VerdictSet],
 ) -> Protocol | None:
     if not source.given:
         return None
@@ -349,7 +265,7 @@ def _protocol(
     return Protocol(template=template, verdicts=make_verdicts(source))
 
 
-def _rating_verdicts(source: _Reader) -> VerdictSet:
+def _rating_verdicts(source: SettingReader) -> VerdictSet:
     scale = source.table("scale")
     return rating_set(
         low=scale.number("low", 1),
@@ -364,7 +280,7 @@ def _rating_verdicts(source: _Reader) -> VerdictSet:
     )
 
 
-def _preference_verdicts(source: _Reader) -> VerdictSet:
+def _preference_verdicts(source: SettingReader) -> VerdictSet:
     written = source.table("written")
     also = source.table("also")
     return preference_set(

@@ -44,7 +44,7 @@ def _read_json(path: str) -> dict[str, Any]:
         read = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON: {error}", path=path) from error
     if not isinstance(read, dict):
         raise DataError("is no JSON object", path=path)

@@ -194,7 +194,7 @@ def _record_beside(path: str) -> dict[str, Any]:
         return {}
     try:
         read = json.loads(record.read_text(encoding="utf-8"))
-    except ValueError:
+    except (OSError, ValueError, RecursionError):
         return {}
     return read if isinstance(read, dict) else {}
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from autoj_reward.errors import ConfigError
+from autoj_reward.json_text import json_text
 
 _HELD: dict[str, int] = {}
 """Locks of this process: path of the lock's file to the process that took it (a fork copies the table)."""
@@ -93,7 +94,7 @@ def _locked(lock: Path, path: Path) -> int:
             )
         if _is_still_there(lock, file):
             os.ftruncate(file, 0)
-            os.pwrite(file, json.dumps(_this_process()).encode(), 0)
+            os.pwrite(file, json_text(_this_process()).encode(), 0)
             return file
         os.close(file)
 

@@ -83,12 +83,22 @@ def _of_group(row: Row, path: str, line: int) -> Iterator[Scored]:
     completions = row.get("completions")
     if not isinstance(completions, list):
         raise DataError("must be a list of completions", path=path, line=line, field="completions")
-    for entry in row["ranking"]:
+    ranking = row["ranking"]
+    if not isinstance(ranking, list):
+        raise DataError("must be a list, as rerank writes it", path=path, line=line, field="ranking")
+    for n, entry in enumerate(ranking):
+        index = entry.get("index") if isinstance(entry, dict) else None
+        if not isinstance(index, int) or not 0 <= index < len(completions):
+            raise DataError(
+                f"is no entry of {len(completions)} completions", path=path, line=line, field=f"ranking[{n}]"
+            )
+        named = f"completions[{index}]"
+        text = _text(completions[index], path, line, named)
         flags = entry.get("flags")
         yield Scored(
-            entry.get("reward"),
-            completion_text(completions[entry["index"]]),
-            None if flags is None else tuple(flags),
+            _number(entry.get("reward"), path, line, f"ranking[{n}].reward"),
+            text,
+            tuple(flags) if isinstance(flags, list) else None,
             line,
         )
 
@@ -97,19 +107,29 @@ def _scored(row: Row, path: str, line: int, reward: str, fields: LogFields) -> S
     for name in (reward, fields.completion):
         if name not in row:
             raise DataError(f"is missing; the row has {', '.join(row)}", path=path, line=line, field=name)
-    value: Any = row[reward]
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise DataError(f"must be a number or null, is {value!r}", path=path, line=line, field=reward)
-    try:
-        text = completion_text(row[fields.completion])
-    except (ConfigError, AttributeError, TypeError) as error:
-        raise DataError(
-            f"is no completion: {error}", path=path, line=line, field=fields.completion
-        ) from error
+    value = _number(row[reward], path, line, reward)
+    text = _text(row[fields.completion], path, line, fields.completion)
     flags, step = row.get("flags"), row.get(fields.step)
     return Scored(
-        None if value is None or value != value else float(value),
+        value,
         text,
         tuple(flags) if isinstance(flags, list) else None,
         step if isinstance(step, int) else None,
     )
+
+
+def _number(value: Any, path: str, line: int, field: str) -> float | None:
+    """A reward; None where there is none, NaN included."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise DataError(f"must be a number or null, is {value!r}", path=path, line=line, field=field)
+    try:
+        return None if value is None or value != value else float(value)
+    except OverflowError as error:
+        raise DataError("is too large for a reward", path=path, line=line, field=field) from error
+
+
+def _text(value: Any, path: str, line: int, field: str) -> str:
+    try:
+        return completion_text(value)
+    except (ConfigError, AttributeError, TypeError) as error:
+        raise DataError(f"is no completion: {error}", path=path, line=line, field=field) from error

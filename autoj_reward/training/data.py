@@ -7,9 +7,7 @@ files, and the prompts held out for measuring.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ from autoj_reward.judge.spec import JudgeSpec, Protocol
 from autoj_reward.judge.template import Template
 from autoj_reward.judge.verdict import VerdictSet
 from autoj_reward.judgments import Preference, Verdict
+from autoj_reward.rows.source import JsonLines
 from autoj_reward.training.config import DataFile, TrainConfig
 from autoj_reward.types import JudgeInput, Segment
 
@@ -135,19 +134,10 @@ def read_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         DataError: The file cannot be read, or a line is not a JSON object.
     """
-    try:
-        with (gzip.open if path.endswith(".gz") else open)(path, "rt", encoding="utf-8") as lines:
-            for n, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise DataError("a JSON object is needed", path=path, line=n)
-                yield n, row
-    except json.JSONDecodeError as error:
-        raise DataError(f"not JSON: {error}", path=path) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read: {error}", path=path) from error
+    for line, row in JsonLines(Path(path)).rows():
+        if isinstance(row, DataError):
+            raise row
+        yield line, row
 
 
 def load_corpus(config: TrainConfig) -> Corpus:

@@ -30,6 +30,7 @@ from trl import SFTConfig
 from autoj_reward.engines.embedded import resolve_model
 from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.errors import ConfigError
+from autoj_reward.json_text import json_text
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.training.config import Stage, TrainConfig, changed_settings
@@ -163,7 +164,7 @@ def _keep_settings(config: TrainConfig, stage: Stage, folder: Path) -> None:
         ConfigError: The stage was begun with other settings.
     """
     whole = {f.name: getattr(config, f.name) for f in fields(config) if f.name in _SHAPING}
-    wanted = json.loads(json.dumps({**whole, "stage": stage}, default=asdict))
+    wanted = json.loads(json_text({**whole, "stage": stage}, default=asdict))
     for name in ("measures", "measure_every", "until"):
         del wanted["stage"][name]
     path = folder / "settings.json"
@@ -175,7 +176,7 @@ def _keep_settings(config: TrainConfig, stage: Stage, folder: Path) -> None:
             )
     elif _is_first_process():
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json_text(wanted, indent=1) + "\n", encoding="utf-8")
 
 
 def _by_length(names: Sequence[str], longest: Mapping[str, int]) -> list[list[str]]:
@@ -314,7 +315,7 @@ def _finish(config: TrainConfig, model: Any, output: Path) -> Path:
     shape = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     # Where the base model lay on this machine is nobody's business.
     shape["base_model_name_or_path"] = load_spec(config.judge).model
-    (folder / "adapter_config.json").write_text(json.dumps(shape, indent=1) + "\n", encoding="utf-8")
+    (folder / "adapter_config.json").write_text(json_text(shape, indent=1) + "\n", encoding="utf-8")
     settings = asdict(config)
-    (output / "run.json").write_text(json.dumps(settings, indent=1, default=str) + "\n", encoding="utf-8")
+    (output / "run.json").write_text(json_text(settings, indent=1, default=str) + "\n", encoding="utf-8")
     return folder

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
 
+from autoj_reward.json_text import json_text
 from autoj_reward.judge.judge import Judge
 from autoj_reward.rows.progress import RunProgress
 from autoj_reward.training.config import Stage
@@ -98,7 +98,7 @@ class MeasureCallback(TrainerCallback):  # type: ignore[misc]
         figures = measure(self._judge, self._cases, wanted=self._stage.measures)
         line = {"stage": self._stage.name, "step": step, **{k: round(v, 4) for k, v in figures.items()}}
         _append(self._path, line)
-        log.info("measure %s", json.dumps(line))
+        log.info("measure %s", json_text(line))
         return figures
 
 
@@ -169,4 +169,4 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:
     with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(json_text(line) + "\n")

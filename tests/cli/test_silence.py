@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a command did not do is said; and what it writes as JSON is JSON."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autoj_reward
+from tests.cli.conftest import Run, write_rows
+
+PACKAGE = Path(autoj_reward.__file__).parent
+
+
+@pytest.mark.parametrize("target", ["out.jsonl", "out.parquet"])
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_an_empty_input_is_said(run: Run, tmp_path: Path, target: str, content: str) -> None:
+    (tmp_path / "in.jsonl").write_text(content)
+    result = run("rate", "in.jsonl", "-o", target, "--quiet")
+    assert result.exit_code == 0
+    assert "in.jsonl holds no rows" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["rate", "compare", "rerank", "label"])
+def test_a_run_without_a_verdict_fails(run: Run, tmp_path: Path, command: str) -> None:
+    row: dict[str, Any] = {"prompt": "Q"}
+    row |= {
+        "rate": {"completion": "mumble"},
+        "compare": {"first": "mumble", "second": "mumble!"},
+    }.get(command, {"completions": ["mumble", "mumble!"]})
+    write_rows(tmp_path / "in.jsonl", [row, row])
+    recorded = tmp_path / "recorded.jsonl"
+    recorded.write_text(json.dumps({"contains": [], "reading": {"5": 0.0001}}) + "\n")
+    for _ in range(2):
+        result = run(command, "in.jsonl", "-o", "out.jsonl", "--no-cache", catch_exceptions=True)
+        assert "no row has a verdict: all 2 failed" in str(result.exception)
+    assert json.loads((tmp_path / "out.jsonl.run.json").read_text())["complete"]
+
+
+def test_the_status_after_an_interrupt_is_that_of_the_whole(run: Run, tmp_path: Path) -> None:
+    """The last row alone failed, after a run that was stopped: the rows before it have verdicts."""
+    rows = [{"prompt": "Q", "completion": c} for c in ("Paris", "Berlin", "mumble")]
+    write_rows(tmp_path / "in.jsonl", rows)
+    run("rate", "in.jsonl", "-o", "out.jsonl")
+    record = json.loads((tmp_path / "out.jsonl.run.json").read_text())
+    (tmp_path / "out.jsonl.run.json").write_text(json.dumps({"run": record["run"]}))
+    lines = (tmp_path / "out.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "out.jsonl").write_bytes(b"".join(lines[:2]))
+    result = run("rate", "in.jsonl", "-o", "out.jsonl")
+    assert result.exit_code == 0
+    assert "1 low_mass" in result.stderr
+
+
+def test_a_file_without_one_good_row_is_not_an_empty_run(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"text": "x"}, {"text": "y"}])
+    result = run("rate", "in.jsonl", "-o", "out.jsonl", "--skip-bad", catch_exceptions=True)
+    assert "none of its 2 rows can be read" in str(result.exception)
+
+
+@pytest.mark.parametrize("option", ["--temperature", "--max-new-tokens", "--seed"])
+def test_options_that_direct_mode_does_not_use_are_said(run: Run, tmp_path: Path, option: str) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "Paris"}])
+    said = f"{option} has no effect in direct mode"
+    assert said in run("rate", "in.jsonl", "-o", "a.jsonl", "--mode", "direct", option, "1").stderr
+    assert said not in run("rate", "in.jsonl", "-o", "b.jsonl", "--mode", "critique", option, "1").stderr
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completions": ["Paris", "Berlin"]}])
+    assert said not in run("rerank", "in.jsonl", "-o", "c.jsonl", "--mode", "direct", option, "1").stderr
+
+
+def strict(text: str | bytes) -> Any:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_numbers_that_json_does_not_have_become_null_and_are_said(run: Run, tmp_path: Path) -> None:
+    lines = [
+        '{"prompt": "Q", "completion": "Paris", "m": NaN}',
+        '{"prompt": "Q", "completion": "Berlin", "k": [1e999]}',
+    ]
+    write_rows(
+        tmp_path / "in.jsonl",
+        [json.dumps({"prompt": "Q", "completion": "x"}), *lines, '{"prompt": -Infinity}'],
+    )
+    result = run("rate", "in.jsonl", "-o", "out.jsonl", "--skip-bad")
+    rows = [strict(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
+    assert [(row.get("m", "none"), row.get("k", "none")) for row in rows] == [
+        ("none", "none"),
+        (None, "none"),
+        ("none", [None]),
+    ]
+    assert "2 rows hold NaN or an infinity (first in.jsonl:2, field 'm')" in result.stderr
+    strict((tmp_path / "out.jsonl.bad.jsonl").read_bytes())
+    run("rate", "in.jsonl", "-o", "out.parquet", "--skip-bad")
+    again = run("rate", "out.parquet", "-o", "again.jsonl")
+    assert "2 rows hold NaN" in again.stderr
+    for line in (tmp_path / "again.jsonl").read_bytes().splitlines():
+        strict(line)
+
+
+def test_what_commands_and_records_write_as_json_is_json() -> None:
+    """Every `json.dumps` whose text leaves the process goes through `json_text`, or forbids NaN."""
+    rooms = ("cli", "rows", "evaluate", "training", "data")
+    found = []
+    for path in sorted(p for room in rooms for p in (PACKAGE / room).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "json.dumps":
+                forbids = any(k.arg == "allow_nan" for k in node.keywords)
+                # A text that is read again at once is a copy, and stays here.
+                if not forbids and "json.loads(json.dumps(" not in path.read_text(encoding="utf-8"):
+                    found.append(f"{path.name}:{node.lineno}")
+    assert found == []
+
+
+def test_json_text_is_strict() -> None:
+    from autoj_reward.json_text import json_text
+
+    value = {"a": math.nan, "b": [math.inf, (1, -math.inf)], "c": np.float64("nan"), "d": 1.5}
+    assert strict(json_text(value, indent=1)) == {"a": None, "b": [None, [1, None]], "c": None, "d": 1.5}
