@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from autoj_reward.cli.options import key_values, typed
 from autoj_reward.engines.recorded import RecordedEngine
 from autoj_reward.judge.judge import Judge
 from autoj_reward.serve.running import serve
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--deadline", type=float, default=120.0)
     parser.add_argument("--drain", type=float, default=30.0)
     parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--set", action="append", metavar="NAME=VALUE", help="any other of ServeSettings")
     options = parser.parse_args()
     engine = PacedEngine(options.recorded, seconds=options.seconds)
     judge = Judge.load("mini", engine=engine, mode="direct", cache=options.cache or False)
@@ -76,6 +78,7 @@ def main() -> None:
         max_completions=min(256, options.queue),
         deadline_seconds=options.deadline,
         drain_seconds=options.drain,
+        **typed(key_values(options.set, "--set")),
     )
     if not serve(judge, settings, listening=lambda url: print(url, flush=True)):
         # As the command does: a thread that waits for the engine would keep the process alive.

@@ -86,7 +86,7 @@ class Client:
     async def rate(self, completion: str) -> tuple[int, bytes]:
         """Status and body of one request."""
         body = json.dumps({"rows": [{"prompt": "Name a prime.", "completion": completion}]}).encode()
-        head = f"POST /v1/rate HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        head = f"POST /v1/rate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
         self._writer.write(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
         answer = await self._reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", answer.lower())

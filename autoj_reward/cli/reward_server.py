@@ -100,6 +100,59 @@ def serve(
             rich_help_panel=_LIMITS,
         ),
     ] = 30.0,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name by which clients may call this server. Repeatable; by default localhost and "
+            "--host, and any name where a token is asked for.",
+            show_default=False,
+            rich_help_panel=_LISTENING,
+        ),
+    ] = None,
+    max_connections: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Most connections; when there is no room, the one that has been idle longest is closed.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = 4096,
+    max_connections_per_peer: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Of them, from one address.", rich_help_panel=_LIMITS),
+    ] = 1024,
+    max_head_kb: Annotated[
+        float,
+        typer.Option(metavar="KB", help="Longest head of a request (its headers).", rich_help_panel=_LIMITS),
+    ] = 64.0,
+    head_seconds: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", help="Longest time for the head of a request.", rich_help_panel=_LIMITS
+        ),
+    ] = 10.0,
+    body_seconds: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", help="Longest time for all of a request's body.", rich_help_panel=_LIMITS
+        ),
+    ] = 60.0,
+    idle_seconds: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="How long a connection may be idle between requests.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = 75.0,
+    write_seconds: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", help="Longest time for a client to read an answer.", rich_help_panel=_LIMITS
+        ),
+    ] = 60.0,
     failure_reward: Annotated[
         float | None,
         typer.Option(
@@ -164,6 +217,14 @@ def serve(
         max_completions=max_completions,
         drain_seconds=drain,
         failure_reward=failure_reward,
+        allowed_hosts=tuple(allow_host or ()),
+        max_connections=max_connections,
+        max_connections_per_peer=max_connections_per_peer,
+        max_head_bytes=int(max_head_kb * 1024),
+        head_seconds=head_seconds,
+        body_seconds=body_seconds,
+        idle_seconds=idle_seconds,
+        write_seconds=write_seconds,
         end_tokens=tuple(end_token or ()),
         labels_as_references=labels_as_references,
     )

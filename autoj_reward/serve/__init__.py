@@ -3,5 +3,6 @@
 
 ::
 
-    TokenGuard ─▶ BodyLimit ─▶ app (routes, errors) ─▶ RewardService ─▶ Window ─▶ Judge, in threads
+    LimitedProtocol ─▶ HostCheck ─▶ TokenGuard ─▶ BodyLimit ─▶ app (routes, errors)
+        ─▶ RewardService ─▶ Window ─▶ Judge, in threads
 """

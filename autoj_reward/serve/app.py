@@ -25,7 +25,7 @@ from autoj_reward.reward.rank import rank_judged
 from autoj_reward.rows.works import candidate_fields, pair_fields, rating_fields
 from autoj_reward.serve.auth import TokenGuard
 from autoj_reward.serve.errors import Refusal, json_response
-from autoj_reward.serve.limits import BodyLimit
+from autoj_reward.serve.limits import BodyLimit, HostCheck
 from autoj_reward.serve.metrics import Metrics
 from autoj_reward.serve.openrlhf import reward_answer, reward_requests
 from autoj_reward.serve.schema import CompareBody, RankBody, RateBody, RewardAnswer, RewardBody, requests_of
@@ -38,6 +38,8 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"description": "No token, or a wrong one."},
     408: {"description": "The body did not come in time."},
     413: {"description": "The body is too long, or holds too many completions."},
+    415: {"description": "The body is compressed."},
+    421: {"description": "The request names another host than this server."},
     422: {"description": "The body is wrong; `error.where` names the place."},
     429: {"description": "Too much waits already; try again after `Retry-After` seconds."},
     502: {"description": "The judge's engine refused."},
@@ -86,9 +88,9 @@ def make_app(
     _add_judging(api, service)
     _add_operating(api, service)
     _add_refusals(api)
-    limited = BodyLimit(api, max_bytes=settings.max_body_bytes)
+    limited = BodyLimit(api, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
     observed = _Observed(limited, service.metrics, {getattr(route, "path", "") for route in api.routes})
-    return TokenGuard(observed, settings.token), service
+    return HostCheck(TokenGuard(observed, settings.token), settings.hosts), service
 
 
 def _add_judging(api: FastAPI, service: RewardService) -> None:
@@ -206,7 +208,8 @@ class _Observed:
             return
         path = scope["path"] if scope["path"] in self._paths else "other"
         began = time.perf_counter()
-        status = 500
+        # Of a request whose client left before its answer.
+        status = 499
 
         async def watched(message: Message) -> None:
             nonlocal status

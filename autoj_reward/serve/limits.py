@@ -1,56 +1,171 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of a request is read: so many bytes, within so many seconds."""
+"""How much of a request is read, within how many seconds, and for how long somebody waits for its answer."""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+from collections.abc import Collection
 
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from autoj_reward.serve.errors import Refusal
 
+_AT_ONCE = 64
+"""Bodies of the greatest length that may be in memory together."""
+
+_LEAST_BYTES = 16
+"""Of the longest body, for each list or object in it; texts do not come near."""
+
+_LOOKS = 4
+"""Turns of the event loop between a request's last byte and its answering."""
+
 
 class BodyLimit:
-    """Refuses bodies that are too long (413) or do not come (408).
+    """Reads a request's whole body before the application sees it, and stops the application when its
+    client is gone.
+
+    Refuses bodies that are too long (413), do not come in time (408), are compressed (415), or for which
+    there is no memory now (503).
 
     Args:
         app: What gets the request.
         max_bytes: Longest body. A `Content-Length` above it is refused before a byte is read.
-        seconds: Longest wait for the next piece of a body.
+        seconds: Longest time for all of a body.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, seconds: float = 30.0) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, seconds: float = 60.0) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._seconds = seconds
+        self._n_held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = dict(scope["headers"]).get(b"content-length", b"")
-        if announced.isdigit() and int(announced[:20]) > self._max_bytes:
-            message = f"the body is longer than {self._max_bytes:,} bytes"
-            await Refusal(413, "too_large", message).response()(scope, receive, send)
-            return
-        n_read = 0
-        complete = False
+        parts: list[bytes] = []
+        try:
+            body = await self._body(dict(scope["headers"]), receive, parts)
+            if body is not None:
+                await self._run(scope, receive, send, body)
+        except Refusal as refusal:
+            response = refusal.response()
+            # What is left of the body is not waited for.
+            response.headers["Connection"] = "close"
+            await response(scope, receive, send)
+        finally:
+            self._n_held -= sum(map(len, parts))
 
-        async def limited() -> Message:
-            nonlocal n_read, complete
-            if complete:
-                return await receive()
-            try:
-                async with asyncio.timeout(self._seconds):
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive, parts: list[bytes]) -> bytes | None:
+        """The whole body, or None where the client left before its end.
+
+        Raises:
+            Refusal: It is not taken.
+        """
+        announced = headers.get(b"content-length", b"")
+        if announced.isdigit() and (len(announced) > 20 or int(announced) > self._max_bytes):
+            raise self._too_large()
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
+            raise Refusal(415, "encoded", "the body is compressed; send it as it is")
+        n = 0
+        try:
+            async with asyncio.timeout(self._seconds):
+                while True:
                     message = await receive()
-            except TimeoutError:
-                # The one kind of exception that FastAPI lets through while it reads a body.
-                raise HTTPException(408, "the body did not come in time") from None
-            n_read += len(message.get("body", b""))
-            if n_read > self._max_bytes:
-                raise HTTPException(413, f"the body is longer than {self._max_bytes:,} bytes")
-            complete = not message.get("more_body", False)
-            return message
+                    if message["type"] != "http.request":
+                        return None
+                    part = message.get("body", b"")
+                    parts.append(part)
+                    n += len(part)
+                    self._n_held += len(part)
+                    if n > self._max_bytes:
+                        raise self._too_large()
+                    if self._n_held > self._max_bytes * _AT_ONCE:
+                        raise Refusal(503, "busy", "too many bodies are being read", retry_after=5)
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            raise Refusal(408, "http", "the body did not come in time") from None
+        body = b"".join(parts)
+        if body.count(b"{") + body.count(b"[") > self._max_bytes // _LEAST_BYTES:
+            # Reading them holds up everybody else: a list costs 20 times its two bytes.
+            raise Refusal(413, "too_large", "the body holds too many lists and objects")
+        return body
 
-        await self._app(scope, limited, send)
+    async def _run(self, scope: Scope, receive: Receive, send: Send, body: bytes) -> None:
+        given = False
+
+        async def replay() -> Message:
+            nonlocal given
+            if given:
+                # Nobody but this class may ask uvicorn for more; the application is cancelled instead.
+                await asyncio.get_running_loop().create_future()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def until_gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        watching = asyncio.create_task(until_gone())
+        for _ in range(_LOOKS):
+            # Who asks and is gone at once has left by now: judging is not even begun.
+            await asyncio.sleep(0)
+        if watching.done():
+            return
+        working = asyncio.ensure_future(self._app(scope, replay, send))
+        try:
+            await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            watching.cancel()
+            if not working.done():
+                # Judging for nobody would take the place of those who wait.
+                working.cancel()
+                await asyncio.wait((working,))
+        if not working.cancelled():
+            working.result()
+
+    def _too_large(self) -> Refusal:
+        return Refusal(413, "too_large", f"the body is longer than {self._max_bytes:,} bytes")
+
+
+class HostCheck:
+    """Passes requests on that name this server as their host.
+
+    A web page can make a browser send requests to any address, also of this machine, by letting its own
+    name point there (DNS rebinding); the name it uses is then in `Host`.
+
+    Args:
+        app: What gets the request.
+        hosts: Names and addresses that are this server's, without port; None allows any.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
+        self._app = app
+        self._hosts = None if hosts is None else {_plain(host) for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self._hosts is not None:
+            named = [value for name, value in scope["headers"] if name == b"host"]
+            if len(named) != 1 or _host_of(named[0]) not in self._hosts:
+                message = "this server has another name; allow this one with --allow-host"
+                await Refusal(421, "unknown_host", message).response()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _host_of(header: bytes) -> str:
+    """The host of a `Host` header, without its port."""
+    text = header.decode("latin-1").strip()
+    name, colon, port = text.rpartition(":")
+    return _plain(name if colon and (port.isdigit() or not port) and not name.endswith(":") else text)
+
+
+def _plain(host: str) -> str:
+    """One spelling: lower case, no brackets, no final dot, addresses in their short form."""
+    bare = host.lower().removeprefix("[").removesuffix("]").removesuffix(".")
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        return bare

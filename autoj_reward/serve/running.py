@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import signal
 import socket
 import threading
@@ -15,13 +16,11 @@ import uvicorn
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.serve.app import make_app
+from autoj_reward.serve.connections import limited_protocol
 from autoj_reward.serve.service import RewardService
 from autoj_reward.serve.settings import ServeSettings
 
 logger = logging.getLogger("autoj_reward")
-
-_IDLE_SECONDS = 75
-"""How long a connection may be idle."""
 
 
 class _Server(uvicorn.Server):
@@ -61,13 +60,15 @@ def serve(
     app, service = make_app(judge, settings, on_failure=stop)
     config = uvicorn.Config(
         app,
+        http=limited_protocol(settings),
         access_log=False,
-        log_level="warning",
+        # Warnings are about what clients send, and clients decide how often.
+        log_level="error",
         lifespan="on",
         ws="none",
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=_IDLE_SECONDS,
+        timeout_keep_alive=math.ceil(settings.idle_seconds),
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
     server = _Server(config)

@@ -14,6 +14,7 @@ from autoj_reward.errors import ConfigError
 
 TOKEN_VARIABLE = "AUTOJ_REWARD_TOKEN"  # noqa: S105 - a name, not a secret
 _LEAST_TOKEN_CHARS = 16
+_OWN_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,17 @@ class ServeSettings:
         failure_reward: What `/get_reward` gives for a judgment without a verdict; None gives null.
         end_tokens: Special tokens taken off the end of OpenRLHF's completions, besides the known ones.
         labels_as_references: Whether OpenRLHF's labels are reference answers for the judge.
+        allowed_hosts: Names by which clients may call this server (`Host`). Without any: those of this
+            machine where no token is asked for, else all.
+        max_connections: Most connections; at most three quarters of the files this process may open. When
+            there is no room, the one that has waited longest for its client is closed.
+        max_connections_per_peer: Of them, from one address.
+        max_head_bytes: Longest head of a request: its address and its headers.
+        max_headers: Most headers of a request.
+        head_seconds: Longest time from connecting, or from its first byte, to the end of a request's head.
+        body_seconds: Longest time for all of a request's body.
+        idle_seconds: How long a connection may be idle between two requests.
+        write_seconds: Longest time for a client to read an answer.
 
     Raises:
         ConfigError: A setting is out of range, or the address is reachable by others without a token.
@@ -54,15 +66,27 @@ class ServeSettings:
     failure_reward: float | None = None
     end_tokens: tuple[str, ...] = ()
     labels_as_references: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    max_connections: int = 4096
+    max_connections_per_peer: int = 1024
+    max_head_bytes: int = 64 << 10
+    max_headers: int = 100
+    head_seconds: float = 10.0
+    body_seconds: float = 60.0
+    idle_seconds: float = 75.0
+    write_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         least: Mapping[str, float] = {
             "window_seconds": 0.0, "max_batch": 1, "at_once": 1, "max_waiting": 1, "deadline_seconds": 0.001,
             "max_body_bytes": 1, "max_completions": 1, "drain_seconds": 0.0,
+            "max_connections": 1, "max_connections_per_peer": 1, "max_head_bytes": 256, "max_headers": 8,
+            "head_seconds": 0.1, "body_seconds": 0.1, "idle_seconds": 0.1, "write_seconds": 0.1,
         }  # fmt: skip
         for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ConfigError(f"{name} = {getattr(self, name)} is below {low:g}")
+            # Written so that NaN, which is below nothing, is refused too.
+            if not low <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} = {getattr(self, name)} is not a number from {low:g} on")
         if self.failure_reward is not None and not math.isfinite(self.failure_reward):
             raise ConfigError(f"failure_reward = {self.failure_reward} is no number that JSON has")
         if self.max_completions > self.max_waiting:
@@ -78,6 +102,13 @@ class ServeSettings:
                 hint=f'export {TOKEN_VARIABLE}="$(openssl rand -hex 32)", or give --token-file, '
                 "or listen at 127.0.0.1",
             )
+
+    @property
+    def hosts(self) -> tuple[str, ...] | None:
+        """Names by which clients may call the server; None for any."""
+        if self.allowed_hosts:
+            return (*self.allowed_hosts, *_OWN_HOSTS, self.host)
+        return None if self.token is not None else (*_OWN_HOSTS, self.host)
 
 
 def is_loopback(host: str) -> bool:

@@ -60,7 +60,9 @@ def serve(recorded: Path) -> Iterator[Serve]:
         def start(engine: Engine | str | None = None, *, wait: bool = True, **settings: Any) -> TestClient:
             judge = Judge.load("mini", mode="direct", engine=engine or f"recorded:{recorded}")
             app, _ = make_app(judge, ServeSettings(**{"drain_seconds": 5.0, **settings}))
-            client = stack.enter_context(TestClient(app, raise_server_exceptions=False))
+            client = stack.enter_context(
+                TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+            )
             ends = time.monotonic() + 20
             while wait and client.get("/ready").status_code != 200 and time.monotonic() < ends:
                 time.sleep(0.01)
