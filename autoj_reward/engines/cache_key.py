@@ -5,9 +5,8 @@ In the key: the version of this layout, the engine's fingerprint (weights, token
 adapter, dtype, quantisation), the rendered input with its trust marks, the wrapper, and then either how
 to write and which draw it is, or what to read. Token ids are not needed: the tokenizer is in the
 fingerprint, so text and trust marks determine them, and a warm hit costs no tokenizer work. Not in the
-key: the parser, the verdict set's meaning, calibration and aggregation (they are replayed), the engine's
-kind and version (equal fingerprints are exchangeable up to the engine's own noise; both are recorded),
-batch size and order.
+key: the parser, the verdict set's meaning, calibration and aggregation (they are replayed), the versions
+of the engine's libraries (they are recorded), batch size and order.
 
 A key has two halves of 16 bytes. The first is the hash of the body alone, so that everything ever asked
 about one text lies side by side in the store; the second is the hash of all the rest. The rest is
