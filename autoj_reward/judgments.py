@@ -124,6 +124,7 @@ class Provenance:
         guard: The fingerprint of the guard that looked at the completions; empty where none did. What it
             changed is in the rendered text, and with that in the cache's key.
         language: Whose templates were used, for judges that have several languages; else None.
+        judge_id: `Judge.identity` of who answered; empty where nobody was asked.
     """
 
     judge: str
@@ -132,6 +133,7 @@ class Provenance:
     cut_chars: tuple[int, ...] = ()
     guard: str = ""
     language: str | None = None
+    judge_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

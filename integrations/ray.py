@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from autoj_reward.errors import ConfigError
+from autoj_reward.errors import ConfigError, EngineChanged
 from autoj_reward.extras import how_to_install
 from autoj_reward.judge.judge import Judge
 from autoj_reward.rows.blocks import Blocks, with_fields
@@ -53,6 +53,7 @@ class BlockTask:
         judge: Keyword arguments of `Judge.load`.
         make_work: Makes the work from the judge: a function of a module, or a `functools.partial` of one.
         schema: The added fields and their types, a `pyarrow.Schema`.
+        judge_id: Who has to judge, where that is known; a worker with another judge ends the run.
         assemble: Makes the finished block from its rows, what was added to each, and the schema.
     """
 
@@ -60,6 +61,7 @@ class BlockTask:
     judge: Mapping[str, Any]
     make_work: Callable[[Judge], Work]
     schema: Any
+    judge_id: str | None = None
     assemble: Callable[[Any, Sequence[dict[str, Any]], Any], Any] = field(default=with_fields)
 
 
@@ -93,6 +95,11 @@ class BlockJudge:
         table = self._task.blocks.read(number)
         # None: a worker wrote it, and died before it could say so.
         if table is not None:
+            if self._task.judge_id not in (None, self._judge.identity):
+                raise EngineChanged(
+                    f"this worker's judge is {self._judge.identity}, and the run's {self._task.judge_id}",
+                    hint="the checkpoint has to be the same on every machine",
+                )
             rows = table.to_pylist()
             items = [
                 Item(0, row, self._work.row_format.requests(row, optional=self._work.optional))

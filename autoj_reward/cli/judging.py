@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from autoj_reward.judge.spec import JudgeSpec
     from autoj_reward.rows.fields import RowFormat
     from autoj_reward.rows.labels import LabelSummary
+    from autoj_reward.rows.output import Output
     from autoj_reward.rows.run import Checked, Finished, Item, Spending, Work
 
 Source = Annotated[
@@ -89,7 +90,7 @@ def rate(
 
     Adds to each row: rating (greedy), expected_rating, reward, critique, forced (samples that
     stated no verdict and were made to), mass, entropy (nats), mode, cut_chars, flags (what the guard found;
-    null without one), failure.
+    null without one), judge_id (short id of who judged), failure.
     """
     from autoj_reward.rows.works import rate_work
 
@@ -114,7 +115,8 @@ def compare(
     """Compare two completions: rows with "prompt", "first" and "second".
 
     Adds to each row: preference, win_prob, tie_prob, reward, flipped, slot_bias, order_preferences,
-    order_win_probs, critique, forced (samples), mass, entropy, mode, cut_chars, flags, failure.
+    order_win_probs, critique, forced (samples), mass, entropy, mode, cut_chars, flags, judge_id,
+    failure.
     """
     from autoj_reward.rows.works import compare_work
 
@@ -324,7 +326,7 @@ def run_work(
     *,
     added_fields: Sequence[str],
     expanded: LabelSummary | None = None,
-    on_ray: Callable[[dict[str, Any], Checked, Callable[[], None]], None] | None = None,
+    on_ray: Callable[[dict[str, Any], Checked, Callable[[], None], dict[str, Any]], None] | None = None,
     **identity: Any,
 ) -> None:
     """Check, judge and write a file's rows, or go on where that stopped.
@@ -340,8 +342,8 @@ def run_work(
         work: What is done with them.
         added_fields: What it adds to a row.
         expanded: Takes what is added to a row apart into the rows of the output, and counts them.
-        on_ray: Runs it on a cluster instead of here, given what identifies the run, what was checked, and
-            what writes the bad rows aside.
+        on_ray: Runs it on a cluster instead of here, given what identifies the run, what was checked, what
+            writes the bad rows aside, and information for the record.
         **identity: Further options that make it another run.
 
     Raises:
@@ -350,6 +352,8 @@ def run_work(
         EngineError: The engine failed; what is done is kept.
     """
     from autoj_reward.engines.factory import default_engine_name
+    from autoj_reward.judge.describing import who
+    from autoj_reward.rows.identity import about_run
     from autoj_reward.rows.output import Output
     from autoj_reward.rows.retry import retry_failed
     from autoj_reward.rows.run import Summary, check_rows, refuse_no_verdict, run_rows
@@ -388,16 +392,21 @@ def run_work(
         }
     )
     refuse_nothing_left(source_name, checked)
+    engine = judging.engine or default_engine_name()
     if on_ray is not None:
         with contextlib.closing(judge):
-            on_ray(run, checked, functools.partial(put_bad_aside, source, work, checked, target))
+            # The cluster's machines load the judge; this one says who it has to be, as far as it can tell.
+            known = judge.describe("plan" if engine.startswith("server") else "files")
+            run["who"] = redacted(who(known))
+            aside = functools.partial(put_bad_aside, source, work, checked, target)
+            on_ray(run, checked, aside, redacted(about_run(known)))
         return
     apart: dict[str, Any] = {} if expanded is None else {"expand": expanded.add, "notes": expanded.as_record}
     output = Output(target, run, overwrite=options.overwrite, **apart)
-    engine = judging.engine or default_engine_name()
     chunk = options.chunk or (64 if engine == "transformers" else 1024)
     with contextlib.closing(output), contextlib.closing(judge):
         put_bad_aside(source, work, checked, target)
+        _identify(judge, output, quiet=options.quiet, goes_on=not output.complete or options.retry_failed)
         if output.complete and not options.retry_failed:
             rows = f"{checked.n_rows:,} rows are in it"
             display.note(f"{target} is finished: all {rows} (--overwrite begins anew)")
@@ -434,6 +443,28 @@ def run_work(
     if not checked.n_rows:
         display.note(f"{source_name} holds no rows: nothing was judged, and {target} is empty")
     refuse_no_verdict(summary)
+
+
+def _identify(judge: Judge, output: Output, *, quiet: bool, goes_on: bool) -> None:
+    """Say who judges, keep it in the output's record, and refuse rows of another judge.
+
+    Raises:
+        ConfigError: The output's rows are another judge's.
+    """
+    from autoj_reward.judge.describing import shown, who
+    from autoj_reward.rows.identity import about_run, check_same_judge
+
+    early = judge.describe("files")
+    if not goes_on:
+        kept = output.record.get("who")
+        if kept is not None and early["judge_id"] is not None:
+            check_same_judge(output.name, kept, redacted(who(early)))
+        return
+    if not quiet:
+        for name, text in shown(early, judge.settings.sampling.max_new_tokens).items():
+            display.note(f"{name}: {text}")
+    description = judge.describe()
+    output.identify(redacted(who(description)), redacted(about_run(description)))
 
 
 def _without_effect(judge: Judge, judging: JudgeOptions, identity: Mapping[str, Any]) -> list[str]:

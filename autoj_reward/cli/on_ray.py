@@ -112,6 +112,7 @@ def run_on_ray(
     run: Mapping[str, Any],
     checked: Checked,
     put_aside: Callable[[], None],
+    about: Mapping[str, Any],
     rows: RowOptions,
     raying: RayOptions,
 ) -> None:
@@ -124,6 +125,7 @@ def run_on_ray(
         run: What identifies the run.
         checked: What `check_rows` found; bad rows are left out.
         put_aside: Writes the bad rows to a file of their own.
+        about: Information on this run, for its record.
         rows: The command's options about rows.
         raying: Those about the cluster.
 
@@ -152,7 +154,13 @@ def run_on_ray(
         settings = RaySettings(
             address=raying.ray, workers=raying.ray_workers, gpus=raying.ray_gpus, cpus=raying.ray_cpus
         )
-        task = BlockTask(blocks=blocks, judge=job.judge, make_work=job.make_work, schema=job.schema)
+        task = BlockTask(
+            blocks=blocks,
+            judge=job.judge,
+            make_work=job.make_work,
+            schema=job.schema,
+            judge_id=run["who"]["judge_id"],
+        )
         summary = Summary(n_rows=checked.n_rows)
         began = time.monotonic()
         try:
@@ -166,7 +174,7 @@ def run_on_ray(
             display.note(f"stopped; what is done is in {target}, and the same command goes on from there")
             raise typer.Exit(130) from None
         summary.seconds = time.monotonic() - began
-        blocks.finish(summary.as_record())
+        blocks.finish({**summary.as_record(), "about": dict(about)})
     if not rows.quiet:
         display.print_summary(summary, target, overlong=job.judge["overlong"])
     if not checked.n_rows:

@@ -9,6 +9,7 @@ from autoj_reward.cli.options import JudgeOptions, key_values, typed
 from autoj_reward.engines.factory import default_engine_name
 from autoj_reward.engines.hub import hub_cache, is_here, is_hub_name
 from autoj_reward.engines.memory import memory_need
+from autoj_reward.judge.describing import shown
 from autoj_reward.redact import redacted
 
 if TYPE_CHECKING:
@@ -35,9 +36,11 @@ def plan_lines(
         wanted = f"{rows.n_requests:,} requests, {n_inputs:,} inputs to the model"
     else:
         wanted = f"{rows.n_requests:,} completions, as many comparisons as {strategy.name} asks for"
+    who = shown(judge.describe("plan"), settings.sampling.max_new_tokens)
     facts = {
         "judge": f"{spec.name}: {spec.description}",
         "model": _model(spec),
+        "weights": who["weights"],
         "size": f"{spec.parameters} parameters",
         "licence": spec.licence,
         "languages": ", ".join(spec.languages),
@@ -46,7 +49,10 @@ def plan_lines(
         "engine": " ".join(redacted([engine, *(f"{key}={value}" for key, value in given.items())])),
         "splits over": _parallel(spec),
         "mode": _mode(judge),
-        "template": spec.fingerprint,
+        "template": who["template"],
+        "input": f"at most {who['longest input']}"
+        if "tokens" in who["longest input"]
+        else who["longest input"],
         "would run": f"{kind}: {rows.n_rows:,} rows, {wanted}",
         "note": spec.notes,
     }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
@@ -87,8 +88,8 @@ def rescore(
     """Read judgments again with another parser, verdict set, least mass or aggregation; no model is run.
 
     --judge is the judge as it shall be: a preset or a TOML file. With an output file, give the options of
-    the run that wrote it (mode, samples, temperature, seed, parts of its guard), because they say which
-    answers were its own.
+    the run that wrote it (samples, temperature, seed, parts of its guard), because they say which answers
+    were its own. The mode is that in which each row was judged.
     """
     from autoj_reward.rescoring import Report
 
@@ -99,7 +100,8 @@ def rescore(
             "--critiques reads nothing, so that no verdict can be forced",
             hint="leave --critiques out, and name the cache that the run wrote",
         )
-    judge = _judge(judging, min_mass, guarded=source is not None and _was_guarded(source))
+    first = None if source is None else _first_row(source)
+    judge = _judge(judging, min_mass, first, source)
     how = cast("Aggregation", aggregation)
     report = Report()
     kept = 0
@@ -110,10 +112,10 @@ def rescore(
         if output is not None:
             refuse_one_file(source, output)
         columns = key_values(column, "--column")
-        kind, items = _items(source, judge, format_name, columns, criteria.rubrics())
+        kind, items = _items(source, first, judge, format_name, columns, criteria.rubrics())
         counts: Counter[str] = Counter()
         store = None if critiques else opened_cache(cache)
-        rows = _rows(items, kind, judge, how, store, fingerprint, report, counts)
+        rows = _rows(items, kind, judge, how, store, fingerprint or _recorded(source), report, counts)
         _consume(rows, output)
         kept = counts["kept"]
     if as_json:
@@ -124,24 +126,45 @@ def rescore(
         note(f"{kept:,} rows stay as they were: not in the cache (`autoj-reward cache explain` says why)")
 
 
-def _was_guarded(source: str) -> bool:
-    """Whether the run that wrote an output had a guard: its first row says so."""
-    from autoj_reward.rows.rescore import has_flags
+def _first_row(source: str) -> dict[str, Any]:
+    """The first row of an output, which says what wrote it."""
     from autoj_reward.rows.source import open_source
 
     first = next((row for _, row in open_source(source).rows()), None)
-    return isinstance(first, dict) and has_flags(first)
+    if first is None or isinstance(first, DataError):
+        raise first or DataError("has no rows", path=source)
+    return first
 
 
-def _judge(options: JudgeOptions, min_mass: float | None, *, guarded: bool) -> Judge:
-    """The judge that the options describe, on an engine that has nothing to say: no package is needed."""
+def _judge(
+    options: JudgeOptions, min_mass: float | None, first: dict[str, Any] | None, source: str | None
+) -> Judge:
+    """The judge that the options describe, on an engine that has nothing to say: no package is needed.
+
+    Args:
+        options: The judge's.
+        min_mass: Least probability, or None.
+        first: The first row of the output that is rescored: its mode is the judge's, and its flags say
+            whether there was a guard. None for a whole cache.
+        source: The output, for messages.
+
+    Raises:
+        ConfigError: Another mode was asked for than the rows were judged in.
+    """
     from autoj_reward.judge.judge import Judge
     from autoj_reward.replaying import CritiqueEngine
+    from autoj_reward.rows.rescore import has_flags, mode_of
 
+    mode: str | None = None if first is None else mode_of(first)
+    if None not in (mode, options.mode) and mode != options.mode:
+        raise ConfigError(
+            f"--mode {options.mode}: the rows of {source} were judged in {mode} mode, and stay so",
+            hint="leave --mode out; another mode is another judgment, which rate, compare and rerank make",
+        )
     return Judge.load(
         options.judge,
         engine=CritiqueEngine(()),
-        mode=cast(Any, options.mode),
+        mode=cast(Any, mode or options.mode),
         n_samples=options.samples,
         temperature=options.temperature,
         max_new_tokens=options.max_new_tokens,
@@ -149,7 +172,7 @@ def _judge(options: JudgeOptions, min_mass: float | None, *, guarded: bool) -> J
         overlong=cast(Any, options.overlong),
         force_verdict=options.force_verdict,
         min_mass=min_mass,
-        guard=options.for_guard(default=guarded),
+        guard=options.for_guard(default=first is not None and has_flags(first)),
     )
 
 
@@ -170,6 +193,7 @@ def _whole_cache(
 
 def _items(
     source: str,
+    first: dict[str, Any] | None,
     judge: Judge,
     format_name: str | None,
     columns: dict[str, str],
@@ -177,15 +201,13 @@ def _items(
 ) -> tuple[Kind, Iterator[Item]]:
     """The rows of an output file, laid out for the judge."""
     from autoj_reward.rows.fields import row_format
-    from autoj_reward.rows.rescore import kind_of
+    from autoj_reward.rows.rescore import kind_of, mode_of
     from autoj_reward.rows.run import Item
     from autoj_reward.rows.source import open_source
     from autoj_reward.rows.works import taken_fields
 
     opened = open_source(source)
-    first = next((row for _, row in opened.rows()), None)
-    if first is None or isinstance(first, DataError):
-        raise first or DataError("has no rows", path=source)
+    assert first is not None
     kind = kind_of(first, source)
     layout = replace(row_format(kind, format_name, columns), rubric_of=rubrics)
     protocol = judge.spec.comparison if kind == "compare" else judge.spec.rating
@@ -195,6 +217,14 @@ def _items(
         for line, row in opened.rows():
             if isinstance(row, DataError):
                 raise row
+            if mode_of(row) not in (None, judge.settings.mode):
+                raise DataError(
+                    f"was judged in {mode_of(row)} mode, and the first row in {judge.settings.mode} mode",
+                    path=source,
+                    line=line,
+                    field="mode",
+                    hint="rescore the outputs of different runs one by one",
+                )
             yield Item(line, row, layout.requests(row, optional=shown))
 
     return kind, items()
@@ -251,7 +281,8 @@ def _whose(
     from autoj_reward.rows.rescore import judge_on, rescore_rows
 
     known = sorted({s.engine for s in store.setups().values()})
-    fitting = [name for name in known if name.startswith(begins or "")]
+    named = _named(known, items, judge) if begins is None else None
+    fitting = named or [name for name in known if name.startswith(begins or "")]
     found: dict[str, int] = {}
     for name in fitting:
         engine = ReplayEngine(store, name, points=points)
@@ -263,13 +294,39 @@ def _whose(
             hint="give the options of the run that wrote them, or --critiques; `autoj-reward cache explain` "
             "says what differs",
         )
+    best = max(found.values())
+    if len(equal := [name for name, n in found.items() if n == best]) > 1:
+        raise ConfigError(
+            f"the cache {store.path} holds answers of {len(equal)} engines to these rows, which do not "
+            "say whose they are",
+            hint="--fingerprint with one of " + ", ".join(name[:16] for name in equal),
+        )
     return max(found, key=found.__getitem__)
+
+
+def _recorded(source: str) -> str | None:
+    """The fingerprint of the engine that judged an output, as the record beside it has it."""
+    from autoj_reward.rows.output import read_record
+
+    path = Path(f"{os.path.realpath(source)}.run.json")
+    found = read_record(path).get("who") if path.is_file() else None
+    name = found.get("engine fingerprint") if isinstance(found, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _named(known: list[str], items: list[Item], judge: Judge) -> list[str]:
+    """The engine that the rows' own judge ids name, where the judge's template and sampling are theirs."""
+    from autoj_reward.judge.describing import judge_id
+
+    ids = {item.row.get("judge_id") for item in items}
+    return [name for name in known if judge_id(judge.spec, judge.settings, name) in ids]
 
 
 def _consume(rows: Iterable[dict[str, Any]], output: Path | None) -> None:
     from autoj_reward.rows.output import write_rows
 
     if output is not None:
+        # Whole or not at all: an error in the middle leaves what was there.
         write_rows(output, rows)
         return
     for _ in rows:

@@ -59,6 +59,7 @@ class RecordedEngine:
             content = Path(path).read_bytes()
         except OSError as error:
             raise ConfigError(f"cannot read the recorded answers {path}: {error}") from error
+        self._source = str(path)
         self._fingerprint = "recorded:" + hashlib.sha256(content).hexdigest()[:32]
         self._answers = [
             _answer(line, str(path), number)
@@ -70,6 +71,10 @@ class RecordedEngine:
     @property
     def fingerprint(self) -> str:
         return self._fingerprint
+
+    def describe(self) -> dict[str, Any]:
+        """Who answers; see `DescribedEngine.describe`."""
+        return {"engine": "recorded", "fingerprint": self._fingerprint, "source": self._source}
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
         """Answer every input from the file; one that no line answers gets an `engine` failure."""

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from autoj_reward.judge.judge import JudgeSettings
 
 
+_INFORMATION = ("engine", "model", "revision", "judge")
+"""Names, which say nothing of what lies behind them."""
+
+
 def judge_id(spec: JudgeSpec, settings: JudgeSettings, fingerprint: str) -> str:
     """Short id of who answers: the engine, the template with its wrapper, and how critiques are sampled."""
     return short_id(fingerprint, spec.fingerprint, sampling_json(settings.sampling).decode())
@@ -54,28 +58,29 @@ def who(description: dict[str, Any]) -> dict[str, Any]:
     """The part of a description that identifies a run: who answers, and how answers are read."""
     engine = description["engine"]
     facts = engine.get("facts") or {"engine": engine.get("engine")}
-    information = ("engine", "model", "revision", "judge")
-    settings = {key: value for key, value in description.items() if key not in information}
-    return {**settings, **facts, "engine fingerprint": engine.get("fingerprint")}
+    settings = {key: value for key, value in description.items() if key not in _INFORMATION}
+    known = {**settings, **facts, "engine fingerprint": engine.get("fingerprint")}
+    return dict(json.loads(json.dumps(known, default=repr)))
 
 
-def shown(description: dict[str, Any], max_new_tokens: int | None = None) -> dict[str, str]:
-    """A description for people, one line each: who judges, how, and on what."""
+def shown(description: dict[str, Any], max_new_tokens: int) -> dict[str, str]:
+    """A description for people, a line each: who judges, how, and on what.
+
+    Args:
+        description: The judge's.
+        max_new_tokens: Most tokens of a critique.
+    """
     engine = description["engine"]
-    template = engine.get("chat_template")
-    uses_chat = description["wrapper"] != "plain text"
-    chat = (
-        f", {description['wrapper']}" + (f" {template}" if template else "")
-        if uses_chat
-        else ", no chat template"
-    )
-    context = engine.get("context_tokens")
-    room = f"a critique of up to {max_new_tokens:,} tokens" if max_new_tokens else "the verdict"
-    known = {
-        "judge": f"{description['judge']} (id {description['judge_id'] or 'known when it is loaded'})",
+    context, template = engine.get("context_tokens"), engine.get("chat_template")
+    writes = description["mode"] == "critique"
+    room = f"{max_new_tokens:,} of them for the critique" if writes else "a few of them for the verdict"
+    chat = "no chat template"
+    if description["wrapper"] != "plain text":
+        chat = f"chat template {template or 'of the model'}"
+    return {
+        "judge": f"{description['judge']}, id {description['judge_id'] or 'known when it is loaded'}",
         "mode": description["mode"],
-        "template": description["template"] + chat,
+        "template": f"{description['template']}, {chat}",
         "weights": str(engine.get("source") or engine.get("model") or engine.get("engine")),
-        "longest input": f"{context:,} tokens, with {room}" if context else "known when the model is loaded",
+        "longest input": f"{context:,} tokens, {room}" if context else "known when the model is loaded",
     }
-    return known

@@ -395,7 +395,13 @@ class Judge:
                 "samples": (),
                 "failure": None,
                 "usage": Usage(),
-                "provenance": Provenance(judge=self.spec.name, template=template, engine=""),
+                "provenance": Provenance(
+                    judge=self.spec.name,
+                    template=template,
+                    engine="",
+                    # Nobody was asked, and no model is loaded to say who would have been.
+                    judge_id=self._identified[1] if self._identified else "",
+                ),
                 "by_rule": True,
             }
         provenance = replace(parts["provenance"], guard=fingerprint)
@@ -423,6 +429,7 @@ class Judge:
                 judge=self.spec.name,
                 template=self.spec.fingerprint,
                 engine=fingerprint,
+                judge_id=self.identity,
                 cut_chars=removed,
                 language=language,
             )

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.rows.identity import changes
 from autoj_reward.rows.lock import OutputLock
 from autoj_reward.rows.output import read_record, to_json
 from autoj_reward.rows.parquet import storable
@@ -101,8 +102,9 @@ class Blocks:
         record = self.record = read_record(self._record)
         differing = sorted(k for k in self._run if record["run"].get(k) != self._run[k])
         if differing and any(self.folder.glob("part-*.parquet")):
+            details = "\n  ".join(changes(record.get("run", {}), self._run, differing))
             raise ConfigError(
-                f"{self.folder} belongs to a run with another {', '.join(differing)}", hint=_HOW
+                f"{self.folder} belongs to a run with another {', '.join(differing)}:\n  {details}", hint=_HOW
             )
         if differing:
             # A start that failed before its first block was judged claims nothing.
@@ -216,7 +218,8 @@ def added_schema(kind: str) -> Any:
         "flipped": pa.bool_(), "cut_chars": pa.int64(), "forced": pa.int64(),
         "order_preferences": pa.list_(text),
         "entropy": number, "flags": pa.list_(text) if kind == "rate" else pa.list_(pa.list_(text)),
-        "order_win_probs": pa.list_(number), "failure": pa.struct([("reason", text), ("detail", text)]),
+        "order_win_probs": pa.list_(number), "judge_id": text,
+        "failure": pa.struct([("reason", text), ("detail", text)]),
     }  # fmt: skip
     if kind not in ("rate", "compare"):
         raise ConfigError(f"the fields that {kind} adds have no types")

@@ -246,6 +246,7 @@ def _source(labelled: LabelledGroup, pair: PreferencePair, line: int | None) -> 
         "judge": judgment.provenance.judge,
         "template": judgment.provenance.template,
         "engine": judgment.provenance.engine,
+        "judge_id": judgment.provenance.judge_id or None,
         "mode": judgment.mode,
         "strategy": "comparison" if labelled.ranking is None else labelled.ranking.strategy,
     }

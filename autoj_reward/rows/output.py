@@ -21,9 +21,16 @@ from typing import IO, Any
 
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text, plain
+from autoj_reward.rows.identity import changes, check_same_judge
 from autoj_reward.rows.lock import OutputLock
 from autoj_reward.rows.parquet import write_folder, write_parquet
 from autoj_reward.rows.source import Row
+
+_WHO = ("who", "about", "former")
+"""Entries of a record about the judge, which are kept when an output is gone on with."""
+
+_FORMER = 20
+"""Most former runs of one output whose information is kept."""
 
 
 def to_json(row: Row) -> bytes:
@@ -73,6 +80,7 @@ class Output:
         """Rows that an unfinished run has already written."""
         self.complete = False
         """Whether a former run has written all of them."""
+        self._who: dict[str, Any] = {}
         self.record: dict[str, Any] = {}
         """What a former run left in its record."""
         if name == "-" and expand is None:
@@ -129,10 +137,12 @@ class Output:
             differing = sorted(k for k in self.run if record["run"].get(k) != self.run[k])
             begun = record.get("complete") or self._path.is_dir() or _size(self._lines) or _size(self._path)
             if differing and begun:
+                details = "\n  ".join(changes(record["run"], self.run, differing))
                 raise ConfigError(
-                    f"{self.name} belongs to a run with another {', '.join(differing)}",
+                    f"{self.name} belongs to a run with another {', '.join(differing)}:\n  {details}",
                     hint="--overwrite replaces it, or name another output",
                 )
+            self._who = {key: record[key] for key in _WHO if begun and key in record}
             self.complete = bool(record.get("complete"))
             if self.complete and self._deferred:
                 self._lines.unlink(missing_ok=True)
@@ -144,6 +154,28 @@ class Output:
         if not self.complete:
             self._write_record(complete=False)
             self._file = open(self._lines, "ab")  # noqa: SIM115 - closed in close()
+
+    def identify(self, who: dict[str, Any], about: dict[str, Any]) -> None:
+        """Keep in the record who judges, and go on with nobody else's rows.
+
+        Args:
+            who: What identifies the judge, and how it reads.
+            about: Information on this run.
+
+        Raises:
+            ConfigError: The rows that are there are another judge's, or their record does not say whose.
+        """
+        if self.name == "-":
+            return
+        who = json.loads(json.dumps(who))
+        if self.n_done or self.complete:
+            check_same_judge(self.name, self._who.get("who"), who)
+        former = [*self._who.get("former", ()), *([self._who["about"]] if "about" in self._who else ())]
+        self._who = {"who": who, "about": about, **({"former": former[-_FORMER:]} if former else {})}
+        if self.complete:
+            self.amend_record(**self._who)
+        else:
+            self._write_record(complete=False)
 
     @property
     def whole_lines(self) -> bool:
@@ -284,7 +316,7 @@ class Output:
 
     def _write_record(self, **known: Any) -> None:
         scratch = self._record.with_suffix(".tmp")
-        scratch.write_bytes(to_json({"run": self.run, **known}))
+        scratch.write_bytes(to_json({"run": self.run, **self._who, **known}))
         os.replace(scratch, self._record)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from autoj_reward.engines import Engine
 from autoj_reward.errors import ConfigError, DataError
@@ -17,7 +17,7 @@ from autoj_reward.rows.fields import Kind, RowFormat
 from autoj_reward.rows.run import Item, Work
 from autoj_reward.rows.source import Row
 from autoj_reward.rows.works import compare_work, rate_work, rerank_work
-from autoj_reward.types import Request
+from autoj_reward.types import Mode, Request
 
 _MARKS: tuple[tuple[str, Kind], ...] = (("ranking", "rerank"), ("win_prob", "compare"), ("rating", "rate"))
 
@@ -34,10 +34,23 @@ def kind_of(row: Row, name: str) -> Kind:
             path=name,
             hint="run rerank again: its judgments come from the cache",
         )
+    source = row.get("source")
+    if "mode" not in row and isinstance(source, dict) and "template" in source:
+        raise DataError(
+            "is an output of label: preference data, which is made of judgments and holds none",
+            path=name,
+            hint="rescore what rate, compare or rerank wrote, or label again: its judgments are in the cache",
+        )
     for mark, kind in _MARKS:
         if mark in row:
             return kind
     raise DataError("is no output of rate, compare or rerank", path=name)
+
+
+def mode_of(row: Row) -> Mode | None:
+    """The mode in which a row was judged; None where it does not say."""
+    mode = row.get("mode")
+    return cast(Mode, mode) if mode in ("direct", "critique") else None
 
 
 def has_flags(row: Row) -> bool:
@@ -87,7 +100,10 @@ def rescore_rows(items: Sequence[Item], kind: Kind, judge: Judge) -> Iterator[tu
             j.distribution is not None and j.distribution.exactness == "point" for j in done.judgments
         )
         before, after = _outcome(item.row, kind), replace(_outcome(added, kind), is_point=points)
-        row = {**item.row, **added}
+        # Who answered stays who answered.
+        row = {**item.row, **added, "judge_id": item.row.get("judge_id")}
+        if "judge_id" not in item.row:
+            del row["judge_id"]
         yield (
             row,
             Rescored(name=str(item.line), mode=judge.settings.mode, before=before, after=after),

@@ -27,13 +27,14 @@ Critiques = Literal["none", "ends", "all"]
 ADDED_FIELDS = {
     "rate": (
         "rating", "expected_rating", "reward", "critique", "forced", "mass", "entropy", "mode", "cut_chars",
-        "flags", "failure",
+        "flags", "judge_id", "failure",
     ),
     "compare": (
         "preference", "win_prob", "tie_prob", "reward", "flipped", "slot_bias", "order_preferences",
-        "order_win_probs", "critique", "forced", "mass", "entropy", "mode", "cut_chars", "flags", "failure",
+        "order_win_probs", "critique", "forced", "mass", "entropy", "mode", "cut_chars", "flags",
+        "judge_id", "failure",
     ),
-    "rerank": ("ranking", "best", "mode", "strategy", "n_calls", "n_tokens", "cycles"),
+    "rerank": ("ranking", "best", "mode", "judge_id", "strategy", "n_calls", "n_tokens", "cycles"),
 }  # fmt: skip
 """What each command adds to a row, in this order."""
 
@@ -97,6 +98,7 @@ def rerank_work(
                     ],
                     "best": ranking.best,
                     "mode": judge.settings.mode,
+                    "judge_id": judge.identity,
                     **_spent_fields(ranking),
                 },
                 ranking.judgments,
@@ -238,6 +240,7 @@ def _common_fields(judgment: Judgment) -> Row:
         "mode": judgment.mode,
         "cut_chars": sum(judgment.provenance.cut_chars),
         "flags": _flag_fields(judgment),
+        "judge_id": judgment.provenance.judge_id or None,
         "failure": failure_fields(judgment.failure),
     }
 

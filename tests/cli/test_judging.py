@@ -28,7 +28,7 @@ def test_rate_keeps_fields_and_order_and_adds_its_own(run: Run, tmp_path: Path) 
     first, second = read_rows(tmp_path / "out.jsonl")
     assert list(first) == [
         "id", "prompt", "completion", "z", "rating", "expected_rating", "reward", "critique", "forced", "mass",
-        "entropy", "mode", "cut_chars", "flags", "failure",
+        "entropy", "mode", "cut_chars", "flags", "judge_id", "failure",
     ]  # fmt: skip
     assert first["rating"] == 9
     assert first["expected_rating"] == pytest.approx(8.6)
@@ -190,7 +190,7 @@ def test_an_interrupted_output_is_continued_and_equals_an_uninterrupted_one(run:
     part = tmp_path / "part.jsonl"
     part.write_bytes(whole[: len(whole) // 2])
     record = json.loads((tmp_path / "whole.jsonl.run.json").read_text())
-    (tmp_path / "part.jsonl.run.json").write_text(json.dumps({"run": record["run"], "complete": False}))
+    (tmp_path / "part.jsonl.run.json").write_text(json.dumps({**record, "complete": False}))
     result = run("rate", "in.jsonl", "-o", "part.jsonl")
     assert part.read_bytes() == whole
     assert "going on" in result.stderr
@@ -256,6 +256,12 @@ def test_retry_failed_judges_failed_rows_again(run: Run, tmp_path: Path) -> None
     # The judge has learnt to read the row since: its answers change, its identity does not.
     recorded = tmp_path / "recorded.jsonl"
     recorded.write_text(recorded.read_text().replace("0.0001", "1.0").replace('{"2": 1.0}', '{"3": 1.0}'))
+    run("rate", "in.jsonl", "-o", "other.jsonl")
+    who = json.loads((tmp_path / "other.jsonl.run.json").read_text())["who"]
+    record = json.loads((tmp_path / "out.jsonl.run.json").read_text())
+    (tmp_path / "out.jsonl.run.json").write_text(json.dumps({**record, "who": who}))
+    for path in tmp_path.glob("other.jsonl*"):
+        path.unlink()
     result = run("rate", "in.jsonl", "-o", "out.jsonl", "--retry-failed")
     assert [row["rating"] for row in read_rows(tmp_path / "out.jsonl")] == [9, 5, 2]
     assert "1 judgments" in result.stderr

@@ -83,7 +83,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(run: Run, tmp_path: Path) 
     ]
     kept = json.dumps({"row": 1, "added": done[0]}).encode()
     (tmp_path / "part.jsonl.part.jsonl").write_bytes(kept + b'\n{"row": 2, "added": {"rows": [{"pro')
-    (tmp_path / "part.jsonl.run.json").write_text(json.dumps({"run": record["run"], "complete": False}))
+    (tmp_path / "part.jsonl.run.json").write_text(json.dumps({**record, "complete": False}))
     result = run("label", "in.jsonl", "-o", "part.jsonl", "--pairs", "all")
     lines = (tmp_path / "part.jsonl").read_bytes().splitlines()
     assert json.loads(lines[0])["prompt"] == "kept"

@@ -119,7 +119,7 @@ def test_a_lock_ends_with_its_holder_though_a_forked_child_lives_on(tmp_path: Pa
 def unfinished(tmp_path: Path, whole: str, part: str, lines: list[bytes]) -> None:
     """An output that was begun by the run which wrote `whole`, with these lines."""
     record = json.loads((tmp_path / f"{whole}.run.json").read_text())
-    (tmp_path / f"{part}.run.json").write_text(json.dumps({"run": record["run"], "complete": False}))
+    (tmp_path / f"{part}.run.json").write_text(json.dumps({**record, "complete": False}))
     named = part if part.endswith(".jsonl") else f"{part}.part.jsonl"
     (tmp_path / named).write_bytes(b"".join(lines))
 
