@@ -9,12 +9,14 @@
     OUT.lock                       who writes it now
 
 Blocks are cut by row number, so a run that goes on has the same ones. A part appears by a rename: it is
-there whole or not at all, and judging a block twice writes the same part twice. Names that begin with `_` are
-left aside by pyarrow, Spark and `datasets`.
+there whole or not at all, and judging a block twice writes the same part twice. It says whose it is: workers
+of a run whose driver was killed may write theirs late, into the folder of the next run. pyarrow, Spark and
+`datasets` leave out names that begin with `_`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -30,6 +32,8 @@ from autoj_reward.rows.output import read_record, to_json
 from autoj_reward.rows.parquet import storable
 from autoj_reward.rows.source import Row
 
+_RUN = b"autoj_reward_run"
+"""In a part's metadata: whose it is. Parts without it are of a former version."""
 _HOW = "--overwrite replaces it, or name another folder"
 
 
@@ -54,6 +58,7 @@ class Blocks:
         self._record = self.folder / "_run.json"
         self._rows = block_rows
         self._run: dict[str, Any] = json.loads(json.dumps({**run, "block_rows": block_rows}))
+        self._id = hashlib.sha256(json.dumps(self._run, sort_keys=True).encode()).hexdigest()[:32]
         self.n_blocks = 0
         self.complete = False
         """Whether a former run has finished."""
@@ -99,6 +104,8 @@ class Blocks:
                 raise ConfigError(f"{self.folder} is not empty, and holds no run of ours", hint=_HOW)
             self._write_record(complete=False)
             return
+        for scratch in self.folder.glob("_*.tmp"):
+            scratch.unlink(missing_ok=True)
         record = self.record = read_record(self._record)
         differing = sorted(k for k in self._run if record["run"].get(k) != self._run[k])
         if differing and any(self.folder.glob("part-*.parquet")):
@@ -133,7 +140,7 @@ class Blocks:
         try:
             for number, table in enumerate(_cut(source, self._rows, frozenset(leave_out))):
                 self.n_blocks = number + 1
-                if not self.part(number).exists():
+                if not self._is_there(number):
                     pending.append(number)
                     if not self._block(number).exists():
                         _write_whole(self._block(number), table)
@@ -153,12 +160,12 @@ class Blocks:
         """
         import pyarrow.parquet as pq
 
-        if self.part(number).exists():
+        if self._is_there(number):
             return None
         try:
             return pq.read_table(self._block(number))
         except FileNotFoundError as error:
-            if self.part(number).exists():
+            if self._is_there(number):
                 return None
             raise DataError(
                 f"block {number} is not there", path=str(self.folder),
@@ -167,13 +174,35 @@ class Blocks:
 
     def write(self, number: int, table: Any) -> None:
         """Put a finished block in its place."""
-        _write_whole(self.part(number), table)
+        known = {key: value for key, value in (table.schema.metadata or {}).items() if key != _RUN}
+        _write_whole(self.part(number), table.replace_schema_metadata({**known, _RUN: self._id.encode()}))
         self._block(number).unlink(missing_ok=True)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Mark the run complete; `summary` is kept in its record."""
+        """Mark the run complete; `summary` is kept in its record.
+
+        Raises:
+            DataError: A worker of another run has replaced a block since.
+        """
+        if replaced := [n for n in range(self.n_blocks) if not self._is_there(n)]:
+            raise DataError(
+                f"{len(replaced)} blocks are of another run, whose workers still wrote",
+                path=str(self.folder),
+                hint="end those workers, then run the same command again",
+            )  # fmt: skip
         shutil.rmtree(self._waiting, ignore_errors=True)
         self._write_record(complete=True, blocks=self.n_blocks, **summary)
+
+    def _is_there(self, number: int) -> bool:
+        """Whether a block is finished, and by this run."""
+        import pyarrow
+        import pyarrow.parquet as pq
+
+        try:
+            metadata = pq.read_schema(self.part(number)).metadata or {}
+        except (FileNotFoundError, pyarrow.ArrowException):
+            return False
+        return bool(metadata.get(_RUN, self._id.encode()) == self._id.encode())
 
     def _block(self, number: int) -> Path:
         return self._waiting / f"{number:05d}.parquet"

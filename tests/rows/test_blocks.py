@@ -158,6 +158,28 @@ def test_another_run_or_a_folder_of_something_else_is_refused(
         Blocks(source, RUN, block_rows=5)
 
 
+def test_a_late_worker_of_another_run_does_not_fill_a_block(source: Path, tmp_path: Path, task: Any) -> None:
+    """Its driver was killed, the folder is another run's by now: its part took the place of that run's."""
+    former = Blocks(tmp_path / "out", RUN, block_rows=10)
+    former.deal(source)
+    late = BlockJudge(pickle.loads(pickle.dumps(task(former))))
+    former.close()
+    now = Blocks(tmp_path / "out", {**RUN, "temperature": 1.0}, block_rows=10, overwrite=True)
+    assert now.deal(source) == [0, 1, 2]
+    late({"block": [1]})
+    (now.folder / "_part-00001.x.tmp").touch()
+    now.close()
+    again = Blocks(tmp_path / "out", {**RUN, "temperature": 1.0}, block_rows=10)
+    assert again.deal(source) == [0, 1, 2]
+    judge = BlockJudge(task(again))
+    judge({"block": [0, 1, 2]})
+    assert again.deal(source) == []
+    late._task.blocks.write(2, pq.read_table(again.part(2)))
+    with pytest.raises(DataError, match="1 blocks are of another run"):
+        again.finish({})
+    assert not (again.folder / "_part-00001.x.tmp").exists()
+
+
 def test_a_start_that_failed_before_its_first_block_claims_nothing(source: Path, tmp_path: Path) -> None:
     Blocks(tmp_path / "out", RUN, block_rows=5).deal(source)
     other = Blocks(tmp_path / "out", {**RUN, "input": "def"}, block_rows=6)
