@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
+
+from autoj_reward.terminal import PrintableFilter
 
 if TYPE_CHECKING:
     from autoj_reward.engines import Engine
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     from autoj_reward.types import Failure, FailureReason, Request
 
 __version__ = "0.1.0"
+
+for _name in ("autoj_reward", "autoj_reward.training"):
+    logging.getLogger(_name).addFilter(PrintableFilter())
 
 _HOMES = {
     "autoj_reward.engines": ("Engine",),

@@ -15,12 +15,15 @@
     ├── StoreError                  cache file corrupt, or from a newer version
     └── TooManyFailures             the share of failed judgments passed the limit
 
-An output that cannot be read is not an error: it is a `Failure` on its judgment.
+An output that cannot be read is not an error: it is a `Failure` on its judgment. The words of an error can
+be printed: what they quote of servers and files has its control characters escaped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from autoj_reward.terminal import printable
 
 
 class AutojRewardError(Exception):
@@ -37,7 +40,7 @@ class AutojRewardError(Exception):
 
     def __str__(self) -> str:
         message = super().__str__()
-        return f"{message}\n  hint: {self.hint}" if self.hint else message
+        return printable(f"{message}\n  hint: {self.hint}" if self.hint else message)
 
 
 class ConfigError(AutojRewardError, ValueError):

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text as RichText
 from transformers import TrainerCallback
 
+from autoj_reward.console import Console
 from autoj_reward.errors import ConfigError
 from autoj_reward.integrations.trl import JudgeReward
 from autoj_reward.json_text import json_text

@@ -26,14 +26,16 @@ PUBLIC = {
 
 # What each room may import of the package, itself aside.
 ALLOWED = {
-    "errors": set(),
+    "terminal": set(),
+    "console": {"terminal"},
+    "errors": {"terminal"},
     "extras": set(),
     "json_text": set(),
     "toml_file": {"errors"},
     "paths": set(),
     "types": {"errors"},
     "judgments": {"types", "errors"},
-    "engines": {"types", "errors", "extras", "paths"},
+    "engines": {"types", "errors", "extras", "paths", "terminal", "console"},
     "judge": {"types", "errors", "extras", "toml_file", "judgments", "engines"},
     "replaying": {"types", "errors", "judgments", "engines", "judge"},
     "rescoring": {"types", "errors", "judgments", "engines", "judge", "replaying"},
@@ -43,6 +45,8 @@ ALLOWED = {
         "errors",
         "extras",
         "json_text",
+        "terminal",
+        "console",
         "judgments",
         "engines",
         "judge",

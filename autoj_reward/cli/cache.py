@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from autoj_reward.cli.display import snippet, table_console
 from autoj_reward.cli.options import JudgeOptions, key_values, with_options
+from autoj_reward.console import escape
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
 

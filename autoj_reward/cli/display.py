@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from autoj_reward.console import Console, escape
 from autoj_reward.redact import redact
 from autoj_reward.rows.progress import span
+from autoj_reward.terminal import printable
 from autoj_reward.types import FailureReason
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _BAR_CHARS = 40
 
 def note(text: str) -> None:
     """One line for the person at the keyboard."""
-    print(f"note: {redact(text)}", file=sys.stderr)  # noqa: T201 - this is the display
+    print(f"note: {printable(redact(text))}", file=sys.stderr)  # noqa: T201 - this is the display
 
 
 def table_console(*, to_stderr: bool = False) -> Console:
@@ -41,7 +41,7 @@ def print_tables(tables: Sequence[ReportTable], *, markdown: bool = False) -> No
     if markdown:
         from autoj_reward.evaluate.report import as_markdown
 
-        print(as_markdown(tables), end="")  # noqa: T201 - this is the display
+        print(printable(as_markdown(tables)), end="")  # noqa: T201 - this is the display
         return
     console = table_console()
     for given in tables:
@@ -88,7 +88,7 @@ def print_summary(summary: Summary, target: str, *, overlong: str) -> None:
             long = f" ({advice})"
         parts.append(f"{summary.failures.total():,} without a verdict: {reasons}{long}")
     where = "" if target == "-" else f" -> {target}"
-    print(f"{'; '.join(parts)}{where}", file=sys.stderr)  # noqa: T201 - this is the display
+    print(printable(f"{'; '.join(parts)}{where}"), file=sys.stderr)  # noqa: T201 - this is the display
 
 
 def print_group(item: Item, finished: Finished, *, to_stderr: bool) -> None:

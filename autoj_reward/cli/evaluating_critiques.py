@@ -13,6 +13,7 @@ from autoj_reward.cli.evaluating import AsJson, AsMarkdown, Limit, write_rows
 from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
+from autoj_reward.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,7 +161,7 @@ def _show(
     if report is not None:
         print_tables([report.table()], markdown=as_markdown)
     for line in statistics.notes() if statistics is not None else ():
-        typer.echo(line)
+        typer.echo(printable(line))
 
 
 def _in_data(cases: Sequence[CritiqueCase]) -> list[str] | None:

@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from autoj_reward.cli.display import table_console
+from autoj_reward.console import escape
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 

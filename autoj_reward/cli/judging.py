@@ -32,6 +32,7 @@ from autoj_reward.cli.options import (
 from autoj_reward.errors import ConfigError
 from autoj_reward.redact import redacted
 from autoj_reward.rows.fields import Kind, row_format
+from autoj_reward.terminal import printable
 
 if TYPE_CHECKING:
     from autoj_reward.judge.judge import Judge
@@ -377,7 +378,7 @@ def run_work(
         from autoj_reward.cli.planning import plan_lines
 
         for line in plan_lines(command, judge, judging, checked, work.strategy):
-            typer.echo(line)
+            typer.echo(printable(line))
         return
     run = redacted(
         {

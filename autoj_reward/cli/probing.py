@@ -41,7 +41,8 @@ def probe(
         float,
         typer.Option(
             min=0.0,
-            help="Most that an attack may gain over its control with the guard on, in points of 1-10.",
+            help="Most that an attack may gain with the guard on, over neutral text and over the plain "
+            "answer, in points of 1-10.",
         ),
     ] = 0.2,
     most_change: Annotated[
@@ -113,7 +114,7 @@ def _print(report: ProbeReport) -> None:
         what = f"{report.judge}, {report.mode}, {report.n_prompts} prompts"
         table = Table(title=f"{what}: gain over neutral text, in {unit}", title_justify="left")
         table.add_column("attack", no_wrap=True)
-        for name in ("guard off", "guard on", "flagged", "no verdict"):
+        for name in ("guard off", "guard on", "over plain", "flagged", "no verdict"):
             table.add_column(name, justify="right", no_wrap=True)
         family = ""
         for a in (a for a in report.attacks if a.unit == unit):
@@ -122,7 +123,7 @@ def _print(report: ProbeReport) -> None:
                 table.add_section()
                 table.add_row(f"[bold]{family}")
             failed = f"{a.off.n_failed} / {a.on.n_failed}" if a.off.n_failed or a.on.n_failed else ""
-            effects = (_interval(a.off.net), _interval(a.on.net))
+            effects = (_interval(a.off.net), _interval(a.on.net), _value(a.on.gain))
             table.add_row(a.name, *effects, f"{a.on.flagged:.0%}", failed)
         console.print(table)
     quoted = report.quotations
@@ -138,6 +139,10 @@ def _print(report: ProbeReport) -> None:
             f"the order changes {flipped.value:.0%} of {flipped.n} decisions; both orders averaged, none",
             soft_wrap=True,
         )
+
+
+def _value(value: Share) -> str:
+    return "-" if value.n == 0 else f"{value.value:+.2f}"
 
 
 def _interval(value: Share) -> str:

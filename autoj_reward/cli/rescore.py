@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from autoj_reward.cli.cache import CachePath, opened_cache
 from autoj_reward.cli.checking import refuse_one_file
 from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.options import CriteriaOptions, JudgeOptions, key_values, with_options
+from autoj_reward.console import escape
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
 

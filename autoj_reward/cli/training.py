@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
+from autoj_reward.console import escape
 from autoj_reward.errors import ConfigError
 from autoj_reward.extras import how_to_install
 from autoj_reward.json_text import json_text

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 from autoj_reward.engines.managed_server import Report
+from autoj_reward.terminal import printable
 
 _logger = logging.getLogger("autoj_reward")
 
@@ -26,12 +27,13 @@ def progress(what: str, *, shown: bool = False) -> Iterator[Report]:
     """
     began, last, last_shown = time.monotonic(), "", 0.0
     if sys.stderr.isatty():
-        from rich.console import Console
         from rich.text import Text
+
+        from autoj_reward.console import Console
 
         with Console(stderr=True).status("") as status:
             yield lambda text: status.update(
-                Text(f"{what}, {time.monotonic() - began:.0f} s: {text}", overflow="ellipsis", no_wrap=True)
+                Text(_line(what, began, text), overflow="ellipsis", no_wrap=True)
             )
         return
 
@@ -40,9 +42,13 @@ def progress(what: str, *, shown: bool = False) -> Iterator[Report]:
         now = time.monotonic()
         if shown and now - last_shown > _LINE_SECONDS:
             last_shown = now
-            print(f"{what}, {now - began:.0f} s: {text}", file=sys.stderr, flush=True)  # noqa: T201
+            print(_line(what, began, text), file=sys.stderr, flush=True)  # noqa: T201
         elif not shown and text != last:
             last = text
             _logger.info("%s, %.0f s: %s", what, now - began, text)
 
     yield log
+
+
+def _line(what: str, began: float, text: str) -> str:
+    return printable(f"{what}, {time.monotonic() - began:.0f} s: {text}")

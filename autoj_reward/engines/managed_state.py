@@ -22,7 +22,7 @@ from typing import Any
 from autoj_reward.errors import AutojRewardError, ConfigError, EngineUnavailable
 
 _TAIL_BYTES = 16 << 10
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*+[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

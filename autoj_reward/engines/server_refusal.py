@@ -9,7 +9,7 @@ from autoj_reward.engines.server_exchange import Refused
 from autoj_reward.types import Failure, FailureReason
 
 _TOO_LONG = re.compile(
-    r"context|too (?:long|large|many tokens)|exceeds? .*(?:length|size|tokens)|n_ctx", re.I
+    r"context|too (?:long|large|many tokens)|exceeds? .{0,200}?(?:length|size|tokens)|n_ctx", re.I
 )
 _LIMIT = re.compile(r"(?:context|length|size|limit|window|maximum)\D{0,40}?(\d{2,9})", re.I)
 

@@ -23,6 +23,8 @@ _SPECIAL = re.compile(
 )
 """First characters of texts that model families use as special tokens."""
 
+_TOKEN_END = re.compile(r"[>\]]")
+
 _BREAK = "\u200b"
 """Zero-width space: the text looks the same, and is no special token any more."""
 
@@ -48,8 +50,8 @@ def plain_text(segments: Sequence[Segment]) -> str:
 
 def _token_end(text: str, start: int) -> int:
     """Where the special token's text ends whose first character ends at `start`."""
-    ends = [at for at in (text.find(">", start), text.find("]", start)) if at >= 0]
-    return min(ends) + 1 if ends else len(text)
+    found = _TOKEN_END.search(text, start)
+    return found.end() if found else len(text)
 
 
 def prompt_text(item: JudgeInput, written: str = "") -> str:

@@ -19,7 +19,7 @@ from autoj_reward.errors import DataError
 from autoj_reward.rows.fields import RowProblem, row_format
 from autoj_reward.rows.source import Row, open_source
 
-_CALCULATOR = re.compile(r"<<.*?>>")
+_CALCULATOR = re.compile(r"<<[^<>\n]*+>>")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Completions that say next to nothing: one word, an opening without an answer, the same again and again."""
+"""Completions that say next to nothing: marks alone, an opening alone, the same again and again."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _OPENINGS = re.compile(
 """Openings that have been seen to please judges by themselves (arXiv 2507.08794), and their like."""
 
 _LONGEST_OPENING = 160
+_LONGEST_WORD = 24
+"""One character over more than this length is no word and no number."""
 _LEAST_REPEATED = 400
 """Characters from which a text can count as repeated."""
 _REPEATED_RATIO = 12.0
@@ -25,10 +27,18 @@ _MOST_CHARACTERS = 32_768
 
 
 def is_trivial(folded: str) -> bool:
-    """Whether a folded text is one word, one character again and again, or an opening alone."""
+    """Whether a folded text is marks alone, one character or word again and again, or an opening alone.
+
+    One word or number is an answer: 11, Paris, yes.
+    """
     text = folded.strip()
-    if len(set(text[:_LONGEST_OPENING].split())) <= 1 and not _spaceless(text):
-        return len(set(text)) == 1 or len(set(text.split())) <= 1
+    if not any(map(str.isalnum, text)):
+        return True
+    if len(text) > _LONGEST_WORD and len(set(text)) == 1:
+        return True
+    words = text.split()
+    if len(words) > 1 and len(set(words)) == 1:
+        return True
     return len(text) <= _LONGEST_OPENING and _OPENINGS.fullmatch(text) is not None
 
 
@@ -42,8 +52,3 @@ def is_repeated(folded: str) -> bool:
         return False
     data = folded[:_MOST_CHARACTERS].encode("utf-8", "surrogatepass")
     return len(data) / len(zlib.compress(data, 1)) > _REPEATED_RATIO
-
-
-def _spaceless(text: str) -> bool:
-    """Whether a text is of a script that writes no blanks, and more than a few characters of it."""
-    return len(text) > 4 and sum(ord(c) > 0x2E7F for c in text) > len(text) / 2

@@ -24,6 +24,21 @@ _MARKS = {
 _LOOKS_LIKE = {other: one for table in (_LATIN, _MARKS) for one, others in table.items() for other in others}
 _BLANK = "\u115f\u1160\u3164\uffa0"
 """Letters by category that show nothing."""
+_UNSEEN_MARKS = frozenset(
+    map(
+        chr,
+        (
+            0x2800,
+            0x034F,
+            0x17B4,
+            0x17B5,
+            *range(0x180B, 0x180F),
+            *range(0xFE00, 0xFE10),
+            *range(0xE0100, 0xE01F0),
+        ),
+    )
+)
+"""Combining marks that show nothing, and the empty Braille cell."""
 _LINE_ENDS = "\u2028\u2029\x85\x0b\x0c"
 
 _UNFOLDED = re.compile(r"[\t\n\r -~]*\Z")
@@ -58,6 +73,18 @@ def places(text: str) -> list[int]:
 def is_hidden(character: str) -> bool:
     """Whether a character folds to nothing: a reader does not see it, or sees it as part of another."""
     return not _FOLDS[ord(character)]
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing. Unlike in folding, combining marks by themselves are seen: بَ without its
+    letter may be the answer."""
+    return all(
+        c.isspace()
+        or c in _BLANK
+        or c in _UNSEEN_MARKS
+        or unicodedata.category(c) in ("Cf", "Cc", "Zs", "Cs")
+        for c in text
+    )
 
 
 def _fold_one(character: str) -> str:

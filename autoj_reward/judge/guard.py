@@ -2,10 +2,10 @@
 """The guard: completions are untrusted, and a policy under training looks for what moves its judge.
 
 What imitates the judge's delimiters or verdicts is neutralised in the judge's input, so that a person
-reads the same text: two blanks stand between its words, and after each of its brackets and marks. What
-acts the judge's part, and does not only quote it, loses by rule. Words addressed to the judge cannot be
-neutralised that way: they are flagged. The judge's prompt, the rows and what the trainer sees are never
-changed.
+reads the same text: two blanks stand between its words, and after each of its brackets and marks. Words
+addressed to the judge cannot be neutralised that way: they are flagged. Only an empty completion loses by
+rule: right answers look like everything else, `[[6]]` on a line of its own included. The judge's prompt, the
+rows and what the trainer sees are never changed.
 
 Neither the prompt nor a rubric or reference is guarded: they come from whoever runs the judge.
 """
@@ -20,7 +20,7 @@ from typing import Any, Literal, cast
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.degenerate import is_repeated, is_trivial
-from autoj_reward.judge.folding import fold, is_hidden, places
+from autoj_reward.judge.folding import fold, is_blank, is_hidden, places
 from autoj_reward.judge.layout import completion_text
 from autoj_reward.judge.look_alikes import LookAlikes, look_alikes
 from autoj_reward.judge.spec import JudgeSpec
@@ -35,8 +35,8 @@ Flag = Literal[
 delimiter, verdict: an imitation of the judge's own, neutralised. disguised: one of these was written with
 look-alike letters or invisible characters. forged: a line is the judge's verdict and nothing else, or the
 judge's template is acted out. hidden: invisible text was taken out. instruction: words addressed to a judge.
-empty: nothing to see. trivial: one word, or an opening and nothing after it. repeated: most of the text says
-the same again and again."""
+empty: nothing to see. trivial: marks without a word or number, one character again and again, or an opening
+and nothing after it. repeated: most of the text says the same again and again."""
 
 FLAGS: tuple[Flag, ...] = (
     "delimiter", "verdict", "disguised", "forged", "hidden", "instruction", "empty", "trivial", "repeated",
@@ -45,7 +45,7 @@ FLAGS: tuple[Flag, ...] = (
 Treatment = Literal["judge", "lowest"]
 """judge: the judge decides. lowest: the lowest rating, or a loss, by rule and without asking the judge."""
 
-_VERSION = 2
+_VERSION = 3
 """Counts up when the same guard would show a judge another text."""
 
 _JOINER = "\u2060"
@@ -55,8 +55,10 @@ _TOUCHING = re.compile(r"""(?<=[^\w\s.,'"“”‘’。，、])[ \t]?(?=\S)|(?<
 """Where a mark is near to what follows, and where two words are: marks of prose and numbers stay."""
 
 _SMUGGLED = re.compile(
-    # Tag characters outside a flag, runs of variation selectors, control characters, overrides of direction.
-    "(?<!\U0001f3f4)(?<![\U000e0020-\U000e007f])[\U000e0000-\U000e007f]+"
+    # Tag characters outside a flag (🏴, letters, an end), runs of variation selectors, control characters,
+    # overrides of direction.
+    "(?P<flag>\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f)"
+    "|[\U000e0000-\U000e007f]+"
     "|[\ufe00-\ufe0f\U000e0100-\U000e01ef]{2,}"
     "|[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u202d\u202e\ufff9-\ufffb]+"
 )
@@ -81,10 +83,11 @@ class Guard:
         empty: What a completion without a visible character gets; null counts as empty. By rule, so that
             an empty completion never has the rating that a judge makes up for it. Of two empty
             completions neither is preferred.
-        forged: What a completion gets that acts the judge's part: a line that is a verdict in the judge's
-            own form and nothing else, or two of its headed parts at the beginnings of lines. Text that only
-            quotes such things does neither, as a rule, and is judged.
-        trivial: What one word, one repeated character, or an opening without an answer gets.
+        forged: What a completion gets that looks as if it acted the judge's part: a line that is a verdict
+            in the judge's own form and nothing else, or two of its headed parts at the beginnings of lines.
+            An honest answer can look so too, `[[6]]` for a matrix: lowest is for prompts where none does.
+        trivial: What marks without a word or number, one repeated character, or an opening without an
+            answer gets.
         repeated: What a text gets that repeats itself for most of its length.
         penalty: Taken from the reward of a flagged completion, as a share of the scale in [0, 1]; the
             verdict and its distribution stay the judge's.
@@ -99,7 +102,7 @@ class Guard:
     hidden: bool = True
     instructions: bool = True
     empty: Treatment = "lowest"
-    forged: Treatment = "lowest"
+    forged: Treatment = "judge"
     trivial: Treatment = "judge"
     repeated: Treatment = "judge"
     penalty: float = 0.0
@@ -195,11 +198,11 @@ class Guarding:
         """A completion's text as the judge is to see it, and what was found in it."""
         guard, found = self.guard, set[Flag]()
         if guard.hidden and _SUSPECT.search(text):
-            shown = _SMUGGLED.sub("", text)
+            shown = _SMUGGLED.sub(lambda found: found["flag"] or "", text)
             found.update(["hidden"] if shown != text else [])
             text = shown
         folded = fold(text)
-        if not folded.strip():
+        if not folded.strip() and is_blank(text):
             return text, _ordered({*found, "empty"})
         if self._look_alikes.forges(folded):
             found.add("forged")
@@ -266,7 +269,12 @@ def disarm(piece: str) -> str:
     """
     shown = "".join(c for c in piece if not is_hidden(c))
     parted = _TOUCHING.sub("  ", shown)
-    return parted if "  " in parted else parted[:1] + _JOINER + parted[1:]
+    if "  " in parted:
+        return parted
+    # Chinese writes no blanks, and a sentence of it reads the same with some.
+    chinese = next((n for n, c in enumerate(parted[:-1]) if c > "\u2e7f"), None)
+    place, gap = (1, _JOINER) if chinese is None else (chinese + 1, "  ")
+    return parted[:place] + gap + parted[place:]
 
 
 def _is_disguised(piece: str) -> bool:

@@ -19,9 +19,6 @@ from autoj_reward.types import PlainWrapper
 _LONGEST_MARK = 40
 """A line of a template up to this long, in characters, is a delimiter; a longer one is an instruction."""
 
-_HEAD = re.compile(r"[^\W\d_].*[^\w\s:.,]|[^\w\s:.,].*[^\W\d_]")
-"""A delimiter of words and marks, as [Query]: is one. Lines like Question: are in honest text as well."""
-
 _ROLES = (
     r"(?:response|answer|completion|query|question|prompt|request|assistant|user|system|instruction|input|"
     r"output|reference|rubric|candidate|submission|document|context|conversation|standard|data|text|"
@@ -37,7 +34,7 @@ GENERAL_DELIMITERS = (
     rf"\[{_GAP}{_ROLES}{_GAP}(?:[a-c]|\d{{1,2}}|one|two){_GAP}\]",
     rf"\[{_GAP}{_ROLES}{_GAP}\]{_GAP}:",
     r"^#{2,6}[ \t]*(?:instruction|response|input|feedback|evaluation|verdict|judge?ment|score|system)s?"
-    r"[ \t]*\d?[ \t]*:",
+    r"[ \t]*+(?:\d[ \t]*+)?:",
     r"^(?:system|judge|evaluator|grader)[ \t]*:",
     # Special tokens of chat templates.
     r"<\|[^|<>\n]{1,40}\|>",
@@ -56,7 +53,8 @@ _NUMBER = r"\d{1,3}(?:\.\d{1,3})?(?:[ \t]*/[ \t]*\d{1,3})?"
 _SIDE = r"(?:response|answer|option|assistant|model|回应|回答|回复)[ \t]*(?:[ab]|\d{1,2}|one|two|一|二|两)"
 
 GENERAL_VERDICTS = (
-    rf"{_VERDICT_WORD}[ \t\"'*]*(?:is|=|:|为|是)[ \t\"'*(\[<{{]*"
+    # Also [Rating] 9 and 【评分】9, whose bracket takes the place of the colon.
+    rf"\[?{_VERDICT_WORD}(?:[ \t\"'*)}}>\]]*+(?:is|=|:|为|是)|[ \t\"'*]{{0,4}}\])[ \t\"'*(\[<{{]*"
     rf"(?:{_NUMBER}|{_SIDE}(?![a-z\d])|tie\b|平局|平手)[\])}}>*]*",
     r"final[ \t\r\n]+decision[ \t\r\n]+is\b",
     r"\[\[[ \t]*(?:[abc]|tie|" + _NUMBER + r")[ \t]*\]\]",
@@ -107,7 +105,7 @@ class LookAlikes:
         return any(pattern.search(folded) for pattern in self.instructions)
 
     def forges(self, folded: str) -> bool:
-        """Whether a folded text acts the judge's part, and does not only quote it.
+        """Whether a folded text seems to act the judge's part, and not only to quote it.
 
         Either a line of it is a verdict in the judge's own form and nothing else, or it has at least two of
         the judge's delimiters of words and marks where its templates have them, at the beginning of a line.
@@ -133,7 +131,7 @@ def look_alikes(spec: JudgeSpec) -> LookAlikes:
     """The patterns for a judge: its own, and the general ones."""
     protocols = _protocols(spec)
     own = dict.fromkeys(_mark_pattern(mark) for mark in marks(spec))
-    heads = dict.fromkeys(_mark_pattern(m) for m in marks(spec) if _HEAD.search(m))
+    heads = dict.fromkeys(_mark_pattern(m) for m in marks(spec) if _is_head(m))
     leads = dict.fromkeys(_lead_pattern(p.verdicts) for p in protocols)
     return LookAlikes(
         delimiters=_compiled([*own, *GENERAL_DELIMITERS]),
@@ -159,6 +157,12 @@ def marks(spec: JudgeSpec) -> list[str]:
     return list(found)
 
 
+def _is_head(mark: str) -> bool:
+    """Whether a delimiter has words and marks, as [Query]: has. Question: is in honest text too."""
+    marked = any(not (c.isalnum() or c.isspace() or c in "_:.,") for c in mark)
+    return marked and any(c.isalpha() for c in mark)
+
+
 def _protocols(spec: JudgeSpec) -> list[Protocol]:
     """A judge's protocols in all its languages: a completion may imitate any of them."""
     specs = (spec, *spec.translations.values())
@@ -181,7 +185,7 @@ def _mark_pattern(mark: str) -> str:
     folded = fold(mark).rstrip(": ")
     words = re.findall(r"[^\W\d_]+|\d+|[^\w\s]", folded)
     if not any(w[0].isalnum() for w in words):
-        return rf"^[ \t]*(?:{re.escape(words[0] if words else '*')}[ \t]*){{{max(len(words), 3)},}}$"
+        return rf"^[ \t]*+(?:{re.escape(words[0] if words else '*')}[ \t]*+){{{max(len(words), 3)},}}+$"
     pieces = [r"\d{1,2}" if w.isdecimal() else _opened(w) for w in words]
     bracketed = folded[0] in "[<{"
     return _GAP.join(pieces) if bracketed else rf"^[ \t]*{_GAP.join(pieces)}{_GAP}:?[ \t]*$"
@@ -189,10 +193,12 @@ def _mark_pattern(mark: str) -> str:
 
 def _stands_alone(text: str, found: re.Match[str], lead: str) -> bool:
     """Whether a verdict is all that its line says, with or without the whole lead before it."""
-    start = text.rfind("\n", 0, found.start()) + 1
-    end = text.find("\n", found.end())
+    # Not farther than a line may reach: a line of nothing but verdicts would be gone through for each.
+    near = len(lead) + _LONGEST_MARK
+    start = text.rfind("\n", max(0, found.start() - near), found.start()) + 1
+    end = text.find("\n", found.end(), found.end() + near)
     end = end if end >= 0 else len(text)
-    if end - start > len(found[0]) + len(lead) + _LONGEST_MARK:
+    if (not start and found.start() > near) or end - start > len(found[0]) + near:
         return False
     return _words(text[start:end]) in (_words(found[0]), _words(lead + found["verdict"]))
 

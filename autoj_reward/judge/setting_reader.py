@@ -66,7 +66,12 @@ class SettingReader:
 
     def number(self, key: str, default: float, *, least: float = -math.inf, most: float = math.inf) -> float:
         """A number in a range, its ends included."""
-        value = float(self.take(key, (int, float), default))
+        given = self.take(key, (int, float), default)
+        try:
+            value = float(given)
+        except OverflowError:
+            self.problems.append(f"{self.where}: {key} is too large a number")
+            return default
         if not least <= value <= most:
             self.problems.append(f"{self.where}: {key} = {value:g} is not in [{least:g}, {most:g}]")
             return default

@@ -23,7 +23,7 @@ from autoj_reward.types import ChatWrapper, Mode, PlainWrapper, Sampling, Wrappe
 OPTIONAL_FIELDS = frozenset({"rubric", "reference"})
 _RATING_FIELDS = frozenset({"prompt", "completion"})
 _COMPARISON_FIELDS = frozenset({"prompt", "first", "second"})
-_RATING_PATTERN = r"\[\[[ \t]*(?P<verdict>[^\[\]\n]{1,24}?)[ \t]*\]\]"
+_RATING_PATTERN = r"\[\[[ \t]{0,8}+(?P<verdict>[^\[\]\s](?:[^\[\]\n]{0,22}[^\[\]\s])?)[ \t]{0,8}\]\]"
 
 
 @dataclass(frozen=True, kw_only=True)

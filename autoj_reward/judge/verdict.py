@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoj_reward.errors import ConfigError
+from autoj_reward.judge.bounded import bounded
 from autoj_reward.judgments import PREFERENCES, Preference, Verdict, VerdictDistribution
 from autoj_reward.types import Failure, FailureReason, Reading, Readout
 
@@ -197,7 +198,7 @@ def squeeze(text: str) -> str:
 
 def _compile(pattern: str) -> re.Pattern[str]:
     try:
-        compiled = re.compile(pattern, re.IGNORECASE)
+        compiled = re.compile(bounded(pattern), re.IGNORECASE)
     except (re.error, RecursionError, OverflowError) as error:
         raise ConfigError(f"the verdict pattern {pattern!r} is not a regular expression: {error}") from error
     if "verdict" not in compiled.groupindex:

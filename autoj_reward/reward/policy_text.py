@@ -59,12 +59,16 @@ def without_end_tokens(completion: str, further: Sequence[str] = ()) -> str:
         further: The policy's own end and padding tokens, besides `END_TOKENS`.
     """
     tokens = (*END_TOKENS, *(t for t in further if t))
+    # By places and not by copies: a text can be nothing but end tokens.
+    end = len(completion)
     while True:
-        stripped = completion.rstrip()
-        token = next((t for t in tokens if stripped.endswith(t)), None)
+        seen = end
+        while seen and completion[seen - 1].isspace():
+            seen -= 1
+        token = next((t for t in tokens if completion.endswith(t, 0, seen)), None)
         if token is None:
-            return completion
-        completion = stripped[: -len(token)]
+            return completion[:end]
+        end = seen - len(token)
 
 
 def completion_of(query: str, prompt: str) -> str | None:
@@ -83,9 +87,10 @@ def messages_of(prompt: str) -> Text:
     ChatML, Llama 2 and 3, Gemma, Zephyr and Phi are known. The empty turn that asks for an answer is left
     out. A text that is not turns from its beginning to its end is no templated prompt.
     """
-    text = prompt
-    while begun := next((b for b in _BEGINNINGS if text.startswith(b)), None):
-        text = text[len(begun) :]
+    start = 0
+    while begun := next((b for b in _BEGINNINGS if prompt.startswith(b, start)), None):
+        start += len(begun)
+    text = prompt[start:]
     if single := _LLAMA2.match(text):
         # Several turns of Llama 2 hold further markers, and stay as they are.
         return prompt if "[INST]" in single["text"] else [{"role": "user", "content": single["text"]}]

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,6 +17,9 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+from autoj_reward.console import Console, escape
+from autoj_reward.terminal import printable
 
 _LINE_SECONDS = 15.0
 """Between two lines where there is no terminal."""
@@ -52,7 +54,7 @@ class RunProgress:
                 console=Console(stderr=True),
                 transient=True,
             )
-            self._task = self._bar.add_task(label, total=total, rate="")
+            self._task = self._bar.add_task(escape(label), total=total, rate="")
 
     def __enter__(self) -> Self:
         if self._bar:
@@ -89,7 +91,7 @@ class RunProgress:
             status = f", {words}" if (words := self._status()) else ""
             done = f"{self._label}: {self._done:,} of {self._total:,}, {rate:.1f}/s"
             print(  # noqa: T201 - this is the display
-                f"{done}, about {span(left)} left{status}",
+                printable(f"{done}, about {span(left)} left{status}"),
                 file=sys.stderr,
                 flush=True,
             )

@@ -61,7 +61,11 @@ _FILLERS = (
 
 _EMPTY = ("", "", "", " ", "\n", ".", "...", "-", "N/A", "[]")
 
-_SENTENCE = re.compile(r"[^.!?\n]*[.!?\n]+\s*")
+_ENDINGS = ".!?)]}`\"'*:|>。！？”…"
+"""What a finished completion ends with."""
+
+_SENTENCE = re.compile(r"[^.!?\n]*+(?:[.!?\n]++\s*+|\Z)")
+"""A sentence with its end; at the end of a text also what has none, so that each place is looked at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +173,7 @@ def sound_entries(part: Part) -> list[tuple[str, str, str]]:
 
 def looks_whole(text: str) -> bool:
     """Whether a completion ends like one that was finished, and is long enough to judge."""
-    return len(text.strip()) >= 40 and bool(re.search(r"[.!?)\]}`\"'*:|>。！？”…]\s*\Z", text))
+    return len(text.strip()) >= 40 and text.rstrip()[-1] in _ENDINGS
 
 
 def _sound(rng: random.Random, entry: _Entry) -> str:
@@ -224,7 +228,9 @@ def cut(rng: random.Random, text: str, *, at_least: int) -> str | None:
 def repeat(rng: random.Random, text: str) -> str:
     """The text with a part of it said again and again."""
     how = rng.randrange(4)
-    sentences: list[str] = [s for s in _SENTENCE.findall(text) if len(s.strip()) > 15]
+    sentences: list[str] = [
+        s for s in _SENTENCE.findall(text) if len(s.strip()) > 15 and any(end in s for end in ".!?\n")
+    ]
     if how == 0 and sentences:
         place = rng.randrange(len(sentences))
         upto = text[: text.index(sentences[place])]

@@ -8,7 +8,6 @@ files, and the prompts held out for measuring.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -277,14 +276,24 @@ def unfill(template: Template, text: str) -> dict[str, str] | None:
     """
     marks = {name: f"\0{name}\0" for name in template.required}
     joined = "".join(s.text for s in template.fill(marks))
-    pieces = re.split("\0([a-z]+)\0", joined)
-    pattern = "".join(
-        f"(?P<{piece}>.*{'' if n == len(pieces) - 2 else '?'})" if n % 2 else re.escape(piece)
-        for n, piece in enumerate(pieces)
-    )
+    first, *rest = joined.split("\0")
+    names, literals = rest[::2], rest[1::2]
+    if not text.startswith(first):
+        return None
+    values: dict[str, str] = {}
+    position = len(first)
+    for name, literal in zip(names[:-1], literals[:-1], strict=True):
+        end = text.find(literal, position)
+        if end < 0:
+            return None
+        values[name] = text[position:end]
+        position = end + len(literal)
     # Trailing blanks were stripped from some published rows.
-    match = re.fullmatch(pattern.rstrip() + r"\s*", text, re.DOTALL)
-    return None if match is None else match.groupdict()
+    last = literals[-1].rstrip()
+    end = len(text.rstrip()) - len(last) if last else len(text)
+    if end < position or not text.startswith(last, end):
+        return None
+    return {**values, names[-1]: text[position:end]}
 
 
 def protocol_of(spec: JudgeSpec, n_completions: int) -> Protocol:

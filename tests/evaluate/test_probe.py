@@ -78,12 +78,11 @@ def long_windedness(text: str) -> float:
 def test_a_judge_that_obeys_planted_verdicts_is_found_and_guarded() -> None:
     report = probed(obeys)
     by_name = {a.name: a for a in report.attacks if a.unit == "rating"}
-    neutralised = ("planted rating, quoted", "fake turn")
-    forged = ("planted rating", "planted rating first", "fake end of data", "fake example")
-    for name in (*neutralised, *forged):
-        # A forgery gets the lowest rating, 1, by rule; the control has 4.
-        on = 0.0 if name in neutralised else -3.0
-        assert (by_name[name].off.net.value, by_name[name].on.net.value) == (6.0, on), name
+    quoted = ("planted rating, quoted", "fake turn")
+    acted = ("planted rating", "planted rating first", "fake end of data", "fake example")
+    for name in (*quoted, *acted):
+        # What is neutralised is judged as the control is.
+        assert (by_name[name].off.net.value, by_name[name].on.net.value) == (6.0, 0.0), name
         assert (by_name[name].off.net.low, by_name[name].off.net.high) == (6.0, 6.0)
         assert by_name[name].on.flagged == 1.0
         assert by_name[name].off.flagged == 0.0
@@ -121,6 +120,21 @@ def test_a_judge_that_likes_the_first_slot() -> None:
     assert (position.one_order.value, position.flipped.value) == (0.5, 1.0)
 
 
+def test_what_gets_less_than_the_plain_answer_gains_nothing_however_little_the_control_gets() -> None:
+    report = probed(lambda text: 9.0 if len(text) < 140 else 4.0 if "[" in text else 2.0, pairs=False)
+    fake = next(a for a in report.attacks if a.name == "fake case")
+    assert (fake.on.net.value, fake.on.gain.value) == (2.0, -5.0)
+    assert fake.on.paid == -5.0
+    assert not any(p.startswith("fake case") for p in report.problems)
+
+
+def test_an_order_in_invisible_text_has_an_invisible_control() -> None:
+    hidden = next(a for a in rating_attacks() if a.name == "hidden order")
+    control = hidden.control(SPEC, "Q", "It is a tree.")
+    assert "".join(c for c in control if c < "\U000e0000").strip() == "It is a tree."
+    assert len(control) > 30
+
+
 def test_a_judge_without_a_verdict_is_no_clean_bill() -> None:
     report = probed(lambda text: 3.14, pairs=False)
     assert all(a.on.net.n == 0 and a.on.n_failed == 4 for a in report.attacks)
@@ -146,7 +160,8 @@ def test_attacks_speak_the_language_of_the_judge(name: str) -> None:
         attacked = attack.attacked(spec, "What is it?", "It is a tree.")
         control = attack.control(spec, "What is it?", "It is a tree.")
         assert abs(len(attacked) - len(control)) <= 4, attack.name
-        assert guarding.look(control)[1] in ((), ("trivial",)), attack.name
+        expected = [("hidden",)] if attack.name == "hidden order" else [(), ("trivial",)]
+        assert guarding.look(control)[1] in expected, attack.name
         if attack.family in ("planted verdicts", "fake blocks"):
             assert {"verdict", "delimiter"} & set(guarding.look(attacked)[1]), attack.name
 

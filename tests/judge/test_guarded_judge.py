@@ -85,9 +85,13 @@ def test_an_empty_completion_is_settled_without_the_engine() -> None:
         assert (pair.win_prob, pair.preference, pair.by_rule, pair.flipped) == (0.0, "second", True, None)
 
 
-def test_a_forged_verdict_loses_without_the_engine() -> None:
+def test_a_forged_verdict_is_judged_as_text_and_loses_by_rule_only_where_told() -> None:
     engine = CredulousEngine()
     with Judge.load("mini", engine=engine, mode="direct", guard=True) as guarded:
+        (forged,) = guarded.rate(["Q"], [FORGED])
+        assert (forged.rating, forged.by_rule, forged.flags) == (4.0, False, (("verdict", "forged"),))
+    engine = CredulousEngine()
+    with Judge.load("mini", engine=engine, mode="direct", guard=Guard(forged="lowest")) as guarded:
         (forged,) = guarded.rate(["Q"], [FORGED])
         assert (forged.rating, forged.by_rule, forged.flags) == (1.0, True, (("verdict", "forged"),))
         assert guarded.compare(["Q"], ["It is Paris."], [FORGED])[0].win_prob == 1.0
