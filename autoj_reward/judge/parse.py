@@ -3,13 +3,15 @@
 
 Match loosely, then validate. Only the judge's own output is read, never the prompt, which holds an
 example verdict. A verdict counts only where the output concludes with it: the same words quoted in
-the middle, with the conclusion missing, are no verdict.
+the middle, with the conclusion missing, are no verdict. What follows the judge's lead counts before
+other verdicts of its line; a line that states two different ones states none.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoj_reward.judge.verdict import VerdictSet, squeeze
@@ -19,7 +21,33 @@ from autoj_reward.types import Failure, FailureReason, FinishReason
 _CLOSING = re.compile(r"[\s\]\)}>*_`~\"'“”‘’«».,;!…。，！；、”’）】」』-]*\Z")
 """What may follow a concluding verdict: blanks, closing marks, emphasis."""
 
+_SCALE = re.compile(
+    r"[^\w\[/]{0,8}(?:/|(?:out\s{1,4}of|of|on\s{1,4}(?:an?|the)|scale|from|max|maximum)\b|满分|总分)"
+    r"(?:[\W\d_]|(?:out|of|on|an?|the|scale|from|to|in|and|between|range|points?|max|maximum|being|is|"
+    r"worst|best|lowest|highest)\b|满分|总分|分){0,120}\Z",
+    re.IGNORECASE,
+)
+"""What may follow besides: a note on the scale, `out of [[10]]` or `(scale [[1]] to [[10]])`."""
+
+_LONGEST_SCALE = 160
+"""Characters of a note on the scale."""
+
 _NUMBER = re.compile(r"[+-]?\d{1,6}(?:\.\d{1,6})?\Z")
+_PASSED_OVER = ' \t\u00a0\u3000*_`#"“”'
+"""What may stand between the words of a lead."""
+
+_TWO_WAY = ('"', "`")
+_PAIRED = (("“", "”"), ("«", "»"), ("「", "」"), ("『", "』"))
+_APOSTROPHE = re.compile(r"(?:(?<=[\s(:,])|\A)['‘](?=\w|\Z)")
+_CLOSING_APOSTROPHE = re.compile(r"['’](?!\w)")
+_PAUSES = ".!?:;,。！？：；，"
+_SENTENCE_ENDS = ".!?。！？"
+_MARKUP = " \t*_#>|-"
+_INTRODUCES = re.compile(
+    r"(?:(?:so|thus|therefore|hence|overall|final|finally|my|the|own|in|conclusion|所以|因此|综上|总体)[,，]?\s{0,4}){1,5}\Z",
+    re.IGNORECASE,
+)
+"""Words with which a judge comes to its own verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +73,27 @@ def find_verdict(text: str, finish_reason: FinishReason | None, verdicts: Verdic
         verdicts: What it may state.
 
     Returns:
-        The verdict and its place, or a failure: `truncated` (cut before it concluded), `no_verdict`,
-        or `off_scale`.
+        The verdict and its place, or a failure: `truncated` (cut before it concluded, or right after what
+        may be a quotation), `no_verdict` (also where a line states two different ones), or `off_scale`.
     """
-    found = next(iter(deque(verdicts.pattern.finditer(text), maxlen=1)), None)
-    if found is None or not _CLOSING.match(text, found.end()):
-        return _no_conclusion(text, finish_reason, quoted=found is not None)
-    stated = squeeze(found["verdict"]).strip("*_` ")
-    verdict = verdicts.stated.get(_canonical(stated))
+    matches = list(verdicts.pattern.finditer(text))
+    leads = {m: start for m in matches if (start := _lead_start(text, m, verdicts.lead)) is not None}
+    cut = finish_reason == "length"
+    found = _concluding(text, matches, list(leads), cut=cut)
+    if found is None:
+        aside = " (a verdict is quoted before the end, which does not count)" if matches else ""
+        return _none(text, f"its verdict{aside}", cut=cut)
+    others = _differing(text, found, list(leads) if found in leads else matches)
+    if others:
+        return Failure(
+            reason=FailureReason.NO_VERDICT,
+            detail=f"one line of the output states different verdicts: {', '.join(others)}",
+            raw_text=text,
+        )
+    if _is_quoted(text, leads.get(found, found.start()), cut=cut):
+        return _none(text, "a verdict of its own (the last one may be a quotation)", cut=cut)
+    stated = _text_of(found)
+    verdict = verdicts.stated.get(stated)
     if verdict is None:
         return Failure(
             reason=FailureReason.OFF_SCALE,
@@ -63,23 +104,93 @@ def find_verdict(text: str, finish_reason: FinishReason | None, verdicts: Verdic
     return Stated(verdict, _start(text, found))
 
 
-def _no_conclusion(text: str, finish_reason: FinishReason | None, *, quoted: bool) -> Failure:
-    aside = " (a verdict is quoted before the end, which does not count)" if quoted else ""
-    if finish_reason == "length":
+def _concluding(
+    text: str, matches: Sequence[re.Match[str]], led: Sequence[re.Match[str]], *, cut: bool
+) -> re.Match[str] | None:
+    """The match that the text concludes with: the last one, or the last led one with its scale after it."""
+    # What the limit cut off could be more than a scale.
+    if led and not cut:
+        rest = text[led[-1].end() :].rstrip()
+        if len(rest) <= _LONGEST_SCALE and _SCALE.match(rest):
+            return led[-1]
+    return matches[-1] if matches and _CLOSING.match(text, matches[-1].end()) else None
+
+
+def _lead_start(text: str, found: re.Match[str], lead: str) -> int | None:
+    """Where the lead begins that a match follows; blanks, emphasis and full-width forms do not matter.
+
+    None where the match follows none. A pattern may hold words of the lead itself, as those of comparisons
+    do: then the match is a beginning too.
+    """
+    at = found.start("verdict")
+    for wanted in reversed(_folded(lead)):
+        while at and text[at - 1] in _PASSED_OVER:
+            at -= 1
+        if not at or _folded(text[at - 1]) != wanted:
+            words = text[found.start() : found.start("verdict")]
+            return found.start() if any(c.isalnum() for c in words) else None
+        at -= 1
+    return at
+
+
+def _folded(text: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c not in _PASSED_OVER)
+
+
+def _differing(text: str, found: re.Match[str], rivals: Sequence[re.Match[str]]) -> list[str]:
+    """The verdicts that the line of a match states, where they are not all the same; else none."""
+    start = text.rfind("\n", 0, found.start()) + 1
+    end = text.find("\n", found.end())
+    line = [m for m in rivals if m.start() >= start and (end < 0 or m.end() <= end)]
+    stated = list(dict.fromkeys(map(_text_of, line)))
+    return stated if len(stated) > 1 else []
+
+
+def _is_quoted(text: str, start: int, *, cut: bool) -> bool:
+    """Whether a verdict that begins at a place (its lead included) is said by somebody else.
+
+    In a finished text: in quotation marks that open in the middle of a sentence. A text that was cut may
+    go on to say so: there any open quotation counts, and the verdict begins a sentence.
+    """
+    before = text[text.rfind("\n", 0, start) + 1 : start]
+    if not cut:
+        opened = _open_quote(before)
+        said = before[:opened].strip(_MARKUP)
+        return opened is not None and bool(said) and said[-1] not in _PAUSES
+    whole = text[:start]
+    if _open_quote(whole) is not None or whole.count("```") % 2 or before.lstrip().startswith(">"):
+        return True
+    sentence = before[1 + max(before.rfind(end) for end in _SENTENCE_ENDS) :].strip(_MARKUP)
+    return bool(sentence) and not _INTRODUCES.match(sentence)
+
+
+def _open_quote(text: str) -> int | None:
+    """Where a quotation opens that is not closed by the end of the text, or None."""
+    places = [text.rfind(mark) for mark in _TWO_WAY if text.count(mark) % 2]
+    places += [text.rfind(opens) for opens, closes in _PAIRED if text.count(opens) > text.count(closes)]
+    if last := list(_APOSTROPHE.finditer(text)):
+        closed = _CLOSING_APOSTROPHE.search(text, last[-1].end())
+        places += [] if closed else [last[-1].start()]
+    return min(places, default=None)
+
+
+def _none(text: str, missing: str, *, cut: bool) -> Failure:
+    if cut:
         return Failure(
             reason=FailureReason.TRUNCATED,
-            detail=f"the output was cut at the token limit before its verdict{aside}",
+            detail=f"the output was cut at the token limit before {missing}",
             raw_text=text,
         )
     return Failure(
         reason=FailureReason.NO_VERDICT,
-        detail=f"the output does not end with a verdict{aside}",
+        detail=f"the output does not end with {missing}",
         raw_text=text,
     )
 
 
-def _canonical(stated: str) -> str:
-    """`7.0` and `07` are 7; anything that is not a number stays as it is."""
+def _text_of(found: re.Match[str]) -> str:
+    """What a match states, as it is looked up: `7.0` and `07` are 7, other texts stay as they are."""
+    stated = squeeze(found["verdict"]).strip("*_` ")
     return f"{float(stated):g}" if _NUMBER.match(stated) else stated
 
 

@@ -2,15 +2,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import Thinking
+from autoj_reward.judge.verdict import VerdictSet, preference_set
 from autoj_reward.judge.writing import split_thinking
 from autoj_reward.judgments import Verdict
 from autoj_reward.types import Failure, FailureReason, FinishReason
@@ -55,12 +59,56 @@ CASES: list[tuple[str, object, str, FinishReason, Verdict | str]] = [
     ("not a number", RATING, "Rating: [[nan]]", "stop", "off_scale"),
     ("infinite", RATING, "Rating: [[1e9]]", "stop", "off_scale"),
     ("full-width digit", RATING, "Rating: [[７]]", "stop", 7.0),
+    ("Arabic digit", RATING, "Rating: [[٧]]", "stop", 7.0),
+    ("full-width brackets", RATING, "Rating: ［［7］］", "stop", "no_verdict"),
+    ("out of a bracketed scale", RATING, "Rating: [[7]] out of [[10]]", "stop", 7.0),
+    ("out of a plain scale", RATING, "Rating: [[7]] out of 10.", "stop", 7.0),
+    ("over ten", RATING, "**Rating: [[7]]/10**", "stop", 7.0),
+    ("with its scale", RATING, "Rating: [[3]] (scale [[1]] to [[10]])", "stop", 3.0),
+    ("with its scale in words", RATING, "Rating: [[3]] on a scale from [[1]] to [[10]].", "stop", 3.0),
+    ("with its scale in the next line", RATING, "Rating: [[3]]\n(on a scale of [[1]] to [[10]])", "stop", 3.0),
+    ("Chinese, with its scale", ZH_RATING, "评分：[[6]]（满分[[10]]分）", "stop", 6.0),
+    ("without the word, with a scale", RATING, "Final score: [[7]] out of [[10]]", "stop", "no_verdict"),
+    ("scale cut off", RATING, "Rating: [[7]] out of [[1", "length", "truncated"),
+    ("a range", RATING, "Rating: [[7-8]]", "stop", "off_scale"),
+    ("a range of two", RATING, "Rating: [[7]]-[[8]]", "stop", "no_verdict"),
+    ("or", RATING, "Rating: [[3]] or [[5]]", "stop", "no_verdict"),
+    ("an arrow", RATING, "Rating: [[3]] -> [[5]]", "stop", "no_verdict"),
+    ("not one but the other", RATING, "Rating: not [[5]] but [[6]]", "stop", "no_verdict"),
+    ("not one but the other, without the word", RATING, "I give not [[5]] but [[6]]", "stop", "no_verdict"),
+    ("two leads in a line", RATING, "Rating: [[3]] for style. Rating: [[5]]", "stop", "no_verdict"),
+    ("the same twice in a line", RATING, "Rating: [[5]], so Rating: [[5.0]]", "stop", 5.0),
+    ("a lead for each aspect", RATING, "Style Rating: [[3]]\nFacts Rating: [[9]]\nRating: [[5]]", "stop", 5.0),
+    ("a list without leads", RATING, "- style [[3]]\n- facts [[9]]\nI give it [[5]]", "stop", 5.0),
+    ("emphasis inside the lead", RATING, "**Rating**: [[8]] out of [[10]]", "stop", 8.0),
+    ("quoted at a cut", RATING, 'It says "Rating: [[10]]', "length", "truncated"),
+    ("quoted at a cut, a line of its own", RATING, 'It says:\n"Rating: [[10]]', "length", "truncated"),
+    ("quoted at a cut, opened above", RATING, 'It says:\n"I am good.\nRating: [[10]]', "length", "truncated"),
+    ("quoted at a cut, typographic", RATING, "It says “Rating: [[10]]", "length", "truncated"),
+    ("quoted at a cut, in a block", RATING, "It ends:\n> Rating: [[10]]", "length", "truncated"),
+    ("quoted at a cut, in a fence", RATING, "It ends:\n```\nRating: [[10]]", "length", "truncated"),
+    ("told at a cut", RATING, "It claims a Rating: [[10]]", "length", "truncated"),
+    ("quoted in a sentence at the end", RATING, 'It just says "Rating: [[10]]".', "stop", "no_verdict"),
+    ("quoted with apostrophes", RATING, "It's a trick that says 'Rating: [[10]]'.", "stop", "no_verdict"),
+    ("quoted after a pause", RATING, 'My verdict: "Rating: [[8]]".', "stop", 8.0),
+    ("in a fence of its own", RATING, "Fine.\n```\nRating: [[8]]\n```", "stop", 8.0),
+    ("an inch is no quotation", RATING, 'A 5" pipe is meant.\nRating: [[8]]', "stop", 8.0),
+    ("an apostrophe is no quotation", RATING, "It's the users' choice. Rating: [[8]]", "length", 8.0),
+    ("after a sentence, at the limit", RATING, "It is good. Overall Rating: [[5]]", "length", 5.0),
+    ("a heading at the limit", RATING, "### Rating: [[5]]", "length", 5.0),
     ("first", PAIR, "So, the final decision is Response 1", "stop", "first"),
     ("second with a stop", PAIR, "So, the final decision is Response 2.", "stop", "second"),
     ("tie", PAIR, "So, the final decision is Tie", "stop", "tie"),
     ("a tie in lower case", PAIR, "so, the final decision is tie.\n", "stop", "tie"),
     ("emphasis on the verdict", PAIR, "the final decision is **Response 2**.", "stop", "second"),
-    ("changed its mind", PAIR, "The final decision is Response 1. No: the final decision is Tie.", "stop", "tie"),
+    ("changed its mind", PAIR, "The final decision is Response 1.\nNo: the final decision is Tie.", "stop", "tie"),
+    ("two decisions in a line", PAIR, "The final decision is Tie. No: the final decision is Response 1.", "stop", "no_verdict"),
+    ("either", PAIR, "The final decision is Response 1 or Response 2", "stop", "no_verdict"),
+    ("a tie of both", PAIR, "The final decision is Tie, Response 1 and Response 2 are equal", "stop", "no_verdict"),
+    ("decision in quotes of its own", PAIR, '"So, the final decision is Response 1."', "stop", "first"),
+    ("decision quoted in a sentence", PAIR, 'It ends in "So, the final decision is Response 1"', "stop", "no_verdict"),
+    ("decision quoted at a cut", PAIR, '"So, the final decision is Response 1', "length", "truncated"),
+    ("decision at the limit", PAIR, "Both err.\n\nSo, the final decision is Response 2", "length", "second"),
     ("planted decision, cut off", PAIR, "It claims the final decision is Response 1, yet", "length", "truncated"),
     ("a third response", PAIR, "So, the final decision is Response 3", "stop", "off_scale"),
     ("neither", PAIR, "Both are fine.", "stop", "no_verdict"),
@@ -84,6 +132,86 @@ def test_verdicts(verdicts: object, text: str, finish: FinishReason, expected: V
     else:
         assert found.reason.value == expected
         assert found.raw_text == text
+
+
+LETTERS = preference_set(
+    written={"first": "A", "second": "B", "tie": "C"},
+    also={},
+    lead="My final verdict is: [[",
+    pattern=r"\[\[(?P<verdict>[ABC])\]\]",
+    end_prefixes=("]",),
+)
+LETTER_CASES: list[tuple[str, Verdict | str]] = [
+    ("My final verdict is: [[B]]", "second"),
+    ("My final verdict is: [[B]]. [[A]] was worse.", "no_verdict"),
+    ("Not [[A]]. My final verdict is: [[B]]", "second"),
+    ("[[A]] ... [[B]]", "no_verdict"),
+    ("[[A]]\n[[C]]", "tie"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), LETTER_CASES, ids=[c[0].split("\n")[0] for c in LETTER_CASES])
+def test_verdicts_of_a_pattern_of_the_users(text: str, expected: Verdict | str) -> None:
+    found = find_verdict(text, "stop", LETTERS)
+    assert (found.verdict if isinstance(found, Stated) else found.reason.value) == expected
+
+
+PIECES = [
+    "Rating: [[", "Rating:", "[[", "]]", "7", "10", "out of", "scale", '"', "“", "”", "'", "`", "\n", " ", ".",
+    "the final decision is", "Response 1", "Response 2", "Tie", "```", ">", "and", "not",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=24).map("".join), st.sampled_from(["stop", "length"]))
+@settings(max_examples=1500, deadline=None)
+def test_what_is_read_is_never_one_of_two(text: str, finish: FinishReason) -> None:
+    """A verdict that is read has words of the text, and no line of leads states another beside it."""
+    for verdicts in (RATING, PAIR):
+        found = find_verdict(text, finish, verdicts)
+        if isinstance(found, Failure):
+            assert found.raw_text == text
+            continue
+        at = text[found.start :]
+        stated = next(m for m in verdicts.pattern.finditer(text) if m.start("verdict") >= found.start)
+        assert at.lstrip().startswith(stated["verdict"].lstrip())
+        # The same text with more of the same verdict after it says the same.
+        assert find_verdict(text + "\n", "stop", verdicts) == find_verdict(text, "stop", verdicts)
+        if finish == "length":
+            # What counts in a text that was cut counts all the more in one that was not.
+            assert isinstance(find_verdict(text, "stop", verdicts), Stated)
+
+
+SLOW = {
+    "blanks in brackets": lambda n: "[[" + " " * n,
+    "open brackets": lambda n: "[[" * (n // 2),
+    "blanks after a verdict": lambda n: "Rating: [[7]]" + " " * n + "x",
+    "many verdicts": lambda n: "Rating: [[7]] " * (n // 14),
+    "many verdicts in blanks": lambda n: ("[[7]]" + " " * 95) * (n // 100),
+    "scales": lambda n: "Rating: [[7]]" + " out of" * (n // 7),
+    "many scales": lambda n: "Rating: [[7]] out of 10 " * (n // 24),
+    "quotes": lambda n: "'a \"“" * (n // 5) + "Rating: [[7]]",
+    "blanks before a decision": lambda n: "final decision is" + " " * n,
+    "many decisions": lambda n: "final decision is response 1 " * (n // 29),
+    "digits": lambda n: "final decision is response " + "1" * n,
+}
+
+
+@pytest.mark.parametrize("make", SLOW.values(), ids=SLOW.keys())
+def test_the_time_of_reading_grows_with_the_text(make: Callable[[int], str]) -> None:
+    """`[[` and 8,000 blanks once took seconds, and eight times as many 64 times as long."""
+
+    def seconds(text: str, verdicts: VerdictSet) -> float:
+        times = []
+        for _ in range(5):
+            start = time.process_time()
+            find_verdict(text, "stop", verdicts)
+            find_verdict(text, "length", verdicts)
+            times.append(time.process_time() - start)
+        return min(times)
+
+    for verdicts in (RATING, PAIR, ZH_PAIR):
+        long = seconds(make(80_000), verdicts)
+        assert long < 0.02 or long < 16 * seconds(make(10_000), verdicts)
 
 
 def test_the_place_of_the_verdict_is_where_its_tokens_begin() -> None:
