@@ -150,7 +150,8 @@ class Judgment:
         flags: For each completion what the guard found in it; empty without a guard.
         penalties: For each completion what its reward loses, as a share of the scale in [0, 1]; empty
             without a guard.
-        by_rule: Whether the verdict is the guard's (an empty completion) and the judge was not asked.
+        by_rule: Whether the judge was not asked: two completions of one text tie, and the guard decides some
+            requests (an empty completion). There are no samples then.
     """
 
     mode: Mode

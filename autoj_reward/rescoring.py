@@ -246,7 +246,7 @@ def merged(samples: Sequence[Sample], aggregation: Aggregation) -> VerdictDistri
 def with_aggregation(judgment: Any, aggregation: Aggregation) -> Any:
     """A judgment with its draws aggregated in another way; both orders of a pair count the same."""
     assert isinstance(judgment, RatingJudgment | PairJudgment)
-    if aggregation == "mean" or judgment.distribution is None:
+    if aggregation == "mean" or judgment.distribution is None or judgment.by_rule:
         return judgment
     orders = [[s for s in judgment.samples if s.swapped is swapped] for swapped in (False, True)]
     voted = [d for samples in orders if (d := merged(samples, aggregation)) is not None]

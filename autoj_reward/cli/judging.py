@@ -70,7 +70,7 @@ Budget = Annotated[
     typer.Option(
         metavar="CALLS",
         help="With budgeted: judge calls for a group (124), or parts of calls=9,tokens=9000,confidence=0.9. "
-        "By default an eighth of what all pairs would take.",
+        "By default an eighth of what all pairs would take, and a few comparisons at least.",
         show_default=False,
     ),
 ]

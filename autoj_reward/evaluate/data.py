@@ -109,7 +109,8 @@ def read_decisions(path: str | Path, swapped: str | Path | None = None) -> list[
     if rows and "order_preferences" in rows[0][1]:
         if swapped is not None:
             raise ConfigError(f"{path} holds both orders already", hint="leave out the swapped file")
-        return [_compared(row, path, line) for line, row in rows]
+        both = any(row.get("order_preferences") for _, row in rows)
+        return [_compared(row, path, line, both=both) for line, row in rows]
     given = [_preference(row, "output", path, line) for line, row in rows]
     if swapped is None:
         return [Decision(given=g) for g in given]
@@ -119,8 +120,10 @@ def read_decisions(path: str | Path, swapped: str | Path | None = None) -> list[
     return [Decision(given=g, swapped=s) for g, s in zip(given, exchanged, strict=True)]
 
 
-def _compared(row: Row, path: str | Path, line: int) -> Decision:
-    orders: Any = row.get("order_preferences") or (None, None)
+def _compared(row: Row, path: str | Path, line: int, *, both: bool) -> Decision:
+    # Where both orders were judged, a row that has a preference and no orders was decided by rule.
+    ruled = row.get("preference") if both else None
+    orders: Any = row.get("order_preferences") or (ruled, ruled)
     names = [*orders, row.get("preference")]
     if len(names) != 3 or any(n is not None and n not in PREFERENCES for n in names):
         raise DataError("must be two preferences", path=str(path), line=line, field="order_preferences")

@@ -21,7 +21,7 @@ def judge_pairs(judge: Judge, pairs: Sequence[LabelledPair]) -> tuple[list[PairJ
         EngineError: The engine failed as a whole.
     """
     judgments = judge.compare([p.prompt for p in pairs], [p.first for p in pairs], [p.second for p in pairs])
-    return judgments, [_decision(j) for j in judgments]
+    return judgments, [_decision(j, judge.settings.both_orders) for j in judgments]
 
 
 def rate_pairs(judge: Judge, pairs: Sequence[LabelledPair]) -> list[Scores]:
@@ -38,8 +38,10 @@ def rate_pairs(judge: Judge, pairs: Sequence[LabelledPair]) -> list[Scores]:
     return list(zip(rewards[::2], rewards[1::2], strict=True))
 
 
-def _decision(judgment: PairJudgment) -> Decision:
+def _decision(judgment: PairJudgment, both_orders: bool) -> Decision:
     orders = judgment.order_preferences
+    if judgment.by_rule and judgment.preference is not None and both_orders:
+        orders = (judgment.preference, judgment.preference)
     if orders is not None:
         return Decision(
             given=orders[0], swapped=orders[1], averaged=judgment.preference, win_prob=judgment.win_prob

@@ -28,6 +28,7 @@ from autoj_reward.judgments import (
     Provenance,
     RatingJudgment,
     Sample,
+    Verdict,
     VerdictDistribution,
     aggregate,
 )
@@ -374,9 +375,9 @@ class Judge:
     def _judge(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """Judge requests of equal kind, guarded where there is a guard; the parts of a judgment for each."""
         if self._guarding is None:
-            return self._judge_shown(requests)
+            return self._judge_different(requests)
         guarded = [self._guarding.see(request) for request in requests]
-        asked = iter(self._judge_shown([g.request for g in guarded if g.verdict is None]))
+        asked = iter(self._judge_different([g.request for g in guarded if g.verdict is None]))
         fingerprint = self._guarding.guard.fingerprint
         return [
             self._guarded_parts(g, fingerprint, None if g.verdict is not None else next(asked))
@@ -387,25 +388,41 @@ class Judge:
         """The parts of a judgment with what the guard adds; by rule where the judge was not asked."""
         if parts is None:
             assert seen.verdict is not None
-            verdicts = self._protocol(seen.request).verdicts
-            template = self.spec.fingerprint
-            parts = {
-                "mode": self.settings.mode,
-                "distribution": verdicts.point(seen.verdict),
-                "samples": (),
-                "failure": None,
-                "usage": Usage(),
-                "provenance": Provenance(
-                    judge=self.spec.name,
-                    template=template,
-                    engine="",
-                    # Nobody was asked, and no model is loaded to say who would have been.
-                    judge_id=self._identified[1] if self._identified else "",
-                ),
-                "by_rule": True,
-            }
+            parts = self._by_rule(seen.request, seen.verdict)
         provenance = replace(parts["provenance"], guard=fingerprint)
         return {**parts, "provenance": provenance, "flags": seen.flags, "penalties": seen.penalties}
+
+    def _judge_different(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        """Judge requests of equal kind as they are; two completions of one text tie, and nobody is asked.
+
+        A judge that is asked all the same often prefers whichever is shown first.
+        """
+        equal = [
+            len(r.completions) == 2 and len(set(map(completion_text, r.completions))) == 1 for r in requests
+        ]
+        self.check([r for r, e in zip(requests, equal, strict=True) if e])
+        asked = iter(self._judge_shown([r for r, e in zip(requests, equal, strict=True) if not e]))
+        return [self._by_rule(r, "tie") if e else next(asked) for r, e in zip(requests, equal, strict=True)]
+
+    def _by_rule(self, request: Request, verdict: Verdict) -> dict[str, Any]:
+        """The parts of a judgment that no judge was asked for."""
+        return {
+            "mode": self.settings.mode,
+            "distribution": self._protocol(request).verdicts.point(verdict),
+            "samples": (),
+            "failure": None,
+            "usage": Usage(),
+            "provenance": Provenance(
+                judge=self.spec.name,
+                template=self.spec.fingerprint,
+                engine="",
+                # Nobody was asked, and no model is loaded to say who would have been.
+                judge_id=self._identified[1] if self._identified else "",
+                cut_chars=(0,) * len(request.completions),
+                language=self.language_of(request),
+            ),
+            "by_rule": True,
+        }
 
     def _judge_shown(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """Judge requests of equal kind as they are; the parts of a judgment for each."""

@@ -43,8 +43,9 @@ class Budgeted:
 
     Attributes:
         calls: Most judge calls for a group, ratings and both orders of comparisons counted. None, with no
-            tokens and no confidence given either, is an eighth of what all pairs would cost. A group whose
-            ratings alone cost more is rated and no more.
+            tokens and no confidence given either, is an eighth of what all pairs would cost, and in groups of
+            12 and fewer at least what the ratings cost and a comparison for each four completions. A group
+            whose ratings alone cost as much as a given budget is rated and no more, with a warning.
         tokens: Most tokens for a group, prompts and outputs. What a round will cost is foreseen from the
             tokens of earlier ones, so that the last round may pass it by a little.
         confidence: Stop when the pick is the best with this probability, in (0.5, 1): the best for this
@@ -109,7 +110,10 @@ class Budgeted:
         n_pairs = evidence.n * (evidence.n - 1) // 2
         calls, left = self.calls, n_pairs
         if calls is None and self.tokens is None and self.confidence is None:
-            calls = n_pairs * evidence.costs.comparison // 8
+            costs = evidence.costs
+            # Of a small group the ratings alone cost more than an eighth.
+            least = evidence.n * costs.rating + max(1, evidence.n // 4) * costs.comparison
+            calls = max(n_pairs * costs.comparison // 8, least)
         if calls is not None:
             left = min(left, (calls - evidence.n_calls) // evidence.costs.comparison)
         if self.tokens is not None:

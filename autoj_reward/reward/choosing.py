@@ -30,7 +30,7 @@ def choose_strategy(name: str, budget: str | None = None) -> Strategy:
         name: One of `STRATEGY_NAMES`; `-` counts as `_`.
         budget: For `budgeted`: judge calls for a group (`124`), or what it may cost and when it is sure
             enough, in any combination: `calls=124,tokens=50000,confidence=0.95`. None takes an eighth of
-            what all pairs cost.
+            what all pairs cost, and a few comparisons at least.
 
     Raises:
         ConfigError: There is no such strategy, or the budget is not one.

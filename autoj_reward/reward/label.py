@@ -9,11 +9,11 @@ identical   their texts differ, also after white space at the ends is stripped
 empty       the chosen one is not empty
 tie         the rewards differ by more than the resolution, and so does the win probability from one half
             (unless ties are to be kept)
-margin      the rewards differ by at least `min_margin`
+margin      the chosen one's reward is higher by at least `min_margin`
 length      the longer text is at most `max_length_ratio` times as long as the shorter
 over_limit  it is among the `max_pairs` of its prompt with the largest margins
 disagree    its win probability is above one half: the comparison, or the two ratings' distributions, prefer
-            the one that has the higher reward
+            the one that the ranking places higher
 orders      both orders of its comparison prefer it
 win_prob    its win probability is at least `min_win_prob`
 """
@@ -98,7 +98,8 @@ class PreferencePair:
     Attributes:
         chosen: Index of the preferred one.
         rejected: Index of the other.
-        margin: Difference of their rewards, at least 0; without rewards 2 win_prob - 1.
+        margin: Difference of their rewards; 0 where a knockout placed the chosen one higher against their
+            rewards. Without rewards 2 win_prob - 1.
         win_prob: Chance in [0, 1] that the chosen one wins, a tie counting one half: a soft label.
         chosen_reward: None where the group was not ranked.
         rejected_reward: Likewise.
@@ -264,9 +265,8 @@ def _selected(
     group: Sequence[Request], ranking: Ranking, settings: LabelSettings, dropped: Counter[str]
 ) -> list[tuple[Candidate, Candidate]]:
     """Pairs of better and worse that pass what can be told before a comparison."""
+    # In the ranking's order: a knockout's best is not always of the highest reward.
     known = [c for c in ranking.candidates if c.reward is not None]
-    # A knockout's order is by rounds first; a pair's margin is of rewards.
-    known.sort(key=lambda c: -cast(float, c.reward))
     if len(known) < 2:
         dropped["no_verdict" if len(group) > 1 else "alone"] += 1
         return []
@@ -276,7 +276,8 @@ def _selected(
         margin = cast(float, a.reward) - cast(float, b.reward)
         if abs(margin) <= settings.resolution and settings.ties == "keep":
             a, b, texts = _drawn(group, a, b)
-        if reason := _unfit(texts, abs(margin), settings):
+            margin = abs(margin)
+        if reason := _unfit(texts, margin, settings):
             dropped[reason] += 1
         else:
             kept.append((a, b, margin))
@@ -306,9 +307,9 @@ def _unfit(texts: tuple[Text, Text], margin: float, settings: LabelSettings) -> 
         return "identical"
     if not chosen:
         return "empty"
-    if margin <= settings.resolution and settings.ties == "drop":
+    if abs(margin) <= settings.resolution and settings.ties == "drop":
         return "tie"
-    if margin < settings.min_margin:
+    if max(margin, 0.0) < settings.min_margin:
         return "margin"
     shorter, longer = sorted((len(chosen), len(rejected)))
     if settings.max_length_ratio is not None and longer > settings.max_length_ratio * shorter:
@@ -417,7 +418,7 @@ def _direct(
 def _if_sure(pair: PreferencePair, settings: LabelSettings, dropped: Counter[str]) -> PreferencePair | None:
     """The pair, unless its win probability or the two orders speak against it."""
     ahead = pair.win_prob - 0.5
-    tied = abs(ahead) <= settings.resolution or pair.margin <= settings.resolution
+    tied = abs(ahead) <= settings.resolution or _near(pair, settings.resolution)
     if tied and settings.ties == "keep":
         return pair
     reason = None
@@ -433,6 +434,13 @@ def _if_sure(pair: PreferencePair, settings: LabelSettings, dropped: Counter[str
         dropped[reason] += 1
         return None
     return pair
+
+
+def _near(pair: PreferencePair, resolution: float) -> bool:
+    """Whether the two's rewards tie."""
+    if pair.chosen_reward is None or pair.rejected_reward is None:
+        return pair.margin <= resolution
+    return abs(pair.chosen_reward - pair.rejected_reward) <= resolution
 
 
 def _drawn(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
 from autoj_reward.reward.bradley_terry import cyclic_triads, find_cycles
+from autoj_reward.reward.budget import Budgeted
 from autoj_reward.reward.evidence import Answers, Evidence, Round
 from autoj_reward.reward.playing import (
     Entrants,
@@ -23,6 +25,8 @@ from autoj_reward.reward.playing import (
 )
 from autoj_reward.reward.tournament import Pointwise, Standing, Strategy
 from autoj_reward.types import Failure, Request, Text, Usage
+
+logger = logging.getLogger("autoj_reward")
 
 RESOLUTION = 1e-4
 """Rewards closer than this tie. Ten times what two engines differ by in float32; in bfloat16 they differ by
@@ -206,7 +210,23 @@ def rank_requests(
         rated = {i: referee.ratings[g, i] for i in evidence.ratings}
         compared = {(i, j): referee.comparisons[g, i, j] for i, j in evidence.comparisons}
         rankings.append(_ranking(strategy, e, evidence, rated, compared, resolution))
+    _note_without_comparison(strategy, evidences)
     return rankings
+
+
+def _note_without_comparison(strategy: Strategy, evidences: Sequence[Evidence]) -> None:
+    """Say so where a budget paid for ratings alone: that is the pointwise strategy under another name."""
+    if not isinstance(strategy, Budgeted) or (strategy.calls is None and strategy.tokens is None):
+        return
+    rated = [e for e in evidences if e.n > 1 and not e.comparisons]
+    if rated:
+        logger.warning(
+            "the budget paid for ratings alone in %d of %d groups: %s allows no comparison there; raise it, "
+            "or use the strategy pointwise",
+            len(rated),
+            len(evidences),
+            f"calls={strategy.calls}" if strategy.tokens is None else f"tokens={strategy.tokens}",
+        )
 
 
 def best_of_n(
