@@ -109,12 +109,14 @@ class ChatWrapper:
     """The model's own chat template around the filled template, as one user turn.
 
     Attributes:
-        system: A system message, or None for none.
+        system: A system message; None or an empty one is none.
         arguments: Keyword arguments of the chat template (`enable_thinking`), as sorted items.
+        thinking: The judge's own marks that open and close thinking, for marks that are not known anyway.
     """
 
     system: str | None = None
     arguments: tuple[tuple[str, Any], ...] = ()
+    thinking: tuple[str, str] | None = field(default=None, repr=False)
 
 
 Wrapper = PlainWrapper | ChatWrapper
@@ -259,7 +261,8 @@ class JudgeOutput:
     """What an engine gives back for one input.
 
     Attributes:
-        text: What the judge wrote after the prefill; empty for a reading.
+        text: What the judge wrote after the prefill; empty for a reading. Thinking marks are in it, also one
+            that the chat template had opened.
         finish_reason: Why it ended.
         usage: Tokens spent.
         reading: The reading asked for. None for text, and for endpoints that cannot read.

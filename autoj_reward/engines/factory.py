@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from autoj_reward.engines import Engine
+from autoj_reward.engines.chat_template import check_chat_template
+from autoj_reward.engines.embedded import resolve_model
 from autoj_reward.engines.hub import is_here, is_hub_name
 from autoj_reward.engines.lazy import LazyEngine
 from autoj_reward.engines.memory import Architecture, check_fits, memory_need
 from autoj_reward.errors import ConfigError
 from autoj_reward.extras import how_to_install
+from autoj_reward.types import Wrapper
 
 if TYPE_CHECKING:
     from autoj_reward.engines.store import JudgmentStore
@@ -132,6 +135,12 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
             check_fits(memory_need(spec.architecture, spec.model, settings), spec.model, settings)
         if is_hub_name(spec.model) and not is_here(spec.model):
             logging.getLogger("autoj_reward").warning("%s is not on this machine: downloading", spec.model)
+        check_chat_template(
+            resolve_model(spec.model),
+            settings.get("revision"),
+            _wrappers(spec),
+            trust_remote_code=bool(settings.get("trust_remote_code", False)),
+        )
         if name == "vllm-server":
             from autoj_reward.engines.managed import ManagedEngine
 
@@ -206,6 +215,12 @@ def describe_plan(name: str | None, spec: ModelSpec, options: Mapping[str, Any])
     return planned_engine(name, spec.model, settings.get("revision"), spec.context_tokens, settings)
 
 
+def _wrappers(spec: ModelSpec) -> list[Wrapper]:
+    """What a judge lays its inputs out with; a classifier of scenarios has none to check."""
+    found = (getattr(spec, name, None) for name in ("wrapper", "direct_wrapper"))
+    return [wrapper for wrapper in found if wrapper is not None]
+
+
 def _settings(spec: ModelSpec, options: Mapping[str, Any]) -> dict[str, Any]:
     own = {"revision": spec.revision, "context_tokens": spec.context_tokens}
     return {**own, **spec.engine_options, **options}
@@ -250,7 +265,10 @@ def _make_server(endpoints: str, spec: ModelSpec, options: Mapping[str, Any]) ->
     def build() -> Engine:
         engine = ServerEngine(**settings)
         # A wrong address or model shows now, and not in the middle of a run.
-        engine.connect()
+        if engine.connect().token_prompts and engine.tokenizer is not None:
+            # So does a chat template that refuses the judge's input. Elsewhere it is the server's own.
+            for wrapper in _wrappers(spec):
+                engine.tokenizer.frame(wrapper)
         return engine
 
     return build

@@ -305,10 +305,19 @@ class ServerCalls:
                 "the endpoint takes neither top_k nor repetition_penalty, and the judge sets one",
                 hint="leave it out of the judge's [sampling], or use a server of your own",
             )
-        if self.known.most_listed and self.tokenizer is not None:
-            fields |= {"return_token_ids": True, "stop_token_ids": list(self.tokenizer.turn_end_ids)}
-        if sampling.stop:
-            fields["stop"] = list(sampling.stop)
+        stop = list(sampling.stop)
+        if self.tokenizer is not None:
+            # The template's own end of a turn, which is not always what the server takes for one.
+            if self.known.extras:
+                fields["stop_token_ids"] = list(self.tokenizer.turn_end_ids)
+                stop += self.tokenizer.turn_end_texts
+            else:
+                stop += self.tokenizer.turn_end_names
+            if self.known.most_listed:
+                fields["return_token_ids"] = True
+        if stop:
+            # More than four are refused in many places.
+            fields["stop"] = stop[: max(4, len(sampling.stop))]
         if drawn and sampling.seed is not None:
             fields["seed"] = sampling.seed + draw
         return fields

@@ -67,7 +67,7 @@ def messages(item: JudgeInput, written: str = "") -> list[dict[str, str]]:
     A plain wrapper is left out: the server's chat template takes its place.
     """
     rows = [{"role": "user", "content": plain_text(item.body)}]
-    if isinstance(item.wrapper, ChatWrapper) and item.wrapper.system is not None:
+    if isinstance(item.wrapper, ChatWrapper) and item.wrapper.system:
         rows.insert(0, {"role": "system", "content": item.wrapper.system})
     begun = plain_text(item.prefill) + written
     return [*rows, {"role": "assistant", "content": begun}] if begun else rows

@@ -13,16 +13,21 @@ import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from autoj_reward.engines.chat_template import (
+    THINKING_MARKS,
+    Frame,
+    Marks,
+    frame_of,
+    turn_end_texts,
+)
 from autoj_reward.errors import ConfigError
-from autoj_reward.types import ChatWrapper, JudgeInput, PlainWrapper, Segment, Wrapper
+from autoj_reward.types import ChatWrapper, JudgeInput, PlainWrapper, Sampling, Segment, Wrapper
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
-
-_BODY_MARK = "autojrewardbodyq7zk"
-"""Stands for the body while a chat template is applied; plain letters, so no template changes it."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MARKUP = re.compile(r"[<>|\[\]{}]")
@@ -44,7 +49,12 @@ class TrustedTokenizer:
 
     Args:
         tokenizer: A `transformers` tokenizer backed by the `tokenizers` library.
-        turn_end_ids: Ids that end a turn besides the tokenizer's own end of sequence.
+        turn_end_ids: Ids that end a turn besides the tokenizer's own end of sequence and what its chat
+            template puts after an assistant's turn.
+
+    Attributes:
+        turn_end_ids: All ids that end a turn, those that only begin another one included.
+        turn_end_texts: Texts that do, where the template's turn end is no token of its own.
 
     Raises:
         ConfigError: The tokenizer is not backed by the `tokenizers` library.
@@ -66,6 +76,7 @@ class TrustedTokenizer:
         layout["truncation"] = layout["padding"] = None
         self._whole: Tokenizer = Tokenizer.from_str(json.dumps(layout))
         self._control = _control_ids(layout)
+        self._dropped = {t["id"]: str(t["content"]) for t in layout["added_tokens"] if t["special"]}
         layout["added_tokens"] = [t for t in layout["added_tokens"] if t["id"] not in self._control]
         self._plain_first = Tokenizer.from_str(json.dumps(layout))
         self._plain_later = Tokenizer.from_str(json.dumps(_without_first_space(layout)))
@@ -73,21 +84,48 @@ class TrustedTokenizer:
         bos = tokenizer.bos_token_id
         added = tokenizer("", add_special_tokens=True)["input_ids"]
         self._bos = [bos] if bos is not None and bos in added else []
-        ends = {tokenizer.eos_token_id, *turn_end_ids} - {None}
+        template_ends, self.turn_end_texts = self._template_ends()
+        ends = {tokenizer.eos_token_id, *turn_end_ids, *template_ends} - {None}
         self.turn_end_ids: tuple[int, ...] = tuple(sorted(ends))
+        self._marks: list[Marks] = list(THINKING_MARKS)
+        self._shown = self._mark_tokens()
+
+    def _template_ends(self) -> tuple[list[int], tuple[str, ...]]:
+        """Tokens of the chat template that end an assistant's turn; texts where there are none."""
+        last, between = turn_end_texts(self.hf)
+        ends = [i for i in self._whole.encode(last, add_special_tokens=False).ids if i in self._control][:1]
+        for text in between:
+            # What begins the next turn ends this one, if its end was forgotten.
+            ends += [i for i in self._whole.encode(text, add_special_tokens=False).ids if i in self._control]
+        if ends or not any(between):
+            return ends, ()
+        text = last.strip() or between[0].strip()
+        return [], tuple(f"{blank}{text}" for blank in ("\n", " ")) if text[:1].isalnum() else (text,)
+
+    def _mark_tokens(self) -> dict[int, str]:
+        """Special tokens that are thinking marks, or parts of one: decoding leaves special tokens out."""
+        shown: dict[int, str] = {}
+        for marks in self._marks:
+            both = [self._whole.encode(mark, add_special_tokens=False).ids for mark in marks]
+            if all(any(i in self._dropped for i in ids) for ids in both):
+                shown |= {i: self._dropped[i] for ids in both for i in ids if i in self._dropped}
+        return shown
 
     def render(self, judge_input: JudgeInput) -> tuple[Segment, ...]:
         """Wrapper, body and prefill as one row of segments.
 
+        Where the chat template opens a thinking block, or leaves the header of an answer to the model, what
+        is forced right at the beginning of the turn comes after an empty block, or after that header.
+
         Raises:
-            ConfigError: The wrapper asks for a chat template that the tokenizer cannot apply.
+            ConfigError: The chat template is missing, or refuses the judge's input.
         """
-        frame = self.frame(judge_input.wrapper)
+        frame = self._frame(judge_input.wrapper)
         return (
             Segment(frame.before, True),
             *judge_input.body,
             Segment(frame.after, True),
-            *judge_input.prefill,
+            *frame.begun(judge_input.prefill),
         )
 
     def encode_input(self, judge_input: JudgeInput) -> list[int]:
@@ -104,29 +142,20 @@ class TrustedTokenizer:
         ]
 
     def frame(self, wrapper: Wrapper) -> PlainWrapper:
-        """What the wrapper puts before and after a body; a chat template is applied once."""
-        return wrapper if isinstance(wrapper, PlainWrapper) else self._chat_frame(wrapper)
+        """What the wrapper puts before and after a body; a chat template is applied once.
+
+        Raises:
+            ConfigError: The chat template is missing, or refuses the judge's input.
+        """
+        frame = self._frame(wrapper)
+        return PlainWrapper(before=frame.before, after=frame.after)
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - lives as long as the engine that owns it
-    def _chat_frame(self, wrapper: ChatWrapper) -> PlainWrapper:
-        if not getattr(self.hf, "chat_template", None):
-            raise ConfigError(
-                "the model has no chat template, and its judge asks for one",
-                hint="give the judge a plain wrapper: [wrapper] kind = 'plain'",
-            )
-        messages = [{"role": "user", "content": _BODY_MARK}]
-        if wrapper.system is not None:
-            messages.insert(0, {"role": "system", "content": wrapper.system})
-        text = self.hf.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, **dict(wrapper.arguments)
-        )
-        before, mark, after = text.partition(_BODY_MARK)
-        if not mark or _BODY_MARK in after:
-            raise ConfigError(
-                f"the chat template shows the user's turn {text.count(_BODY_MARK)} times, not once",
-                hint="give the judge a plain wrapper, or other chat-template arguments",
-            )
-        return PlainWrapper(before=before, after=after)
+    def _frame(self, wrapper: Wrapper) -> Frame:
+        if isinstance(wrapper, ChatWrapper) and wrapper.thinking and wrapper.thinking not in self._marks:
+            self._marks.insert(0, wrapper.thinking)
+            self._shown = self._mark_tokens()
+        return frame_of(self.hf, wrapper, self._marks)
 
     def encode(self, segments: Sequence[Segment]) -> list[int]:
         """Token ids of the segments' joined text, with no beginning of sequence added.
@@ -197,6 +226,19 @@ class TrustedTokenizer:
         return tuple(self._encode_plain(encodable(continuation), first=False))
 
     def decode_after(self, context: Sequence[int], ids: Sequence[int]) -> str:
+        """Text of `ids` as it stands after `context`; of special tokens only thinking marks are in it."""
+        pieces: list[str] = []
+        begin = 0
+        for n, token in enumerate(ids):
+            if token in self._shown:
+                pieces += [
+                    self._decode_plain([*context[-8:], *ids[:begin]], ids[begin:n]),
+                    self._shown[token],
+                ]
+                begin = n + 1
+        return "".join([*pieces, self._decode_plain([*context[-8:], *ids[:begin]], ids[begin:])])
+
+    def _decode_plain(self, context: Sequence[int], ids: Sequence[int]) -> str:
         """Text of `ids` as it stands after `context`, special tokens left out.
 
         Decoded together with the last of the context, because SentencePiece drops the space of a
@@ -209,6 +251,15 @@ class TrustedTokenizer:
             both[len(head) :] if both.startswith(head) else str(self.hf.decode(ids, skip_special_tokens=True))
         )
 
+    def _opened(self, context: Sequence[int]) -> str:
+        """The thinking mark that is open at the end of a context, or an empty string."""
+        tail = list(context[-16:])
+        text = str(self.hf.decode(tail, skip_special_tokens=False)).rstrip()
+        opens = next((m[0] for m in self._marks if text.endswith(m[0]) and m[0] != m[1]), "")
+        # The text alone would do for a mark that somebody wrote: a real one is a token, where there is one.
+        token = self._whole.token_to_id(opens) if opens else None
+        return opens if token is None or token not in self._control or token in tail else ""
+
     def turn_end(self, ids: Sequence[int]) -> int | None:
         """Place of the first token that ends the judge's turn; None where none does."""
         return next((n for n, token in enumerate(ids) if token in self.turn_end_ids), None)
@@ -218,12 +269,25 @@ class TrustedTokenizer:
     ) -> tuple[str, bool]:
         """What the judge wrote in `ids` after `context`, up to its turn's end or a stop text.
 
+        A thinking mark that the context opens is its beginning.
+
         Returns:
             The text, neither end in it, and whether a stop text cut it.
         """
         text = self.decode_after(context, ids[: self.turn_end(ids)])
-        at = min((text.find(s) for s in stop if s in text), default=None)
-        return text[:at], at is not None
+        at = min((text.find(s) for s in (*stop, *self.turn_end_texts) if s in text), default=None)
+        return self._opened(context) + text[:at], at is not None
+
+    def stopping(self, sampling: Sampling) -> Sampling:
+        """Sampling settings that stop at the texts that end a turn as well, where there are such texts."""
+        if not self.turn_end_texts:
+            return sampling
+        return replace(sampling, stop=(*sampling.stop, *self.turn_end_texts))
+
+    @property
+    def turn_end_names(self) -> tuple[str, ...]:
+        """Texts of the tokens that end a turn, and texts that do, for servers that stop at texts."""
+        return (*map(str, self.hf.convert_ids_to_tokens(list(self.turn_end_ids))), *self.turn_end_texts)
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - lives as long as the engine that owns it
     def ids_beginning_with(self, prefixes: tuple[str, ...]) -> tuple[int, ...]:

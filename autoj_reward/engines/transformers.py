@@ -298,7 +298,7 @@ class TransformersEngine:
                     attention_mask=mask.to(self._model.device),
                     pad_token_id=self._pad,
                     eos_token_id=list(self.tokenizer.turn_end_ids),
-                    **_generate_options(sampling, self.tokenizer.hf),
+                    **_generate_options(self.tokenizer.stopping(sampling), self.tokenizer.hf),
                 )[:, width:].tolist()
             for (i, ids), new in zip(batch, written, strict=True):
                 results[i] = self._output(ids, new, sampling)

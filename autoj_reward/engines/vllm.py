@@ -280,7 +280,7 @@ class VLLMEngine:
             sampling, draw = inputs[i].sampling, inputs[i].sample_index
             if (sampling, draw) not in parameters:
                 ends = self.tokenizer.turn_end_ids
-                parameters[sampling, draw] = writing_parameters(sampling, draw, ends)
+                parameters[sampling, draw] = writing_parameters(self.tokenizer.stopping(sampling), draw, ends)
             asked.append((ids, parameters[sampling, draw]))
         for (i, ids), answer in zip(rows, ask(self._llm, asked, self._adapter), strict=True):
             results[i] = self._output(ids, answer, inputs[i].sampling)

@@ -43,9 +43,10 @@ class Thinking:
         closes: Mark that ends it.
         budget_tokens: Most tokens of thinking; then it is closed for the judge and the critique
             begins. None leaves it to the output's own limit.
-        opened_by_template: Whether the chat template already opens it.
-        empty_block: What a direct verdict is given in place of thinking; empty where the chat
-            template's own arguments see to it.
+        opened_by_template: Whether the chat template already opens it. Engines that render the template find
+            that out; it matters for servers that are sent messages.
+        empty_block: What a direct verdict is given in place of thinking. Where it is left empty, a block that
+            the chat template opens is closed, and one that it shows in an answer without thinking is shown.
     """
 
     opens: str = "<think>"
@@ -163,7 +164,8 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _spec(reader: SettingReader, folder: Path | None) -> JudgeSpec:
     wrapper_source = reader.table("wrapper")
-    wrapper, direct = _wrappers(wrapper_source, folder)
+    thinking = _thinking(reader.table("thinking"))
+    wrapper, direct = _wrappers(wrapper_source, folder, thinking)
     return JudgeSpec(
         name=reader.take("name", str, required=True),
         model=reader.take("model", str, required=True),
@@ -182,13 +184,15 @@ def _spec(reader: SettingReader, folder: Path | None) -> JudgeSpec:
         wrapper=wrapper,
         direct_wrapper=direct,
         sampling=_sampling(reader.table("sampling")),
-        thinking=_thinking(reader.table("thinking")),
+        thinking=thinking,
         rating=_protocol(reader.table("rating"), folder, _RATING_FIELDS, _rating_verdicts),
         comparison=_protocol(reader.table("comparison"), folder, _COMPARISON_FIELDS, _preference_verdicts),
     )
 
 
-def _wrappers(source: SettingReader, folder: Path | None) -> tuple[Wrapper, Wrapper]:
+def _wrappers(
+    source: SettingReader, folder: Path | None, thinking: Thinking | None
+) -> tuple[Wrapper, Wrapper]:
     """The wrapper for critiques, and the one for direct verdicts."""
     kind = source.take("kind", str, "chat", among=("chat", "plain"))
     if kind == "plain":
@@ -200,7 +204,11 @@ def _wrappers(source: SettingReader, folder: Path | None) -> tuple[Wrapper, Wrap
         return wrapper, wrapper
     arguments = source.take("arguments", dict, {})
     direct = {**arguments, **source.take("direct_arguments", dict, {})}
-    chat = ChatWrapper(system=source.take("system", str, None), arguments=tuple(sorted(arguments.items())))
+    chat = ChatWrapper(
+        system=source.take("system", str, None),
+        arguments=tuple(sorted(arguments.items())),
+        thinking=None if thinking is None else (thinking.opens, thinking.closes),
+    )
     return chat, replace(chat, arguments=tuple(sorted(direct.items())))
 
 

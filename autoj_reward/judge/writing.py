@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autoj_reward.engines import Engine
+from autoj_reward.engines.chat_template import THINKING_MARKS, marks_of
 from autoj_reward.errors import EngineContractBroken
 from autoj_reward.judge.spec import Thinking
 from autoj_reward.types import (
@@ -65,7 +66,7 @@ def write(inputs: Sequence[JudgeInput], engine: Engine, thinking: Thinking | Non
     # A turn that never left its thinking stopped at the closing mark or at the budget: either way the
     # mark is set now, and the judge goes on.
     thoughts = {
-        i: _closed(answer.text, thinking)
+        i: _closed(answer.text, marks_in(answer.text, thinking) or thinking)
         for i, (answer, turn) in enumerate(zip(answers, turns, strict=True))
         if isinstance(answer, JudgeOutput) and turn.failure is not None
     }
@@ -83,6 +84,17 @@ def write(inputs: Sequence[JudgeInput], engine: Engine, thinking: Thinking | Non
                 usage=usage,
             )
     return turns
+
+
+def marks_in(text: str, given: Thinking | None) -> Thinking | None:
+    """The marks of a text's thinking: the judge's own, else known ones that the text begins with.
+
+    A general judge names one pair of marks, and models have others.
+    """
+    if given is not None and (given.closes in text or marks_of(text, [(given.opens, given.closes)])):
+        return given
+    known = marks_of(text, THINKING_MARKS)
+    return given if known is None else Thinking(opens=known[0], closes=known[1])
 
 
 def split_thinking(text: str, marks: Thinking) -> tuple[str, str | None]:
@@ -127,10 +139,11 @@ def _turn(answer: JudgeOutput | Failure, marks: Thinking | None) -> Turn:
     if isinstance(answer, Failure):
         return Turn(failure=answer)
     finish, usage = answer.finish_reason, answer.usage
-    if marks is None or answer.thinking is not None:
+    marks = marks_in(answer.text, marks)
+    if marks is None or answer.thinking:
         return Turn(critique=answer.text, thinking=answer.thinking or "", finish_reason=finish, usage=usage)
     head, critique = split_thinking(answer.text, marks)
-    thought = head.strip().removesuffix(marks.closes).removeprefix(marks.opens).strip()
+    thought = head.strip().removesuffix(marks.closes.strip()).removeprefix(marks.opens).strip()
     if critique is None:
         failure = _unfinished(thought, finish)
         return Turn(thinking=thought, finish_reason=finish, usage=usage, failure=failure)
