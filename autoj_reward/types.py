@@ -10,14 +10,14 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Message = Mapping[str, Any]
 """One chat message: `role` and `content`, and whatever else the trainer keeps beside them."""
 
 Text = str | Sequence[Message]
-"""A prompt or completion: plain text, or a list of chat messages."""
+"""A prompt or completion: plain text, or a list of chat messages (see `judge/layout.py` for their shapes)."""
 
 Mode = Literal["direct", "critique"]
 """direct: force the words before the verdict and read it; critique: let the judge write first."""
@@ -79,6 +79,14 @@ class Request:
     reference: str | None = None
     language: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def paired_with(self, other: Request) -> Request:
+        """This request's completion against another's, by what this one is judged by.
+
+        Args:
+            other: A request of the same prompt.
+        """
+        return replace(self, completions=(*self.completions, *other.completions))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ import httpx
 
 from autoj_reward.engines.server_retry import retry_after_seconds
 from autoj_reward.errors import ConfigError, EngineContractBroken, EngineRejected, EngineUnavailable
+from autoj_reward.judge.columns import as_column
+from autoj_reward.judge.parts import kind_of
 from autoj_reward.types import Text
 
 Row = dict[str, Any]
@@ -101,8 +103,8 @@ class JudgeClient:
         """Rate completions.
 
         Args:
-            rows: Each with `prompt` and `completion` (texts or chat messages), and `rubric` and `reference`
-                where the judge takes them.
+            rows: Each with `prompt` and `completion` (texts or chat messages), and `rubric`, `reference` and
+                `language` where the judge takes them.
 
         Returns:
             For each row, in order, the fields that `autoj-reward rate` adds: `reward` (None with a
@@ -227,9 +229,9 @@ class JudgeClient:
 
     def _bodies(self, rows: Sequence[Row]) -> list[tuple[bytes, int]]:
         size = self._rows_per_request
-        parts = [list(rows[start : start + size]) for start in range(0, len(rows), size)]
-        # In ASCII, because texts may hold lone surrogates.
-        return [(json.dumps({"rows": part}).encode("ascii"), len(part)) for part in parts]
+        texts = [_written(i, row) for i, row in enumerate(as_column("rows", rows))]
+        parts = [texts[start : start + size] for start in range(0, len(texts), size)]
+        return [(f'{{"rows": [{", ".join(part)}]}}'.encode("ascii"), len(part)) for part in parts]
 
     def _wait(self, attempt: _Attempt, n_failed: int, ends: float) -> float:
         """Seconds until the next attempt; raises when it would come too late, or be of no use."""
@@ -252,9 +254,19 @@ class JudgeClient:
 
 
 def _rows(prompts: Sequence[Text], completions: Sequence[Text]) -> list[Row]:
-    if len(prompts) != len(completions):
-        raise ConfigError(f"there are {len(prompts)} prompts and {len(completions)} completions")
+    prompts = as_column("prompts", prompts)
+    completions = as_column("completions", completions, len(prompts))
     return [{"prompt": p, "completion": c} for p, c in zip(prompts, completions, strict=True)]
+
+
+def _written(i: int, row: Any) -> str:
+    """A row in JSON, in ASCII because texts may hold lone surrogates."""
+    if not isinstance(row, Mapping):
+        raise ConfigError(f"rows[{i}] must be an object, is {kind_of(row)}")
+    try:
+        return json.dumps(dict(row))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"rows[{i}] cannot be written as JSON: {error}") from None
 
 
 def _read(response: httpx.Response, n: int) -> _Attempt:

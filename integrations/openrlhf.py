@@ -21,7 +21,7 @@ from typing import Any
 from autoj_reward.errors import ConfigError
 from autoj_reward.integrations.client import JudgeClient
 from autoj_reward.integrations.verdicts import number
-from autoj_reward.reward.policy_text import completion_of, messages_of, without_end_tokens
+from autoj_reward.reward.policy_text import completion_of, exchange_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +38,8 @@ class _Settings:
             raise ConfigError(
                 "a query does not hold its prompt", hint="was the prompt cut? Raise OpenRLHF's prompt length"
             )
-        row = {
-            "prompt": messages_of(prompt),
-            "completion": without_end_tokens(completion, self.end_tokens),
-        }
+        asked, answer = exchange_of(prompt, completion, self.end_tokens)
+        row: dict[str, Any] = {"prompt": asked, "completion": answer}
         if self.labels_as_references and label is not None:
             row["reference"] = str(label)
         return row

@@ -12,9 +12,10 @@ from typing import Any, Self, get_args
 from autoj_reward.errors import ConfigError, TooManyFailures
 from autoj_reward.integrations.ranks import Ranks, current_ranks
 from autoj_reward.integrations.trl_facts import TrainerFacts, trainer_facts, trl_version
+from autoj_reward.judge.columns import as_column
 from autoj_reward.judge.judge import Judge
-from autoj_reward.judge.layout import prompt_text
-from autoj_reward.reward.completions import Shown, Thinking, shown_completion
+from autoj_reward.judge.layout import Reasoning, check_reasoning, prompt_text
+from autoj_reward.reward.completions import Shown, Thinking, reasoning_of, shown_completion
 from autoj_reward.reward.failures import (
     FailureLimit,
     Fill,
@@ -69,8 +70,12 @@ class JudgeReward:
         baseline_column: The dataset's column with the completions that all are compared with (baseline).
         rubric_column: The dataset's column of rubrics, for a judge whose template takes one.
         reference_column: The dataset's column of reference answers, likewise.
-        shown: Of a completion of several messages: last (the last assistant turn) or transcript.
-        thinking: strip, strip_opened or judge: what is done with a policy's `<think>` part.
+        language_column: The dataset's column of language codes, for a judge with templates in several.
+        shown: Of a completion of several messages: transcript (all of them, tool calls and results included)
+            or last (the last assistant turn).
+        reasoning: strip, strip_opened or keep: what is done with the policy's reasoning (see `Judge.load`).
+            None takes the judge's own setting.
+        thinking: The former name of `reasoning`; its judge is keep.
         n_retries: Times that what failed is judged again. A too long input is not; and a direct reading only
             where the engine failed, because it would read the same again.
         max_failures: Largest share of failures among the latest completions, in [0, 1].
@@ -104,8 +109,10 @@ class JudgeReward:
         baseline_column: str | None = None,
         rubric_column: str | None = None,
         reference_column: str | None = None,
-        shown: Shown = "last",
-        thinking: Thinking = "strip",
+        language_column: str | None = None,
+        shown: Shown = "transcript",
+        reasoning: Reasoning | None = None,
+        thinking: Thinking | None = None,
         n_retries: int = 1,
         max_failures: float = 0.5,
         gather: bool = True,
@@ -116,7 +123,11 @@ class JudgeReward:
         _check_choice("mode", mode, RewardMode)
         _check_choice("schedule", schedule, Schedule)
         _check_choice("shown", shown, Shown)
-        _check_choice("thinking", thinking, Thinking)
+        if reasoning is not None and thinking is not None:
+            raise ConfigError("thinking is the former name of reasoning; give one of them")
+        if thinking is not None:
+            _check_choice("thinking", thinking, Thinking)
+            reasoning = reasoning_of(thinking)
         if (schedule == "baseline") != (baseline_column is not None):
             raise ConfigError("schedule='baseline' and baseline_column belong together")
         if mode == "rating" and schedule != "ring":
@@ -124,7 +135,8 @@ class JudgeReward:
         if n_retries < 0:
             raise ConfigError(f"n_retries = {n_retries} is below 0")
         if isinstance(judge, str):
-            judge = Judge.load(judge, mode=judge_mode, **{"guard": True, **judge_options})
+            own = {"guard": True} if reasoning is None else {"guard": True, "reasoning": reasoning}
+            judge = Judge.load(judge, mode=judge_mode, **{**own, **judge_options})
         elif judge_mode is not None or judge_options:
             raise ConfigError(
                 f"{sorted({'judge_mode', *judge_options})} are for a judge given by name",
@@ -136,9 +148,14 @@ class JudgeReward:
         self.scale = _reward_scale(judge, mode, scale, resolution)
         self._on_failure: OnFailure = on_failure
         self._schedule: Schedule = schedule
-        self._columns = {"baseline": baseline_column, "rubric": rubric_column, "reference": reference_column}
+        self._columns = {
+            "baseline": baseline_column,
+            "rubric": rubric_column,
+            "reference": reference_column,
+            "language": language_column,
+        }
         self._shown: Shown = shown
-        self._thinking: Thinking = thinking
+        self._reasoning = check_reasoning(judge.settings.reasoning if reasoning is None else reasoning)
         self._n_retries = n_retries
         self._gather = gather
         self._facts: TrainerFacts | None = None
@@ -301,31 +318,35 @@ class JudgeReward:
     def _items(
         self, prompts: Sequence[Text], completions: Sequence[Text], columns: dict[str, Any]
     ) -> list[Item]:
-        if len(prompts) != len(completions):
-            raise ConfigError(f"there are {len(prompts)} prompts and {len(completions)} completions")
+        prompts = as_column("prompts", prompts)
+        completions = as_column("completions", completions, len(prompts))
         further: dict[str, Sequence[Any]] = {}
         for field, column in self._columns.items():
             if column is None:
                 continue
             values = columns.get(column)
-            if values is None or len(values) != len(prompts):
+            if values is None or isinstance(values, str) or len(values) != len(prompts):
                 there = ", ".join(sorted(columns)) or "none"
                 raise ConfigError(
                     f"the trainer gives no column {column!r} for {field}s: it gives {there}",
                     hint=f"name a column of the dataset as {field}_column, and keep it in the dataset",
                 )
             further[field] = values
-        return [
-            Item(
-                prompt=prompt_text(prompt),
-                completion=shown_completion(completion, shown=self._shown, thinking=self._thinking),
-                **{
-                    field: _column_text(values[i], field, self._thinking, self._shown)
-                    for field, values in further.items()
-                },
-            )
-            for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
-        ]
+        items = []
+        for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            name = f"prompts[{i}]"
+            try:
+                asked = prompt_text(prompt, self._reasoning)
+                name = f"completions[{i}]"
+                said = shown_completion(completion, shown=self._shown, thinking=self._reasoning)
+                texts = {}
+                for field, values in further.items():
+                    name = f"{self._columns[field]}[{i}]"
+                    texts[field] = _column_text(values[i], field, self._reasoning, self._shown)
+            except ConfigError as error:
+                raise ConfigError(f"{name}: {error.args[0]}", hint=error.hint) from None
+            items.append(Item(prompt=asked, completion=said, **texts))
+        return items
 
     def _all_verdicts(self, plan: Plan, ranks: Ranks | None) -> list[Verdict]:
         """The plan's verdicts; each rank judges its share of the requests."""
@@ -469,12 +490,12 @@ def _reward_scale(judge: Judge, mode: RewardMode, scale: Scale, resolution: floa
     return RewardScale(min(ratings), max(ratings), scale, step)
 
 
-def _column_text(value: Any, field: str, thinking: Thinking, shown: Shown) -> str | None:
+def _column_text(value: Any, field: str, reasoning: Reasoning, shown: Shown) -> str | None:
     """A column's value as text; a baseline is a completion like the others."""
     if field == "baseline":
         if value is None:
             raise ConfigError("a row has no baseline to compare completions with")
-        return shown_completion(value, shown=shown, thinking=thinking)
+        return shown_completion(value, shown=shown, thinking=reasoning)
     if value is not None and not isinstance(value, str):
         raise ConfigError(f"a row's {field} is a {type(value).__name__}, not text")
     return value

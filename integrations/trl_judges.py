@@ -12,7 +12,6 @@ from typing import Literal, overload
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
-from autoj_reward.judge.layout import completion_text, prompt_text
 from autoj_reward.reward.groups import Item
 from autoj_reward.reward.plan import make_plan, verdict_of
 from autoj_reward.types import Text
@@ -73,7 +72,9 @@ class PairwiseJudge:
         """
         _check(prompts, completions, pairs=True)
         swap_some = shuffle_order and not self._judge.settings.both_orders
-        swapped = [swap_some and _swaps(p, pair) for p, pair in zip(prompts, completions, strict=True)]
+        swapped = [
+            swap_some and _swaps(self._judge, p, pair) for p, pair in zip(prompts, completions, strict=True)
+        ]
         judgments = self._judge.compare(
             prompts,
             [pair[int(s)] for pair, s in zip(completions, swapped, strict=True)],
@@ -86,7 +87,7 @@ class PairwiseJudge:
         if return_scores:
             return [float("nan") if win is None else win for win in wins]
         return [
-            -1 if win is None else int(win < 0.5 or (win == 0.5 and _swaps(prompt, pair)))
+            -1 if win is None else int(win < 0.5 or (win == 0.5 and _swaps(self._judge, prompt, pair)))
             for win, prompt, pair in zip(wins, prompts, completions, strict=True)
         ]
 
@@ -121,7 +122,7 @@ class RankJudge:
         """
         _check(prompts, completions, pairs=False)
         plans = [
-            make_plan([_item(prompt, completion) for completion in group], "pairwise", "all")
+            make_plan([_item(self._judge, prompt, completion) for completion in group], "pairwise", "all")
             for prompt, group in zip(prompts, completions, strict=True)
         ]
         verdicts = iter(self._judge.compare_requests([r for plan in plans for r in plan.requests]))
@@ -136,13 +137,13 @@ class RankJudge:
         return ranked
 
 
-def _item(prompt: Text, completion: Text) -> Item:
-    return Item(prompt=prompt_text(prompt), completion=completion_text(completion))
+def _item(judge: Judge, prompt: Text, completion: Text) -> Item:
+    return Item(prompt=judge.shown_prompt(prompt), completion=judge.shown_completion(completion))
 
 
-def _swaps(prompt: Text, pair: Sequence[Text]) -> bool:
+def _swaps(judge: Judge, prompt: Text, pair: Sequence[Text]) -> bool:
     """Whether the second comes first in the order of a hash of the texts."""
-    first, second = (_item(prompt, completion).lot for completion in pair)
+    first, second = (_item(judge, prompt, completion).lot for completion in pair)
     return second < first
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from autoj_reward.errors import ConfigError
 from autoj_reward.integrations.client import JudgeClient
 from autoj_reward.integrations.verdicts import number
-from autoj_reward.reward.policy_text import without_end_tokens
+from autoj_reward.reward.policy_text import answer_of
 
 Score = dict[str, float]
 
@@ -44,7 +44,7 @@ class _Settings:
                 hint="verl does not pass prompts on: put them in extra_info when the data is prepared, and "
                 "name the field with prompt_field=",
             )
-        row = {"prompt": prompt, "completion": without_end_tokens(solution_str, self.end_tokens)}
+        row = {"prompt": prompt, "completion": answer_of(solution_str, self.end_tokens)}
         if self.ground_truth_as_reference and ground_truth is not None:
             row["reference"] = str(ground_truth)
         return row

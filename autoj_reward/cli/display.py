@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from autoj_reward.console import Console, escape
+from autoj_reward.judge.layout import completion_text, prompt_text
 from autoj_reward.redact import redact
 from autoj_reward.rows.progress import span
 from autoj_reward.terminal import printable
@@ -96,7 +97,7 @@ def print_group(item: Item, finished: Finished, *, to_stderr: bool) -> None:
     console = table_console(to_stderr=to_stderr)
     added = finished.added
     ranking: list[dict[str, Any]] = added["ranking"]
-    prompt = snippet(item.requests[0].prompt, 100)
+    prompt = snippet(prompt_text(item.requests[0].prompt), 100)
     table = Table(title=f"line {item.line}: {escape(prompt)}", title_justify="left", title_style="bold")
     for name in ("rank", "index", "reward", "95%", "rating"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -109,9 +110,7 @@ def print_group(item: Item, finished: Finished, *, to_stderr: bool) -> None:
             "-" if entry["reward"] is None else f"{entry['reward']:.3f}",
             "-" if entry["low"] is None else f"{entry['low']:.3g} to {entry['high']:.3g}",
             "-" if entry["rating"] is None else f"{entry['rating']:g}",
-            f"[red]{failure['reason']}[/red]"
-            if failure
-            else escape(snippet(item.requests[entry["index"]].completions[0], _SNIPPET_CHARS)),
+            f"[red]{failure['reason']}[/red]" if failure else escape(_completion(item, entry["index"])),
         )
     console.print(table)
     spent = f"{added['strategy']}: {added['n_calls']:,} judge calls, {added['n_tokens']:,} tokens"
@@ -148,9 +147,11 @@ def print_labels(labels: LabelSummary) -> None:
         console.print(f"margin {low:7.3f} to {high:7.3f}  {n:7,}  {bar}", soft_wrap=True)
 
 
-def snippet(text: Any, n_chars: int) -> str:
+def _completion(item: Item, index: int) -> str:
+    return snippet(completion_text(item.requests[index].completions[0]), _SNIPPET_CHARS)
+
+
+def snippet(text: str, n_chars: int) -> str:
     """The beginning of a prompt or completion on one line, control characters left out."""
-    if not isinstance(text, str):
-        text = next((m.get("content") for m in reversed(text) if isinstance(m.get("content"), str)), "")
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * n_chars]).split())
     return line if len(line) <= n_chars else line[: n_chars - 1] + "…"

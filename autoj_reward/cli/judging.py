@@ -246,6 +246,7 @@ def judge_arguments(
         "overlong": options.overlong,
         "force_verdict": options.force_verdict,
         "guard": options.for_guard(default=guarded),
+        "reasoning": options.reasoning,
         **caching,
         **further,
         **typed(key_values(options.engine_option, "--engine-option")),
@@ -369,7 +370,7 @@ def run_work(
         display.note(f"{option} has no effect in direct mode, which writes no critique")
     if lost := sorted(checked.fields & set(added_fields)):
         display.note(f"the rows' own fields {', '.join(lost)} are replaced in the output")
-    for name in ({"rubric", "reference"} & checked.fields) - work.optional:
+    for name in sorted(({"rubric", "reference", "language"} & checked.fields) - work.optional):
         display.note(
             f"the rows have a field {name!r}, which judge {judge.spec.name} does not take: not shown to it"
         )

@@ -127,6 +127,17 @@ class JudgeOptions:
         ),
     ] = None
 
+    reasoning: Annotated[
+        str,
+        typer.Option(
+            metavar="strip|strip_opened|keep",
+            help="The reasoning of policies in completions. strip: a <think> block at the beginning, and "
+            "reasoning that messages keep beside the answer, are not shown to the judge; strip_opened: the "
+            "policy's chat template opens the block; keep: all is shown.",
+            rich_help_panel=_READING,
+        ),
+    ] = "strip"
+
     def for_guard(self, *, default: bool) -> bool | dict[str, Any]:
         """The argument `guard` of `Judge.load`.
 

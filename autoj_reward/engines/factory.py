@@ -16,6 +16,7 @@ from autoj_reward.engines.embedded import resolve_model
 from autoj_reward.engines.hub import is_here, is_hub_name
 from autoj_reward.engines.lazy import LazyEngine
 from autoj_reward.engines.memory import Architecture, check_fits, memory_need
+from autoj_reward.engines.option_names import check_options, refuse_options
 from autoj_reward.errors import ConfigError
 from autoj_reward.extras import how_to_install
 from autoj_reward.types import Wrapper
@@ -102,6 +103,7 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
     if name.startswith("recorded:"):
         from autoj_reward.engines.recorded import RecordedEngine
 
+        refuse_options("recorded", options)
         path = name.removeprefix("recorded:")
         return lambda: RecordedEngine(path)
     if name == "server" or name.startswith("server:"):
@@ -112,6 +114,7 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
             hint="transformers, vllm, vllm-server, server:http://HOST:PORT, recorded:FILE",
         )
     settings = _settings(spec, options)
+    check_options(name, options)
     checked = bool(settings.pop("memory_check", True))
     _check_parallel(spec, settings)
     package = _PACKAGES[name]

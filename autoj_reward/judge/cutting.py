@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from autoj_reward.judge.layout import completion_text
 from autoj_reward.types import Request
 
 _CHARS_PER_TOKEN = 4
@@ -18,14 +17,14 @@ def cut_to_fit(request: Request, overflow_tokens: int) -> tuple[Request, tuple[i
     """Cut the longest completion in its middle.
 
     Args:
-        request: What is too long.
+        request: What is too long; its completions are texts.
         overflow_tokens: How many tokens too many, at least 1.
 
     Returns:
         The request with the cut, and the characters taken out of each completion. Where there is
         nothing left to cut, the request itself and zeros.
     """
-    texts = [completion_text(c) for c in request.completions]
+    texts = [str(c) for c in request.completions]
     longest = max(range(len(texts)), key=lambda i: len(texts[i]))
     text = texts[longest]
     n = min(overflow_tokens * _CHARS_PER_TOKEN + len(_MARK) + 8, len(text))

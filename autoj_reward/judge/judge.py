@@ -14,11 +14,20 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from autoj_reward.engines import Engine, describe_engine, parted
 from autoj_reward.engines.factory import choose_engine, describe_plan
 from autoj_reward.errors import ConfigError
+from autoj_reward.judge.columns import as_column
 from autoj_reward.judge.cutting import cut_to_fit
 from autoj_reward.judge.describing import described, judge_id
 from autoj_reward.judge.guard import Guard, Guarding, Seen, make_guard
 from autoj_reward.judge.language import detect_language
-from autoj_reward.judge.layout import completion_text, prompt_text
+from autoj_reward.judge.layout import (
+    Reasoning,
+    ShownText,
+    check_reasoning,
+    completion_text,
+    prompt_text,
+    shown_request,
+)
+from autoj_reward.judge.parts import kind_of
 from autoj_reward.judge.pipeline import Judged, ReadingRules, judge_directly, judge_with_critique
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec, Protocol
@@ -56,6 +65,7 @@ class JudgeSettings:
         sampling: How critiques are written.
         rules: How verdicts are read.
         guard: What is done about completions that work on the judge; None shows them as they are.
+        reasoning: What is done with the policy's reasoning: strip, strip_opened or keep, see `Reasoning`.
     """
 
     mode: Mode
@@ -65,6 +75,7 @@ class JudgeSettings:
     sampling: Sampling
     rules: ReadingRules
     guard: Guard | None = None
+    reasoning: Reasoning = "strip"
 
 
 class Judge:
@@ -111,6 +122,7 @@ class Judge:
         cache: bool | str | Path | JudgmentStore = False,
         refresh: bool = False,
         guard: bool | Guard | Mapping[str, Any] | None = None,
+        reasoning: Reasoning = "strip",
         **engine_options: Any,
     ) -> Judge:
         """Make a judge. No model is loaded before the first request.
@@ -141,6 +153,10 @@ class Judge:
             guard: Neutralise and flag what works on the judge in completions (see `Guard`). True takes the
                 defaults, a mapping sets some. None shows completions as they are, which published figures
                 need; rewards should have a guard.
+            reasoning: What is done with the reasoning of policies. strip: a `<think>` block at the beginning
+                of a completion's turn, and reasoning that messages keep beside the answer, are not shown.
+                strip_opened: the policy's chat template opens the block, so all up to the first `</think>`
+                goes as well. keep: all is shown.
             **engine_options: For the engine (`dtype`, `adapter`, ...).
 
         Raises:
@@ -182,6 +198,7 @@ class Judge:
             sampling=sampling,
             rules=ReadingRules(min_mass=least, follow_above=follow_above, force_verdict=force_verdict),
             guard=make_guard(guard),
+            reasoning=check_reasoning(reasoning),
         )
         choose = functools.partial(choose_engine, engine, spec, engine_options, cache=cache, refresh=refresh)
         # A server that was started elsewhere has a dtype of its own.
@@ -319,9 +336,25 @@ class Judge:
             ConfigError: A request has not one or two completions, or a message without text.
             TemplateError: Fields are missing or unknown, or the judge has no templates in its language.
         """
-        for request in requests:
+        for request in self._shown(requests):
             protocol = self._protocol(request)
             protocol.template.check(frozenset(_values(request, swapped=False)))
+
+    def shown(self, request: Request) -> Request:
+        """The request with the texts that the judge is shown, before its guard sees them.
+
+        Raises:
+            ConfigError: Its prompt or a completion is neither text nor messages, or cannot be shown.
+        """
+        return shown_request(request, self.settings.reasoning)
+
+    def shown_prompt(self, prompt: Text) -> str:
+        """A prompt as the judge is shown it; raises as `shown`."""
+        return prompt_text(prompt, self.settings.reasoning)
+
+    def shown_completion(self, completion: Text) -> str:
+        """A completion as the judge is shown it; raises as `shown`."""
+        return ShownText(completion_text(completion, self.settings.reasoning))
 
     def rate_requests(self, requests: Sequence[Request]) -> list[RatingJudgment]:
         """`rate` for requests of one completion each; B judgments in the same order."""
@@ -358,10 +391,22 @@ class Judge:
         if not self.spec.translations:
             return None
         known = (self.spec.languages[0], *self.spec.translations)
-        return request.language or detect_language(prompt_text(request.prompt), known)
+        return request.language or detect_language(self.shown_prompt(request.prompt), known)
+
+    def _shown(self, requests: Sequence[Request]) -> list[Request]:
+        shown = []
+        for i, request in enumerate(requests):
+            try:
+                shown.append(self.shown(request))
+            except ConfigError as error:
+                where = f"request {i}: " if len(requests) > 1 else ""
+                raise ConfigError(f"{where}{error.args[0]}", hint=error.hint) from None
+        return shown
 
     def _expect(self, requests: Sequence[Request], n: int) -> None:
-        for i, request in enumerate(requests):
+        for i, request in enumerate(as_column("requests", requests)):
+            if not isinstance(request, Request):
+                raise ConfigError(f"request {i} must be a Request, is {kind_of(request)}")
             if len(request.completions) != n:
                 raise ConfigError(f"request {i} has {len(request.completions)} completions, not {n}")
 
@@ -373,7 +418,8 @@ class Judge:
         return protocol
 
     def _judge(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
-        """Judge requests of equal kind, guarded where there is a guard; the parts of a judgment for each."""
+        """Judge requests, guarded where there is a guard; the parts of a judgment for each."""
+        requests = self._shown(requests)
         if self._guarding is None:
             return self._judge_different(requests)
         guarded = [self._guarding.see(request) for request in requests]
@@ -521,10 +567,10 @@ def _chosen(
 
 
 def _values(request: Request, *, swapped: bool) -> dict[str, str]:
-    """The template's fields and their texts."""
-    texts = [completion_text(c) for c in request.completions]
+    """The template's fields and their texts, of a request that is shown."""
+    texts = [str(c) for c in request.completions]
     names = ("completion",) if len(texts) == 1 else ("second", "first") if swapped else ("first", "second")
-    values = {"prompt": prompt_text(request.prompt), **dict(zip(names, texts, strict=True))}
+    values = {"prompt": str(request.prompt), **dict(zip(names, texts, strict=True))}
     extra = {"rubric": request.rubric, "reference": request.reference}
     return values | {name: text for name, text in extra.items() if text is not None}
 
@@ -562,14 +608,14 @@ def _requests(
     references: Sequence[str | None] | None,
     languages: Sequence[str | None] | None,
 ) -> list[Request]:
+    prompts = as_column("prompts", prompts)
     n = len(prompts)
-    given = {"prompts": prompts, "completions": columns[0], "second completions": columns[-1]}
-    optional = {"rubrics": rubrics, "references": references, "languages": languages}
-    for name, values in (given | {k: v for k, v in optional.items() if v is not None}).items():
-        if isinstance(values, str):
-            raise ConfigError(f"{name} is one text; give a list of {n}")
-        if values is not None and len(values) != n:
-            raise ConfigError(f"there are {n} prompts and {len(values)} {name}")
+    names = ("completions",) if len(columns) == 1 else ("first completions", "second completions")
+    columns = [as_column(name, column, n) for name, column in zip(names, columns, strict=True)]
+    rubrics, references, languages = (
+        None if values is None else as_column(name, values, n)
+        for name, values in (("rubrics", rubrics), ("references", references), ("languages", languages))
+    )
     return [
         Request(
             prompt=prompts[i],

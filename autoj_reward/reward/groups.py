@@ -18,6 +18,7 @@ class Item:
         rubric: For judges whose template takes one, or None.
         reference: A reference answer, likewise.
         baseline: The completion it is compared with, where all are compared with a given one.
+        language: For judges with templates in several, or None.
     """
 
     prompt: str
@@ -25,11 +26,12 @@ class Item:
     rubric: str | None = None
     reference: str | None = None
     baseline: str | None = None
+    language: str | None = None
 
     @property
     def group(self) -> tuple[str | None, ...]:
         """What the members of a group share: the prompt, and what it is judged by."""
-        return (self.prompt, self.rubric, self.reference, self.baseline)
+        return (self.prompt, self.rubric, self.reference, self.baseline, self.language)
 
     @property
     def lot(self) -> str:

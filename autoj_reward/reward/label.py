@@ -33,7 +33,14 @@ from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.layout import completion_text
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment, VerdictDistribution
 from autoj_reward.reward.playing import draw_lots, first_by_lot
-from autoj_reward.reward.rank import RESOLUTION, Candidate, Ranking, group_requests, rank_requests
+from autoj_reward.reward.rank import (
+    RESOLUTION,
+    Candidate,
+    Ranking,
+    group_requests,
+    rank_requests,
+    shown_groups,
+)
 from autoj_reward.reward.tournament import Pointwise, Strategy
 from autoj_reward.types import Request, Text
 
@@ -157,6 +164,7 @@ def label(
     settings: LabelSettings | None = None,
     rubrics: Sequence[str | None] | None = None,
     references: Sequence[str | None] | None = None,
+    languages: Sequence[str | None] | None = None,
 ) -> list[LabelledGroup]:
     """Rank the completions of each prompt and make preference pairs of them.
 
@@ -168,6 +176,7 @@ def label(
         settings: Which pairs; None takes the best against the worst.
         rubrics: B rubrics or None each, for templates that take one.
         references: B reference answers or None each, likewise.
+        languages: B language codes or None each, for judges with templates in several.
 
     Returns:
         B labelled groups in the same order.
@@ -177,7 +186,7 @@ def label(
         TemplateError: The template takes no rubric or reference, or needs one.
         EngineError: The engine failed as a whole.
     """
-    requests = group_requests(prompts, groups, rubrics, references)
+    requests = group_requests(prompts, groups, rubrics, references, languages)
     return label_requests(judge, requests, strategy=strategy, settings=settings)
 
 
@@ -192,6 +201,7 @@ def label_requests(
     settings, strategy = settings or LabelSettings(), strategy or Pointwise()
     comparing = settings.confirm or strategy.asks == "comparisons"
     _check(judge, settings, comparing)
+    groups = shown_groups(judge, groups)
     rankings = rank_requests(judge, groups, strategy=strategy, resolution=settings.resolution)
     drops = [Counter[str]() for _ in groups]
     selected = [
@@ -232,6 +242,7 @@ def label_compared(
     """
     settings = settings or LabelSettings()
     _check(judge, settings, True)
+    requests = [judge.shown(request) for request in requests]
     different = [n for n, r in enumerate(requests) if not _same(*r.completions)]
     judged = dict(zip(different, judge.compare_requests([requests[n] for n in different]), strict=True))
     labelled = []
@@ -330,17 +341,7 @@ def _compared(
         for a, b in pairs
         if _known(rankings[g], a, b) is None
     ]
-    requests = []
-    for g, i, j in wanted:
-        first, second = groups[g][i], groups[g][j]
-        requests.append(
-            Request(
-                prompt=first.prompt,
-                completions=(*first.completions, *second.completions),
-                rubric=first.rubric,
-                reference=first.reference,
-            )
-        )
+    requests = [groups[g][i].paired_with(groups[g][j]) for g, i, j in wanted]
     judged = judge.compare_requests(requests) if requests else []
     return {key: (judgment, True) for key, judgment in zip(wanted, judged, strict=True)}
 

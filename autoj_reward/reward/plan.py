@@ -116,7 +116,7 @@ def make_plan(items: Sequence[Item], mode: RewardMode, schedule: Schedule = "rin
     requests: list[Request] = []
 
     def number(item: Item, *completions: str) -> int:
-        key = (item.prompt, item.rubric, item.reference, *completions)
+        key = (item.prompt, item.rubric, item.reference, item.language, *completions)
         if key not in numbers:
             numbers[key] = len(requests)
             requests.append(
@@ -125,6 +125,7 @@ def make_plan(items: Sequence[Item], mode: RewardMode, schedule: Schedule = "rin
                     completions=completions,
                     rubric=item.rubric,
                     reference=item.reference,
+                    language=item.language,
                 )
             )
         return numbers[key]

@@ -31,11 +31,11 @@ class Entrants:
 
 
 def draw_lots(prompt: Text, group: Sequence[Text]) -> Entrants:
-    """The entrants of a group. Completions of equal text are one entrant."""
+    """The entrants of a group. Completions of equal text, reasoning and tool calls included, are one."""
     where: dict[str, list[int]] = {}
-    asked = prompt_text(prompt)
+    asked = prompt_text(prompt, "keep")
     for index, completion in enumerate(group):
-        where.setdefault(lot(asked, completion_text(completion)), []).append(index)
+        where.setdefault(lot(asked, completion_text(completion, "keep")), []).append(index)
     lots = sorted(where)
     seed = hashlib.sha256("".join(lots).encode()).digest()[:8]
     return Entrants(tuple(tuple(where[name]) for name in lots), int.from_bytes(seed, "big"))
@@ -110,13 +110,7 @@ class JudgeReferee:
         )
 
     def _pair(self, g: int, i: int, j: int) -> Request:
-        first, second = self.requests[g][i], self.requests[g][j]
-        return Request(
-            prompt=first.prompt,
-            completions=(*first.completions, *second.completions),
-            rubric=first.rubric,
-            reference=first.reference,
-        )
+        return self.requests[g][i].paired_with(self.requests[g][j])
 
 
 def as_rated(judgment: RatingJudgment) -> Rated:

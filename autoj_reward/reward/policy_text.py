@@ -3,6 +3,9 @@
 
 Trainers decode token ids. OpenRLHF sends prompt and completion as one text with every special token in it;
 the prompt has been through the policy's chat template. A judge's template expects neither.
+
+The rule of every door that takes one string: turns in a known markup become messages, whose contents stay as
+the policy's template wrote them (a tool call as `<tool_call>{...}</tool_call>`, say); any other text stays.
 """
 
 from __future__ import annotations
@@ -24,28 +27,40 @@ _BEGINNINGS = ("<|begin_of_text|>", "<bos>", "<s>", "<｜begin▁of▁sentence�
 
 @dataclass(frozen=True, slots=True)
 class _Turns:
-    """How a family of chat templates writes a turn: a pattern with the groups `role` and `text`."""
+    """How a family of chat templates writes a turn: a pattern with the groups `role` and `text`.
+
+    `answer` is what asks for the assistant's turn.
+    """
 
     pattern: re.Pattern[str]
+    answer: str
 
 
 _FAMILIES = (
     # ChatML: Qwen, SmolLM, Yi, ...
-    _Turns(re.compile(r"<\|im_start\|>(?P<role>\w+)\n(?P<text>.*?)(?:<\|im_end\|>\n?|\Z)", re.DOTALL)),
+    _Turns(
+        re.compile(r"<\|im_start\|>(?P<role>\w+)\n(?P<text>.*?)(?:<\|im_end\|>\n?|\Z)", re.DOTALL),
+        "<|im_start|>assistant\n",
+    ),
     # Llama 3.
     _Turns(
         re.compile(
             r"<\|start_header_id\|>(?P<role>\w+)<\|end_header_id\|>\n\n(?P<text>.*?)(?:<\|eot_id\|>|\Z)",
             re.DOTALL,
-        )
+        ),
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
     ),
     # Gemma.
-    _Turns(re.compile(r"<start_of_turn>(?P<role>\w+)\n(?P<text>.*?)(?:<end_of_turn>\n?|\Z)", re.DOTALL)),
+    _Turns(
+        re.compile(r"<start_of_turn>(?P<role>\w+)\n(?P<text>.*?)(?:<end_of_turn>\n?|\Z)", re.DOTALL),
+        "<start_of_turn>model\n",
+    ),
     # Zephyr, Phi.
     _Turns(
         re.compile(
             r"<\|(?P<role>system|user|assistant)\|>\n(?P<text>.*?)(?:(?:<\|end\|>|</s>)\n?|\Z)", re.DOTALL
-        )
+        ),
+        "<|assistant|>\n",
     ),
 )
 _LLAMA2 = re.compile(r"\A(?:<s>)?\s*\[INST\] ?(?P<text>.*?) ?\[/INST\]\s*\Z", re.DOTALL)
@@ -79,6 +94,34 @@ def completion_of(query: str, prompt: str) -> str | None:
     """
     start = query.find(prompt)
     return None if start < 0 else query[start + len(prompt) :]
+
+
+def exchange_of(prompt: str, completion: str, further: Sequence[str] = ()) -> tuple[Text, Text]:
+    """What was asked and what was answered, from a prompt's and a completion's decoded tokens.
+
+    A `<think>` that the chat template opens at the prompt's end belongs to the completion.
+
+    Args:
+        prompt: As it went to the policy.
+        completion: What the policy wrote after it.
+        further: The policy's own end and padding tokens, besides `END_TOKENS`.
+    """
+    asked = messages_of(prompt)
+    if not isinstance(asked, str) and len(asked) > 1 and asked[-1]["role"] == "assistant":
+        opening = asked[-1]["content"]
+        if opening.lstrip().startswith("<think>"):
+            asked, completion = asked[:-1], opening + completion
+    return asked, answer_of(completion, further)
+
+
+def answer_of(completion: str, further: Sequence[str] = ()) -> Text:
+    """A completion without its end tokens; as messages where it holds several turns of a known markup."""
+    text = without_end_tokens(completion, further)
+    for family in _FAMILIES:
+        messages = _turns(family.answer + text, family.pattern)
+        if messages is not None and len(messages) > 1:
+            return messages
+    return text
 
 
 def messages_of(prompt: str) -> Text:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from autoj_reward.errors import ConfigError
+from autoj_reward.judge.columns import as_column, as_groups
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
 from autoj_reward.reward.bradley_terry import cyclic_triads, find_cycles
@@ -133,6 +134,7 @@ def rank(
     strategy: Strategy | None = None,
     rubrics: Sequence[str | None] | None = None,
     references: Sequence[str | None] | None = None,
+    languages: Sequence[str | None] | None = None,
     resolution: float = RESOLUTION,
 ) -> list[Ranking]:
     """Rank the completions of each prompt, each round of all groups in one batch.
@@ -144,6 +146,7 @@ def rank(
         strategy: How; None rates each completion once and orders by expected rating.
         rubrics: B rubrics or None each, for templates that take one.
         references: B reference answers or None each, likewise.
+        languages: B language codes or None each, for judges with templates in several.
         resolution: Rewards closer than this tie; at least 0.
 
     Returns:
@@ -154,7 +157,7 @@ def rank(
         TemplateError: The template takes no rubric or reference, or needs one.
         EngineError: The engine failed as a whole.
     """
-    requests = group_requests(prompts, groups, rubrics, references)
+    requests = group_requests(prompts, groups, rubrics, references, languages)
     return rank_requests(judge, requests, strategy=strategy, resolution=resolution)
 
 
@@ -163,30 +166,47 @@ def group_requests(
     groups: Sequence[Sequence[Text]],
     rubrics: Sequence[str | None] | None,
     references: Sequence[str | None] | None,
+    languages: Sequence[str | None] | None = None,
 ) -> list[list[Request]]:
     """A request of one completion for each completion of each group.
 
     Raises:
-        ConfigError: Lengths differ, or a group is empty.
+        ConfigError: Lengths differ, a group is a text or empty, or something is no list.
     """
-    columns = {"groups": groups, "rubrics": rubrics, "references": references}
-    for name, column in columns.items():
-        if column is not None and len(column) != len(prompts):
-            raise ConfigError(f"there are {len(prompts)} prompts and {len(column)} {name}")
-    if empty := [i for i, group in enumerate(groups) if len(group) == 0]:
-        raise ConfigError(f"groups {empty} hold no completion")
+    prompts = as_column("prompts", prompts)
+    groups = as_groups("groups", groups, len(prompts))
+    columns = {"rubrics": rubrics, "references": references, "languages": languages}
+    given = {
+        name: as_column(name, values, len(prompts)) for name, values in columns.items() if values is not None
+    }
     return [
         [
             Request(
                 prompt=prompt,
                 completions=(completion,),
-                rubric=rubrics[i] if rubrics is not None else None,
-                reference=references[i] if references is not None else None,
+                **{name.removesuffix("s"): values[i] for name, values in given.items()},
             )
             for completion in group
         ]
         for i, (prompt, group) in enumerate(zip(prompts, groups, strict=True))
     ]
+
+
+def shown_groups(judge: Judge, groups: Sequence[Sequence[Request]]) -> list[list[Request]]:
+    """Groups with the texts that the judge is shown.
+
+    Raises:
+        ConfigError: A prompt or completion is neither text nor messages, or cannot be shown.
+    """
+    shown: list[list[Request]] = []
+    for g, group in enumerate(groups):
+        shown.append([])
+        for i, request in enumerate(group):
+            try:
+                shown[g].append(judge.shown(request))
+            except ConfigError as error:
+                raise ConfigError(f"group {g}, completion {i}: {error.args[0]}", hint=error.hint) from None
+    return shown
 
 
 def rank_requests(
@@ -201,6 +221,7 @@ def rank_requests(
         raise ConfigError(f"resolution = {resolution} is below 0")
     strategy = strategy or Pointwise()
     check_judge(judge, strategy)
+    groups = shown_groups(judge, groups)
     entrants = [draw_lots(g[0].prompt, [r.completions[0] for r in g]) for g in groups]
     distinct = [[g[m[0]] for m in e.members] for g, e in zip(groups, entrants, strict=True)]
     referee = JudgeReferee(judge, distinct)
@@ -236,6 +257,9 @@ def best_of_n(
     *,
     n_best: int = 1,
     strategy: Strategy | None = None,
+    rubrics: Sequence[str | None] | None = None,
+    references: Sequence[str | None] | None = None,
+    languages: Sequence[str | None] | None = None,
 ) -> list[list[Text]]:
     """The best completions of each prompt.
 
@@ -245,6 +269,9 @@ def best_of_n(
         groups: B groups of completions.
         n_best: How many of each group, best first; at least 1.
         strategy: How; None rates each completion once.
+        rubrics: B rubrics or None each, for templates that take one.
+        references: B reference answers or None each, likewise.
+        languages: B language codes or None each, for judges with templates in several.
 
     Returns:
         B lists of at most `n_best` completions. Completions without a verdict are left out, so a list
@@ -256,7 +283,16 @@ def best_of_n(
     """
     if n_best < 1:
         raise ConfigError(f"n_best = {n_best} is not at least 1")
-    return [found[:n_best] for found in _in_order(judge, prompts, groups, strategy)]
+    rankings = rank(
+        judge,
+        prompts,
+        groups,
+        strategy=strategy,
+        rubrics=rubrics,
+        references=references,
+        languages=languages,
+    )
+    return [found[:n_best] for found in _in_order(groups, rankings)]
 
 
 def worst_of_n(
@@ -266,18 +302,27 @@ def worst_of_n(
     *,
     n_worst: int = 1,
     strategy: Strategy | None = None,
+    rubrics: Sequence[str | None] | None = None,
+    references: Sequence[str | None] | None = None,
+    languages: Sequence[str | None] | None = None,
 ) -> list[list[Text]]:
     """The worst completions of each prompt: `best_of_n` from the other end, the worst first."""
     if n_worst < 1:
         raise ConfigError(f"n_worst = {n_worst} is not at least 1")
-    return [found[::-1][:n_worst] for found in _in_order(judge, prompts, groups, strategy)]
+    rankings = rank(
+        judge,
+        prompts,
+        groups,
+        strategy=strategy,
+        rubrics=rubrics,
+        references=references,
+        languages=languages,
+    )
+    return [found[::-1][:n_worst] for found in _in_order(groups, rankings)]
 
 
-def _in_order(
-    judge: Judge, prompts: Sequence[Text], groups: Sequence[Sequence[Text]], strategy: Strategy | None
-) -> list[list[Text]]:
+def _in_order(groups: Sequence[Sequence[Text]], rankings: Sequence[Ranking]) -> list[list[Text]]:
     """The completions that have a verdict, best first."""
-    rankings = rank(judge, prompts, groups, strategy=strategy)
     return [
         [group[c.index] for c in ranking.candidates if c.reward is not None]
         for group, ranking in zip(groups, rankings, strict=True)

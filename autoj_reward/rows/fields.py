@@ -18,6 +18,9 @@ from autoj_reward.types import Request, Text
 
 Kind = Literal["rate", "compare", "rerank"]
 
+OPTIONAL_FIELDS = frozenset({"rubric", "reference", "language"})
+"""Fields of a row that a judge may take beside its prompt and completions."""
+
 
 class RowProblem(AutojRewardError):
     """A field of a row is missing or of the wrong kind; the line is known to the caller."""
@@ -61,11 +64,10 @@ class RowFormat:
             RowProblem: A field is missing or wrong.
         """
         prompt = _text(row, self.prompt, prompt_text)
-        rubric = _optional(row, "rubric") if "rubric" in optional else None
+        given = {name: _optional(row, name) for name in OPTIONAL_FIELDS & optional}
+        rubric = given.get("rubric")
         if rubric is None and self.rubric_of is not None:
             rubric = self.rubric_of(row, prompt_text(prompt))
-        reference = _optional(row, "reference") if "reference" in optional else None
-        language = _optional(row, "language") if "language" in optional else None
         if self.grouped:
             name = self.completions[0]
             group = _value(row, name)
@@ -77,7 +79,13 @@ class RowFormat:
         else:
             sets = [tuple(_text(row, name, completion_text) for name in self.completions)]
         return [
-            Request(prompt=prompt, completions=texts, rubric=rubric, reference=reference, language=language)
+            Request(
+                prompt=prompt,
+                completions=texts,
+                rubric=rubric,
+                reference=given.get("reference"),
+                language=given.get("language"),
+            )
             for texts in sets
         ]
 
@@ -136,10 +144,7 @@ def _text(row: Row, name: str, lay_out: Callable[[Text], str]) -> Text:
 
 
 def _checked(value: Any, name: str, lay_out: Callable[[Text], str]) -> Text:
-    """A text or a list of messages that can be laid out."""
-    messages = isinstance(value, list) and value and all(isinstance(m, dict) for m in value)
-    if not isinstance(value, str) and not messages:
-        raise RowProblem(f"must be a text or a list of chat messages, is {_kind(value)}", name)
+    """A text, or messages that can be shown."""
     try:
         lay_out(value)
     except ConfigError as error:

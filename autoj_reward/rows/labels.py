@@ -4,7 +4,8 @@
 dpo  prompt, chosen, rejected, and `margin`, which RewardTrainer reads; a row for each pair
 kto  prompt, completion, label; a row for each completion of a kept pair, chosen ones true
 
-The layout is standard (texts) or conversational (message lists of role and content) for the whole file.
+The layout is standard (texts, reasoning and tool calls included) or conversational (messages, see
+`trainer_messages`) for the whole file.
 Further columns are a soft label (`win_prob`), the rewards, the critiques and distributions, and `source`.
 Every column holds one type in all rows of a run. Lone surrogates become U+FFFD.
 """
@@ -34,6 +35,7 @@ from autoj_reward.rows.fields import RowFormat, RowProblem, row_format
 from autoj_reward.rows.parquet import storable
 from autoj_reward.rows.run import Finished, Item, Work
 from autoj_reward.rows.source import Row
+from autoj_reward.rows.trainer_messages import trainer_messages
 from autoj_reward.rows.works import compare_work, group_work
 from autoj_reward.types import Request, Text
 
@@ -125,7 +127,7 @@ def layout_of(row: Row, fields: RowFormat) -> Layout:
     for name in fields.completions:
         value = row.get(name)
         values += value if fields.grouped and isinstance(value, list) else [value]
-    return "conversational" if any(isinstance(v, list) for v in values) else "standard"
+    return "conversational" if any(isinstance(v, list | dict) for v in values) else "standard"
 
 
 def data_rows(
@@ -254,21 +256,16 @@ def _source(labelled: LabelledGroup, pair: PreferencePair, line: int | None) -> 
 
 def _prompt(prompt: Text, layout: Layout) -> str | list[Row]:
     if layout == "standard":
-        return prompt_text(prompt)
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else _messages(prompt)
+        return prompt_text(prompt, "keep")
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else trainer_messages(prompt)
 
 
 def _completion(completion: Text, layout: Layout) -> str | list[Row]:
     if layout == "standard":
-        return completion_text(completion)
+        return completion_text(completion, "keep")
     if isinstance(completion, str):
         return [{"role": "assistant", "content": completion}]
-    return _messages(completion)
-
-
-def _messages(messages: Sequence[Any]) -> list[Row]:
-    """Role and content as text, which is what every row can have in common."""
-    return [{"role": str(m.get("role")), "content": prompt_text([{**m, "role": "user"}])} for m in messages]
+    return trainer_messages(completion)
 
 
 @dataclass(slots=True)
@@ -306,7 +303,7 @@ class LabelSummary:
                 self.margins.append(row["margin"])
             for name, chosen in (("chosen", True), ("rejected", False), ("completion", row.get("label"))):
                 if name in row:
-                    self._count(len(completion_text(row[name])), chosen=bool(chosen))
+                    self._count(len(completion_text(row[name], "keep")), chosen=bool(chosen))
         return rows
 
     def _count(self, n_chars: int, *, chosen: bool) -> None:
@@ -392,8 +389,8 @@ def label_dataset(
         pass
     judged = (work.judge(chunk) for chunk in _chunked(_checked(dataset, work), chunk_requests))
     made = ([row for done in finished for row in done.added["rows"]] for finished in judged)
-    parts = [datasets.Dataset.from_list(rows) for rows in made if rows]
-    return datasets.concatenate_datasets(parts) if parts else datasets.Dataset.from_dict({})
+    # At once: messages of later rows may have fields that earlier ones lack.
+    return datasets.Dataset.from_list([row for rows in made for row in rows])
 
 
 def _checked(dataset: Any, work: Work) -> Iterator[Item]:

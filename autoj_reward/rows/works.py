@@ -17,7 +17,7 @@ from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
 from autoj_reward.reward.playing import check_judge
 from autoj_reward.reward.rank import Candidate, Ranking, rank_requests
 from autoj_reward.reward.tournament import Pointwise, Strategy
-from autoj_reward.rows.fields import RowFormat
+from autoj_reward.rows.fields import OPTIONAL_FIELDS, RowFormat
 from autoj_reward.rows.run import Finished, Item, Work
 from autoj_reward.rows.source import Row
 from autoj_reward.types import Failure, Request
@@ -117,19 +117,19 @@ def group_work(label: str, judge: Judge, row_format: RowFormat, judged: object, 
         "comparisons": [judge.spec.comparison],
         "both": [judge.spec.rating, judge.spec.comparison],
     }[strategy.asks]
-    shown = [p.template.fields for p in used if p is not None]
+    taken = [taken_fields(judge.spec, p.template) for p in used if p is not None]
 
     def check(requests: Sequence[Request]) -> None:
         if strategy.asks != "comparisons":
             judge.check(requests)
         if strategy.asks != "ratings" and len(requests) > 1:
             first, last = requests[0], requests[-1]
-            judge.check([replace(first, completions=(*first.completions, *last.completions))])
+            judge.check([first.paired_with(last)])
 
     return Work(
         label=label,
         row_format=row_format,
-        optional=frozenset({"rubric", "reference"}).intersection(*shown),
+        optional=OPTIONAL_FIELDS.intersection(*taken),
         check=check,
         judge=judged,  # type: ignore[arg-type]
         strategy=strategy,
@@ -160,8 +160,8 @@ def _work(label: str, judge: Judge, row_format: RowFormat, judged: object) -> Wo
 
 def taken_fields(spec: JudgeSpec, template: Template | None) -> frozenset[str]:
     """The optional fields of a row that a judge takes: `rubric`, `reference`, `language`."""
-    shown = frozenset({"rubric", "reference"}) & (template.fields if template else frozenset())
-    return shown | {"language"} if spec.translations else shown
+    shown = OPTIONAL_FIELDS & (template.fields if template else frozenset())
+    return shown | {"language"} if spec.translations else shown - {"language"}
 
 
 def _explained(candidates: Sequence[Candidate], critiques: Critiques, judge: Judge) -> Sequence[Candidate]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import RatingJudgment
-from autoj_reward.reward.policy_text import completion_of, messages_of, without_end_tokens
+from autoj_reward.reward.policy_text import completion_of, exchange_of
 from autoj_reward.serve.errors import Refusal
 from autoj_reward.serve.schema import RewardBody, check, invalid
 from autoj_reward.serve.settings import ServeSettings
@@ -33,11 +33,8 @@ def reward_requests(body: RewardBody, judge: Judge, settings: ServeSettings) -> 
         completion = completion_of(query, prompt)
         if completion is None:
             raise invalid("does not hold its prompt; was the prompt cut to fit the policy?", f"query[{i}]")
-        request = Request(
-            prompt=messages_of(prompt),
-            completions=(without_end_tokens(completion, settings.end_tokens),),
-            reference=label,
-        )
+        asked, answer = exchange_of(prompt, completion, settings.end_tokens)
+        request = Request(prompt=asked, completions=(answer,), reference=label)
         check(judge, [request], f"query[{i}]")
         requests.append(request)
     return requests

@@ -14,27 +14,27 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 
 from autoj_reward.errors import ConfigError, TemplateError
 from autoj_reward.judge.judge import Judge
-from autoj_reward.rows.fields import Kind, RowProblem, row_format
+from autoj_reward.rows.fields import OPTIONAL_FIELDS, Kind, RowProblem, row_format
 from autoj_reward.serve.errors import Refusal
 from autoj_reward.types import Request
 
 _MESSAGE_CHARS = 400
-_TEXT = {
-    "anyOf": [
-        {"type": "string"},
-        {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "properties": {"role": {"type": "string"}, "content": {"type": "string"}},
-                "required": ["role", "content"],
-            },
-        },
-    ],
-    "description": "A text, or chat messages.",
+_MESSAGE = {
+    "type": "object",
+    "properties": {
+        "role": {"type": "string"},
+        "content": {"description": "A text, a list of parts, or null."},
+        "tool_calls": {"type": "array", "items": {"type": "object"}},
+        "tool_call_id": {"type": "string"},
+        "name": {"type": "string"},
+        "reasoning_content": {"type": "string"},
+    },
 }
-_OPTIONAL = {"rubric": {"type": "string"}, "reference": {"type": "string"}}
+_TEXT = {
+    "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": _MESSAGE}, _MESSAGE],
+    "description": "A text, or chat messages (docs/messages.md says how they are shown).",
+}
+_OPTIONAL = {name: {"type": "string"} for name in ("rubric", "reference", "language")}
 
 
 def _list(value: Any) -> list[Any]:
@@ -119,14 +119,14 @@ def requests_of(kind: Kind, rows: Sequence[Any], judge: Judge, *, most: int) -> 
         if not isinstance(row, dict):
             raise invalid("must be an object", where)
         try:
-            requests = fields.requests(row, optional=frozenset({"rubric", "reference"}))
+            requests = fields.requests(row, optional=OPTIONAL_FIELDS)
         except RowProblem as problem:
             raise invalid(str(problem), f"{where}.{problem.field}" if problem.field else where) from None
         n += sum(len(request.completions) for request in requests)
         if n > most:
             raise Refusal(413, "too_many", f"more than {most:,} completions in one request", where=where)
         check(judge, requests, where)
-        made.append(requests)
+        made.append([judge.shown(request) for request in requests])
     return made
 
 

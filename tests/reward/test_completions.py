@@ -48,12 +48,11 @@ TOOLS = [
 
 
 def test_several_turns() -> None:
-    assert shown_completion(TOOLS) == "It is 13."
-    assert shown_completion(TOOLS, shown="transcript") == (
-        'Assistant: [calls add({"a": 6, "b": 7})]\n\nTool: 13\n\nAssistant: It is 13.'
-    )
-    assert shown_completion(TOOLS[-1:], shown="transcript") == "It is 13."
-    assert shown_completion(TOOLS, thinking="judge") == "<think>easy</think>It is 13."
+    whole = 'Assistant: [calls add({"a": 6, "b": 7})]\n\nTool (add): 13\n\nAssistant: It is 13.'
+    assert shown_completion(TOOLS) == shown_completion(TOOLS, shown="transcript") == whole
+    assert shown_completion(TOOLS, shown="last") == "It is 13."
+    assert shown_completion(TOOLS[-1:]) == "It is 13."
+    assert shown_completion(TOOLS, thinking="judge", shown="last") == "<think>easy</think>It is 13."
 
 
 def test_thinking_that_a_trainer_keeps_apart() -> None:
