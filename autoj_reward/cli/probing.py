@@ -67,6 +67,7 @@ def probe(
     from autoj_reward.cli.judging import load_judge
     from autoj_reward.evaluate.probe import cases_from, shipped_cases
     from autoj_reward.evaluate.probe import probe as run
+    from autoj_reward.judge.layout import check_reasoning
     from autoj_reward.rows.progress import RunProgress
     from autoj_reward.rows.source import open_source
 
@@ -76,7 +77,9 @@ def probe(
         raise ConfigError(f"there is no folder {output.parent} for {output}")
     cases, honest = shipped_cases()
     if prompts is not None:
-        cases = cases_from(islice(open_source(prompts).rows(), limit), prompts)
+        cases = cases_from(
+            islice(open_source(prompts).rows(), limit), prompts, reasoning=check_reasoning(judging.reasoning)
+        )
     with load_judge(judging, caching.for_judge(), guarded=True) as judge, ExitStack() as stack:
         bars: list[RunProgress] = []
 

@@ -7,7 +7,7 @@ that the judge's parser reads. A row whose critique states another verdict than 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from autoj_reward.errors import ConfigError, DataError
@@ -63,9 +63,9 @@ def _training_row(row: Row, judge: JudgeSpec) -> Row:
     protocol = judge.rating if rates else judge.comparison
     if protocol is None:
         raise _Wrong("completion" if rates else "first", f"judge {judge.name!r} does not take such rows")
-    values = {"prompt": prompt_text(_given(row, "prompt"))}
+    values = {"prompt": _given(row, "prompt", prompt_text)}
     for name in ("completion",) if rates else ("first", "second"):
-        values[name] = completion_text(_given(row, name))
+        values[name] = _given(row, name, completion_text)
     verdict = _rating(row, protocol.verdicts) if rates else _preference(row)
     made: Row = {
         "usermsg": "".join(s.text for s in protocol.template.fill(values)),
@@ -98,11 +98,13 @@ def _target(row: Row, protocol: Protocol, verdict: Verdict) -> str:
     return target
 
 
-def _given(row: Row, name: str) -> Any:
-    value = row.get(name)
-    if not isinstance(value, str) and not (isinstance(value, list) and value):
-        raise _Wrong(name, "is missing" if name not in row else "must be a text or a list of chat messages")
-    return value
+def _given(row: Row, name: str, lay_out: Callable[[Any], str]) -> str:
+    if name not in row:
+        raise _Wrong(name, "is missing")
+    try:
+        return lay_out(row[name])
+    except ConfigError as error:
+        raise _Wrong(name, str(error)) from None
 
 
 def _rating(row: Row, verdicts: VerdictSet) -> float:

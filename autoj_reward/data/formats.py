@@ -284,9 +284,8 @@ def _own(*completions: str) -> Callable[[Row], Problems]:
 
 
 def _unreadable(value: Any, *, prompt: bool) -> str:
-    messages = isinstance(value, list) and value and all(isinstance(m, dict) for m in value)
-    if not isinstance(value, str) and not messages:
-        return "must be a text or a list of chat messages" if value is not None else "is missing"
+    if value is None:
+        return "is missing"
     try:
         (prompt_text if prompt else completion_text)(value)
     except ConfigError as error:

@@ -22,7 +22,10 @@ from autoj_reward.errors import DataError
 from autoj_reward.evaluate.data import read_rows
 from autoj_reward.evaluate.metrics import Share, share, share_as_dict
 from autoj_reward.evaluate.report import ReportTable, interval
+from autoj_reward.judge.layout import completion_text, prompt_text
 from autoj_reward.judgments import PREFERENCES, Preference
+from autoj_reward.rows.fields import RowProblem, message_field
+from autoj_reward.rows.source import Row
 
 _Pair = tuple[str, str]
 
@@ -134,12 +137,10 @@ def read_compared(path: str) -> list[Compared]:
     """
     found = []
     for line, row in read_rows(path):
-        texts = {name: row.get(name) for name in ("prompt", "first", "second")}
-        if wrong := [name for name, text in texts.items() if not isinstance(text, str)]:
-            raise DataError("must be a text", path=path, line=line, field=wrong[0])
+        texts = _texts(row, ("prompt", "first", "second"), path, line)
         if row.get("preference") not in (*PREFERENCES, None) or "preference" not in row:
             raise DataError("must be first, second, tie or null", path=path, line=line, field="preference")
-        found.append(Compared(preference=row["preference"], **{k: str(v) for k, v in texts.items()}))
+        found.append(Compared(preference=row["preference"], **texts))
     return found
 
 
@@ -152,14 +153,26 @@ def read_ratings(path: str) -> dict[_Pair, float]:
     """
     found = {}
     for line, row in read_rows(path):
-        prompt, completion, rating = (row.get(n) for n in ("prompt", "completion", "expected_rating"))
-        if not isinstance(prompt, str) or not isinstance(completion, str):
-            raise DataError("prompt and completion must be texts", path=path, line=line)
+        prompt, completion = _texts(row, ("prompt", "completion"), path, line).values()
+        rating = row.get("expected_rating")
         if rating is not None and (isinstance(rating, bool) or not isinstance(rating, int | float)):
             raise DataError("must be a number or null", path=path, line=line, field="expected_rating")
         if rating is not None:
             found[prompt, completion] = float(rating)
     return found
+
+
+def _texts(row: Row, names: Sequence[str], path: str, line: int) -> dict[str, str]:
+    """A row's prompt and completions as text, their reasoning included: what tells them apart."""
+    try:
+        return {
+            name: prompt_text(message_field(row, name, prompt=True), "keep")
+            if name == "prompt"
+            else completion_text(message_field(row, name), "keep")
+            for name in names
+        }
+    except RowProblem as problem:
+        raise DataError(str(problem), path=path, line=line, field=problem.field) from problem
 
 
 _SIGN: dict[Preference, int] = {"first": 1, "second": -1, "tie": 0}

@@ -11,17 +11,19 @@ from typing import Any
 
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judgments import PREFERENCES, Preference
+from autoj_reward.rows.fields import RowProblem, message_field
 from autoj_reward.rows.source import Row, open_source
 from autoj_reward.scenarios.names import scenario_groups
+from autoj_reward.types import Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledPair:
     """A pair that people judged."""
 
-    prompt: str
-    first: str
-    second: str
+    prompt: Text
+    first: Text
+    second: Text
     preference: Preference
     scenario: str
     group: str
@@ -61,15 +63,16 @@ def read_pairs(path: str | Path) -> list[LabelledPair]:
     pairs = []
     for line, row in read_rows(path):
         scenario, group = scenario_of(row, groups, path, line)
-        texts = {name: row.get(name) for name in ("prompt", "response 1", "response 2")}
-        for name, text in texts.items():
-            if not isinstance(text, str):
-                raise DataError("must be a text", path=str(path), line=line, field=name)
+        try:
+            prompt = message_field(row, "prompt", prompt=True)
+            first, second = (message_field(row, name) for name in ("response 1", "response 2"))
+        except RowProblem as problem:
+            raise DataError(str(problem), path=str(path), line=line, field=problem.field) from problem
         pairs.append(
             LabelledPair(
-                prompt=str(texts["prompt"]),
-                first=str(texts["response 1"]),
-                second=str(texts["response 2"]),
+                prompt=prompt,
+                first=first,
+                second=second,
                 preference=_preference(row, "label", path, line),
                 scenario=scenario,
                 group=group,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import DataError
+from autoj_reward.judge.layout import completion_text, prompt_text
 from autoj_reward.rows.fields import RowProblem, row_format
 from autoj_reward.rows.source import Row, open_source
 
@@ -57,8 +58,8 @@ def read_selection(path: str | Path) -> Iterator[GoldGroup]:
                 requests = layout.requests(row)
                 made = read["outputs"][row["model"]]
                 yield GoldGroup(
-                    prompt=str(requests[0].prompt),
-                    completions=tuple(str(r.completions[0]) for r in requests),
+                    prompt=prompt_text(requests[0].prompt),
+                    completions=tuple(completion_text(r.completions[0], "keep") for r in requests),
                     gold=_beside(made, "gold", len(requests), float),
                     systems=_beside(made, "systems", len(requests), str),
                     logprobs=_beside(made, "logprobs", len(requests), float),

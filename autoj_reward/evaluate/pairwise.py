@@ -31,6 +31,7 @@ from autoj_reward.evaluate.metrics import (
     share_as_dict,
 )
 from autoj_reward.evaluate.report import MISSING, ReportTable, figure
+from autoj_reward.judge.layout import completion_text
 from autoj_reward.judgments import Preference
 from autoj_reward.scenarios.names import scenario_groups
 
@@ -194,11 +195,7 @@ def evaluate_pairs(pairs: Sequence[LabelledPair], decisions: Sequence[Decision])
         second_slot=_second_slot(decisions) if both else None,
         calibration=_calibration(pairs, decisions),
         longer_wins=share(
-            [
-                longer(p) == p.preference
-                for p in pairs
-                if p.preference != "tie" and len(p.first) != len(p.second)
-            ]
+            [longer(p) == p.preference for p in pairs if p.preference != "tie" and longer(p) != "tie"]
         ),
         baselines={
             "longer completion": _scores(pairs, [Decision(given=longer(p)) for p in pairs], both=False),
@@ -251,9 +248,10 @@ def combined(decision: Decision) -> Preference | None:
 
 def longer(pair: LabelledPair) -> Preference:
     """What a rule that counts characters decides."""
-    if len(pair.first) == len(pair.second):
+    first, second = (len(completion_text(text)) for text in (pair.first, pair.second))
+    if first == second:
         return "tie"
-    return "first" if len(pair.first) > len(pair.second) else "second"
+    return "first" if first > second else "second"
 
 
 def _same_length(pairs: Sequence[LabelledPair], decisions: Sequence[Decision]) -> None:

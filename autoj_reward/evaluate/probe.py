@@ -21,8 +21,10 @@ from autoj_reward.evaluate.attacks import Attack, pair_attacks, rating_attacks
 from autoj_reward.evaluate.metrics import Share, share
 from autoj_reward.judge.guard import Guard
 from autoj_reward.judge.judge import Judge
+from autoj_reward.judge.layout import Reasoning, ShownText, completion_text, prompt_text
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
+from autoj_reward.rows.fields import RowProblem, message_field
 from autoj_reward.rows.source import Row
 from autoj_reward.types import Request
 
@@ -134,8 +136,10 @@ def shipped_cases() -> tuple[list[Case], list[Case]]:
     return attacked, [Case(prompt=r["prompt"], answer=r["completion"]) for r in read["honest"]]
 
 
-def cases_from(rows: Iterable[tuple[int, Row | DataError]], name: str) -> list[Case]:
-    """Cases of one's own: rows with `prompt` and `completion`, both texts.
+def cases_from(
+    rows: Iterable[tuple[int, Row | DataError]], name: str, *, reasoning: Reasoning = "strip"
+) -> list[Case]:
+    """Cases of one's own: rows with `prompt` and `completion`, as the judge is shown them.
 
     Raises:
         DataError: A row is wrong; names file, line and field.
@@ -144,10 +148,12 @@ def cases_from(rows: Iterable[tuple[int, Row | DataError]], name: str) -> list[C
     for line, row in rows:
         if isinstance(row, DataError):
             raise row
-        for field in ("prompt", "completion"):
-            if not isinstance(row.get(field), str):
-                raise DataError("must be a text", path=name, line=line, field=field)
-        cases.append(Case(prompt=row["prompt"], answer=row["completion"]))
+        try:
+            prompt, answer = message_field(row, "prompt", prompt=True), message_field(row, "completion")
+        except RowProblem as problem:
+            raise DataError(str(problem), path=name, line=line, field=problem.field) from problem
+        shown = ShownText(completion_text(answer, reasoning))
+        cases.append(Case(prompt=prompt_text(prompt, reasoning), answer=shown))
     if len(cases) < 2:
         raise DataError(f"has {len(cases)} rows, and a probe needs at least 2", path=name)
     return cases

@@ -9,6 +9,7 @@ from typing import Any
 from autoj_reward.errors import ConfigError
 from autoj_reward.evaluate.data import LabelledPair, Scores
 from autoj_reward.extras import how_to_install
+from autoj_reward.judge.layout import completion_text, prompt_text
 
 _BATCH = 8
 
@@ -56,7 +57,7 @@ def score_pairs(
     scorer.config.pad_token_id = tokenizer.pad_token_id
     scorer = scorer.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     limit = max_tokens or getattr(scorer.config, "max_position_embeddings", None) or 2048
-    texts = [(p.prompt, text) for p in pairs for text in (p.first, p.second)]
+    texts = [(prompt_text(p.prompt), completion_text(c)) for p in pairs for c in (p.first, p.second)]
     order = sorted(range(len(texts)), key=lambda i: len(texts[i][0]) + len(texts[i][1]))
     scores: list[float | None] = [None] * len(texts)
     with torch.inference_mode():

@@ -16,6 +16,7 @@ from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.evaluate.data import Decision, LabelledPair, Scores
 from autoj_reward.evaluate.metrics import Share, share, share_as_dict
 from autoj_reward.evaluate.report import interval
+from autoj_reward.judge.layout import prompt_text
 from autoj_reward.judgments import Preference
 
 THRESHOLDS = tuple(k / 100 for k in range(201))
@@ -99,7 +100,7 @@ def search_threshold(
         raise ConfigError(f"{n_folds} folds cannot cross-validate", hint="at least 2")
     right = [[decide(s, t) == p.preference for t in THRESHOLDS] for p, s in zip(pairs, scores, strict=True)]
     best = _best(right)
-    fold_of = _folds([p.prompt for p in pairs], n_folds, seed)
+    fold_of = _folds([prompt_text(p.prompt) for p in pairs], n_folds, seed)
     chosen: list[int] = []
     held_out = [False] * len(pairs)
     for fold in sorted(set(fold_of)):

@@ -139,6 +139,20 @@ _AUTOJ: dict[tuple[Kind, str], RowFormat] = {
 }
 
 
+def message_field(row: Row, name: str, *, prompt: bool = False) -> Text:
+    """A row's prompt or completion as it was given, which can be shown.
+
+    Args:
+        row: The row.
+        name: The field.
+        prompt: Whether it is a prompt; otherwise it is a completion.
+
+    Raises:
+        RowProblem: It is missing, neither text nor messages, or cannot be shown.
+    """
+    return _text(row, name, prompt_text if prompt else completion_text)
+
+
 def _text(row: Row, name: str, lay_out: Callable[[Text], str]) -> Text:
     return _checked(_value(row, name), name, lay_out)
 

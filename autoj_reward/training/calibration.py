@@ -19,7 +19,9 @@ from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.evaluate.metrics import Share, calibration_error
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import PREFERENCES, Judgment, Preference, Verdict
+from autoj_reward.rows.fields import RowProblem, message_field
 from autoj_reward.rows.source import Row
+from autoj_reward.types import Text
 
 _LEAST, _MOST = 0.05, 20.0
 """Temperatures tried. A fit at a border says that the verdicts carry no, or too few, signals."""
@@ -34,8 +36,8 @@ _RESAMPLES = 500
 class Labelled:
     """One request with the verdict that people gave it; two completions make it a comparison."""
 
-    prompt: str
-    completions: tuple[str, ...]
+    prompt: Text
+    completions: tuple[Text, ...]
     label: Verdict
 
 
@@ -77,18 +79,23 @@ def labelled_rows(rows: Iterable[tuple[int, Row | DataError]], *, path: str = ""
         if isinstance(row, DataError):
             raise row
         names = ("completion",) if "completion" in row else ("first", "second")
-        texts = [row.get(name) for name in ("prompt", *names)]
-        if not all(isinstance(t, str) for t in texts):
+        if missing := [name for name in ("prompt", *names) if name not in row]:
             raise DataError(
-                "prompt and completion, or prompt, first and second are needed", path=path, line=line
+                "prompt and completion, or prompt, first and second are needed",
+                path=path,
+                line=line,
+                field=missing[0],
             )
+        try:
+            prompt = message_field(row, "prompt", prompt=True)
+            completions = tuple(message_field(row, name) for name in names)
+        except RowProblem as problem:
+            raise DataError(str(problem), path=path, line=line, field=problem.field) from problem
         label = _rating(row.get("rating")) if len(names) == 1 else _preference(row.get("preference"))
         if label is None:
             wanted = "rating (a number)" if len(names) == 1 else "preference (first, second or tie)"
             raise DataError(f"{wanted} is needed", path=path, line=line)
-        found.append(
-            Labelled(prompt=str(texts[0]), completions=tuple(str(t) for t in texts[1:]), label=label)
-        )
+        found.append(Labelled(prompt=prompt, completions=completions, label=label))
     return found
 
 

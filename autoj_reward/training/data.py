@@ -15,6 +15,7 @@ from typing import Any
 
 from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.judge.layout import completion_text, prompt_text
 from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec, Protocol
@@ -186,10 +187,13 @@ def prompts_of(path: str) -> frozenset[str]:
     """
     keys = set()
     for n, row in read_rows(path):
-        prompt = next((row[f] for f in _PROMPT_FIELDS if isinstance(row.get(f), str)), None)
+        prompt = next((row[f] for f in _PROMPT_FIELDS if isinstance(row.get(f), str | list | dict)), None)
         if prompt is None:
             raise DataError(f"no prompt: none of {', '.join(_PROMPT_FIELDS)}", path=path, line=n)
-        keys.add(prompt_key(prompt))
+        try:
+            keys.add(prompt_key(prompt_text(prompt)))
+        except ConfigError as error:
+            raise DataError(str(error), path=path, line=n) from None
     return frozenset(keys)
 
 
@@ -253,12 +257,12 @@ def _translations(file: DataFile) -> dict[int, str]:
 def _read_pairs(path: str) -> Iterator[PairRow]:
     preferences: dict[Any, Preference] = {0: "first", 1: "second", 2: "tie"}
     for n, row in read_rows(path):
-        texts = [row.get(name) for name in ("prompt", "response_a", "response_b")]
-        if not all(isinstance(t, str) for t in texts) or row.get("label") not in preferences:
+        names = ("prompt", "response_a", "response_b")
+        if not all(name in row for name in names) or row.get("label") not in preferences:
             raise DataError(
                 "prompt, response_a, response_b and label (0, 1 or 2) are needed", path=path, line=n
             )
-        prompt, first, second = (str(t) for t in texts)
+        prompt, first, second = (_shown(row, name, path, n) for name in names)
         yield PairRow(
             prompt=prompt,
             first=first,
@@ -266,6 +270,14 @@ def _read_pairs(path: str) -> Iterator[PairRow]:
             preference=preferences[row["label"]],
             origin=f"{Path(path).name}:{n}",
         )
+
+
+def _shown(row: dict[str, Any], name: str, path: str, line: int) -> str:
+    """A prompt or completion as a judge is shown it."""
+    try:
+        return prompt_text(row[name]) if name == "prompt" else completion_text(row[name])
+    except ConfigError as error:
+        raise DataError(str(error), path=path, line=line, field=name) from None
 
 
 def unfill(template: Template, text: str) -> dict[str, str] | None:
