@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, overload
 
 from autoj_reward.errors import ConfigError
+from autoj_reward.judge.columns import as_column
 from autoj_reward.judge.judge import Judge
 from autoj_reward.reward.groups import Item
 from autoj_reward.reward.plan import make_plan, verdict_of
@@ -148,8 +149,9 @@ def _swaps(judge: Judge, prompt: Text, pair: Sequence[Text]) -> bool:
 
 
 def _check(prompts: Sequence[Text], completions: Sequence[Sequence[Text]], *, pairs: bool) -> None:
-    if len(prompts) != len(completions):
+    if len(as_column("prompts", prompts)) != len(as_column("completions", completions)):
         raise ConfigError(f"there are {len(prompts)} prompts and {len(completions)} lists of completions")
     for i, group in enumerate(completions):
-        if isinstance(group, str) or len(group) < 1 or (pairs and len(group) != 2):
+        listed = isinstance(group, Sequence) and not isinstance(group, str | bytes)
+        if not listed or len(group) < 1 or (pairs and len(group) != 2):
             raise ConfigError(f"prompt {i} has not {'two completions' if pairs else 'a list of completions'}")

@@ -50,9 +50,9 @@ def prompt_text(prompt: Text | Mapping[str, Any], reasoning: Reasoning = "strip"
     """
     if isinstance(prompt, str):
         return prompt
-    turns = read_turns(as_messages(prompt))
     # What a user wrote of `</think>` in a conversation is no end of the policy's reasoning.
     rule: Reasoning = "strip" if reasoning == "strip_opened" else reasoning
+    turns = _turns(prompt, rule)
     if len(turns) == 1 and turns[0].role == "user" and not turns[0].label:
         return _body(turns[0], rule)
     return _headed(turns, rule)
@@ -80,7 +80,7 @@ def completion_text(
         return completion
     if isinstance(completion, str):
         return without_reasoning(completion, reasoning)
-    read = read_turns(as_messages(completion))
+    read = _turns(completion, reasoning)
     spoken = [turn for turn in read if turn.role == "assistant"]
     if not spoken:
         raise ConfigError("a completion given as messages has no assistant message")
@@ -97,7 +97,7 @@ def conversation_text(messages: Sequence[Message], reasoning: Reasoning = "strip
     Raises:
         ConfigError: A message cannot be shown.
     """
-    return _headed(read_turns(as_messages(messages)), reasoning)
+    return _headed(_turns(messages, reasoning), reasoning)
 
 
 def without_reasoning(text: str, reasoning: Reasoning = "strip") -> str:
@@ -131,8 +131,9 @@ def shown_request(request: Request, reasoning: Reasoning = "strip") -> Request:
         raise ConfigError(f"completions: must be a tuple of completions, is {kind_of(request.completions)}")
     names = ["completion"] if len(request.completions) == 1 else ["first", "second"]
     names += [f"completions[{i}]" for i in range(len(names), len(request.completions))]
+    name = "prompt"
     try:
-        name, prompt = "prompt", prompt_text(request.prompt, reasoning)
+        prompt = prompt_text(request.prompt, reasoning)
         texts = []
         for name, completion in zip(names, request.completions, strict=True):  # noqa: B007
             texts.append(ShownText(completion_text(completion, reasoning)))
@@ -151,6 +152,17 @@ def check_reasoning(value: str) -> Reasoning:
         if value == choice:
             return choice  # type: ignore[no-any-return]
     raise ConfigError(f"reasoning = {value!r} is none of {', '.join(get_args(Reasoning))}")
+
+
+def _turns(value: Any, reasoning: Reasoning) -> list[Turn]:
+    """The turns to show; one that is reasoning alone has nothing to show where that is left out."""
+    turns = read_turns(as_messages(value))
+    shown = [
+        t
+        for t in turns
+        if reasoning == "keep" or not t.pieces or any(p.kind != "reasoning" for p in t.pieces)
+    ]
+    return shown or turns[-1:]
 
 
 def _headed(turns: Sequence[Turn], reasoning: Reasoning) -> str:

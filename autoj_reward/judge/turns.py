@@ -96,7 +96,7 @@ def read_turns(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
         made = [p for p in parts if isinstance(p, Call)]
         numbers = {id(c): f" #{n}" if len(made) > 1 else "" for n, c in enumerate(made, start=1)}
         calls |= {c.id: f"{c.name}{numbers[id(c)]}" for c in made if c.id}
-        name = text_or_none(message, "name", where) or ""
+        name = name_of(message, where)
         turns += _turns_of(parts, role, name, calls, numbers)
     return turns
 
@@ -108,8 +108,8 @@ def role_of(message: Mapping[str, Any], where: str = "messages[0]") -> str:
         ConfigError: There is no role, or two.
     """
     given = [v for k in ("role", "from") if (v := message.get(k)) is not None]
-    if not given and isinstance(kind := message.get("type"), str) and kind in _ITEM_ROLES:
-        return _ITEM_ROLES[kind]
+    if not given and _is_item(message):
+        return _ITEM_ROLES[message["type"]]
     if not given:
         keys = ", ".join(map(repr, message)) or "nothing"
         raise ConfigError(
@@ -125,6 +125,16 @@ def role_of(message: Mapping[str, Any], where: str = "messages[0]") -> str:
         raise ConfigError(f"{where} has two speakers, role {given[0]!r:.80} and from {given[1]!r:.80}")
     known = roles[0].lower()
     return known if known in ("system", "developer", "user", "assistant", "tool") else roles[0]
+
+
+def name_of(message: Mapping[str, Any], where: str = "messages[0]") -> str:
+    """The speaker's own name; empty where the message has none.
+
+    Raises:
+        ConfigError: It is no text.
+    """
+    # An item's name is that of the tool.
+    return "" if _is_item(message) else text_or_none(message, "name", where) or ""
 
 
 def content_of(message: Mapping[str, Any], where: str = "messages[0]") -> Any:
@@ -203,8 +213,7 @@ def message_parts(message: Mapping[str, Any], where: str = "messages[0]") -> lis
 
 
 def _parts(message: Mapping[str, Any], role: str, where: str) -> Iterator[Part]:
-    kind = message.get("type")
-    if kind in _ITEM_ROLES and message.get("role") is None:
+    if _is_item(message):
         yield from read_part(message, where)
         return
     content = content_of(message, where)
@@ -232,6 +241,11 @@ def _parts(message: Mapping[str, Any], role: str, where: str) -> Iterator[Part]:
     if (audio := message.get("audio")) is not None:
         yield from read_transcript(audio, f"{where}.audio")
     yield from calls
+
+
+def _is_item(message: Mapping[str, Any]) -> bool:
+    kind = message.get("type")
+    return message.get("role") is None and isinstance(kind, str) and kind in _ITEM_ROLES
 
 
 def _speaker(message: Mapping[str, Any]) -> str:

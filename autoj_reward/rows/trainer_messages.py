@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from autoj_reward.judge.parts import Call, Piece, Result
-from autoj_reward.judge.turns import as_messages, message_parts, role_of
+from autoj_reward.judge.turns import as_messages, message_parts, name_of, role_of
 from autoj_reward.rows.source import Row
 
 
@@ -42,7 +42,7 @@ def _as_given(message: Mapping[str, Any]) -> list[Row]:
 
 def _converted(message: Mapping[str, Any], where: str) -> Iterator[Row]:
     role = role_of(message, where)
-    name = message.get("name")
+    name = name_of(message, where)
     row: Row = {}
     for part in message_parts(message, where):
         if isinstance(part, Result):
