@@ -105,6 +105,16 @@ def test_routes_keep_the_language(path: str, asked: Asked) -> None:
 
 
 @pytest.mark.parametrize("path", ROUTES)
+def test_a_language_that_a_judge_does_not_know_is_refused_by_routes(path: str, asked: Asked) -> None:
+    answer = post(path, ROUTES[path], Judge.load("mini", mode="direct"))
+    assert answer.status_code == 422
+    assert answer.json()["error"]["where"] == "rows[0].language"
+    assert (
+        post(path, {**ROUTES[path], "language": "en"}, Judge.load("mini", mode="direct")).status_code == 200
+    )
+
+
+@pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("field", ["rubric", "reference"])
 def test_routes_keep_rubric_and_reference(path: str, field: str, asked: Asked, tmp_path: Path) -> None:
     (tmp_path / "rate.txt").write_text(f"Prompt: {{prompt}} One: {{completion}} More: {{{field}}}")

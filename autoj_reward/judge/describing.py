@@ -50,6 +50,7 @@ def described(spec: JudgeSpec, settings: JudgeSettings, engine: dict[str, Any]) 
         "follow_above": settings.rules.follow_above,
         "force_verdict": settings.rules.force_verdict,
         "guard": None if settings.guard is None else settings.guard.fingerprint,
+        "reasoning": settings.reasoning,
         "engine": engine,
     }
 

@@ -125,6 +125,10 @@ def requests_of(kind: Kind, rows: Sequence[Any], judge: Judge, *, most: int) -> 
         n += sum(len(request.completions) for request in requests)
         if n > most:
             raise Refusal(413, "too_many", f"more than {most:,} completions in one request", where=where)
+        if (asked := requests[0].language) is not None:
+            known = (*judge.spec.languages[:1], *judge.spec.translations)
+            if asked not in known:
+                raise invalid(f"no templates in it; the judge has {', '.join(known)}", f"{where}.language")
         check(judge, requests, where)
         made.append([judge.shown(request) for request in requests])
     return made
