@@ -199,6 +199,7 @@ def drill(folder: Path, rounds: int, n: int, seed: int) -> dict[str, Any]:
     """All rounds, over all commands and kinds of file in turn."""
     rng = random.Random(seed)
     write_lines(folder / "recorded.jsonl", ANSWERS)
+    given = sys.argv
     for command in COMMANDS:
         # Imports what it needs, for all processes that are forked.
         write_lines(folder / f"in-{command}.jsonl", rows_for(command, 2))
@@ -206,6 +207,7 @@ def drill(folder: Path, rounds: int, n: int, seed: int) -> dict[str, Any]:
         with contextlib.chdir(folder), contextlib.suppress(SystemExit):
             command_line()
         write_lines(folder / f"in-{command}.jsonl", rows_for(command, n))
+    sys.argv = given
     kinds = [(command, suffix) for command in COMMANDS for suffix in SUFFIXES]
     rng.shuffle(kinds)
     counts: Counter[str] = Counter()

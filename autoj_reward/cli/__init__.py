@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -27,7 +28,13 @@ def main() -> None:
             raise
         print(f"error: {redact(str(error))}", file=sys.stderr)  # noqa: T201 - this is the display
         sys.exit(2)
-    except BrokenPipeError:
-        # The reader of our output has gone; what Python would flush at exit goes nowhere.
+    except OSError as error:
+        # The reader of our output has gone, or the disk is full; other ones are ours, and tracebacks.
+        if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT):
+            raise
+        # What Python would flush at exit goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        if error.errno == errno.EPIPE:
+            sys.exit(1)
+        print(f"error: the output cannot be written: {error}", file=sys.stderr)  # noqa: T201 - as above
+        sys.exit(2)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SNIPPET_CHARS = 70
 _BAR_CHARS = 40
+_MOST_PROBLEMS = 200
 
 
 def note(text: str) -> None:
@@ -59,9 +60,11 @@ def print_tables(tables: Sequence[ReportTable], *, markdown: bool = False) -> No
 
 
 def print_problems(problems: Sequence[DataError]) -> None:
-    """Every bad row, with line and field."""
-    for problem in problems:
+    """Bad rows, with line and field; of a file that is something else as a whole, the first ones."""
+    for problem in problems[:_MOST_PROBLEMS]:
         print(problem, file=sys.stderr)  # noqa: T201 - this is the display
+    if len(problems) > _MOST_PROBLEMS:
+        note(f"{len(problems) - _MOST_PROBLEMS:,} further rows are wrong")
 
 
 def print_summary(summary: Summary, target: str, *, overlong: str) -> None:

@@ -12,8 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoj_reward.rows.columns import Columns
-from autoj_reward.rows.parquet import write_parquet
 from autoj_reward.rows.source import ParquetRows
 from tests.cli.conftest import Run, write_rows
 
@@ -76,6 +74,9 @@ VALUES = st.recursive(
 @given(values=st.lists(VALUES, min_size=1, max_size=4))
 @settings(max_examples=150, deadline=None)
 def test_any_column_can_be_written_and_holds_what_was_given(values: list[Any]) -> None:
+    from autoj_reward.rows.columns import Columns
+    from autoj_reward.rows.parquet import write_parquet
+
     rows = [{"m": value} for value in values]
     columns = Columns()
     for row in rows:

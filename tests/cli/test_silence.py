@@ -6,6 +6,8 @@ from __future__ import annotations
 import ast
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,29 @@ def test_what_commands_and_records_write_as_json_is_json() -> None:
                 if not forbids and "json.loads(json.dumps(" not in path.read_text(encoding="utf-8"):
                     found.append(f"{path.name}:{node.lineno}")
     assert found == []
+
+
+@pytest.mark.parametrize("further", [[], ["--dry-run"]], ids=["rows", "plan"])
+def test_a_full_disk_behind_standard_output_is_said(tmp_path: Path, further: list[str]) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "Paris"}])
+    (tmp_path / "answers.jsonl").write_text('{"contains": [], "reading": {"5": 1.0}}\n')
+    command = ["rate", "in.jsonl", "-o", "-", "--engine", "recorded:answers.jsonl", "--no-cache", *further]
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "autoj_reward.cli", *command],
+            cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert ended.returncode == 2
+    assert "cannot be written: [Errno 28]" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_file_of_wrong_rows_does_not_fill_the_terminal(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("prompt,completion\n" + "Q,A\n" * 5000)
+    result = run("rate", "in.jsonl", "-o", "out.jsonl", catch_exceptions=True)
+    assert "5,001 of 5,001 rows cannot be read" in str(result.exception)
+    assert len(result.stderr.splitlines()) < 300
+    assert "4,801 further rows are wrong" in result.stderr
 
 
 def test_json_text_is_strict() -> None:
