@@ -51,7 +51,7 @@ def test_the_status_after_an_interrupt_is_that_of_the_whole(run: Run, tmp_path: 
     write_rows(tmp_path / "in.jsonl", rows)
     run("rate", "in.jsonl", "-o", "out.jsonl")
     record = json.loads((tmp_path / "out.jsonl.run.json").read_text())
-    (tmp_path / "out.jsonl.run.json").write_text(json.dumps({"run": record["run"]}))
+    (tmp_path / "out.jsonl.run.json").write_text(json.dumps({**record, "complete": False}))
     lines = (tmp_path / "out.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "out.jsonl").write_bytes(b"".join(lines[:2]))
     result = run("rate", "in.jsonl", "-o", "out.jsonl")
