@@ -13,3 +13,16 @@ def cache_home() -> Path:
     """The user's cache folder for this package, or `$AUTOJ_REWARD_HOME`; it may not exist yet."""
     home = os.environ.get("AUTOJ_REWARD_HOME")
     return Path(home) if home else platformdirs.user_cache_path("autoj_reward", appauthor=False)
+
+
+def private_folder(folder: Path) -> None:
+    """Make a folder that only this user can read; the user's own cache folder also where it exists.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    made = not folder.exists()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own = platformdirs.user_cache_path("autoj_reward", appauthor=False)
+    if made or (folder == own and folder.stat().st_uid == os.getuid()):
+        folder.chmod(0o700)

@@ -23,12 +23,16 @@ from autoj_reward.engines.server_retry import retry_after_seconds
 from autoj_reward.errors import ConfigError, EngineContractBroken, EngineRejected, EngineUnavailable
 from autoj_reward.judge.columns import as_column
 from autoj_reward.judge.parts import kind_of
+from autoj_reward.redact import redact
 from autoj_reward.types import Text
 
 Row = dict[str, Any]
 
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LONGEST_WAIT = 20.0
+_MOST_BYTES = 256 << 20
+"""Of one answer."""
+
 _MOST_BROKEN = 4
 """Attempts after which a request that breaks the server is taken for the cause."""
 
@@ -77,7 +81,7 @@ class JudgeClient:
         rows_per_request: int = 128,
     ) -> None:
         if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"{url!r} is no address of a server", hint="such as http://judge:8000")
+            raise ConfigError(f"{redact(url)!r} is no address of a server", hint="such as http://judge:8000")
         if rows_per_request < 1 or patience_seconds <= 0 or timeout_seconds <= 0:
             raise ConfigError("rows_per_request, patience_seconds and timeout_seconds must be above 0")
         self.url = url.rstrip("/")
@@ -89,7 +93,7 @@ class JudgeClient:
         self._forget_connections()
 
     def __repr__(self) -> str:
-        return f"JudgeClient({self.url!r})"
+        return f"JudgeClient({redact(self.url)!r})"
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("url", "_token", "_patience", "_timeout", "_rows_per_request")
@@ -180,7 +184,7 @@ class JudgeClient:
             ends, n_failed = time.monotonic() + self._patience, 0
             while True:
                 try:
-                    attempt = _read(client.post(path, content=content, headers=self._headers()), n)
+                    attempt = self._attempt(client, path, content, n)
                 except httpx.HTTPError as error:
                     attempt = _Attempt(problem=f"{type(error).__name__}: {error}")
                 if attempt.rows is not None:
@@ -203,9 +207,12 @@ class JudgeClient:
             ends, n_failed = time.monotonic() + self._patience, 0
             while True:
                 try:
-                    attempt = _read(await client.post(path, content=content, headers=self._headers()), n)
+                    async with asyncio.timeout(self._timeout):
+                        attempt = await self._attempt_async(client, path, content, n)
                 except httpx.HTTPError as error:
                     attempt = _Attempt(problem=f"{type(error).__name__}: {error}")
+                except TimeoutError:
+                    attempt = _Attempt(problem=f"no whole answer within {self._timeout:g} seconds")
                 if attempt.rows is not None:
                     return attempt.rows
                 n_failed += 1
@@ -213,6 +220,27 @@ class JudgeClient:
 
         parts = await asyncio.gather(*(ask(content, n) for content, n in self._bodies(rows)))
         return [row for part in parts for row in part]
+
+    def _attempt(self, client: httpx.Client, path: str, content: bytes, n: int) -> _Attempt:
+        ends = time.monotonic() + self._timeout
+        with client.stream("POST", path, content=content, headers=self._headers()) as response:
+            _refuse_encoded(response)
+            data = bytearray()
+            for part in response.iter_raw():
+                data += part
+                _refuse_endless(response, len(data))
+                if time.monotonic() > ends:
+                    raise httpx.ReadTimeout(f"no whole answer within {self._timeout:g} seconds")
+            return _read(response, bytes(data), n)
+
+    async def _attempt_async(self, client: httpx.AsyncClient, path: str, content: bytes, n: int) -> _Attempt:
+        async with client.stream("POST", path, content=content, headers=self._headers()) as response:
+            _refuse_encoded(response)
+            data = bytearray()
+            async for part in response.aiter_raw():
+                data += part
+                _refuse_endless(response, len(data))
+            return _read(response, bytes(data), n)
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -225,7 +253,9 @@ class JudgeClient:
 
     def _headers(self) -> dict[str, str]:
         token = self._token or os.environ.get("AUTOJ_REWARD_TOKEN", "").strip()
-        return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        # A compressed answer of a few kilobytes may unpack into gigabytes.
+        plain = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        return plain | ({"Authorization": f"Bearer {token}"} if token else {})
 
     def _bodies(self, rows: Sequence[Row]) -> list[tuple[bytes, int]]:
         size = self._rows_per_request
@@ -238,7 +268,7 @@ class JudgeClient:
         backoff = random.uniform(0.1, min(_LONGEST_WAIT, 0.25 * 2.0 ** min(n_failed, 10)))
         if attempt.broken and n_failed >= _MOST_BROKEN:
             raise EngineRejected(
-                f"{self.url} failed {n_failed} times on a request: {attempt.problem}",
+                f"{redact(self.url)} failed {n_failed} times on a request: {attempt.problem}",
                 hint="the server's log says how",
             )
         # Clients that were sent away together do not come back together.
@@ -246,8 +276,8 @@ class JudgeClient:
         wait = backoff if named is None else named + random.uniform(0.0, 0.5 + named / 4)
         if time.monotonic() + wait > ends:
             raise EngineUnavailable(
-                f"{self.url} did not judge within {self._patience:g} seconds, {n_failed} attempts; the last: "
-                f"{attempt.problem}",
+                f"{redact(self.url)} did not judge within {self._patience:g} seconds, {n_failed} attempts; "
+                f"the last: {attempt.problem}",
                 hint="is `autoj-reward serve` running there? Raise patience_seconds to wait longer",
             )
         return wait
@@ -269,28 +299,45 @@ def _written(i: int, row: Any) -> str:
         raise ConfigError(f"rows[{i}] cannot be written as JSON: {error}") from None
 
 
-def _read(response: httpx.Response, n: int) -> _Attempt:
+def _refuse_encoded(response: httpx.Response) -> None:
+    if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise EngineContractBroken(
+            f"{redact(str(response.url))} sent a compressed answer, which was not asked for"
+        )
+
+
+def _refuse_endless(response: httpx.Response, size: int) -> None:
+    if size > _MOST_BYTES:
+        raise EngineContractBroken(
+            f"{redact(str(response.url))} sent an answer of more than {_MOST_BYTES >> 20} MiB",
+            hint="give fewer rows_per_request",
+        )
+
+
+def _read(response: httpx.Response, data: bytes, n: int) -> _Attempt:
     """An answer's rows, or when to ask again; raises where asking again is of no use."""
     if response.status_code == 200:
         try:
-            rows = response.json()["rows"]
-        except (ValueError, KeyError, TypeError) as error:
+            rows = json.loads(data)["rows"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise EngineContractBroken(
-                f"{response.url} answers something that is no answer of a judge"
+                f"{redact(str(response.url))} answers something that is no answer of a judge"
             ) from error
         if not isinstance(rows, list) or len(rows) != n:
-            raise EngineContractBroken(f"{response.url} was asked for {n} rows and gave another number")
+            raise EngineContractBroken(
+                f"{redact(str(response.url))} was asked for {n} rows and gave another number"
+            )
         return _Attempt(rows=rows)
     try:
-        refusal = response.json()["error"]
-        problem = f"HTTP {response.status_code}: {refusal['message']}"
+        refusal = json.loads(data)["error"]
+        problem = redact(f"HTTP {response.status_code}: {refusal['message']!s:.500}")
         where = str(refusal.get("where") or "")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         problem, where = f"HTTP {response.status_code}", ""
     if response.status_code in _AGAIN:
         asked = retry_after_seconds(response.headers.get("retry-after"), time.time())
         return _Attempt(wait_seconds=asked, problem=problem, broken=response.status_code == 500)
-    _refuse(response.status_code, f"{problem} ({where})" if where else problem, str(response.url))
+    _refuse(response.status_code, f"{problem} ({where})" if where else problem, redact(str(response.url)))
 
 
 def _refuse(status: int, problem: str, url: str) -> NoReturn:

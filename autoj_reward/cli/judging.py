@@ -249,6 +249,7 @@ def judge_arguments(
         "reasoning": options.reasoning,
         **caching,
         **further,
+        **({} if options.api_key_env is None else {"api_key_env": options.api_key_env}),
         **typed(key_values(options.engine_option, "--engine-option")),
     }
 

@@ -59,6 +59,16 @@ class JudgeOptions:
             rich_help_panel=_JUDGE,
         ),
     ] = None
+    api_key_env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Environment variable with the key for server:URL, sent to any address; by default "
+            "$AUTOJ_REWARD_API_KEY, or $OPENAI_API_KEY to https and to this machine only.",
+            show_default=False,
+            rich_help_panel=_JUDGE,
+        ),
+    ] = None
     mode: Annotated[
         str | None,
         typer.Option(

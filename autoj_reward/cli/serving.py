@@ -130,6 +130,7 @@ def serve_judge(
 
     Ctrl-C or SIGTERM ends it, with all its processes; so does the death of this command.
     """
+    from autoj_reward.engines.factory import check_installed, check_model
     from autoj_reward.engines.managed import serve_order
     from autoj_reward.engines.managed_arguments import ServeSettings, device_numbers
     from autoj_reward.engines.managed_progress import progress
@@ -137,7 +138,9 @@ def serve_judge(
     from autoj_reward.engines.managed_state import JudgeFolder
     from autoj_reward.judge.presets import load_spec
 
+    check_installed("vllm-server")
     spec = load_spec(judge)
+    check_model(spec)
     own = {
         "dtype": dtype,
         "quantization": quantization,

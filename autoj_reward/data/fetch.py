@@ -21,10 +21,13 @@ from typing import Any
 import httpx
 
 from autoj_reward.errors import ConfigError, DataError, EngineUnavailable
+from autoj_reward.redact import redact
 
 _TRIES = 5
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _READ_BYTES = 1 << 20
+_MOST_BYTES = 8 << 30
+"""Of a file whose size is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,16 +182,18 @@ def _fetch_one(
             time.sleep(pause_seconds * 2 ** (attempt - 1))
         before = part.stat().st_size if part.exists() else 0
         try:
-            complete = _transfer(client, url, part)
+            complete = _transfer(client, url, part, file.n_bytes or _MOST_BYTES)
         except httpx.HTTPStatusError as error:
             status = error.response.status_code
             if status < 500 and status not in (408, 429):
                 raise EngineUnavailable(
-                    f"{url} answers {status} {error.response.reason_phrase}", hint=_hint(target)
+                    f"{redact(url)} answers {status} {error.response.reason_phrase}", hint=_hint(target)
                 ) from error
             complete, problem = False, f"answers {status}"
         except httpx.ConnectError as error:
-            raise EngineUnavailable(f"{url} cannot be reached: {error}", hint=_hint(target)) from error
+            raise EngineUnavailable(
+                f"{redact(url)} cannot be reached: {error}", hint=_hint(target)
+            ) from error
         except httpx.HTTPError as error:
             complete, problem = False, f"{type(error).__name__}: {error}"
         else:
@@ -206,13 +211,15 @@ def _fetch_one(
             resumed = False
             continue
         raise DataError(
-            f"has the id {found}, not {file.blob}: it is not the published file", path=url,
+            f"has the id {found}, not {file.blob}: it is not the published file", path=redact(url),
             hint="a proxy or mirror may have changed it; nothing was kept",
         )  # fmt: skip
-    raise EngineUnavailable(f"{url}: {problem}, {_TRIES} times", hint=f"the same call goes on in {part}")
+    raise EngineUnavailable(
+        f"{redact(url)}: {problem}, {_TRIES} times", hint=f"the same call goes on in {part}"
+    )
 
 
-def _transfer(client: httpx.Client, url: str, part: Path) -> bool:
+def _transfer(client: httpx.Client, url: str, part: Path, most: int) -> bool:
     """Append to a partial file; whether all of it is there now."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -221,6 +228,8 @@ def _transfer(client: httpx.Client, url: str, part: Path) -> bool:
             # Nothing is left to come, or there is too much here already: the id will tell.
             return True
         response.raise_for_status()
+        if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+            raise httpx.RemoteProtocolError("the server sent a compressed file, which was not asked for")
         appended = response.status_code == httpx.codes.PARTIAL_CONTENT and _starts_at(response, have)
         if response.status_code == httpx.codes.PARTIAL_CONTENT and not appended:
             raise httpx.RemoteProtocolError("the server sent another range than was asked for")
@@ -231,6 +240,9 @@ def _transfer(client: httpx.Client, url: str, part: Path) -> bool:
             for chunk in response.iter_raw():
                 out.write(chunk)
                 received += len(chunk)
+                if received + (have if appended else 0) > most:
+                    # More than the file has: the id will tell, and the disk is not filled.
+                    return True
     return expected is None or received == int(expected)
 
 

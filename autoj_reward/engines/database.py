@@ -26,6 +26,7 @@ from autoj_reward.engines.forks import GATE
 from autoj_reward.engines.log_head import check_log
 from autoj_reward.engines.migrations import APPLICATION_ID, PAGE_BYTES, migrate, newest
 from autoj_reward.errors import StoreError
+from autoj_reward.paths import private_folder
 
 _NETWORK = frozenset(
     {
@@ -73,7 +74,7 @@ class Database:
         self._busy_seconds = busy_seconds
         self._slots = threading.local()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(path.parent)
         except OSError as error:
             raise StoreError(
                 f"the cache's folder {path.parent} cannot be made: {error}",
@@ -153,6 +154,7 @@ class Database:
         return slot.connection
 
     def _opened(self) -> sqlite3.Connection:
+        _keep_private(self.path)
         new = not self.path.exists() or self.path.stat().st_size == 0
         connection = sqlite3.connect(
             self.path,
@@ -215,6 +217,22 @@ class Database:
                 if error.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(random.uniform(0.002, 0.02))
+
+
+def _keep_private(path: Path) -> None:
+    """Let only this user read a cache: it holds prompts and completions. Others' files are left as they are.
+
+    SQLite gives its further files the mode of the first one.
+    """
+    with contextlib.suppress(OSError):
+        # Only a new one: closing a file that is there would end this process's locks on it (POSIX).
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(OSError):
+            file = path.with_name(path.name + suffix)
+            status = file.stat()
+            if status.st_uid == os.getuid() and status.st_mode & 0o077:
+                file.chmod(0o600)
 
 
 class _Slot:

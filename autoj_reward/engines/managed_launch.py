@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process of the managed judge's server: checks its settings with vLLM at hand, then is `vllm serve`.
 
-Run by the supervisor as `python -P -m autoj_reward.engines.managed_launch HOST PORT FACTS SETTINGS`. The
-checks are here because they need vLLM imported, which the processes that only use the judge are spared.
+Run by the supervisor as `python -P -m autoj_reward.engines.managed_launch HOST PORT FACTS`, with the settings
+in the environment. The checks are here because they need vLLM imported, which the processes that only use
+the judge are spared.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.engines.embedded import resolve_model
-from autoj_reward.engines.managed_arguments import ServeSettings, serve_command
+from autoj_reward.engines.managed_arguments import SETTINGS_VARIABLE, ServeSettings, serve_command
 from autoj_reward.errors import ConfigError
+from autoj_reward.redact import redacted
 
 _WRONG_SETTINGS = 3
 """Exit status where the facts hold an error made for people."""
@@ -25,7 +27,8 @@ _WRONG_SETTINGS = 3
 
 def main() -> None:
     """Write what only vLLM knows to the file of facts, then serve until ended."""
-    host, port, facts, settings = sys.argv[1:]
+    host, port, facts = sys.argv[1:]
+    settings = os.environ.pop(SETTINGS_VARIABLE)
     try:
         arguments = _prepared(ServeSettings.from_json(settings), host, port, Path(facts))
     except ConfigError as error:
@@ -68,10 +71,10 @@ def _prepared(settings: ServeSettings, host: str, port: str, facts: Path) -> lis
         "dtype": str(model.dtype),
         "context_tokens": int(model.max_model_len),
         "request_model": settings.request_model,
-        "command": command,
+        "command": redacted(command),
     }
     _write(facts, found)
-    print(shlex.join(command), flush=True)  # noqa: T201 - the first line of the log
+    print(shlex.join(redacted(command)), flush=True)  # noqa: T201 - the first line of the log
     return command[2:]
 
 
@@ -100,7 +103,8 @@ def serve(arguments: list[str]) -> None:
 def _write(path: Path, facts: dict[str, Any]) -> None:
     """Whole or not at all."""
     scratch = path.with_suffix(".new")
-    scratch.write_text(json.dumps(facts), encoding="utf-8")
+    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        json.dump(facts, file)
     os.replace(scratch, path)
 
 

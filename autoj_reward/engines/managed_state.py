@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import AutojRewardError, ConfigError, EngineUnavailable
+from autoj_reward.redact import redact
 
 _TAIL_BYTES = 16 << 10
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*+[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -163,7 +164,7 @@ class JudgeFolder:
         except OSError:
             return ""
         lines = [_CONTROL.sub("", line.rstrip()) for line in text.replace("\r", "\n").splitlines()]
-        return "\n".join([line for line in lines if line][-n_lines:])
+        return redact("\n".join([line for line in lines if line][-n_lines:]))
 
     def note_failure(self, error: AutojRewardError) -> None:
         """Tell those who wait that the start failed, so that they do not all try the same."""
@@ -204,6 +205,8 @@ def runtime_home() -> Path:
     # In a folder that anybody may write to, somebody else may have made this one first.
     if status.st_uid != os.getuid() or status.st_mode & 0o022 or not folder.is_dir():
         raise ConfigError(f"{folder} is not this user's alone", hint=_HINT)
+    if status.st_mode & 0o077:
+        folder.chmod(0o700)
     return folder
 
 

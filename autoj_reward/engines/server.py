@@ -71,7 +71,10 @@ class ServerEngine:
         attempts: Most attempts at one request that may fail. Waiting because a server asked for it (429,
             `Retry-After`) is no attempt.
         retry_seconds: Most seconds of one request with all its attempts and waits.
-        api_key: Sent as a bearer token; None takes $AUTOJ_REWARD_API_KEY or $OPENAI_API_KEY.
+        api_key: Sent as a bearer token; None takes $AUTOJ_REWARD_API_KEY, or, where every endpoint is https
+            or on this machine, $OPENAI_API_KEY.
+        api_key_env: Name of another environment variable that holds the key; it is sent to any endpoint.
+        allow_plain_http: Whether `api_key` may go over plain http to another machine.
         fingerprint: What stands behind the endpoints, where that is known better than the server says it:
             equal fingerprints mean exchangeable outputs. None makes one from the addresses and the server's
             words, so that two addresses never share answers.
@@ -94,6 +97,8 @@ class ServerEngine:
         attempts: int = 8,
         retry_seconds: float = 600.0,
         api_key: str | None = None,
+        api_key_env: str | None = None,
+        allow_plain_http: bool = False,
         fingerprint: str | None = None,
     ) -> None:
         self.endpoints = endpoint_urls(endpoints)
@@ -111,13 +116,18 @@ class ServerEngine:
             attempts=attempts, timeout_seconds=timeout_seconds, retry_seconds=retry_seconds
         )
         self._api_key = api_key
-        api_key_or_default(api_key)
+        self._key_settings = {"variable": api_key_env, "allow_plain_http": allow_plain_http}
+        self._key()
         self._fingerprint = fingerprint
         self._is_given = fingerprint is not None
         self._known: Capabilities | None = None
         self._closed = False
         self._start_afresh()
         self.tokenizer = self._load_tokenizer()
+
+    def _key(self) -> str | None:
+        settings: dict[str, Any] = self._key_settings
+        return api_key_or_default(self._api_key, self.endpoints, **settings)
 
     def _start_afresh(self) -> None:
         self._pid = os.getpid()
@@ -228,7 +238,7 @@ class ServerEngine:
             return self._live
 
     def _make_live(self) -> _Live:
-        key = api_key_or_default(self._api_key)
+        key = self._key()
         headers = {"authorization": f"Bearer {key}"} if key else {}
         loop = LoopThread("autoj-reward-server")
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +18,7 @@ from autoj_reward.engines.server_reading import (
     Answer,
     Step,
     by_id,
+    finish_of,
     read_chat,
     read_completion,
     token_names,
@@ -44,10 +45,6 @@ T = TypeVar("T")
 Route = Literal["ids", "text", "chat"]
 """ids: token ids to completions; text: text to completions; chat: messages to chat."""
 
-_FINISHED: Mapping[str, FinishReason] = {
-    "stop": "stop", "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop",
-    "length": "length", "max_tokens": "length",
-}  # fmt: skip
 _VERDICT_TOKENS = 24
 """Most tokens of a verdict that is written after the forced words."""
 
@@ -170,7 +167,7 @@ class ServerCalls:
             read,
             prompt=[*ids, *request.node],
             max_tokens=request.n_steps,
-            temperature=0.0,
+            **self._greedy(read=True),
             logprobs=1,
             logprob_token_ids=list(request.listed),
             return_tokens_as_token_ids=True,
@@ -201,7 +198,7 @@ class ServerCalls:
 
     async def _top(self, *, prompt: list[int] | str) -> tuple[Step, Usage]:
         return await self._complete(
-            _first_step, prompt=prompt, max_tokens=1, temperature=0.0, logprobs=self.known.top
+            _first_step, prompt=prompt, max_tokens=1, logprobs=self.known.top, **self._greedy(read=True)
         )
 
     async def _chat_top(self, item: JudgeInput, written: str) -> tuple[Step, Usage]:
@@ -210,9 +207,9 @@ class ServerCalls:
             item,
             messages=messages(item, written),
             max_tokens=1,
-            temperature=0.0,
             logprobs=True,
             top_logprobs=self.known.chat_top,
+            **self._greedy(read=True),
         )
 
     async def _read_text(self, item: JudgeInput, readout: Readout) -> JudgeOutput:
@@ -241,7 +238,7 @@ class ServerCalls:
     async def _written_verdict(self, readout: Readout, *, prompt: list[int] | str) -> JudgeOutput:
         """Let the endpoint write on from the forced words, where it shows no probabilities."""
         return await self._complete(
-            _output, prompt=prompt, max_tokens=_VERDICT_TOKENS, temperature=0.0, stop=["\n"]
+            _output, prompt=prompt, max_tokens=_VERDICT_TOKENS, stop=["\n"], **self._greedy(read=False)
         )
 
     async def _chat_verdict(self, item: JudgeInput, readout: Readout) -> JudgeOutput:
@@ -252,8 +249,8 @@ class ServerCalls:
                 item,
                 messages=messages(item),
                 max_tokens=_VERDICT_TOKENS,
-                temperature=0.0,
                 stop=["\n"],
+                **self._greedy(read=False),
             )
 
         def read(answer: Answer) -> JudgeOutput:
@@ -269,27 +266,55 @@ class ServerCalls:
             item,
             messages=verdict_messages(item, readout),
             max_tokens=item.sampling.max_new_tokens,
-            temperature=0.0,
+            **self._greedy(read=False),
         )
 
     async def _write(self, item: JudgeInput, ids: list[int] | None) -> JudgeOutput | Failure:
         fields = self._writing_fields(item.sampling, item.sample_index)
+
+        def written(answer: Answer) -> JudgeOutput:
+            return _output(answer, item.sampling.max_new_tokens)
+
         if ids is not None:
             return await self._complete(
                 lambda answer: self._decoded(answer, ids, item.sampling), prompt=ids, **fields
             )
         if self.route(item) == "text":
-            return await self._complete(_output, prompt=prompt_text(item), **fields)
+            return await self._complete(written, prompt=prompt_text(item), **fields)
         if item.prefill and not self.known.prefix:
             raise EngineRejected(
                 "the endpoint takes no begun answer, which a thinking budget needs",
                 hint="leave [thinking] budget_tokens out of the judge, or use a server of your own",
             )
-        return await self._chat(_output, item, messages=messages(item), **fields)
+        return await self._chat(written, item, messages=messages(item), **fields)
+
+    def _greedy(self, *, read: bool) -> dict[str, float]:
+        """The temperature of an answer that is not drawn, as the endpoint takes it.
+
+        Args:
+            read: Whether only listed probabilities are read: what is drawn does not matter then, and the
+                endpoint's own temperature, 1, leaves them as they are.
+
+        Raises:
+            EngineRejected: The endpoint draws all it writes.
+        """
+        least = self.known.least_temperature
+        if least is not None:
+            return {"temperature": least}
+        if read:
+            return {}
+        raise EngineRejected(
+            "the endpoint takes no temperature of 0, so what it writes is drawn at random",
+            hint="--temperature 1 for critiques; for direct verdicts, an endpoint with log-probabilities",
+        )
 
     def _writing_fields(self, sampling: Sampling, draw: int) -> dict[str, Any]:
         drawn = sampling.temperature > 0
-        fields: dict[str, Any] = {"max_tokens": sampling.max_new_tokens, "temperature": sampling.temperature}
+        at = {"temperature": sampling.temperature} if drawn else self._greedy(read=False)
+        if drawn and self.known.least_temperature is None and sampling.temperature == 1.0:
+            # Its own, which it does not want to hear.
+            at = {}
+        fields: dict[str, Any] = {"max_tokens": sampling.max_new_tokens, **at}
         if self.known.extras or (drawn and sampling.top_p < 1.0):
             fields["top_p"] = sampling.top_p if drawn else 1.0
         if self.known.extras:
@@ -324,7 +349,7 @@ class ServerCalls:
 
     def _decoded(self, answer: Answer, ids: list[int], sampling: Sampling) -> JudgeOutput | Failure:
         """An output decoded here where the server gave its tokens, so that all engines' texts are alike."""
-        output = _output(answer)
+        output = _output(answer, sampling.max_new_tokens)
         if answer.token_ids is None or self.tokenizer is None:
             return output
         text, cut = self.tokenizer.decode_turn(ids, answer.token_ids, sampling.stop)
@@ -338,13 +363,17 @@ def _first_step(answer: Answer) -> tuple[Step, Usage]:
     return answer.steps[0], answer.usage
 
 
-def _output(answer: Answer) -> JudgeOutput:
+def _output(answer: Answer, limit: int | None = None) -> JudgeOutput:
     """Written text as an output.
+
+    Args:
+        answer: The server's.
+        limit: Most tokens it was asked for.
 
     Raises:
         Refused: The endpoint ended it for reasons of its own.
     """
-    finish = _FINISHED.get(answer.finish)
+    finish = finish_of(answer.finish, answer.usage.completion_tokens, limit)
     if finish is None or answer.refusal:
         raise Refused(200, f"ended with {answer.finish!r}: {answer.refusal or answer.text}"[:500])
     return JudgeOutput(text=answer.text, finish_reason=finish, usage=answer.usage, thinking=answer.thinking)

@@ -14,6 +14,7 @@ import httpx
 
 from autoj_reward.engines.server_retry import retry_after_seconds, status_verdict
 from autoj_reward.errors import EngineRejected
+from autoj_reward.redact import redact
 
 _MOST_BYTES = 64 << 20
 """Of one body: a server gone mad must not fill this process's memory."""
@@ -90,7 +91,8 @@ class Lines:
         on_this_machine = all(httpx.URL(u).host in ("localhost", "127.0.0.1", "::1") for u in urls)
         connect = min(timeout_seconds, _LONGEST_CONNECT_SECONDS)
         self._settings: dict[str, Any] = {
-            "headers": headers,
+            # A compressed answer of a few kilobytes may unpack into gigabytes.
+            "headers": {**headers, "accept-encoding": "identity"},
             # Everything after connecting is bounded by the deadline of the whole request.
             "timeout": httpx.Timeout(None, connect=connect),
             # Servers commonly close after 5 idle seconds; a little less avoids meeting them at it.
@@ -154,9 +156,12 @@ class Lines:
 
 
 async def _body(response: httpx.Response) -> bytes:
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise Malformed("a compressed body, which was not asked for")
     parts: list[bytes] = []
     size = 0
-    async for part in response.aiter_bytes():
+    async for part in response.aiter_raw():
         size += len(part)
         if size > _MOST_BYTES:
             raise Malformed(f"a body of more than {_MOST_BYTES >> 20} MiB")
@@ -169,13 +174,21 @@ def _judged(response: httpx.Response, data: bytes, url: str) -> Any:
     status = response.status_code
     after = retry_after_seconds(response.headers.get("retry-after"), time.time())
     verdict = status_verdict(status, asks_to_wait=after is not None)
+    message = "" if verdict == "answered" else _error_message(data)
     if verdict == "answered":
         try:
-            return json.loads(data)
+            body = json.loads(data)
         except (ValueError, RecursionError) as error:
             kind = response.headers.get("content-type", "no content type")
-            raise Malformed(f"{len(data)} bytes of {kind} are no JSON: {error}") from error
-    message = _error_message(data)
+            raise Malformed(f"{len(data)} bytes of {kind!r} are no JSON: {error}") from error
+        if not isinstance(body, dict) or not body.get("error") or "choices" in body or "data" in body:
+            return body
+        # Some servers and proxies report errors under HTTP 200, with the status inside.
+        message = _error_message(data)
+        told = body["error"].get("code") if isinstance(body["error"], dict) else body.get("code")
+        if type(told) is not int or not 400 <= told < 600:
+            raise Malformed(f"an error under HTTP 200: {message}")
+        status, verdict = told, status_verdict(told, asks_to_wait=after is not None)
     detail = f"{url} answered HTTP {status}: {message}"
     if verdict in ("busy", "again"):
         raise Again(f"HTTP {status}", detail, wait_seconds=after, busy=verdict == "busy")
@@ -185,7 +198,8 @@ def _judged(response: httpx.Response, data: bytes, url: str) -> Any:
             403: "the key in use may not do this",
             404: "is the address right, with its /v1, and does the server know the model? See GET /v1/models",
         }
-        redirect = f"the address moved to {response.headers.get('location')}" if status < 400 else ""
+        moved = redact(repr(response.headers.get("location", ""))[:200])
+        redirect = f"the address moved to {moved}" if status < 400 else ""
         raise Rejected(status, detail, hint=redirect or hints.get(status, ""))
     raise Refused(status, message)
 
@@ -200,4 +214,5 @@ def _error_message(data: bytes) -> str:
         if isinstance(body, dict) and key in body:
             body = body[key]
     text = body if isinstance(body, str) else json.dumps(body)
-    return " ".join(text.split())[:500] or "no further word"
+    shown = "".join(c if c.isprintable() else " " for c in text[:5000])
+    return redact(" ".join(shown.split()))[:500] or "no further word"

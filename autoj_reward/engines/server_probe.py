@@ -35,6 +35,9 @@ _EXTRAS = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "stop_token_ids
 
 _ANSWERS = ("/completions", "/chat/completions")
 
+_NEARLY_GREEDY = 0.01
+"""For endpoints that want a temperature above 0."""
+
 _PROBE_TEXT = "The rating of 1 to 10 is [[7]]. 的 é\n"
 
 
@@ -56,6 +59,7 @@ class Capabilities:
         chat_top: Most alternatives it lists for a chat token; 0 for none.
         extras: Whether it takes `top_k`, `min_p`, `repetition_penalty` and `stop_token_ids`.
         limit_name: What chat calls the limit of new tokens.
+        least_temperature: 0, or the least it takes in its place; None where it takes none but its own.
         listed: Whether it has a list of models.
         answers_as: The model that its answers name; None where they name none.
         system: Their `system_fingerprint`; None where there is none, or where it does not matter.
@@ -74,6 +78,7 @@ class Capabilities:
     chat_top: int = 0
     extras: bool = False
     limit_name: str = "max_tokens"
+    least_temperature: float | None = 0.0
     listed: bool = False
     answers_as: str | None = None
     system: str | None = None
@@ -132,11 +137,23 @@ async def probe(
     return pinned(known, heard, url, trusted=trusted)
 
 
-async def _if_there(ask: Ask, path: str, body: Any, read: Callable[[Any], T]) -> T | None:
-    """The answer, or None where the endpoint does not know the path or refuses the question."""
+async def _if_there(
+    ask: Ask, path: str, body: Any, read: Callable[[Any], T], told: list[str] | None = None
+) -> T | None:
+    """The answer, or None where the endpoint does not know the path or refuses the question.
+
+    Args:
+        ask: Asks the endpoint.
+        path: As for `ask`.
+        body: As for `ask`.
+        read: As for `ask`.
+        told: Takes the words of a refusal.
+    """
     try:
         answer: T = await ask(path, body, read)
-    except Refused:
+    except Refused as error:
+        if told is not None:
+            told.append(error.message)
         return None
     except Rejected as error:
         if error.status in (401, 402, 403):
@@ -196,11 +213,24 @@ def served(body: Any, model: str, url: str) -> Capabilities:
 async def _probe_completions(
     ask: Ask, known: Capabilities, tokenizer: TrustedTokenizer | None
 ) -> Capabilities:
-    """Ask for all there is, then for less and less."""
-    base: dict[str, Any] = {"model": known.model, "max_tokens": 1, "temperature": 0, "prompt": "1, 2, 3,"}
+    """Ask for all there is, then for less and less; without temperature 0 where that is what is refused."""
+    for least in (0.0, _NEARLY_GREEDY, None):
+        told: list[str] = []
+        found = await _completions_at(ask, known, tokenizer, least, told)
+        if found.completions or not any("temperature" in words.lower() for words in told):
+            return found
+    return known
+
+
+async def _completions_at(
+    ask: Ask, known: Capabilities, tokenizer: TrustedTokenizer | None, least: float | None, told: list[str]
+) -> Capabilities:
+    base: dict[str, Any] = {"model": known.model, "max_tokens": 1, "prompt": "1, 2, 3,"}
+    base |= {} if least is None else {"temperature": least}
+    known = replace(known, least_temperature=least)
 
     async def answer(**more: Any) -> Answer | None:
-        return await _if_there(ask, "/completions", {**base, **more}, read_completion)
+        return await _if_there(ask, "/completions", {**base, **more}, read_completion, told)
 
     if tokenizer is not None:
         ids = tokenizer.encode([Segment("1, 2, 3,")])
@@ -239,8 +269,10 @@ async def _probe_completions(
 async def _probe_chat(ask: Ask, known: Capabilities) -> Capabilities:
     base: dict[str, Any] = {"model": known.model, "messages": [{"role": "user", "content": "Say 1."}]}
 
+    told: list[str] = []
+
     async def answer(**more: Any) -> Answer | None:
-        return await _if_there(ask, "/chat/completions", {**base, **more}, read_chat)
+        return await _if_there(ask, "/chat/completions", {**base, **more}, read_chat, told)
 
     for name in ("max_tokens", "max_completion_tokens"):
         if await answer(**{name: 1}) is not None:
@@ -249,6 +281,14 @@ async def _probe_chat(ask: Ask, known: Capabilities) -> Capabilities:
             break
     if not known.chat:
         return known
+    for least in (0.0, _NEARLY_GREEDY):
+        told.clear()
+        if await answer(temperature=least) is not None:
+            known = replace(known, least_temperature=least)
+            break
+        if not any("temperature" in words.lower() for words in told):
+            break
+        known = replace(known, least_temperature=None)
     if not known.extras:
         accepted = await answer(**_EXTRAS)
         known = replace(known, extras=accepted is not None)

@@ -16,9 +16,40 @@ from typing import Any
 from autoj_reward.engines.readout import NodeReading, Path, TokenTree, log_sum_exp
 from autoj_reward.engines.server_exchange import Malformed
 from autoj_reward.engines.tokens import TrustedTokenizer
-from autoj_reward.types import Usage
+from autoj_reward.types import FinishReason, Usage
 
 _ID_PREFIX = "token_id:"
+_STOP = frozenset(
+    {
+        "stop",
+        "eos",
+        "eos_token",
+        "eot",
+        "end_turn",
+        "end_of_turn",
+        "stop_sequence",
+        "stop_token",
+        "complete",
+        "done",
+    }
+)
+_LENGTH = frozenset(
+    {
+        "length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_new_tokens", "max_length",
+        "model_length", "token_limit", "model_context_window_exceeded", "limit",
+    }
+)  # fmt: skip
+_NO_END = frozenset(
+    {
+        "content_filter", "content_filtered", "safety", "recitation", "refusal", "blocklist",
+        "prohibited_content",
+        "spii", "sensitive", "guardrail_intervened", "error", "abort", "aborted", "cancelled", "canceled",
+        "insufficient_system_resource", "tool_calls", "tool_use", "function_call", "malformed_function_call",
+    }
+)  # fmt: skip
+_MOST_PROB = 1.01
+"""Most that listed probabilities add up to; a little above 1 is rounding."""
+
 _LEAST_LOGPROB = -9000.0
 """Servers write -9999 or so for the log of 0, which JSON has not."""
 
@@ -128,9 +159,26 @@ def _optional(value: Any) -> str | None:
 
 def _finish(choice: Mapping[str, Any]) -> str:
     finish = choice.get("finish_reason")
-    if not isinstance(finish, str):
-        raise Malformed("a choice without a finish reason, which a cut answer looks like")
-    return finish
+    return finish if isinstance(finish, str) else ""
+
+
+def finish_of(said: str, n_written: int, limit: int | None) -> FinishReason | None:
+    """What a server's finish reason means, in any spelling of the case; None where it is no good end.
+
+    A word that is not known, or none at all, is taken for `length` where as many tokens were written as were
+    allowed, else for `stop`: the text is whole, and whether it holds a verdict is seen in it.
+
+    Args:
+        said: The server's word, or an empty text.
+        n_written: Tokens written, as far as the server counts them.
+        limit: Most tokens it was asked for, or None.
+    """
+    word = said.strip().lower().replace("-", "_").removeprefix("finish_reason_")
+    if word in _NO_END:
+        return None
+    if word in _LENGTH:
+        return "length"
+    return "length" if word not in _STOP and limit is not None and n_written >= limit else "stop"
 
 
 def _ids(value: Any) -> tuple[int, ...] | None:
@@ -180,7 +228,7 @@ def _steps(logprobs: Any) -> tuple[Step, ...]:
     ):
         raise Malformed("tokens, token_logprobs and top_logprobs are not lists of one length")
     return tuple(
-        Step(_listed(token, logprob), tuple(_listed(t, p) for t, p in (others or {}).items()))
+        _possible(Step(_listed(token, logprob), tuple(_listed(t, p) for t, p in (others or {}).items())))
         for token, logprob, others in zip(tokens, chosen, top, strict=True)
     )
 
@@ -191,7 +239,27 @@ def _record_step(record: Any) -> Step:
     top = record.get("top_logprobs") or []
     if not isinstance(top, list):
         raise Malformed("top_logprobs are no list")
-    return Step(_record(record), tuple(_record(other) for other in top))
+    return _possible(Step(_record(record), tuple(_record(other) for other in top)))
+
+
+def _possible(step: Step) -> Step:
+    """A step whose probabilities can be those of one token.
+
+    Raises:
+        Malformed: They add up to more than 1.
+    """
+    total = math.fsum(math.exp(token.logprob) for token in distinct(step.listed))
+    if not total <= _MOST_PROB:
+        raise Malformed(f"the listed tokens' probabilities add up to {total:.3g}, which none can")
+    return step
+
+
+def distinct(listed: Sequence[Listed]) -> list[Listed]:
+    """Listed tokens, each once: by id, and where there is none by text and probability.
+
+    Two tokens may have one text; their probabilities differ then, and add up.
+    """
+    return list({(t.id, t.text, None if t.id is not None else t.logprob): t for t in listed}.values())
 
 
 def _record(record: Any) -> Listed:
@@ -222,10 +290,15 @@ def by_id(step: Step, names: Mapping[str, int]) -> dict[int, float]:
         names: Ids of tokens by the texts that servers may give them.
     """
     found: dict[int, float] = {}
-    for token in (*step.listed, step.chosen):
+    for token in distinct(step.listed):
         known = token.id if token.id is not None else names.get(token.text)
         if known is not None:
-            found[known] = max(found.get(known, -math.inf), token.logprob)
+            both = [token.logprob, found[known]] if known in found else [token.logprob]
+            found[known] = log_sum_exp(both)
+    chosen = step.chosen.id if step.chosen.id is not None else names.get(step.chosen.text)
+    if chosen is not None:
+        # It may stand among the listed ones.
+        found.setdefault(chosen, step.chosen.logprob)
     return found
 
 
@@ -264,8 +337,8 @@ def unlisted_prob(step: Step, n_missing: float = math.inf) -> float:
     """Upper bound of the probability of `n_missing` tokens that a step does not list, in [0, 1]."""
     if n_missing == 0:
         return 0.0
-    probs = {(token.id, token.text): math.exp(token.logprob) for token in step.listed}
+    probs = [math.exp(token.logprob) for token in distinct(step.listed)]
     if not probs:
         return 1.0
-    rest = max(0.0, 1.0 - math.fsum(probs.values()))
-    return min(rest, n_missing * min(probs.values()))
+    rest = max(0.0, 1.0 - math.fsum(probs))
+    return min(rest, n_missing * min(probs))

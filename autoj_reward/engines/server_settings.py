@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import functools
+import ipaddress
 import json
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -15,8 +18,11 @@ from autoj_reward.engines.server_retry import RetryPolicy
 from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.errors import ConfigError
 from autoj_reward.extras import how_to_install
+from autoj_reward.redact import remember_secret
 
-_KEY_NAMES = ("AUTOJ_REWARD_API_KEY", "OPENAI_API_KEY")
+_OUR_KEY, _OPENAI_KEY = "AUTOJ_REWARD_API_KEY", "OPENAI_API_KEY"
+
+logger = logging.getLogger("autoj_reward")
 
 
 def endpoint_urls(endpoints: str | Sequence[str]) -> tuple[str, ...]:
@@ -54,18 +60,71 @@ def _url(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
-def api_key_or_default(given: str | None) -> str | None:
-    """The key to send: the given one, or that of the environment, or None.
+def api_key_or_default(
+    given: str | None,
+    urls: Sequence[str] = (),
+    *,
+    variable: str | None = None,
+    allow_plain_http: bool = False,
+) -> str | None:
+    """The key to send to some addresses, or None.
+
+    In this order: `given`; that of the environment variable that is named; `$AUTOJ_REWARD_API_KEY`, which is
+    for judges; `$OPENAI_API_KEY`, only where all addresses are https or on this machine.
+
+    Args:
+        given: A key.
+        urls: Where it would go.
+        variable: Name of an environment variable that holds the key; it goes to any address.
+        allow_plain_http: Whether a given key may go over plain http to another machine.
 
     Raises:
-        ConfigError: It cannot be sent in a header.
+        ConfigError: It cannot be sent in a header, or is not to be sent there, or the variable is empty.
     """
-    key = given if given is not None else next((os.environ[n] for n in _KEY_NAMES if os.environ.get(n)), None)
+    open_to_others = [url for url in urls if not _is_private(url)]
+    if given is not None and variable is not None:
+        raise ConfigError("api_key and api_key_env are both given")
+    if given and open_to_others and not allow_plain_http:
+        raise ConfigError(
+            f"the API key would go over plain http to {open_to_others[0]}, where others can read it",
+            hint="use https, or allow it with allow_plain_http=true",
+        )
+    key = given
+    if variable is not None:
+        key = os.environ.get(variable)
+        if not key:
+            raise ConfigError(f"the environment variable {variable}, which is to hold the API key, is empty")
+    elif key is None:
+        key = os.environ.get(_OUR_KEY) or None
+        if key is None and os.environ.get(_OPENAI_KEY):
+            if open_to_others:
+                _say_unsent(open_to_others[0])
+            else:
+                key = os.environ[_OPENAI_KEY]
     if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key):
         raise ConfigError(
             "the API key holds characters that no key has", hint="is there a newline at its end?"
         )
+    remember_secret(key)
     return key or None
+
+
+@functools.cache
+def _say_unsent(url: str) -> None:
+    logger.warning(
+        "$%s is not sent over plain http to %s; --api-key-env %s sends it", _OPENAI_KEY, url, _OPENAI_KEY
+    )
+
+
+def _is_private(url: str) -> bool:
+    """Whether what goes to an address cannot be read on the way: https, or this machine."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or parts.hostname == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False
 
 
 def checked_policy(*, attempts: int, timeout_seconds: float, retry_seconds: float) -> RetryPolicy:

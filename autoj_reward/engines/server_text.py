@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from autoj_reward.engines.server_reading import Step, unlisted_prob
+from autoj_reward.engines.server_reading import Step, distinct, unlisted_prob
 from autoj_reward.engines.tokens import encodable
 from autoj_reward.types import ChatWrapper, JudgeInput, PathReading, PlainWrapper, Reading, Readout, Segment
 
@@ -133,7 +133,7 @@ class TextReader:
             waiting.remove(node)
             step = self._steps.get(node)
             rests = {c: c[len(node) :] for c in self.readout.continuations if c.startswith(node)}
-            for token in {t.text: t for t in step.listed}.values() if step else ():
+            for token in distinct(step.listed) if step else ():
                 prob = reached[node] * math.exp(token.logprob)
                 ended = next((c for c in rests if self._ends(c, rests[c], token.text)), None)
                 if ended is not None:

@@ -31,7 +31,7 @@ from typing import Any
 FAULTS = (
     "close", "reset", "reset-midway", "stall", "drip", "drip-head", "429", "429-after", "429-date", "500",
     "502", "503-after", "truncated", "short", "no-choice", "two-choices", "html", "garbage", "no-logprobs",
-    "nan", "null", "no-finish",
+    "nan", "null",
 )  # fmt: skip
 _SHARE = 0.97
 """Of the probability is on the lively tokens."""
@@ -239,7 +239,6 @@ async def _misbehave(fault: str, writer: asyncio.StreamWriter, answer: Any, stal
         "no-choice": lambda: {**answer, "choices": [], "data": None},
         "two-choices": lambda: {**answer, "choices": [*choices, *choices], "data": None},
         "no-logprobs": lambda: {"choices": [{**choices[0], "logprobs": {"tokens": []}, "text": None}]},
-        "no-finish": lambda: {"choices": [{**choices[0], "finish_reason": None}]},
         "nan": lambda: {
             "choices": [
                 {

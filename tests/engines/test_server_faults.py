@@ -35,7 +35,6 @@ KINDS = {
         "no-logprobs",
         "nan",
         "null",
-        "no-finish",
     ],
 }
 

@@ -98,7 +98,7 @@ def test_log_probabilities_in_all_forms(
     "body",
     [
         None, 7, [], {}, {"choices": None}, {"choices": []}, {"choices": [7]}, {"choices": [COMPLETION] * 2},
-        completion(text=None), completion(text=7), completion(finish_reason=None), completion(token_ids=[1, "2"]),
+        completion(text=None), completion(text=7), completion(token_ids=[1, "2"]),
         completion(token_ids=[True]), completion(logprobs=[]), completion(logprobs={"tokens": 7}),
         completion(logprobs={**LISTS, "token_logprobs": []}),
         completion(logprobs={**LISTS, "token_logprobs": [math.nan]}),
