@@ -33,9 +33,10 @@ ALLOWED = {
     "json_text": set(),
     "toml_file": {"errors"},
     "paths": set(),
+    "redact": set(),
     "types": {"errors"},
     "judgments": {"types", "errors"},
-    "engines": {"types", "errors", "extras", "paths", "terminal", "console"},
+    "engines": {"types", "errors", "extras", "paths", "terminal", "console", "redact"},
     "judge": {"types", "errors", "extras", "toml_file", "judgments", "engines"},
     "replaying": {"types", "errors", "judgments", "engines", "judge"},
     "rescoring": {"types", "errors", "judgments", "engines", "judge", "replaying"},
@@ -58,7 +59,7 @@ ALLOWED = {
     "serve": {"types", "errors", "judgments", "engines", "judge", "reward", "rows"},
     "scenarios": {"types", "errors", "extras", "engines", "judge"},
     "evaluate": {"types", "errors", "extras", "judgments", "judge", "reward", "rows", "scenarios"},
-    "data": {"types", "errors", "judgments", "judge", "rows", "scenarios"},
+    "data": {"redact", "types", "errors", "judgments", "judge", "rows", "scenarios"},
 }
 HEAVY = ("torch", "transformers", "vllm", "trl", "peft", "datasets", "pyarrow", "fastapi", "ray", "uvicorn")
 
