@@ -13,7 +13,6 @@ import pytest
 
 from autoj_reward.engines.cached import CachedEngine
 from autoj_reward.engines.server import ServerEngine
-from autoj_reward.engines.server_identity import is_alias
 from autoj_reward.engines.store import JudgmentStore
 from autoj_reward.errors import ConfigError, EngineRejected
 from autoj_reward.types import JudgeOutput
@@ -218,4 +217,6 @@ def test_who_serves_is_described(server: tuple[Swapped, str]) -> None:
     ],
 )
 def test_dated_names_are_the_model_that_was_asked(asked: str, said: str, same: bool) -> None:
+    from autoj_reward.engines.server_identity import is_alias
+
     assert is_alias(asked, said) is same
