@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of a test are a moment old, and would be hashed each time: the worse case is an old file."""
-    monkeypatch.setattr("autoj_reward.engines.file_hash._SETTLED_NS", 0, raising=False)
+    monkeypatch.setattr("autoj_reward.engines.file_hash._SETTLED_NS", 0)
 
 
 FILES = {

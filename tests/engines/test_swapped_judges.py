@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
@@ -34,7 +35,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of a test are a moment old, and would be hashed each time: the worse case is an old file."""
-    monkeypatch.setattr("autoj_reward.engines.file_hash._SETTLED_NS", 0, raising=False)
+    with contextlib.suppress(ImportError):
+        monkeypatch.setattr("autoj_reward.engines.file_hash._SETTLED_NS", 0)
 
 
 def check_swap(
