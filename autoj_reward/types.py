@@ -263,6 +263,11 @@ class Reading:
         """P(each continuation, then a terminator), in [0, 1], in the same order."""
         return [path.prob for path in self.paths]
 
+    @property
+    def holds_nan(self) -> bool:
+        """Whether a number in it is none, which a broken model or adapter gives."""
+        return math.isnan(sum(self.probs)) or math.isnan(self.unread_prob)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeOutput:

@@ -16,6 +16,7 @@ from autoj_reward.engines import Engine, describe_engine
 from autoj_reward.engines.cache_key import Parts, parts_of
 from autoj_reward.engines.cache_value import decode, encode
 from autoj_reward.engines.leases import kept_alive, new_owner
+from autoj_reward.engines.readout import with_numbers
 from autoj_reward.engines.store import JudgmentStore
 from autoj_reward.errors import EngineContractBroken, EngineRejected, StoreError
 from autoj_reward.types import Failure, JudgeInput, JudgeOutput, Usage
@@ -145,7 +146,9 @@ class CachedEngine:
         settled = False
         try:
             with kept_alive(lambda: self._renew(owner)):
-                answers = self.inner.generate([item for item, _ in mine.values()])
+                # What is not a number is not kept either.
+                asked = self.inner.generate([item for item, _ in mine.values()])
+            answers = [with_numbers(answer) for answer in asked]
             if len(answers) != len(keys):
                 raise EngineContractBroken(
                     f"the engine was asked {len(keys)} times and answered {len(answers)}"

@@ -1,10 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether an input and what follows it fit a model's context."""
+"""A model's context, and whether an input and what follows it fit it."""
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 from autoj_reward.engines.readout import TokenTree
 from autoj_reward.types import Failure, FailureReason, JudgeInput
+
+logger = logging.getLogger("autoj_reward")
+
+ASSUMED_CONTEXT_TOKENS = 8192
+"""Context of a model that states none, in its configuration or its tokenizer's."""
+
+_NAMES = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "seq_length",
+    "n_ctx",
+)
+_UNSTATED = 100_000_000
+"""A tokenizer without a limit says 10^30."""
+
+
+def context_limit(config: Any, tokenizer: Any, model: str) -> int:
+    """Most tokens of input and output together.
+
+    The configuration's own statement counts, that of its text part where it has several; then the
+    tokenizer's `model_max_length`. Recurrent models and some with relative positions state none: for those
+    it is `ASSUMED_CONTEXT_TOKENS`, with a warning.
+
+    Args:
+        config: A `transformers` configuration.
+        tokenizer: The model's `transformers` tokenizer.
+        model: For the warning.
+    """
+    text = config.get_text_config(decoder=True)
+    for name in _NAMES:
+        stated = getattr(text, name, None)
+        if isinstance(stated, int) and stated > 0:
+            return stated
+    stated = getattr(tokenizer, "model_max_length", None)
+    if isinstance(stated, int) and 0 < stated < _UNSTATED:
+        return stated
+    logger.warning(
+        "%s states no context: taking %d tokens; set context_tokens where it has learned another",
+        model,
+        ASSUMED_CONTEXT_TOKENS,
+    )
+    return ASSUMED_CONTEXT_TOKENS
 
 
 def output_room(item: JudgeInput, tree: TokenTree | None) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from autoj_reward.engines.tokens import TrustedTokenizer
 from autoj_reward.errors import ConfigError
-from autoj_reward.types import PathReading, Reading, Readout
+from autoj_reward.types import Failure, FailureReason, JudgeOutput, PathReading, Reading, Readout
 
 Path = tuple[int, ...]
 
@@ -150,6 +150,22 @@ def token_tree(readout: Readout, tokenizer: TrustedTokenizer) -> TokenTree:
         nodes=tuple(nodes),
         children=children,
         terminators=tuple(sorted(ends)),
+    )
+
+
+def with_numbers(answer: JudgeOutput | Failure) -> JudgeOutput | Failure:
+    """An answer, or a failure in its place where its reading holds what is not a number."""
+    if isinstance(answer, JudgeOutput) and answer.reading is not None and answer.reading.holds_nan:
+        return not_a_number()
+    return answer
+
+
+def not_a_number() -> Failure:
+    """The failure of an input for which the model computes NaN."""
+    return Failure(
+        reason=FailureReason.ENGINE,
+        detail="the model's log-probabilities are not numbers (NaN): its weights or its adapter hold NaN, or "
+        "its dtype overflows",
     )
 
 

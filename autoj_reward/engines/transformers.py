@@ -1,31 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judge with `transformers`, on CPU or one GPU: no server, no further process.
 
-A readout is one forward pass: the verdicts' token tree is appended to the input, each tree token
-attending to the input and to its own ancestors only, so every branch is read exactly at the cost of
-a few dozen tokens. Inputs that share a long beginning (the completions of one prompt) share its keys
-and values.
+A readout is one forward pass over the input and the verdicts' token tree (`tree_reading`) where that is
+proven to be what the model itself computes (`proof`), and otherwise one pass of the model's own for each
+branch (`plain_reading`).
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from autoj_reward.engines.announcing import changing_options
-from autoj_reward.engines.batching import ReadBatch, by_length, read_batches
-from autoj_reward.engines.context import output_room, too_long
+from autoj_reward.engines.batching import Row
+from autoj_reward.engines.checkpoint import check_adapter, check_kind, check_weights
+from autoj_reward.engines.context import context_limit, output_room, too_long
 from autoj_reward.engines.embedded import resolve_model
 from autoj_reward.engines.fingerprint import check_unchanged, digest_of, engine_facts, hub_commit
+from autoj_reward.engines.forward import FindsNaN, left_padded, reset_growing_rotations
 from autoj_reward.engines.hub import weights_source, where_to_get
 from autoj_reward.engines.identity import library_versions, template_id
-from autoj_reward.engines.readout import NodeReading, TokenTree, token_tree
-from autoj_reward.engines.readout import Path as TokenPath
+from autoj_reward.engines.plain_reading import PlainReading, plain_batches
+from autoj_reward.engines.proven import forms_of
+from autoj_reward.engines.readout import TokenTree, not_a_number, token_tree, with_numbers
 from autoj_reward.engines.tokens import TrustedTokenizer
+from autoj_reward.engines.tree_reading import TreeReading
 from autoj_reward.errors import ConfigError, EngineRejected, EngineUnavailable
 from autoj_reward.types import (
     Failure,
@@ -33,8 +37,12 @@ from autoj_reward.types import (
     JudgeOutput,
     Readout,
     Sampling,
+    Segment,
     Usage,
 )
+
+_PROBE = "Is 13 a prime number? Yes: nothing divides it but 1 and 13."
+_FOR_CONFIG = ("gguf_file", "trust_remote_code", "token", "cache_dir", "local_files_only", "code_revision")
 
 
 class TransformersEngine:
@@ -72,6 +80,9 @@ class TransformersEngine:
 
         self.model_name = model
         path = resolve_model(model)
+        check_adapter(path)
+        if adapter is not None:
+            check_adapter(adapter)
         adapter_commit = None if adapter is None else hub_commit(adapter, None)
         told: dict[str, Any] = {
             "revision": revision,
@@ -80,20 +91,25 @@ class TransformersEngine:
         }
         before = engine_facts("transformers", path, dtype=dtype, **told)
         try:
+            _check_kind_early(path, revision, model_options)
             hf_tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any
+            loaded, info = AutoModelForCausalLM.from_pretrained(
                 path,
                 revision=revision,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-                # The tree of verdicts needs a mask of its own, which flash attention does not take.
-                attn_implementation=model_options.pop("attn_implementation", "sdpa"),
+                output_loading_info=True,
                 **model_options,
             )
+            check_kind(loaded.config, model)
+            check_weights(loaded, info, model)
             if adapter is not None:
                 from peft import PeftModel
 
                 loaded = PeftModel.from_pretrained(loaded, adapter, revision=adapter_commit)
                 loaded = loaded.merge_and_unload()
+        except ConfigError:
+            raise
         except (OSError, ValueError, ImportError, AttributeError) as error:
             raise ConfigError(
                 f"cannot load the judge model {model!r}: {error}",
@@ -126,12 +142,14 @@ class TransformersEngine:
         context_tokens: int | None = None,
     ) -> None:
         """All that this engine knows, around a model that is in memory."""
-        limit = getattr(model.config, "max_position_embeddings", None)
         self._model: Any = model
         self.tokenizer = tokenizer
-        self.context_tokens: int | None = context_tokens or limit
+        self.context_tokens: int | None = context_tokens or context_limit(
+            model.config, tokenizer.hf, self.model_name
+        )
         self._pad = next(iter(tokenizer.turn_end_ids), 0)
         self._batch_tokens = batch_tokens or (32768 if model.device.type == "cuda" else 8192)
+        self._forms = forms_of(model, tokenizer.encode([Segment(_PROBE)]))
         self._trees: dict[Readout, TokenTree] = {}
         self._fingerprint = fingerprint
         self._calling = threading.Lock()
@@ -140,6 +158,7 @@ class TransformersEngine:
             "fingerprint": fingerprint,
             "dtype": str(model.dtype).removeprefix("torch."),
             "context_tokens": self.context_tokens,
+            "reading": self._forms.reading,
             "chat_template": template_id(tokenizer.hf),
             "device": str(model.device),
             "versions": library_versions("transformers", "torch", "tokenizers"),
@@ -206,102 +225,47 @@ class TransformersEngine:
     def _read(
         self,
         tree: TokenTree,
-        rows: Sequence[tuple[int, list[int]]],
+        rows: Sequence[Row],
         results: list[JudgeOutput | Failure | None],
     ) -> None:
-        branches = tree.nodes[1:]
-        for batch in read_batches(rows, extra=len(branches), batch_tokens=self._batch_tokens):
-            readings = _node_readings(tree, self._tree_logprobs(batch, branches))
-            for row, (i, ids) in enumerate(batch.rows):
-                results[i] = JudgeOutput(
-                    text="",
-                    finish_reason="read",
-                    reading=tree.read(readings[row]),
-                    usage=Usage(
-                        prompt_tokens=len(ids),
-                        cached_tokens=batch.n_shared if row else 0,
-                        n_requests=1,
-                    ),
-                )
-
-    def _tree_logprobs(self, batch: ReadBatch, branches: Sequence[TokenPath]) -> torch.Tensor:
-        """log P(next token) at the end of each input and at every branch.
-
-        Returns:
-            float32 of shape (rows, 1 + branches, vocabulary).
-        """
-        device = self._model.device
-        n_rows, n_tree, shared = len(batch.rows), len(branches), batch.n_shared
-        rests = [ids[shared:] for _, ids in batch.rows]
-        width = max(len(rest) for rest in rests)
-        tokens = torch.full((n_rows, width + n_tree), self._pad)
-        positions = torch.zeros((n_rows, width + n_tree), dtype=torch.long)
-        # Rows are padded on the left, so that all verdicts stand at the same columns.
-        visible = torch.zeros((n_rows, width + n_tree, shared + width + n_tree), dtype=torch.bool)
-        among_branches = _ancestry(branches)
-        for row, rest in enumerate(rests):
-            pad = width - len(rest)
-            tokens[row, pad:width] = torch.tensor(rest)
-            tokens[row, width:] = torch.tensor([path[-1] for path in branches])
-            positions[row, pad:width] = torch.arange(shared, shared + len(rest))
-            depth = torch.tensor([len(path) for path in branches], dtype=torch.long)
-            positions[row, width:] = shared + len(rest) - 1 + depth
-            visible[row, :, :shared] = True
-            causal = torch.ones(len(rest), len(rest), dtype=torch.bool).tril()
-            visible[row, pad:width, shared + pad : shared + width] = causal
-            visible[row, width:, shared + pad : shared + width] = True
-            visible[row, width:, shared + width :] = among_branches
-            # A padded position must see something, or its softmax is not a number.
-            visible[row, :pad, shared : shared + 1] = True
-        dtype = self._model.dtype
-        mask = torch.zeros(visible.shape, dtype=dtype, device=device)
-        mask.masked_fill_(~visible.to(device), torch.finfo(dtype).min)
-        out = self._model(
-            input_ids=tokens.to(device),
-            attention_mask=mask[:, None],
-            position_ids=positions.to(device),
-            past_key_values=self._shared_cache(batch),
-            use_cache=shared > 0,
-            logits_to_keep=n_tree + 1,
-        )
-        logits: torch.Tensor = out.logits.float()
-        # Not log_softmax: on a CPU it adds a vocabulary up in sequence, and float32 loses 5e-5 of the mass.
-        return logits - torch.logsumexp(logits, dim=-1, keepdim=True)
-
-    def _shared_cache(self, batch: ReadBatch) -> Any:
-        if not batch.n_shared:
-            return None
-        shared = torch.tensor([batch.rows[0][1][: batch.n_shared]], device=self._model.device)
-        cache = self._model(input_ids=shared, use_cache=True, logits_to_keep=1).past_key_values
-        cache.batch_repeat_interleave(len(batch.rows))
-        return cache
+        depth = max(len(path) for path in tree.nodes)
+        near: list[Row] = []
+        far: list[Row] = []
+        for row in rows:
+            (near if self._forms.tree.reaches(len(row[1]) + depth) else far).append(row)
+        size = self._batch_tokens
+        in_trees = TreeReading(self._model, pad=self._pad, batch_tokens=size)
+        by_branch = PlainReading(self._model, pad=self._pad, batch_tokens=size, forms=self._forms)
+        for i, output in itertools.chain(in_trees.read(tree, near), by_branch.read(tree, far)):
+            results[i] = with_numbers(output)
 
     def _write(
         self,
         sampling: Sampling,
         draw: int,
-        rows: Sequence[tuple[int, list[int]]],
+        rows: Sequence[Row],
         results: list[JudgeOutput | Failure | None],
     ) -> None:
-        for batch in by_length(rows, extra=sampling.max_new_tokens, batch_tokens=self._batch_tokens):
-            width = max(len(ids) for _, ids in batch)
-            tokens = torch.full((len(batch), width), self._pad)
-            mask = torch.zeros_like(tokens)
-            for row, (_, ids) in enumerate(batch):
-                tokens[row, width - len(ids) :] = torch.tensor(ids)
-                mask[row, width - len(ids) :] = 1
+        size, extra = self._batch_tokens, sampling.max_new_tokens
+        for batch in plain_batches(rows, self._forms, extra=extra, batch_tokens=size):
+            inputs = left_padded([ids for _, ids in batch], self._pad, self._model.device)
+            tokens = inputs["input_ids"]
+            finds_nan = FindsNaN(len(batch))
+            reset_growing_rotations(self._model)
             with torch.random.fork_rng(enabled=sampling.seed is not None):
                 if sampling.seed is not None:
                     torch.manual_seed(sampling.seed + draw)
                 written = self._model.generate(
-                    input_ids=tokens.to(self._model.device),
-                    attention_mask=mask.to(self._model.device),
+                    input_ids=tokens,
+                    # Positions are the model's own business.
+                    attention_mask=inputs.get("attention_mask", torch.ones_like(tokens)),
+                    logits_processor=[finds_nan],
                     pad_token_id=self._pad,
                     eos_token_id=list(self.tokenizer.turn_end_ids),
                     **_generate_options(self.tokenizer.stopping(sampling), self.tokenizer.hf),
-                )[:, width:].tolist()
-            for (i, ids), new in zip(batch, written, strict=True):
-                results[i] = self._output(ids, new, sampling)
+                )[:, tokens.shape[1] :].tolist()
+            for (i, ids), new, broken in zip(batch, written, finds_nan.found, strict=True):
+                results[i] = not_a_number() if broken else self._output(ids, new, sampling)
 
     def _output(self, ids: Sequence[int], new: list[int], sampling: Sampling) -> JudgeOutput:
         end = self.tokenizer.turn_end(new)
@@ -321,32 +285,17 @@ def _copy_weights(model: Any) -> None:
         tensor.data = tensor.data.clone()
 
 
-def _ancestry(branches: Sequence[TokenPath]) -> torch.Tensor:
-    """Which branches each branch sees: itself and its prefixes. bool of shape (T, T)."""
-    sees = torch.zeros((len(branches), len(branches)), dtype=torch.bool)
-    for row, path in enumerate(branches):
-        for column, other in enumerate(branches):
-            sees[row, column] = path[: len(other)] == other
-    return sees
+def _check_kind_early(path: str, revision: str | None, options: Mapping[str, Any]) -> None:
+    """Refuse what is no judge before its weights are fetched and read, where its configuration is at hand."""
+    from transformers import AutoConfig
 
-
-def _node_readings(tree: TokenTree, logprobs: torch.Tensor) -> list[dict[TokenPath, NodeReading]]:
-    """Pick what the tree needs, for each row, from log-probabilities of shape (rows, nodes, vocabulary)."""
-    # Of a whole vocabulary a few numbers are wanted: only these leave the device.
-    wanted = sorted({token for children in tree.children.values() for token in children})
-    column = {token: n for n, token in enumerate(wanted)}
-    values = logprobs[:, :, wanted].tolist()
-    ends = torch.logsumexp(logprobs[:, :, list(tree.terminators)], dim=-1).tolist()
-    return [
-        {
-            node: NodeReading(
-                children={token: own[n][column[token]] for token in tree.children[node]},
-                end=own_ends[n] if tree.ends(node) else None,
-            )
-            for n, node in enumerate(tree.nodes)
-        }
-        for own, own_ends in zip(values, ends, strict=True)
-    ]
+    passed = {k: v for k, v in options.items() if k in _FOR_CONFIG}
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision, **passed)
+    except (OSError, ValueError):
+        # An adapter's folder has none of its own. Whatever else is wrong shows on loading.
+        return
+    check_kind(config, path)
 
 
 def _generate_options(sampling: Sampling, tokenizer: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from autoj_reward.engines.checkpoint import check_kind
 from autoj_reward.engines.embedded import resolve_model
 from autoj_reward.engines.hub import where_to_get
 from autoj_reward.engines.memory import divides
@@ -82,6 +83,7 @@ def load_tokenizer(
     trust = bool(options.get("trust_remote_code", False))
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust)
+        check_kind(config, path)
         _check_heads(config, tensor_parallel_size)
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust)
     except (OSError, ValueError, ImportError) as error:

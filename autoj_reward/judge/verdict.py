@@ -73,7 +73,7 @@ class VerdictSet:
         probs = reading.probs
         total = sum(probs)
         mass = min(total, 1.0)
-        if mass < min_mass:
+        if not mass >= min_mass:  # also where it is not a number
             return Failure(
                 reason=FailureReason.LOW_MASS,
                 detail=f"only {mass:.2g} of the probability fell on a verdict (at least {min_mass:g} is "

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from autoj_reward.engines import Engine
 from autoj_reward.engines.chat_template import THINKING_MARKS, marks_of
+from autoj_reward.engines.readout import with_numbers
 from autoj_reward.errors import EngineContractBroken
 from autoj_reward.judge.spec import Thinking
 from autoj_reward.types import (
@@ -115,7 +116,7 @@ def split_thinking(text: str, marks: Thinking) -> tuple[str, str | None]:
 
 
 def ask(engine: Engine, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-    """Call the engine and hold it to its contract.
+    """Call the engine and hold it to its contract; a reading that is not a number is a failure.
 
     Raises:
         EngineContractBroken: It gave back another number of answers.
@@ -126,7 +127,7 @@ def ask(engine: Engine, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Fail
     answers = engine.generate(inputs)
     if len(answers) != len(inputs):
         raise EngineContractBroken(f"the engine was asked {len(inputs)} times and answered {len(answers)}")
-    return answers
+    return [with_numbers(answer) for answer in answers]
 
 
 def usage_of(answer: JudgeOutput | Failure) -> Usage:
