@@ -134,14 +134,16 @@ def _prove_small(model: Any, limit: int | None) -> Forms:
 
     def tree(lengths: Sequence[int]) -> float:
         own = rows(*lengths)
+        # Rows, and a shared beginning, on both sides of the cut.
+        mixed = [*own, *rows(CUT - 5)]
         return max(
             trial.tree_error(own[:1], _BRANCHES, n_shared=0),
-            trial.tree_error(own, _BRANCHES, n_shared=0),
+            trial.tree_error(mixed, _BRANCHES, n_shared=0),
+            trial.tree_error(mixed, _BRANCHES, n_shared=CUT - 9),
             trial.tree_error(own, _BRANCHES, n_shared=min(lengths) - 3),
         )
 
     def padded(lengths: Sequence[int]) -> float:
-        # Rows on both sides of the cut, as a batch may not decide for a row.
         own = rows(lengths[0], CUT - 5)
         return max(trial.batch_error(own), trial.written_error(own))
 
