@@ -43,7 +43,8 @@ def score_pairs(
         ) from error
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(model)
-        scorer: Any = AutoModelForSequenceClassification.from_pretrained(model).eval()
+        scorer: Any
+        scorer, info = AutoModelForSequenceClassification.from_pretrained(model, output_loading_info=True)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"cannot load the reward model {model!r}: {error}",
@@ -51,12 +52,22 @@ def score_pairs(
         ) from error
     if scorer.config.num_labels != 1:
         raise ConfigError(f"{model!r} has {scorer.config.num_labels} outputs; a reward model has one")
+    if info["missing_keys"]:
+        raise ConfigError(
+            f"the checkpoint of {model!r} has no {min(info['missing_keys'])}, so its scores would be random",
+            hint="a model that writes is a judge: give it with --judge",
+        )
+    scorer = scorer.eval()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     # Decoder models find the end of each row by the padding token.
     scorer.config.pad_token_id = tokenizer.pad_token_id
+    scorer.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     scorer = scorer.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    limit = max_tokens or getattr(scorer.config, "max_position_embeddings", None) or 2048
+    # A configuration with a part for images has the limit in its text part. Some models count their
+    # positions from 2: the tokenizer's own limit may be the smaller one.
+    stated = getattr(scorer.config.get_text_config(), "max_position_embeddings", None) or 2048
+    limit = max_tokens or min(stated, tokenizer.model_max_length)
     texts = [(prompt_text(p.prompt), completion_text(c)) for p in pairs for c in (p.first, p.second)]
     order = sorted(range(len(texts)), key=lambda i: len(texts[i][0]) + len(texts[i][1]))
     scores: list[float | None] = [None] * len(texts)

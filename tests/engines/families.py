@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import transformers as T
+import transformers as T  # noqa: N812
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from autoj_reward.engines.transformers import TransformersEngine
