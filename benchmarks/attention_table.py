@@ -82,9 +82,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     rows = []
-    print(
-        f"{'family':26} {'alone':>8} {'batch':>8} {'shared':>8} {'noise':>8}   former, in nats"
-    )
+    print(f"{'family':26} {'alone':>8} {'batch':>8} {'shared':>8} {'noise':>8}   former, in nats")
     for family in FAMILIES:
         if options.families and family.name not in options.families:
             continue
