@@ -143,7 +143,7 @@ def _prove_small(model: Any, limit: int | None) -> Forms:
         return max(
             trial.tree_error(own[:1], _BRANCHES, n_shared=0),
             trial.tree_error(mixed, _BRANCHES, n_shared=0),
-            trial.tree_error(mixed, _BRANCHES, n_shared=CUT - 9),
+            trial.tree_error(mixed, _BRANCHES, n_shared=min(lengths[-1], CUT - 5) - 2),
             trial.tree_error(own, _BRANCHES, n_shared=min(lengths) - 3),
         )
 

@@ -21,7 +21,7 @@ from autoj_reward.engines.forward import plain_model
 from autoj_reward.engines.proof import Forms, Reach, probe, prove
 from autoj_reward.paths import cache_home
 
-_METHOD = 1
+_METHOD = 2
 """Counts up when the proof itself changes."""
 
 _NOTES = ("transformers_version", "_name_or_path", "quantization_config")
