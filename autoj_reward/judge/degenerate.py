@@ -7,11 +7,11 @@ import re
 import zlib
 
 _OPENINGS = re.compile(
-    r"\W*(?:(?:thought process|solution|answer|reasoning|explanation|final answer|analysis|step 1|"
-    r"let'?s (?:solve|think|break|work|go)(?: (?:this|it|about|through|down|out|problem|the|problem))*"
+    r"\W*+(?:(?:thought process|solution|answer|reasoning|explanation|final answer|analysis|step 1|"
+    r"let'?s (?:solve|think|break|work|go)(?: (?:this|it|about|through|down|out|problem|the))*+"
     r"(?: step by step)?|sure|of course|certainly|okay|ok|"
     r"here(?:'s| is) (?:the|my) (?:answer|solution|response)|"
-    r"解|解答|答案|思考过程|让我们一步(?:一)?步(?:地)?(?:思考|解决)?)\W*)+",
+    r"解答|解|答案|思考过程|让我们一步(?:一)?步(?:地)?(?:思考|解决)?)\W*+)++",
 )
 """Openings that have been seen to please judges by themselves (arXiv 2507.08794), and their like."""
 

@@ -32,13 +32,13 @@ from autoj_reward.reward.policy_text import messages_of, without_end_tokens
 from autoj_reward.types import Segment
 
 FUZZ = settings(
-    max_examples=int(os.environ.get("AUTOJ_REWARD_FUZZ", "150")),
+    max_examples=int(os.environ.get("AUTOJ_REWARD_FUZZ", "300")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-N_CHARS = 4_000
+N_CHARS = 8_000
 MOST_SECONDS = 1.0
-"""CPU time for 4,000 characters: honest text takes some milliseconds."""
+"""CPU time for 8,000 characters: honest text takes some milliseconds."""
 
 _PIECES = (
     "[[", "]]", "[", "(", "<", "<<", "<|", "|>", "### response", "## score", "rating", "Rating: [[", "score is ",
@@ -52,8 +52,8 @@ SETS = [p.verdicts for spec in SPECS for p in (spec.rating, spec.comparison) if 
 
 pumped = st.builds(
     lambda before, body, after: before + body * (N_CHARS // len(body)) + after,
-    st.lists(st.sampled_from(_PIECES), max_size=2).map("".join),
-    st.lists(st.sampled_from(_PIECES), min_size=1, max_size=2).map("".join),
+    st.sampled_from(("", *_PIECES)),
+    st.one_of(st.sampled_from((" ", "\t", "a", "1", "*")), st.sampled_from(_PIECES)),
     st.sampled_from(("", "x", "]]", "\n")),
 )
 
