@@ -23,6 +23,7 @@ from tests.pumping import pump, sites, slow
 HOSTILE: dict[str, list[tuple[str, str, str]]] = {
     "bounded._PIECE": [("[", "\\a", ""), ("(?#", "a", ""), ("a{", "1", ""), ("", "[", ""), ("", "(?#", "")],
     "cache._number": [("1", "1", "!"), ("1.", "1", "!"), ("1", " ", "!")],
+    "checkpoint._SCALAR": [("", "a", ""), ("", "For", ""), ("", "Sequence", "")],
     "contrast._SENTENCE": [("", "a", ""), ("", ". ", "a"), ("a", ".", "a"), ("a.", " ", "a")],
     "critique_data._CHOICE": [("", " ", "x"), ("", "\n", "D")],
     "degenerate._OPENINGS": [("", "ok ", "!?x"), ("let's solve", " the problem", "x"), ("", "解答", "x")],
@@ -62,6 +63,8 @@ HOSTILE: dict[str, list[tuple[str, str, str]]] = {
     "server_refusal.overflow": [("", "1", ""), ("", "12 cha ", "")],
     "server_text._SPECIAL": [("", "<|", ""), ("<|", "a", ""), ("", "</", ""), ("", "[", "")],
     "server_text._TOKEN_END": [("", "<", ""), ("", "[", "")],
+    "small_copy._INDEXES": [("", "a", ""), ("", "_", ""), ("", "layer", "")],
+    "small_copy._REACHES": [("", "a", ""), ("", "_", ""), ("", "window", "")],
     "template._PLACEHOLDER": [("{", "a", ""), ("{{", "a", "}"), ("", "{", ""), ("", "{{a}", "")],
     "tokens._LONE_SURROGATE": [("", "a", "\ud800"), ("", "\ud800", "")],
     "tokens._MARKUP": [("", "a", ""), ("", "-", "<")],
