@@ -24,15 +24,15 @@ if TYPE_CHECKING:
         TooManyFailures,
     )
     from autoj_reward.integrations.trl import JudgeReward, async_reward
-    from autoj_reward.judge.guard import Guard
+    from autoj_reward.judge.guard.guard import Guard
     from autoj_reward.judge.judge import Judge
     from autoj_reward.judgments import PairJudgment, RatingJudgment, VerdictDistribution
-    from autoj_reward.reward.budget import Budgeted
-    from autoj_reward.reward.conversations import compare_conversations
-    from autoj_reward.reward.label import LabelledGroup, LabelSettings, PreferencePair, label
-    from autoj_reward.reward.rank import Ranking, best_of_n, rank, worst_of_n
-    from autoj_reward.reward.tournament import AllPairs, Knockout, Pointwise, Ring, Strategy, Swiss
-    from autoj_reward.rows.labels import label_dataset
+    from autoj_reward.ranking.budgeted import Budgeted
+    from autoj_reward.ranking.conversations import compare_conversations
+    from autoj_reward.ranking.label import LabelledGroup, LabelSettings, PreferencePair, label
+    from autoj_reward.ranking.rank import Ranking, best_of_n, rank, worst_of_n
+    from autoj_reward.ranking.strategies import AllPairs, Knockout, Pointwise, Ring, Strategy, Swiss
+    from autoj_reward.rows.preferences import label_dataset
     from autoj_reward.types import Failure, FailureReason, Request
 
 __version__ = "0.1.0"
@@ -55,14 +55,14 @@ _HOMES = {
         "TooManyFailures",
     ),
     "autoj_reward.integrations.trl": ("JudgeReward", "async_reward"),
-    "autoj_reward.judge.guard": ("Guard",),
+    "autoj_reward.judge.guard.guard": ("Guard",),
     "autoj_reward.judge.judge": ("Judge",),
     "autoj_reward.judgments": ("PairJudgment", "RatingJudgment", "VerdictDistribution"),
-    "autoj_reward.reward.budget": ("Budgeted",),
-    "autoj_reward.reward.conversations": ("compare_conversations",),
-    "autoj_reward.reward.label": ("LabelSettings", "LabelledGroup", "PreferencePair", "label"),
-    "autoj_reward.reward.rank": ("Ranking", "best_of_n", "rank", "worst_of_n"),
-    "autoj_reward.reward.tournament": (
+    "autoj_reward.ranking.budgeted": ("Budgeted",),
+    "autoj_reward.ranking.conversations": ("compare_conversations",),
+    "autoj_reward.ranking.label": ("LabelSettings", "LabelledGroup", "PreferencePair", "label"),
+    "autoj_reward.ranking.rank": ("Ranking", "best_of_n", "rank", "worst_of_n"),
+    "autoj_reward.ranking.strategies": (
         "AllPairs",
         "Knockout",
         "Pointwise",
@@ -70,7 +70,7 @@ _HOMES = {
         "Strategy",
         "Swiss",
     ),
-    "autoj_reward.rows.labels": ("label_dataset",),
+    "autoj_reward.rows.preferences": ("label_dataset",),
     "autoj_reward.types": ("Failure", "FailureReason", "Request"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

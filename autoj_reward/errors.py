@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The errors this package raises.
+"""The exceptions of this package, as one tree.
 
 ::
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a judge says: a verdict as a distribution, and the full record of one request."""
+"""Judgments: a verdict as a distribution, and the full record of one request."""
 
 from __future__ import annotations
 

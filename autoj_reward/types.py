@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records that move through the pipeline, left to right.
+"""The records that move through the pipeline: requests, judge inputs, engine outputs.
 
 Sizes in docstrings: B requests, G completions of one prompt, K samples of one request, V verdicts.
 All records are frozen; no stage changes what it was given.
@@ -154,7 +154,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Readout:
+class ContinuationQuery:
     """What to read where a verdict is due, instead of writing.
 
     For each continuation c the engine returns log P(c, then any terminator), given the input. The
@@ -198,7 +198,7 @@ class JudgeInput:
     wrapper: Wrapper
     prefill: tuple[Segment, ...] = ()
     sampling: Sampling = Sampling()
-    readout: Readout | None = None
+    readout: ContinuationQuery | None = None
     sample_index: int = 0
 
 
@@ -225,7 +225,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PathReading:
+class ContinuationLogprob:
     """One continuation as the engine read it.
 
     Attributes:
@@ -246,7 +246,7 @@ class PathReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class ContinuationLogprobs:
     """What an engine read at one place.
 
     Attributes:
@@ -255,7 +255,7 @@ class Reading:
             followed, or tokens that the endpoint did not list.
     """
 
-    paths: tuple[PathReading, ...]
+    paths: tuple[ContinuationLogprob, ...]
     unread_prob: float = 0.0
 
     @property
@@ -285,5 +285,5 @@ class JudgeOutput:
     text: str
     finish_reason: FinishReason
     usage: Usage = Usage()
-    reading: Reading | None = None
+    reading: ContinuationLogprobs | None = None
     thinking: str | None = None

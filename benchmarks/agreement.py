@@ -17,8 +17,8 @@ from groups import SETS, read_groups
 from report import publish, show
 
 from autoj_reward.engines import Engine
-from autoj_reward.engines.transformers import TransformersEngine
-from autoj_reward.engines.vllm import VLLMEngine
+from autoj_reward.engines.transformers.engine import TransformersEngine
+from autoj_reward.engines.vllm.engine import VLLMEngine
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.types import JudgeInput, JudgeOutput, Sampling, Segment

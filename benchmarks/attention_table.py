@@ -22,8 +22,8 @@ from typing import Any
 
 import transformers
 
-from autoj_reward.engines.proof import TRUSTED
-from tests.engines.families import (
+from autoj_reward.engines.transformers.proof import TRUSTED
+from tests.engines.transformers.families import (
     APART,
     FAMILIES,
     INPUTS,

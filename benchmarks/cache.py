@@ -24,14 +24,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autoj_reward.engines.cache_key import Parts, parts_of
-from autoj_reward.engines.cache_value import decode, encode
+from autoj_reward.cache.codec import decode, encode
+from autoj_reward.cache.key import Parts, parts_of
+from autoj_reward.cache.store import JudgmentStore
 from autoj_reward.engines.cached import CachedEngine
-from autoj_reward.engines.store import JudgmentStore
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judgments import RatingJudgment
-from autoj_reward.types import Failure, JudgeInput, JudgeOutput, PathReading, Reading, Segment, Usage
+from autoj_reward.types import (
+    ContinuationLogprob,
+    ContinuationLogprobs,
+    Failure,
+    JudgeInput,
+    JudgeOutput,
+    Segment,
+    Usage,
+)
 
 OURS, DISKCACHE = "autoj_reward", "diskcache"
 _WORDS = ["the", "completion", "answers", "what", "was", "asked", "but", "leaves", "out", "one", "step"]
@@ -87,10 +95,12 @@ class InstantEngine:
             )
         weights = [seed.random() for _ in item.readout.continuations]
         paths = tuple(
-            PathReading(text=text, path_logprob=math.log(w / sum(weights)), end_logprob=-0.01)
+            ContinuationLogprob(text=text, path_logprob=math.log(w / sum(weights)), end_logprob=-0.01)
             for text, w in zip(item.readout.continuations, weights, strict=True)
         )
-        return JudgeOutput(text="", finish_reason="read", usage=usage, reading=Reading(paths=paths))
+        return JudgeOutput(
+            text="", finish_reason="read", usage=usage, reading=ContinuationLogprobs(paths=paths)
+        )
 
 
 def texts(n: int) -> tuple[list[str], list[str]]:

@@ -30,11 +30,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoj_reward.engines.cache_key import parts_of
-from autoj_reward.engines.cache_value import decode
+from autoj_reward.cache.codec import decode
+from autoj_reward.cache.key import parts_of
+from autoj_reward.cache.maintenance import verify
+from autoj_reward.cache.store import JudgmentStore
 from autoj_reward.engines.cached import CachedEngine
-from autoj_reward.engines.maintenance import verify
-from autoj_reward.engines.store import JudgmentStore
 from autoj_reward.types import Failure, JudgeInput, JudgeOutput, PlainWrapper, Sampling, Segment
 
 _NEW_PER_SECOND = 150

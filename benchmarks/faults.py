@@ -20,24 +20,24 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import TokenPath
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(TokenPath(__file__).resolve().parent.parent))
 
 import httpx
 from report import publish, show
 
-from autoj_reward.engines.embedded import EMBEDDED_MODEL, resolve_model
-from autoj_reward.engines.readout import NodeReading, TokenTree, log_sum_exp, token_tree
-from autoj_reward.engines.readout import Path as TokenPath
-from autoj_reward.engines.server import ServerEngine
-from autoj_reward.engines.server_settings import load_tokenizer
-from autoj_reward.engines.tokens import TrustedTokenizer
+from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL, resolve_model
+from autoj_reward.engines.logprobs.token_tree import NodeLogprobs, TokenTree, log_sum_exp, token_tree
+from autoj_reward.engines.logprobs.token_tree import TokenPath as TokenPath
+from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
+from autoj_reward.engines.openai.engine import ServerEngine
+from autoj_reward.engines.openai.settings import load_tokenizer
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import RatingJudgment
-from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput, Readout, Segment
-from tests.engines.faulty_server import FAULTS, Model, faulty_server, holds
+from autoj_reward.types import ContinuationQuery, Failure, FailureReason, JudgeInput, JudgeOutput, Segment
+from tests.engines.openai.faulty_server import FAULTS, Model, faulty_server, holds
 
 _REFUSED, _TOO_LONG = " abracadabra", " supercalifragilistic"
 _FOLLOW_ABOVE = 0.005
@@ -49,10 +49,10 @@ class FormulaEngine:
 
     fingerprint = "formula"
 
-    def __init__(self, model: Model, tokenizer: TrustedTokenizer) -> None:
+    def __init__(self, model: Model, tokenizer: InjectionSafeTokenizer) -> None:
         self._model = model
         self._tokenizer = tokenizer
-        self._trees: dict[Readout, TokenTree] = {}
+        self._trees: dict[ContinuationQuery, TokenTree] = {}
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
         return [self._answer(item) for item in inputs]
@@ -72,17 +72,17 @@ class FormulaEngine:
         if wanted not in self._trees:
             self._trees[wanted] = token_tree(wanted, self._tokenizer)
         tree = self._trees[wanted]
-        readings: dict[TokenPath, NodeReading] = {}
+        readings: dict[TokenPath, NodeLogprobs] = {}
         while due := tree.followed(readings):
             for node in due:
                 known = self._model.logprobs([*ids, *node], tree.wanted(node))
                 ends = [known[i] for i in tree.terminators] if tree.ends(node) else []
                 children = {i: known[i] for i in tree.children[node]}
-                readings[node] = NodeReading(children, log_sum_exp(ends) if ends else None)
+                readings[node] = NodeLogprobs(children, log_sum_exp(ends) if ends else None)
         return JudgeOutput(text="", finish_reason="read", reading=tree.read(readings))
 
 
-def formula(tokenizer: TrustedTokenizer) -> Model:
+def formula(tokenizer: InjectionSafeTokenizer) -> Model:
     """A model that writes digits, and then ends the rating or goes on with a half."""
 
     def ids(*texts: str) -> tuple[int, ...]:

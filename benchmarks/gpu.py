@@ -22,8 +22,8 @@ from typing import Any
 from groups import SETS, flat, read_groups
 from report import publish, show
 
-from autoj_reward.engines.embedded import embedded_checkpoint
-from autoj_reward.engines.vllm import VLLMEngine
+from autoj_reward.engines.checkpoint.embedded import embedded_checkpoint
+from autoj_reward.engines.vllm.engine import VLLMEngine
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.types import JudgeInput, JudgeOutput, Sampling

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoj_reward.engines.batching import shared_length
+from autoj_reward.engines.logprobs.batching import shared_length
 
 
 @dataclass(frozen=True, slots=True)

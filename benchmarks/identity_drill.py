@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from autoj_reward.engines import file_hash
+from autoj_reward.engines.checkpoint import file_hash
 from tests.engines.identity_drill import drill
 
 RESULTS = Path(__file__).resolve().parent / "results" / "identity_drill.json"

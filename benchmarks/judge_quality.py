@@ -35,7 +35,7 @@ import numpy as np
 from groups import data_folder
 from report import RESULTS, publish, show
 
-from autoj_reward.evaluate.data import Decision, LabelledPair, read_decisions, read_pairs
+from autoj_reward.autoj.pairs import Decision, LabelledPair, read_decisions, read_pairs
 from autoj_reward.evaluate.metrics import Share, share
 from autoj_reward.evaluate.pairwise import evaluate_pairs
 from autoj_reward.judge.judge import Judge
@@ -44,7 +44,7 @@ from autoj_reward.judgments import Judgment, PairJudgment
 from autoj_reward.training.config import load_config
 from autoj_reward.training.contrast import Contrast, make_contrast
 from autoj_reward.training.data import PairRow, Part, load_corpus, prompt_key, read_rows, unfill
-from autoj_reward.training.live import won
+from autoj_reward.training.in_training_eval import won
 
 RECIPE = Path(__file__).resolve().parent.parent / "examples" / "train_mini.toml"
 FLAWS: tuple[Literal["other_prompt", "cut_off", "repeated"], ...] = ("other_prompt", "cut_off", "repeated")

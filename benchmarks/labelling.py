@@ -106,7 +106,7 @@ def check(path: Path, folder: Path) -> dict[str, int]:
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
     from trl import DPOConfig, DPOTrainer
 
-    from autoj_reward.engines.embedded import EMBEDDED_MODEL, resolve_model
+    from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL, resolve_model
 
     data = datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(folder / "cache"))
     bad = sum(

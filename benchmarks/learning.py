@@ -33,7 +33,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer
 
 from autoj_reward import Judge, JudgeReward
-from autoj_reward.engines.embedded import embedded_checkpoint
+from autoj_reward.engines.checkpoint.embedded import embedded_checkpoint
 
 THINGS = ["a map", "a clock", "rain", "bread", "a bridge", "a library", "salt", "a garden"]
 QUESTIONS = [

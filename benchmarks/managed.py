@@ -49,12 +49,14 @@ _ENGINE = {
 
 def user() -> None:
     """One of the processes: make the engine, judge on and on, tell what happens; `again` makes it anew."""
-    from autoj_reward.engines.managed import ManagedEngine
+    from autoj_reward.engines.local_server.engine import LocalServerEngine
     from autoj_reward.errors import AutojRewardError
-    from autoj_reward.types import ChatWrapper, Failure, JudgeInput, JudgeOutput, Readout, Segment
+    from autoj_reward.types import ChatWrapper, ContinuationQuery, Failure, JudgeInput, JudgeOutput, Segment
 
     ratings = tuple(f"{k / 2:g}" for k in range(2, 21))
-    readout = Readout(lead="Rating: [[", continuations=ratings, end_prefixes=("]",), follow_above=0.01)
+    readout = ContinuationQuery(
+        lead="Rating: [[", continuations=ratings, end_prefixes=("]",), follow_above=0.01
+    )
 
     def inputs(first: int) -> list[JudgeInput]:
         return [
@@ -72,7 +74,7 @@ def user() -> None:
 
     while True:
         try:
-            engine = ManagedEngine("embedded:smollm2-135m-instruct", **_ENGINE)
+            engine = LocalServerEngine("embedded:smollm2-135m-instruct", **_ENGINE)
             tell(event="ready", owned=engine.owned, endpoint=engine.endpoint, fingerprint=engine.fingerprint)
             first = 0
             while True:

@@ -19,7 +19,7 @@ from typing import Any
 from groups import SETS, flat, read_groups
 from report import alternating, median_ratio, publish, show
 
-from autoj_reward.engines.vllm import VLLMEngine
+from autoj_reward.engines.vllm.engine import VLLMEngine
 from autoj_reward.judge.judge import Judge
 
 WANTED = 1.05

@@ -43,12 +43,12 @@ import httpx
 from groups import SETS, flat, read_groups
 from report import RESULTS, publish, show
 
-from autoj_reward.engines.vllm_loading import thread_environment
+from autoj_reward.engines.vllm.loading import thread_environment
 
 RUNNERS = Path(__file__).resolve().parent / "peer_runners"
 ENVIRONMENTS = Path.home() / ".cache" / "autoj_reward" / "peers"
 SERVED, OTHER = "judge", "other-judge"
-SERVE = "import sys; from autoj_reward.engines.managed_launch import serve; serve(sys.argv[1:])"
+SERVE = "import sys; from autoj_reward.engines.local_server.launch import serve; serve(sys.argv[1:])"
 """`vllm serve`; its own script does not start for the CPU build, which is a package of another name."""
 
 
@@ -165,7 +165,7 @@ def default_dtype() -> str:
 
 def make_task(given: argparse.Namespace) -> dict[str, Any]:
     """What all peers get, and what identifies it."""
-    from autoj_reward.engines.embedded import resolve_model
+    from autoj_reward.engines.checkpoint.embedded import resolve_model
     from autoj_reward.judge.presets import load_spec
     from autoj_reward.types import ChatWrapper
 

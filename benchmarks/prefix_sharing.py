@@ -13,7 +13,7 @@ from typing import Any
 from groups import SETS, Group, read_groups, sharable
 from report import publish, show
 
-from autoj_reward.engines.vllm import VLLMEngine
+from autoj_reward.engines.vllm.engine import VLLMEngine
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.types import JudgeInput, JudgeOutput, Segment

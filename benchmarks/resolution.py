@@ -2,7 +2,8 @@
 """How far a judge's numbers move when only the batch around a request changes.
 
 GRPO divides by a group's spread, so a difference that is noise becomes a full advantage. Rewards are rounded
-to the figures found here (autoj_reward/reward/noise.py). The ceiling is none: equal numbers in every batch.
+to the figures found here (autoj_reward/reward/resolution.py). Best would be none:
+equal numbers in every batch.
 
     python benchmarks/resolution.py
 """

@@ -5,7 +5,7 @@ The variant that ships (hashed words that occur in at least two rows) is trained
 rows and scored on the published test rows; `model.held_out_accuracy` is its five-fold cross-validation.
 `--write FILE` keeps it. scenario_variants.py says why it is this one.
 
-    python benchmarks/scenario_classifier.py --write autoj_reward/scenarios/classifier.npz
+    python benchmarks/scenario_classifier.py --write autoj_reward/autoj/scenarios/classifier.npz
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 from groups import data_folder
 from report import publish
 
+from autoj_reward.autoj.scenarios.embedded import EmbeddedClassifier, save_model
+from autoj_reward.autoj.scenarios.training import nearest_centroid, train
 from autoj_reward.evaluate.scenario import evaluate_scenarios, read_labelled_queries
-from autoj_reward.scenarios.embedded import EmbeddedClassifier, save_model
-from autoj_reward.scenarios.training import nearest_centroid, train
 
 
 def labelled_queries() -> tuple[tuple[list[str], list[str]], tuple[list[str], list[str]]]:

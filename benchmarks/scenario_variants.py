@@ -46,10 +46,10 @@ from sklearn.pipeline import FeatureUnion, make_pipeline, make_union
 from sklearn.preprocessing import normalize
 from sklearn.svm import LinearSVC
 
-from autoj_reward.engines.embedded import embedded_checkpoint
+from autoj_reward.autoj.scenarios.features import TOKENS, shortened
+from autoj_reward.engines.checkpoint.embedded import embedded_checkpoint
+from autoj_reward.environment import cache_home
 from autoj_reward.evaluate.metrics import bootstrap_rows, resampled
-from autoj_reward.paths import cache_home
-from autoj_reward.scenarios.features import TOKENS, shortened
 
 N_STATES = 1000
 """Training rows of which hidden states are looked at."""

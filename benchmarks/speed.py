@@ -26,11 +26,11 @@ from overhead import Recorder
 from peers import default_dtype
 from report import alternating, median_ratio, publish, show
 
+from autoj_reward.cache.store import JudgmentStore
 from autoj_reward.engines import cached
 from autoj_reward.engines.cached import CachedEngine
-from autoj_reward.engines.store import JudgmentStore
-from autoj_reward.engines.tokens import TrustedTokenizer
-from autoj_reward.engines.vllm import VLLMEngine
+from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
+from autoj_reward.engines.vllm.engine import VLLMEngine
 from autoj_reward.judge import pipeline
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.template import Template
@@ -39,7 +39,7 @@ from autoj_reward.judgments import RatingJudgment
 RENDER, VLLM, READ = "rendering and tokens", "vllm (prefill and decode)", "reading verdicts"
 LOOK_UP, WRITE, REST = "cache look-up", "cache write", "rest"
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
-    RENDER: ((Template, "fill"), (TrustedTokenizer, "encode_input")),
+    RENDER: ((Template, "fill"), (InjectionSafeTokenizer, "encode_input")),
     VLLM: ((Recorder, "generate"),),
     READ: (
         (VLLMEngine, "_read"),

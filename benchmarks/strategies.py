@@ -40,13 +40,13 @@ import numpy as np
 from groups import data_folder
 from report import publish, show
 
-from autoj_reward.evaluate.data import read_decisions, read_pairs
+from autoj_reward.autoj.pairs import read_decisions, read_pairs
 from autoj_reward.evaluate.gold import READERS
-from autoj_reward.reward.budget import Budgeted
-from autoj_reward.reward.evidence import Answers, Compared, Costs, Rated, Round
-from autoj_reward.reward.playing import play
-from autoj_reward.reward.rank import tied_best
-from autoj_reward.reward.tournament import AllPairs, Knockout, Pointwise, Ring, Strategy, Swiss
+from autoj_reward.ranking.budgeted import Budgeted
+from autoj_reward.ranking.evidence import Answers, Compared, Costs, Rated, Round
+from autoj_reward.ranking.rank import tied_best
+from autoj_reward.ranking.runner import run_strategy
+from autoj_reward.ranking.strategies import AllPairs, Knockout, Pointwise, Ring, Strategy, Swiss
 
 NORMAL = NormalDist()
 DIVISIONS = {
@@ -157,7 +157,7 @@ class Played:
 
 
 def played(strategy: Strategy, gold: Sequence[np.ndarray], judge: SimulatedJudge) -> Played:
-    evidences = play(strategy, [(len(g), n) for n, g in enumerate(gold)], judge)
+    evidences = run_strategy(strategy, [(len(g), n) for n, g in enumerate(gold)], judge)
     picks, claimed, true = [], [], []
     for values, liked, evidence in zip(gold, judge.liked, evidences, strict=True):
         standing = strategy.standing(evidence)

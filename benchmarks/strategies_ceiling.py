@@ -18,7 +18,7 @@ from report import publish, show
 from scipy.special import ndtr
 from strategies import NORMAL, SLOT, TIES, normal_groups, root
 
-from autoj_reward.paths import cache_home
+from autoj_reward.environment import cache_home
 
 
 class Ideal:

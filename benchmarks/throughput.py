@@ -19,8 +19,8 @@ from typing import Any
 from groups import SETS, Group, flat, read_groups, sharable
 from report import alternating, median_ratio, publish, show
 
-from autoj_reward.engines.embedded import resolve_model
-from autoj_reward.engines.vllm import VLLMEngine
+from autoj_reward.engines.checkpoint.embedded import resolve_model
+from autoj_reward.engines.vllm.engine import VLLMEngine
 from autoj_reward.judge.judge import Judge
 from autoj_reward.types import JudgeInput, Segment
 

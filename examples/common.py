@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from autoj_reward.engines.embedded import embedded_checkpoint
+from autoj_reward.engines.checkpoint.embedded import embedded_checkpoint
 
 PROMPTS = [
     "Name a prime above ten.",

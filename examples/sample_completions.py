@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from autoj_reward.engines.embedded import embedded_checkpoint
+from autoj_reward.engines.checkpoint.embedded import embedded_checkpoint
 
 PROMPTS = [
     "How do I boil an egg so that the yolk stays soft? Give me numbered steps.",

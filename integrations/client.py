@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client of the reward server (`autoj-reward serve`): patient, thread-safe, and small enough to pickle.
+"""HTTP client of the reward server (`autoj-reward serve`): retries, thread-safe, picklable.
 
 Nothing of the server is imported, and nothing heavier than httpx.
 """
@@ -19,10 +19,10 @@ from typing import Any, NoReturn
 
 import httpx
 
-from autoj_reward.engines.server_retry import retry_after_seconds
+from autoj_reward.engines.openai.retry import retry_after_seconds
 from autoj_reward.errors import ConfigError, EngineContractBroken, EngineRejected, EngineUnavailable
 from autoj_reward.judge.columns import as_column
-from autoj_reward.judge.parts import kind_of
+from autoj_reward.judge.messages.parts import kind_of
 from autoj_reward.redact import redact
 from autoj_reward.types import Text
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rewards for OpenRLHF: a Python reward function over a reward server.
+"""Reward function for OpenRLHF, backed by the reward server.
 
 OpenRLHF takes a server's address (`--remote_rm_url http://judge:8000/get_reward`), or a Python file with a
 `reward_func(queries, prompts, labels)`. The address needs nothing of this module. The file is better where
@@ -20,8 +20,8 @@ from typing import Any
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.integrations.client import JudgeClient
-from autoj_reward.integrations.verdicts import number
-from autoj_reward.reward.policy_text import completion_of, exchange_of
+from autoj_reward.integrations.required_reward import number
+from autoj_reward.reward.chat_markup import completion_of, exchange_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Corpora on a Ray cluster: Ray Data with a pool of actors, one judge in each.
+"""Judge a corpus on a Ray cluster with a pool of actors, one judge each.
 
 Only block numbers travel through Ray. An actor reads its block's rows from the folder of the run, judges
 them, and puts the finished block in its place (`rows.blocks`), so that a worker that dies costs its block,
@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError, EngineChanged
-from autoj_reward.extras import how_to_install
 from autoj_reward.judge.judge import Judge
 from autoj_reward.rows.blocks import Blocks, with_fields
-from autoj_reward.rows.run import Item, Summary, Work
+from autoj_reward.rows.run import RowItem, RowTask, Summary
 from autoj_reward.types import Usage
 
 _LOCAL_STORE_BYTES = 256 << 20
@@ -59,7 +59,7 @@ class BlockTask:
 
     blocks: Blocks
     judge: Mapping[str, Any]
-    make_work: Callable[[Judge], Work]
+    make_work: Callable[[Judge], RowTask]
     schema: Any
     judge_id: str | None = None
     assemble: Callable[[Any, Sequence[dict[str, Any]], Any], Any] = field(default=with_fields)
@@ -102,7 +102,7 @@ class BlockJudge:
                 )
             rows = table.to_pylist()
             items = [
-                Item(0, row, self._work.row_format.requests(row, optional=self._work.optional))
+                RowItem(0, row, self._work.row_format.requests(row, optional=self._work.optional))
                 for row in rows
             ]
             finished = self._work.judge(items)

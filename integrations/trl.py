@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A judge as a reward function for TRL's trainers."""
+"""Reward functions for TRL's trainers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Self, get_args
 
 from autoj_reward.errors import ConfigError, TooManyFailures
-from autoj_reward.integrations.ranks import Ranks, current_ranks
-from autoj_reward.integrations.trl_facts import TrainerFacts, trainer_facts, trl_version
+from autoj_reward.integrations.distributed import ProcessGroup, current_process_group
+from autoj_reward.integrations.trl_trainer import TrainerInfo, trainer_info, trl_version
 from autoj_reward.judge.columns import as_column
 from autoj_reward.judge.judge import Judge
-from autoj_reward.judge.layout import Reasoning, check_reasoning, prompt_text
+from autoj_reward.judge.messages.text import Reasoning, check_reasoning, prompt_text
 from autoj_reward.reward.completions import Shown, Thinking, reasoning_of, shown_completion
 from autoj_reward.reward.failures import (
     FailureLimit,
@@ -35,10 +35,18 @@ from autoj_reward.reward.metrics import (
     failure_metrics,
     length_correlation,
 )
-from autoj_reward.reward.noise import engine_resolution
-from autoj_reward.reward.plan import ALONE, Outcome, Plan, RewardMode, Verdict, make_plan, verdict_of
-from autoj_reward.reward.scales import RewardScale, Scale
-from autoj_reward.reward.schedule import Schedule
+from autoj_reward.reward.pairs import Schedule
+from autoj_reward.reward.plan import (
+    ALONE,
+    CompletionScore,
+    JudgedRequest,
+    Plan,
+    RewardMode,
+    judged_request,
+    make_plan,
+)
+from autoj_reward.reward.resolution import engine_resolution
+from autoj_reward.reward.scale import RewardScale, Scale
 from autoj_reward.types import FailureReason, Mode, Request, Text
 
 Rewards = list[float | None]
@@ -158,7 +166,7 @@ class JudgeReward:
         self._reasoning = check_reasoning(judge.settings.reasoning if reasoning is None else reasoning)
         self._n_retries = n_retries
         self._gather = gather
-        self._facts: TrainerFacts | None = None
+        self._facts: TrainerInfo | None = None
         self.fill: Fill = choose_fill(on_failure, trainer, n_rewards=n_rewards, trl_version=trl_version())
         """What a failure gets."""
         self._trainer = trainer
@@ -179,7 +187,7 @@ class JudgeReward:
         Raises:
             ConfigError: The trainer takes no such reward, or `on_failure` does not fit it.
         """
-        facts = trainer_facts(trainer, self)
+        facts = trainer_info(trainer, self)
         self.fill = choose_fill(
             self._on_failure,
             facts.kind,
@@ -222,7 +230,7 @@ class JudgeReward:
             EngineError: The engine failed as a whole.
             TooManyFailures: The share of failures passed the limit.
         """
-        ranks = current_ranks() if self._gather else None
+        ranks = current_process_group() if self._gather else None
         logged = log_metric is not None
         rewards, report = self._reward(ranks, prompts, completions, completion_ids, columns, logged=logged)
         self._log(report, log_metric, log_extra)
@@ -257,7 +265,7 @@ class JudgeReward:
 
     def _reward(
         self,
-        ranks: Ranks | None,
+        ranks: ProcessGroup | None,
         prompts: Sequence[Text],
         completions: Sequence[Text],
         completion_ids: Sequence[Sequence[int]] | None,
@@ -348,7 +356,7 @@ class JudgeReward:
             items.append(Item(prompt=asked, completion=said, **texts))
         return items
 
-    def _all_verdicts(self, plan: Plan, ranks: Ranks | None) -> list[Verdict]:
+    def _all_verdicts(self, plan: Plan, ranks: ProcessGroup | None) -> list[JudgedRequest]:
         """The plan's verdicts; each rank judges its share of the requests."""
         if ranks is None:
             return self._verdicts(plan.requests)
@@ -357,7 +365,7 @@ class JudgeReward:
         own = plan.requests[cuts[ranks.rank] : cuts[ranks.rank + 1]]
         return [v for share in ranks.run(lambda: self._verdicts(own)) for v in share]
 
-    def _verdicts(self, requests: Sequence[Request]) -> list[Verdict]:
+    def _verdicts(self, requests: Sequence[Request]) -> list[JudgedRequest]:
         verdicts = self._ask(requests)
         direct = self.judge.settings.mode == "direct"
         for _ in range(self._n_retries):
@@ -368,15 +376,15 @@ class JudgeReward:
                 verdicts[i] = verdict
         return verdicts
 
-    def _ask(self, requests: Sequence[Request]) -> list[Verdict]:
+    def _ask(self, requests: Sequence[Request]) -> list[JudgedRequest]:
         if not requests:
             return []
         ask: Callable[..., Sequence[Any]]
         ask = self.judge.rate_requests if self.mode == "rating" else self.judge.compare_requests
-        return [verdict_of(judgment) for judgment in ask(requests)]
+        return [judged_request(judgment) for judgment in ask(requests)]
 
     def _filled(
-        self, plan: Plan, judged: Rewards, outcomes: Sequence[Outcome], mine: slice
+        self, plan: Plan, judged: Rewards, outcomes: Sequence[CompletionScore], mine: slice
     ) -> tuple[Rewards, dict[str, float]]:
         """This process's rewards, with something for every failure; and what there is to say about it."""
         failed = [o for o in outcomes if o.reason is not None and o.reason != ALONE]
@@ -394,7 +402,7 @@ class JudgeReward:
             return fill_group_means(judged, plan.groups)[mine], {}
         return judged[mine], {}
 
-    def _limit_at_once(self, failed: Sequence[Outcome], n: int) -> None:
+    def _limit_at_once(self, failed: Sequence[CompletionScore], n: int) -> None:
         reasons = ", ".join(sorted({str(o.reason) for o in failed}))
         raise TooManyFailures(
             f"{len(failed)} of {n} completions got no verdict ({reasons}), and on_failure is 'raise'"

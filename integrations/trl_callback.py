@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shows what the judge makes of a policy while it trains."""
+"""A TRL callback that shows judgments while a policy trains."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `judge(...)` of TRL's former judges, for code that was written for `trl.experimental.judges`.
+"""TRL's former judge interface, for code written for `trl.experimental.judges`.
 
 TRL dropped its judges in 1.1.0. These have the same call and the same meaning of what comes back, on a judge
 of this package. New code is better off with `Judge.compare`, whose failures are not numbers.
@@ -14,7 +14,7 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.judge.columns import as_column
 from autoj_reward.judge.judge import Judge
 from autoj_reward.reward.groups import Item
-from autoj_reward.reward.plan import make_plan, verdict_of
+from autoj_reward.reward.plan import judged_request, make_plan
 from autoj_reward.types import Text
 
 
@@ -129,9 +129,9 @@ class RankJudge:
         verdicts = iter(self._judge.compare_requests([r for plan in plans for r in plan.requests]))
         ranked = []
         for plan in plans:
-            outcomes = plan.outcomes([verdict_of(next(verdicts)) for _ in plan.requests])
+            outcomes = plan.outcomes([judged_request(next(verdicts)) for _ in plan.requests])
             keys = [
-                (outcome.raw is None, -(outcome.raw or 0.0), item.lot)
+                (outcome.raw is None, -(outcome.raw or 0.0), item.tiebreak_hash)
                 for outcome, item in zip(outcomes, plan.items, strict=True)
             ]
             ranked.append(sorted(range(len(keys)), key=keys.__getitem__))
@@ -144,7 +144,7 @@ def _item(judge: Judge, prompt: Text, completion: Text) -> Item:
 
 def _swaps(judge: Judge, prompt: Text, pair: Sequence[Text]) -> bool:
     """Whether the second comes first in the order of a hash of the texts."""
-    first, second = (_item(judge, prompt, completion).lot for completion in pair)
+    first, second = (_item(judge, prompt, completion).tiebreak_hash for completion in pair)
     return second < first
 
 

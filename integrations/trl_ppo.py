@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A judge as the reward model of TRL's PPOTrainer, which takes no reward functions."""
+"""A judge as the reward model of TRL's PPOTrainer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import nn
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.integrations.trl import JudgeReward
-from autoj_reward.integrations.trl_facts import has_ppo, trl_version
-from autoj_reward.reward.token_rows import PromptBook
+from autoj_reward.integrations.trl_ppo_tokens import PromptBook
+from autoj_reward.integrations.trl_trainer import has_ppo, trl_version
 
 
 def ppo_classes() -> tuple[Any, Any]:

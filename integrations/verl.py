@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rewards for verl: its custom reward function over a reward server.
+"""Custom reward functions for verl, backed by the reward server.
 
 verl calls `compute_score(data_source=, solution_str=, ground_truth=, extra_info=, **more)` for one sample at
 a time, a coroutine function on its event loop and any other function in threads. `more` holds the
@@ -20,8 +20,8 @@ from typing import Any
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.integrations.client import JudgeClient
-from autoj_reward.integrations.verdicts import number
-from autoj_reward.reward.policy_text import answer_of
+from autoj_reward.integrations.required_reward import number
+from autoj_reward.reward.chat_markup import answer_of
 
 Score = dict[str, float]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from autoj_reward.engines.transformers import TransformersEngine
+    from autoj_reward.engines.transformers.engine import TransformersEngine
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -34,8 +34,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def mini_float32() -> Iterator[TransformersEngine]:
     """The embedded judge's model in float32, once for the whole session."""
-    from autoj_reward.engines.embedded import EMBEDDED_MODEL
-    from autoj_reward.engines.transformers import TransformersEngine
+    from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL
+    from autoj_reward.engines.transformers.engine import TransformersEngine
 
     engine = TransformersEngine(EMBEDDED_MODEL, dtype="float32")
     yield engine

@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.types import (
+    ContinuationLogprob,
+    ContinuationLogprobs,
     Failure,
     FailureReason,
     JudgeInput,
     JudgeOutput,
-    PathReading,
-    Reading,
     Usage,
 )
 
@@ -105,10 +105,10 @@ class ScriptedEngine:
             probs = as_read(dict(zip(item.readout.continuations, (p, 1.0 - p, 0.0), strict=True)))
             assert names == ["Response 1", "Response 2", "Tie"]
         paths = tuple(
-            PathReading(text=c, path_logprob=math.log(p) if p else -math.inf, end_logprob=0.0)
+            ContinuationLogprob(text=c, path_logprob=math.log(p) if p else -math.inf, end_logprob=0.0)
             for c, p in ((c, probs.get(c, 0.0)) for c in item.readout.continuations)
         )
-        return JudgeOutput(text="", finish_reason="read", reading=Reading(paths=paths))
+        return JudgeOutput(text="", finish_reason="read", reading=ContinuationLogprobs(paths=paths))
 
 
 def quality(completion: str) -> float:

@@ -18,10 +18,10 @@ import typer
 
 import autoj_reward
 from autoj_reward.cli.app import app
-from autoj_reward.judge.guard import FLAGS, Guard
+from autoj_reward.judge.guard.guard import FLAGS, Guard
 from autoj_reward.judge.presets import load_spec, preset_names
 from autoj_reward.judge.spec import JudgeSpec, Thinking
-from autoj_reward.reward.monitor import Thresholds
+from autoj_reward.monitor.monitor import Thresholds
 from autoj_reward.types import Sampling
 from tests.conftest import REPO
 

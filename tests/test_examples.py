@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from autoj_reward.integrations.trl_facts import has_ppo
+from autoj_reward.integrations.trl_trainer import has_ppo
 from tests.conftest import REPO
 
 pytest.importorskip("trl", reason="needs TRL: ./setup mini trl")

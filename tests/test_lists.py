@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from autoj_reward import ConfigError, Judge
 from autoj_reward.cli.app import app
-from autoj_reward.reward.conversations import compare_conversations
-from autoj_reward.reward.label import label
-from autoj_reward.reward.rank import best_of_n, rank, worst_of_n
+from autoj_reward.ranking.conversations import compare_conversations
+from autoj_reward.ranking.label import label
+from autoj_reward.ranking.rank import best_of_n, rank, worst_of_n
 from tests.scripted import ScriptedEngine
 
 ANSWERED = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
@@ -146,10 +146,10 @@ def test_the_known_options_are_the_engines_own(name: str) -> None:
     from autoj_reward.engines.option_names import OWN_OPTIONS
 
     if name == "transformers":
-        from autoj_reward.engines.transformers import TransformersEngine as Engine
+        from autoj_reward.engines.transformers.engine import TransformersEngine as Engine
     elif name == "vllm":
-        from autoj_reward.engines.vllm import VLLMEngine as Engine
+        from autoj_reward.engines.vllm.engine import VLLMEngine as Engine
     else:
-        from autoj_reward.engines.managed import ManagedEngine as Engine
+        from autoj_reward.engines.local_server.engine import LocalServerEngine as Engine
     own = [p.name for p in inspect.signature(Engine).parameters.values() if p.kind is p.KEYWORD_ONLY]
     assert sorted(own) == sorted(OWN_OPTIONS[name])

@@ -112,7 +112,7 @@ def ray_rows(folder: Path) -> None:
     from autoj_reward.integrations.ray import BlockJudge, BlockTask
     from autoj_reward.rows.blocks import Blocks, added_schema
     from autoj_reward.rows.fields import row_format
-    from autoj_reward.rows.works import rate_work
+    from autoj_reward.rows.tasks import rate_task
 
     # A table's column holds one type, and null for the fields that a message lacks.
     asked = [*PROMPT[:1], {"role": "user", "content": "How warm is it?"}, *PROMPT[2:]]
@@ -122,7 +122,7 @@ def ray_rows(folder: Path) -> None:
         )
         blocks = Blocks(folder / f"out-{name}", {"command": "rate"}, block_rows=10)
         blocks.deal(folder / f"{name}.parquet")
-        make = functools.partial(_ray_work, rate_work, row_format("rate", None, {}))
+        make = functools.partial(_ray_work, rate_task, row_format("rate", None, {}))
         task = BlockTask(
             blocks=blocks, judge={"name_or_path": "mini", "mode": "direct"}, make_work=make,
             schema=added_schema("rate"),
@@ -206,21 +206,21 @@ def compare_command(folder: Path) -> None:
 
 
 def knockout(_: Path) -> None:
-    from autoj_reward.reward.choosing import choose_strategy
-    from autoj_reward.reward.rank import rank
+    from autoj_reward.ranking.rank import rank
+    from autoj_reward.ranking.registry import choose_strategy
 
     rank(judge(), [PROMPT], [[FIRST, SECOND]], strategy=choose_strategy("knockout", None))
 
 
 def confirmed_labels(_: Path) -> None:
-    from autoj_reward.reward.label import LabelSettings, label
+    from autoj_reward.ranking.label import LabelSettings, label
 
     label(judge(), [PROMPT], [[FIRST, SECOND]], settings=LabelSettings(confirm=True))
 
 
 def evaluate_pairs(folder: Path) -> None:
-    from autoj_reward.evaluate.data import read_pairs
-    from autoj_reward.evaluate.judged import judge_pairs
+    from autoj_reward.autoj.pairs import read_pairs
+    from autoj_reward.evaluate.predictions import judge_pairs
 
     row = {"prompt": PROMPT, "response 1": FIRST, "response 2": SECOND, "label": 0}
     (folder / "pairs.jsonl").write_text(json.dumps(row) + "\n")
@@ -258,7 +258,7 @@ def test_every_route_shows_the_same_text(path: str, engine: ScriptedEngine, tmp_
 
 
 def test_training_rows_hold_the_same_text(tmp_path: Path) -> None:
-    from autoj_reward.data.build import training_rows
+    from autoj_reward.autoj.training_rows import training_rows
     from autoj_reward.judge.presets import load_spec
     from autoj_reward.rows.source import open_source
 
@@ -345,7 +345,7 @@ def reasoning_doors() -> Iterator[tuple[str, Callable[[Judge, Path, pytest.Monke
         JudgeReward(judge)(["Name a prime."], [REASONED])
 
     def by_rank(judge: Judge, *_: Any) -> None:
-        from autoj_reward.reward.rank import rank
+        from autoj_reward.ranking.rank import rank
 
         rank(judge, ["Name a prime."], [[REASONED]])
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 import pytest
 
 from autoj_reward.errors import ConfigError
-from autoj_reward.judge.bounded import bounded
-from autoj_reward.judge.look_alikes import look_alikes
+from autoj_reward.judge.bounded_regex import bounded
+from autoj_reward.judge.guard.imitations import imitations_of
 from autoj_reward.judge.presets import load_spec, preset_names
 from autoj_reward.judge.spec import JudgeSpec, parse_spec
 from tests.pumping import pump, sites, slow
@@ -120,7 +120,7 @@ def made_at_run_time() -> dict[str, list[re.Pattern[str]]]:
     specs = [load_spec(name) for name in preset_names()]
     specs += [mine(r"points\s*(?:>>|are)?\s*(?P<verdict>\d+)\s*$"), mine(r"points.*?(?P<verdict>\d+)[^\n]*!")]
     found: dict[str, list[re.Pattern[str]]] = {"look_alikes._compiled": [], "verdict._compile": []}
-    for patterns in map(look_alikes, specs):
+    for patterns in map(imitations_of, specs):
         found["look_alikes._compiled"] += [*patterns.delimiters, *patterns.verdicts, *patterns.instructions]
         found["look_alikes._compiled"] += patterns.heads
         found["verdict._compile"] += [v.pattern for v in patterns.stated]

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from autoj_reward.engines.server_refusal import overflow
-from autoj_reward.engines.server_text import plain_text
-from autoj_reward.judge.guard import Guard, Guarding
+from autoj_reward.engines.openai.errors import overflow
+from autoj_reward.engines.openai.messages import plain_text
+from autoj_reward.judge.guard.guard import Guard, GuardRunner
 from autoj_reward.judge.parse import find_verdict
 from autoj_reward.judge.presets import load_spec
-from autoj_reward.reward.policy_text import messages_of, without_end_tokens
+from autoj_reward.reward.chat_markup import messages_of, without_end_tokens
 from autoj_reward.training.data import unfill
 from autoj_reward.types import Segment
 from tests.pumping import pump, worst
@@ -21,15 +21,15 @@ from tests.pumping import pump, worst
 SPEC = load_spec("mini")
 assert SPEC.rating is not None
 assert SPEC.comparison is not None
-GUARD = Guarding(Guard(), SPEC)
+GUARD = GuardRunner(Guard(), SPEC)
 RATINGS, TEMPLATE = SPEC.rating.verdicts, SPEC.comparison.template
 _MARKED = "".join(s.text for s in TEMPLATE.fill(dict.fromkeys(TEMPLATE.required, "\0"))).split("\0")
 
 SLOW: dict[str, tuple[Callable[[str], object], tuple[str, str, str]]] = {
-    "guard, blanks in brackets": (GUARD.look, ("[[", " ", "")),
-    "guard, blanks after a heading": (GUARD.look, ("### response", " ", "x")),
-    "guard, verdicts on one line": (GUARD.look, ("", "Rating: [[10]] ", "")),
-    "guard, a hundred thousand accents": (GUARD.look, ("e", "\u0301", "")),
+    "guard, blanks in brackets": (GUARD.sanitize, ("[[", " ", "")),
+    "guard, blanks after a heading": (GUARD.sanitize, ("### response", " ", "x")),
+    "guard, verdicts on one line": (GUARD.sanitize, ("", "Rating: [[10]] ", "")),
+    "guard, a hundred thousand accents": (GUARD.sanitize, ("e", "\u0301", "")),
     "parser, blanks in brackets": (lambda text: find_verdict(text, "stop", RATINGS), ("[[", " ", "")),
     "policy, end tokens": (without_end_tokens, ("a", "</s>", "")),
     "policy, beginnings": (messages_of, ("", "<s>", "")),

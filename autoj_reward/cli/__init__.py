@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line. Nothing heavy is imported before a command needs it."""
+"""The command line. Heavy libraries are imported by the command that needs them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All commands under one roof."""
+"""The `autoj-reward` application: registers every command."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import typer
 import autoj_reward
 from autoj_reward.cli import (
     cache,
-    classifying,
+    calibrate,
+    classify,
+    compare,
     data,
-    evaluating,
-    evaluating_coherence,
-    evaluating_critiques,
-    evaluating_selection,
     judges,
-    judging,
-    labelling,
-    monitoring,
-    probing,
-    reporting,
+    label,
+    monitor,
+    probe,
+    rate,
+    report,
+    rerank,
     rescore,
-    reward_server,
-    serving,
-    training,
+    scenarios,
+    serve,
+    serve_judge,
+    train_judge,
 )
+from autoj_reward.cli.evaluate import coherence, critique, pairwise, scenario, selection
 
 app = typer.Typer(
     name="autoj-reward",
@@ -35,28 +36,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(judging.rate)
-app.command()(judging.compare)
-app.command()(judging.rerank)
-app.command()(labelling.label)
+app.command()(rate.rate)
+app.command()(compare.compare)
+app.command()(rerank.rerank)
+app.command()(label.label)
 app.command()(rescore.rescore)
-app.command()(reward_server.serve)
-app.command()(serving.serve_judge)
-app.command()(training.train_judge)
-app.command()(training.calibrate)
-app.command()(probing.probe)
-app.command()(reporting.report)
-app.command()(monitoring.monitor)
+app.command()(serve.serve)
+app.command()(serve_judge.serve_judge)
+app.command()(train_judge.train_judge)
+app.command()(calibrate.calibrate)
+app.command()(probe.probe)
+app.command()(report.report)
+app.command()(monitor.monitor)
 app.command()(judges.judges)
-app.command()(classifying.classify)
-app.command()(classifying.scenarios)
+app.command()(classify.classify)
+app.command()(scenarios.scenarios)
 app.add_typer(cache.app, name="cache")
-evaluating.app.command()(evaluating_selection.selection)
-evaluating.app.command()(evaluating_critiques.critique)
-evaluating.app.command()(evaluating_coherence.coherence)
-evaluating.app.command(name="scenario")(classifying.evaluate_scenario)
+pairwise.app.command()(selection.selection)
+pairwise.app.command()(critique.critique)
+pairwise.app.command()(coherence.coherence)
+pairwise.app.command(name="scenario")(scenario.evaluate_scenario)
 app.add_typer(data.app, name="data")
-app.add_typer(evaluating.app, name="evaluate")
+app.add_typer(pairwise.app, name="evaluate")
 
 
 def _version(wanted: bool) -> None:

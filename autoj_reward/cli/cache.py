@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`cache`: look at, check, shrink and move the cache of judgments."""
+"""`cache`: inspect, verify, prune, export and merge the cache of judgments."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
-    from autoj_reward.engines.store import JudgmentStore
-    from autoj_reward.engines.transfer import Moved
+    from autoj_reward.cache.store import JudgmentStore
+    from autoj_reward.cache.transfer import Moved
 
 app = typer.Typer(
     help="Look at, check, shrink and move the cache of judgments.",
@@ -46,7 +46,7 @@ _AGES = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 @app.command("stats")
 def show_stats(cache: CachePath = None, as_json: AsJson = False) -> None:
     """Show what the cache holds, by engine."""
-    from autoj_reward.engines.maintenance import stats
+    from autoj_reward.cache.maintenance import stats
 
     store = opened_cache(cache)
     found = stats(store)
@@ -80,7 +80,7 @@ def check(
     drop: Annotated[bool, typer.Option(help="Remove what is damaged.")] = False,
 ) -> None:
     """Check every stored judgment. Exit status 1 where one is damaged."""
-    from autoj_reward.engines.maintenance import remove, verify
+    from autoj_reward.cache.maintenance import remove, verify
 
     store = opened_cache(cache)
     n, damaged = 0, []
@@ -124,7 +124,7 @@ def shrink(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Remove judgments by age, size or model."""
-    from autoj_reward.engines.maintenance import prune
+    from autoj_reward.cache.maintenance import prune
 
     n, n_bytes = prune(
         opened_cache(cache),
@@ -143,7 +143,7 @@ def export_judgments(
     cache: CachePath = None,
 ) -> None:
     """Write every judgment to a Parquet file: texts and log-probabilities, and all an import needs."""
-    from autoj_reward.engines.transfer import export_parquet
+    from autoj_reward.cache.transfer import export_parquet
 
     n = export_parquet(opened_cache(cache), target)
     _say(f"{n:,} judgments -> {escape(str(target))}")
@@ -155,7 +155,7 @@ def import_judgments(
     cache: CachePath = None,
 ) -> None:
     """Bring an exported file's judgments in. What is there already stays as it is."""
-    from autoj_reward.engines.transfer import import_parquet
+    from autoj_reward.cache.transfer import import_parquet
 
     _say_moved(import_parquet(opened_cache(cache, make=True), source), source)
 
@@ -166,7 +166,7 @@ def merge_caches(
     cache: CachePath = None,
 ) -> None:
     """Bring another cache's judgments in; of a damaged one, what is whole."""
-    from autoj_reward.engines.transfer import merge
+    from autoj_reward.cache.transfer import merge
 
     _say_moved(merge(opened_cache(cache, make=True), source), source)
 
@@ -192,7 +192,7 @@ def explain_row(
     judging: JudgeOptions,
 ) -> None:
     """Say for one row whether the cache answers it, and where it differs from the nearest judgment."""
-    from autoj_reward.cli.judging import load_judge
+    from autoj_reward.cli.run import load_judge
     from autoj_reward.engines.explain import ExplainingEngine
     from autoj_reward.judge.judge import Judge
     from autoj_reward.rows.fields import row_format
@@ -230,7 +230,7 @@ def opened_cache(path: Path | None, *, make: bool = False) -> JudgmentStore:
         ConfigError: There is none, and the command is of no use without one.
         StoreError: It cannot be used.
     """
-    from autoj_reward.engines.store import JudgmentStore, default_path
+    from autoj_reward.cache.store import JudgmentStore, default_path
 
     where = path or default_path()
     if not make and not where.exists():

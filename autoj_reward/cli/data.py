@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`data`: fetch published files, check one's own, and build training rows."""
+"""`data`: fetch published files, validate your own, build training rows."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def fetch(
     list_only: Annotated[bool, typer.Option("--list", help="Say what there is, and fetch nothing.")] = False,
 ) -> None:
     """Fetch published files of one commit, each checked against its git blob id; a broken fetch goes on."""
-    from autoj_reward.data.fetch import Fetched, load_catalogue
-    from autoj_reward.data.fetch import fetch as fetch_files
+    from autoj_reward.autoj.fetch import Fetched, load_catalogue
+    from autoj_reward.autoj.fetch import fetch as fetch_files
 
     catalogue = load_catalogue(name)
     if list_only:
@@ -75,7 +75,7 @@ def validate(
 
     Exit status 1 where a row is wrong.
     """
-    from autoj_reward.data.formats import validate as check
+    from autoj_reward.autoj.formats import validate as check
     from autoj_reward.rows.source import open_source
 
     found = check(open_source(source), format_name)
@@ -123,7 +123,7 @@ def build_train(
     skip_bad: Annotated[bool, typer.Option(help="Leave out rows that are wrong, and say how many.")] = False,
 ) -> None:
     """Training rows in Auto-J's format (usermsg, target_output, labels) from ratings and preferences."""
-    from autoj_reward.data.build import training_rows
+    from autoj_reward.autoj.training_rows import training_rows
     from autoj_reward.judge.presets import load_spec
     from autoj_reward.rows.output import write_rows
     from autoj_reward.rows.source import open_source

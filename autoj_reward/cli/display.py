@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people see: notes and summaries on standard error, tables on standard output."""
+"""Terminal output: notes and summaries on stderr, tables on stdout."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from autoj_reward.console import Console, escape
-from autoj_reward.judge.layout import completion_text, prompt_text
+from autoj_reward.judge.messages.text import completion_text, prompt_text
+from autoj_reward.progress import span
 from autoj_reward.redact import redact
-from autoj_reward.rows.progress import span
 from autoj_reward.terminal import printable
 from autoj_reward.types import FailureReason
 
 if TYPE_CHECKING:
     from autoj_reward.errors import DataError
     from autoj_reward.evaluate.report import ReportTable
-    from autoj_reward.rows.labels import LabelSummary
-    from autoj_reward.rows.run import Finished, Item, Summary
+    from autoj_reward.rows.preferences import LabelSummary
+    from autoj_reward.rows.run import RowItem, RowResult, Summary
 
 _SNIPPET_CHARS = 70
 _BAR_CHARS = 40
@@ -95,7 +95,7 @@ def print_summary(summary: Summary, target: str, *, overlong: str) -> None:
     print(printable(f"{'; '.join(parts)}{where}"), file=sys.stderr)  # noqa: T201 - this is the display
 
 
-def print_group(item: Item, finished: Finished, *, to_stderr: bool) -> None:
+def print_group(item: RowItem, finished: RowResult, *, to_stderr: bool) -> None:
     """One group's ranking as a table, and the critiques of its best and worst."""
     console = table_console(to_stderr=to_stderr)
     added = finished.added
@@ -150,7 +150,7 @@ def print_labels(labels: LabelSummary) -> None:
         console.print(f"margin {low:7.3f} to {high:7.3f}  {n:7,}  {bar}", soft_wrap=True)
 
 
-def _completion(item: Item, index: int) -> str:
+def _completion(item: RowItem, index: int) -> str:
     return snippet(completion_text(item.requests[index].completions[0]), _SNIPPET_CHARS)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`judges`: which presets there are, and what they need."""
+"""`judges`: list the presets and what they need."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several commands share: each set is a dataclass, and a command takes whole sets.
+"""Options shared by several commands, as dataclasses that a command takes whole.
 
 Typer reads a command's options from its signature. `with_options` puts a dataclass's fields there, so
 that twenty options are written once and arrive as one object.
@@ -20,7 +20,7 @@ import typer
 from autoj_reward.errors import ConfigError
 
 if TYPE_CHECKING:
-    from autoj_reward.scenarios.rubrics import ScenarioRubrics
+    from autoj_reward.autoj.scenarios.rubrics import ScenarioRubrics
 
 _JUDGE, _READING, _FILES, _CACHE = "Judge", "Reading the verdict", "Rows and output", "Cache"
 
@@ -280,9 +280,9 @@ class CriteriaOptions:
             if self.criteria_root is not None:
                 raise ConfigError("--criteria-root is given without --criteria")
             return None
-        from autoj_reward.scenarios.criteria import load_criteria
-        from autoj_reward.scenarios.embedded import EmbeddedClassifier
-        from autoj_reward.scenarios.rubrics import ScenarioRubrics
+        from autoj_reward.autoj.scenarios.criteria import load_criteria
+        from autoj_reward.autoj.scenarios.embedded import EmbeddedClassifier
+        from autoj_reward.autoj.scenarios.rubrics import ScenarioRubrics
 
         return ScenarioRubrics(load_criteria(self.criteria, root=self.criteria_root), EmbeddedClassifier)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`rescore`: read judgments again that were paid for once."""
+"""`rescore`: recompute judgments from cached or kept outputs, without an engine."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import typer
 from rich.table import Table
 
 from autoj_reward.cli.cache import CachePath, opened_cache
-from autoj_reward.cli.checking import refuse_one_file
 from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.options import CriteriaOptions, JudgeOptions, key_values, with_options
+from autoj_reward.cli.row_check import refuse_one_file
 from autoj_reward.console import escape
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
-    from autoj_reward.engines.store import JudgmentStore
+    from autoj_reward.autoj.scenarios.rubrics import ScenarioRubrics
+    from autoj_reward.cache.store import JudgmentStore
     from autoj_reward.judge.judge import Judge
-    from autoj_reward.rescoring import Aggregation, Report
+    from autoj_reward.rescore.cache import Aggregation, Report
     from autoj_reward.rows.fields import Kind
-    from autoj_reward.rows.run import Item
-    from autoj_reward.scenarios.rubrics import ScenarioRubrics
+    from autoj_reward.rows.run import RowItem
 
 _CHUNK = 512
 _PROBED = 64
@@ -91,7 +91,7 @@ def rescore(
     the run that wrote it (samples, temperature, seed, parts of its guard), because they say which answers
     were its own. The mode is that in which each row was judged.
     """
-    from autoj_reward.rescoring import Report
+    from autoj_reward.rescore.cache import Report
 
     if aggregation not in ("mean", "vote"):
         raise ConfigError(f"--aggregation {aggregation!r} is not mean or vote")
@@ -151,9 +151,9 @@ def _judge(
     Raises:
         ConfigError: Another mode was asked for than the rows were judged in.
     """
+    from autoj_reward.engines.replay import CritiqueEngine
     from autoj_reward.judge.judge import Judge
-    from autoj_reward.replaying import CritiqueEngine
-    from autoj_reward.rows.rescore import has_flags, mode_of
+    from autoj_reward.rescore.rows import has_flags, mode_of
 
     mode: str | None = None if first is None else mode_of(first)
     if None not in (mode, options.mode) and mode != options.mode:
@@ -180,7 +180,7 @@ def _whole_cache(
     store: JudgmentStore, judge: Judge, was: str, how: Aggregation, engine: str | None, report: Report
 ) -> Iterator[dict[str, Any]]:
     from autoj_reward.judge.presets import load_spec
-    from autoj_reward.rescoring import Scoring, rescore_cache
+    from autoj_reward.rescore.cache import Scoring, rescore_cache
 
     old = load_spec(was)
     rules = judge.settings.rules
@@ -198,13 +198,13 @@ def _items(
     format_name: str | None,
     columns: dict[str, str],
     rubrics: ScenarioRubrics | None,
-) -> tuple[Kind, Iterator[Item]]:
+) -> tuple[Kind, Iterator[RowItem]]:
     """The rows of an output file, laid out for the judge."""
+    from autoj_reward.rescore.rows import kind_of, mode_of
     from autoj_reward.rows.fields import row_format
-    from autoj_reward.rows.rescore import kind_of, mode_of
-    from autoj_reward.rows.run import Item
+    from autoj_reward.rows.run import RowItem
     from autoj_reward.rows.source import open_source
-    from autoj_reward.rows.works import taken_fields
+    from autoj_reward.rows.tasks import taken_fields
 
     opened = open_source(source)
     assert first is not None
@@ -213,7 +213,7 @@ def _items(
     protocol = judge.spec.comparison if kind == "compare" else judge.spec.rating
     shown = taken_fields(judge.spec, protocol.template if protocol else None)
 
-    def items() -> Iterator[Item]:
+    def items() -> Iterator[RowItem]:
         for line, row in opened.rows():
             if isinstance(row, DataError):
                 raise row
@@ -225,13 +225,13 @@ def _items(
                     field="mode",
                     hint="rescore the outputs of different runs one by one",
                 )
-            yield Item(line, row, layout.requests(row, optional=shown))
+            yield RowItem(line, row, layout.requests(row, optional=shown))
 
     return kind, items()
 
 
 def _rows(
-    items: Iterator[Item],
+    items: Iterator[RowItem],
     kind: Kind,
     judge: Judge,
     how: Aggregation,
@@ -240,9 +240,9 @@ def _rows(
     report: Report,
     counts: Counter[str],
 ) -> Iterator[dict[str, Any]]:
+    from autoj_reward.engines.replay import ReplayEngine
     from autoj_reward.judge.judge import Judge
-    from autoj_reward.replaying import ReplayEngine
-    from autoj_reward.rows.rescore import critiques_of, judge_on, rescore_rows
+    from autoj_reward.rescore.rows import critiques_of, judge_on, rescore_rows
 
     points = judge.settings.mode == "critique"
     replaying: Judge | None = None
@@ -274,11 +274,11 @@ def _rows(
 
 
 def _whose(
-    store: JudgmentStore, items: list[Item], kind: Kind, judge: Judge, begins: str | None, *, points: bool
+    store: JudgmentStore, items: list[RowItem], kind: Kind, judge: Judge, begins: str | None, *, points: bool
 ) -> str:
     """The engine whose stored answers fit most of the rows."""
-    from autoj_reward.replaying import ReplayEngine
-    from autoj_reward.rows.rescore import judge_on, rescore_rows
+    from autoj_reward.engines.replay import ReplayEngine
+    from autoj_reward.rescore.rows import judge_on, rescore_rows
 
     known = sorted({s.engine for s in store.setups().values()})
     named = _named(known, items, judge) if begins is None else None
@@ -314,9 +314,9 @@ def _recorded(source: str) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _named(known: list[str], items: list[Item], judge: Judge) -> list[str]:
+def _named(known: list[str], items: list[RowItem], judge: Judge) -> list[str]:
     """The engine that the rows' own judge ids name, where the judge's template and sampling are theirs."""
-    from autoj_reward.judge.describing import judge_id
+    from autoj_reward.judge.description import judge_id
 
     ids = {item.row.get("judge_id") for item in items}
     return [name for name in known if judge_id(judge.spec, judge.settings, name) in ids]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines turn rendered inputs into text and token log-probabilities; nothing else does I/O."""
+"""The engine interface: rendered inputs in, text and token log-probabilities out."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
     return known | ({"model": engine.model_name} if hasattr(engine, "model_name") else {})
 
 
-def parted(engine: Engine | Callable[[], Engine]) -> tuple[Engine | None, Callable[[], Engine] | None]:
+def engine_or_factory(
+    engine: Engine | Callable[[], Engine],
+) -> tuple[Engine | None, Callable[[], Engine] | None]:
     """An engine, or a function that makes one: whichever it is, and None for the other.
 
     `isinstance` with a protocol looks at its properties (before Python 3.12 by asking for them), and asking a

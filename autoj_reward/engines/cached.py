@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine that pays for every answer once, whoever asks: this call, another thread, another process."""
+"""An engine wrapper that stores every output, so that each is computed once across threads and processes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from autoj_reward.cache.codec import decode, encode
+from autoj_reward.cache.key import Parts, parts_of
+from autoj_reward.cache.leases import kept_alive, new_owner
+from autoj_reward.cache.store import JudgmentStore
 from autoj_reward.engines import Engine, describe_engine
-from autoj_reward.engines.cache_key import Parts, parts_of
-from autoj_reward.engines.cache_value import decode, encode
-from autoj_reward.engines.leases import kept_alive, new_owner
-from autoj_reward.engines.readout import with_numbers
-from autoj_reward.engines.store import JudgmentStore
+from autoj_reward.engines.logprobs.token_tree import with_numbers
 from autoj_reward.errors import EngineContractBroken, EngineRejected, StoreError
 from autoj_reward.types import Failure, JudgeInput, JudgeOutput, Usage
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why a look-up hits or misses: which part of the key differs from the nearest stored one."""
+"""Explain a cache hit or miss: which part of the key differs from the nearest stored one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autoj_reward.engines.cache_key import HALF, Parts, parts_of
-from autoj_reward.engines.cache_value import decode
-from autoj_reward.engines.store import JudgmentStore
+from autoj_reward.cache.codec import decode
+from autoj_reward.cache.key import HALF, Parts, parts_of
+from autoj_reward.cache.store import JudgmentStore
 from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput
 
 

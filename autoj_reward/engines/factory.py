@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines by name. Nothing heavy is imported before an engine is built."""
+"""Build engines by name, importing only what the chosen one needs."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from autoj_reward.engines import Engine
-from autoj_reward.engines.chat_template import check_chat_template
-from autoj_reward.engines.embedded import resolve_model
-from autoj_reward.engines.hub import is_here, is_hub_name
+from autoj_reward.engines.checkpoint.embedded import resolve_model
+from autoj_reward.engines.checkpoint.hub import is_here, is_hub_name
+from autoj_reward.engines.checkpoint.memory import Architecture, check_fits, memory_need
 from autoj_reward.engines.lazy import LazyEngine
-from autoj_reward.engines.memory import Architecture, check_fits, memory_need
+from autoj_reward.engines.logprobs.chat_template import check_chat_template
 from autoj_reward.engines.option_names import check_options, refuse_options
+from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
-from autoj_reward.extras import how_to_install
 from autoj_reward.types import Wrapper
 
 if TYPE_CHECKING:
-    from autoj_reward.engines.store import JudgmentStore
+    from autoj_reward.cache.store import JudgmentStore
 
 _PACKAGES = {"transformers": "transformers", "vllm": "vllm", "vllm-server": "vllm"}
 """Engine to the package that it needs, which is also the name of the extra."""
@@ -143,17 +143,17 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
             trust_remote_code=bool(settings.get("trust_remote_code", False)),
         )
         if name == "vllm-server":
-            from autoj_reward.engines.managed import ManagedEngine
+            from autoj_reward.engines.local_server.engine import LocalServerEngine
 
-            return ManagedEngine(spec.model, **settings)
-        from autoj_reward.engines.announcing import settled
+            return LocalServerEngine(spec.model, **settings)
+        from autoj_reward.engines.checkpoint.identity import resolve_settings
 
-        ready = settled(name, spec.model, settings)
+        ready = resolve_settings(name, spec.model, settings)
         if name == "vllm":
-            from autoj_reward.engines.vllm import VLLMEngine
+            from autoj_reward.engines.vllm.engine import VLLMEngine
 
             return VLLMEngine(spec.model, **ready)
-        from autoj_reward.engines.transformers import TransformersEngine
+        from autoj_reward.engines.transformers.engine import TransformersEngine
 
         return TransformersEngine(spec.model, **ready)
 
@@ -182,8 +182,8 @@ def make_lazy_engine(name: str | None, spec: ModelSpec, options: Mapping[str, An
         return LazyEngine(build, planned=planned)
 
     def announce() -> str | None:
-        from autoj_reward.engines.announcing import announced_facts, settled
-        from autoj_reward.engines.fingerprint import digest_of
+        from autoj_reward.engines.checkpoint.fingerprint import digest_of
+        from autoj_reward.engines.checkpoint.identity import announced_facts, resolve_settings
 
         settings = _settings(spec, options)
         settings.pop("memory_check", None)
@@ -191,7 +191,7 @@ def make_lazy_engine(name: str | None, spec: ModelSpec, options: Mapping[str, An
             return None
         # A judge that is served computes what it does in process.
         computes = "vllm" if name == "vllm-server" else name
-        found = announced_facts(computes, spec.model, settled(computes, spec.model, settings))
+        found = announced_facts(computes, spec.model, resolve_settings(computes, spec.model, settings))
         if found is None:
             return None
         facts.update(facts=found, dtype=found["dtype"])
@@ -208,7 +208,7 @@ def describe_plan(name: str | None, spec: ModelSpec, options: Mapping[str, Any])
         spec: The judge.
         options: Engine options; they go before the judge's own.
     """
-    from autoj_reward.engines.planned import planned_engine
+    from autoj_reward.engines.preview import planned_engine
 
     name = name or default_engine_name()
     # A server that was started elsewhere has settings of its own.
@@ -243,8 +243,8 @@ def _make_server(endpoints: str, spec: ModelSpec, options: Mapping[str, Any]) ->
 
     The judge's engine options are for loading weights, which the server has done in its own way.
     """
-    from autoj_reward.engines.server import ServerEngine
-    from autoj_reward.engines.server_settings import api_key_or_default, endpoint_urls
+    from autoj_reward.engines.openai.engine import ServerEngine
+    from autoj_reward.engines.openai.settings import api_key_or_default, endpoint_urls
 
     settings: dict[str, Any] = {
         "tokenizer": spec.model,

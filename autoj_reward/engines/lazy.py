@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine that is built when it is first asked: a run that the cache answers loads no model."""
+"""An engine wrapper that builds the engine at its first use."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""An engine that answers from a file: for replays, demonstrations and tests without a model.
+r"""An engine that answers from a file: for replays, demos and tests without a model.
 
 The file holds JSON lines. A line answers every input whose rendered text holds all of its `contains`
 texts; the first line that matches wins. An answer is `text` and `finish_reason`, or `reading`: the
@@ -21,14 +21,14 @@ from typing import Any
 
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.types import (
+    ContinuationLogprob,
+    ContinuationLogprobs,
     Failure,
     FailureReason,
     FinishReason,
     JudgeInput,
     JudgeOutput,
-    PathReading,
     PlainWrapper,
-    Reading,
     Usage,
 )
 
@@ -115,9 +115,9 @@ def _output(answer: RecordedAnswer, item: JudgeInput) -> JudgeOutput:
         text="",
         finish_reason="read",
         usage=Usage(n_requests=1),
-        reading=Reading(
+        reading=ContinuationLogprobs(
             paths=tuple(
-                PathReading(text=c, path_logprob=_log(probs.get(c.strip(), 0.0)), end_logprob=0.0)
+                ContinuationLogprob(text=c, path_logprob=_log(probs.get(c.strip(), 0.0)), end_logprob=0.0)
                 for c in item.readout.continuations
             )
         ),

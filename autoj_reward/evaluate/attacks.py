@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What policies have learnt, or might learn, to write so that a judge likes it: the battery of the probe.
+"""The attack battery of the probe: texts that policies learn in order to please a judge.
 
 Each attack changes an answer and nothing about what it says. Beside it stands a control: neutral text of
 the same length in the same place, because length and place work on judges by themselves.
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from autoj_reward.judge.folding import is_hidden
-from autoj_reward.judge.spec import JudgeSpec, Protocol
+from autoj_reward.judge.guard.folding import is_hidden
+from autoj_reward.judge.spec import JudgeSpec, JudgingTask
 from autoj_reward.judge.template import Template
 
 Place = Literal["after", "before", "alone"]
@@ -237,11 +237,11 @@ def _placed(text: str, answer: str, place: Place) -> str:
     return {"after": answer + text, "before": text + answer, "alone": text}[place]
 
 
-def _rating(spec: JudgeSpec) -> Protocol:
+def _rating(spec: JudgeSpec) -> JudgingTask:
     assert spec.rating is not None
     return spec.rating
 
 
-def _comparison(spec: JudgeSpec) -> Protocol:
+def _comparison(spec: JudgeSpec) -> JudgingTask:
     assert spec.comparison is not None
     return spec.comparison

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a judge agrees with itself: its ratings with its comparisons, and its comparisons among each other.
+"""Measure a judge's coherence: ratings against comparisons, and transitivity.
 
 The two inconsistencies are those of TrustJudge (arXiv 2509.21117), counted as follows.
 
@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from autoj_reward.autoj.pairs import read_rows
 from autoj_reward.errors import DataError
-from autoj_reward.evaluate.data import read_rows
 from autoj_reward.evaluate.metrics import Share, share, share_as_dict
 from autoj_reward.evaluate.report import ReportTable, interval
-from autoj_reward.judge.layout import completion_text, prompt_text
+from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.judgments import PREFERENCES, Preference
 from autoj_reward.rows.fields import RowProblem, message_field
 from autoj_reward.rows.source import Row

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often one writer's critiques beat reference critiques, and what a set of critiques says.
+"""Win rate of critiques against reference critiques, and statistics of a set of critiques.
 
 A strong judge is shown the request, the answer and both critiques, and names the better one. Which is
 shown first follows from the texts and a seed, so a second run shows the same; or both orders are judged.
@@ -14,17 +14,17 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
+from autoj_reward.autoj.critiques import OUTCOMES, CritiqueCase, Outcome
+from autoj_reward.autoj.scenarios.names import scenario_groups
 from autoj_reward.errors import DataError
-from autoj_reward.evaluate.critique_data import OUTCOMES, CritiqueCase, Outcome
 from autoj_reward.evaluate.metrics import Share, share, share_as_dict
 from autoj_reward.evaluate.report import ReportTable, figure
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.parse import find_verdict
-from autoj_reward.judge.spec import JudgeSpec, Protocol
+from autoj_reward.judge.spec import JudgeSpec, JudgingTask
 from autoj_reward.judge.template import Template
 from autoj_reward.judge.verdict import VerdictSet, preference_set
 from autoj_reward.judgments import PairJudgment
-from autoj_reward.scenarios.names import scenario_groups
 from autoj_reward.types import Failure
 
 _PATTERN = r"final\s+decision\s+is[\s:*\"“]*(?P<verdict>critique\s*\d+|tied?)\b"
@@ -238,7 +238,7 @@ def comparing_spec(spec: JudgeSpec) -> JudgeSpec:
         spec,
         name=f"{spec.name} comparing critiques",
         rating=None,
-        comparison=Protocol(template=template, verdicts=verdicts),
+        comparison=JudgingTask(template=template, verdicts=verdicts),
     )
 
 

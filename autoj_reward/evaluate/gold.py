@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Groups of completions whose quality is known: Auto-J's selection format, and public sets with gold labels.
+"""Read groups of completions with known quality: Auto-J's selection format and public sets.
 
 Auto-J's `testdata_selection.jsonl` holds rows {"scenario", "prompt", "outputs": {MODEL: {"outputs": [...]}}};
 it comes without labels, so that only a judge's picks, calls and ties can be reported on it. Beside "outputs"
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import DataError
-from autoj_reward.judge.layout import completion_text, prompt_text
+from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.rows.fields import RowProblem, row_format
 from autoj_reward.rows.source import Row, open_source
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shares and means with their intervals, and tests of one judge against another on the same rows."""
+"""Shares and means with bootstrap intervals, and paired tests of two judges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoj_reward.reward.correlation import mean_ranks
+from autoj_reward.statistics import mean_ranks
 
 _RESAMPLES = 2000
 _BINS = 10

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agreement with people on pairs, as Auto-J's leaderboard counts it, by scenario group.
+"""Agreement with people on pairs, by scenario group, as Auto-J's leaderboard counts it.
 
 agreement    share of pairs whose decision in both orders is the human label
 consistency  share of pairs with the same decision in both orders
@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from autoj_reward.autoj.pairs import Decision, LabelledPair
+from autoj_reward.autoj.scenarios.names import scenario_groups
 from autoj_reward.errors import DataError
-from autoj_reward.evaluate.data import Decision, LabelledPair
 from autoj_reward.evaluate.metrics import (
     PairedTest,
     Share,
@@ -31,9 +32,8 @@ from autoj_reward.evaluate.metrics import (
     share_as_dict,
 )
 from autoj_reward.evaluate.report import MISSING, ReportTable, figure
-from autoj_reward.judge.layout import completion_text
+from autoj_reward.judge.messages.text import completion_text
 from autoj_reward.judgments import Preference
-from autoj_reward.scenarios.names import scenario_groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plots of a selection report: gold against N, and gold against judge calls. Needs matplotlib."""
+"""Plot a selection report with matplotlib: gold against N and against judge calls."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
 from autoj_reward.evaluate.selection import SelectionReport, SelectionRow
-from autoj_reward.extras import how_to_install
 
 
 def plot_selection(report: SelectionReport, folder: Path, *, title: str) -> list[Path]:

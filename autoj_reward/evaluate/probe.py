@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a judge can be moved: every attack of the battery, with the guard off and on, next to its control.
+"""Measure how far each attack moves a judge, with the guard off and on, against a neutral control.
 
 For each prompt i: gain g_i = reward(attacked) - reward(plain), control c_i = reward(control) - reward(plain),
 and what counts is the mean of g_i - c_i, with a 95% bootstrap interval over prompts. An attack pays where
@@ -19,9 +19,9 @@ from typing import Any
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.evaluate.attacks import Attack, pair_attacks, rating_attacks
 from autoj_reward.evaluate.metrics import Share, share
-from autoj_reward.judge.guard import Guard
+from autoj_reward.judge.guard.guard import Guard
 from autoj_reward.judge.judge import Judge
-from autoj_reward.judge.layout import Reasoning, ShownText, completion_text, prompt_text
+from autoj_reward.judge.messages.text import Reasoning, ShownText, completion_text, prompt_text
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
 from autoj_reward.rows.fields import RowProblem, message_field

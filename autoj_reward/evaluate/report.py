@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A report as tables and lines of text, for a terminal and as Markdown."""
+"""Format a report as terminal tables or Markdown."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scalar reward models: `transformers` sequence classification with one output."""
+"""Score completions with a scalar reward model (`transformers` sequence classification)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from autoj_reward.autoj.pairs import LabelledPair, Scores
+from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
-from autoj_reward.evaluate.data import LabelledPair, Scores
-from autoj_reward.extras import how_to_install
-from autoj_reward.judge.layout import completion_text, prompt_text
+from autoj_reward.judge.messages.text import completion_text, prompt_text
 
 _BATCH = 8
 

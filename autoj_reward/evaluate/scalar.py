@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scalar scores on labelled pairs: when is a difference small enough to be a tie?
+"""Turn scalar scores into preferences: choose the threshold below which a difference is a tie.
 
 Auto-J's leaderboard takes the threshold that scores best on the very pairs it is scored on. That figure
 is reported, and beside it one whose threshold never saw the pairs it is applied to.
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autoj_reward.autoj.pairs import Decision, LabelledPair, Scores
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.evaluate.data import Decision, LabelledPair, Scores
 from autoj_reward.evaluate.metrics import Share, share, share_as_dict
 from autoj_reward.evaluate.report import interval
-from autoj_reward.judge.layout import prompt_text
+from autoj_reward.judge.messages.text import prompt_text
 from autoj_reward.judgments import Preference
 
 THRESHOLDS = tuple(k / 100 for k in range(201))

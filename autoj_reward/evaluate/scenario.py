@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy of a scenario classifier, by group, beside rules that read little or nothing."""
+"""Accuracy of a scenario classifier by group, beside simple baselines."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autoj_reward.autoj.pairs import read_rows
+from autoj_reward.autoj.scenarios.names import DEFAULT, NO_GROUP, classifier_labels, group_of, scenario_groups
 from autoj_reward.errors import DataError
-from autoj_reward.evaluate.data import read_rows
 from autoj_reward.evaluate.metrics import Share, share, share_as_dict
 from autoj_reward.evaluate.report import ReportTable, figure
-from autoj_reward.scenarios.names import DEFAULT, NO_GROUP, classifier_labels, group_of, scenario_groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

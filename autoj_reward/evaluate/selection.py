@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Best of N against gold: what each strategy's pick is worth, and what it cost.
+"""Best-of-N selection against gold labels: value and cost of each strategy's pick.
 
 A group of size N is the first N of its completions in an order drawn by lot, so that smaller groups lie
 within larger ones and share their judgments. Every contender is charged for what it would have asked alone.
@@ -20,11 +20,11 @@ from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.evaluate.gold import GoldGroup
 from autoj_reward.evaluate.metrics import Share, bootstrap_rows, kendall, resampled, share, spearman
 from autoj_reward.judge.judge import Judge
-from autoj_reward.reward.choosing import choose_strategy
-from autoj_reward.reward.evidence import Answers, Costs, Evidence, Round
-from autoj_reward.reward.playing import JudgeReferee, draw_lots, play
-from autoj_reward.reward.rank import RESOLUTION, order
-from autoj_reward.reward.tournament import Pointwise, Standing, Strategy
+from autoj_reward.ranking.evidence import Answers, Costs, Evidence, Round
+from autoj_reward.ranking.rank import RESOLUTION, order
+from autoj_reward.ranking.registry import choose_strategy
+from autoj_reward.ranking.runner import JudgeOracle, distinct_completions, run_strategy
+from autoj_reward.ranking.strategies import Pointwise, Standing, Strategy
 from autoj_reward.types import Request
 
 Floats = npt.NDArray[np.float64]
@@ -124,7 +124,7 @@ class _SharedReferee:
     """Answers for parts of groups out of one memory of judgments of the whole groups."""
 
     judge: Judge
-    whole: JudgeReferee
+    whole: JudgeOracle
     rating_seconds: list[float] = field(default_factory=list)
     comparison_seconds: list[float] = field(default_factory=list)
     parts: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
@@ -200,7 +200,7 @@ def evaluate_selection(
     referees: dict[int, _SharedReferee] = {}
     for contender in contenders.values():
         judge = contender.judge
-        referees.setdefault(id(judge), _SharedReferee(judge, JudgeReferee(judge, _requests(usable))))
+        referees.setdefault(id(judge), _SharedReferee(judge, JudgeOracle(judge, _requests(usable))))
     rows, paired = [], []
     for n in sorted(set(sizes)):
         # Lots are a hash, so that the first n are a random n.
@@ -236,7 +236,7 @@ class _Played:
 
     def play(self, name: str, strategy: Strategy, referee: _SharedReferee) -> None:
         referee.parts = list(self.parts)
-        evidences = play(strategy, self._seeds, referee)
+        evidences = run_strategy(strategy, self._seeds, referee)
         standings = [strategy.standing(e) for e in evidences]
         orders = [order(s, self.resolution) for s in standings]
         # Without any verdict the pick is one of all, at random.
@@ -383,12 +383,12 @@ def check_batch_orders(
 
 
 def _entrants(group: GoldGroup) -> tuple[tuple[int, ...], ...]:
-    return draw_lots(group.prompt, group.completions).members
+    return distinct_completions(group.prompt, group.completions).members
 
 
 def _seed(group: GoldGroup, part: tuple[int, ...]) -> int:
     members = _entrants(group)
-    return draw_lots(group.prompt, [group.completions[members[i][0]] for i in part]).seed
+    return distinct_completions(group.prompt, [group.completions[members[i][0]] for i in part]).seed
 
 
 def _gold(group: GoldGroup) -> Floats:

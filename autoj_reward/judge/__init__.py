@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One request in, one judgment out: templates, verdicts, parsing, aggregation."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from autoj_reward.errors import ConfigError
-from autoj_reward.judge.parts import kind_of
+from autoj_reward.judge.messages.parts import kind_of
 
 
 def as_column(name: str, values: Any, n: int | None = None, *, of: str = "prompts") -> list[Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The judge: template, engine and verdict set as one object."""
+"""The `Judge`: template, engine and verdict set as one object."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from autoj_reward.engines import Engine, describe_engine, parted
+from autoj_reward.engines import Engine, describe_engine, engine_or_factory
 from autoj_reward.engines.factory import choose_engine, describe_plan
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.columns import as_column
-from autoj_reward.judge.cutting import cut_to_fit
-from autoj_reward.judge.describing import described, judge_id
-from autoj_reward.judge.guard import Guard, Guarding, Seen, make_guard
+from autoj_reward.judge.description import described, judge_id
+from autoj_reward.judge.guard.guard import Guard, GuardedRequest, GuardRunner, make_guard
 from autoj_reward.judge.language import detect_language
-from autoj_reward.judge.layout import (
+from autoj_reward.judge.messages.parts import kind_of
+from autoj_reward.judge.messages.text import (
     Reasoning,
     ShownText,
     check_reasoning,
@@ -27,10 +27,10 @@ from autoj_reward.judge.layout import (
     prompt_text,
     shown_request,
 )
-from autoj_reward.judge.parts import kind_of
 from autoj_reward.judge.pipeline import Judged, ReadingRules, judge_directly, judge_with_critique
 from autoj_reward.judge.presets import load_spec
-from autoj_reward.judge.spec import JudgeSpec, Protocol
+from autoj_reward.judge.spec import JudgeSpec, JudgingTask
+from autoj_reward.judge.truncate import truncate_middle
 from autoj_reward.judge.verdict import VerdictSet
 from autoj_reward.judgments import (
     PairJudgment,
@@ -44,7 +44,7 @@ from autoj_reward.judgments import (
 from autoj_reward.types import Failure, FailureReason, JudgeInput, Mode, Request, Sampling, Text, Usage
 
 if TYPE_CHECKING:
-    from autoj_reward.engines.store import JudgmentStore
+    from autoj_reward.cache.store import JudgmentStore
 
 Overlong = Literal["error", "cut"]
 
@@ -97,11 +97,11 @@ class Judge:
         self.dtype: str | None = spec.engine_options.get("dtype")
         """What the engine was told to compute in; None where nobody said."""
         self._choose: Callable[[], Engine | Callable[[], Engine]] = functools.partial(_given, engine)
-        self._engine, self._make_engine = parted(engine)
+        self._engine, self._make_engine = engine_or_factory(engine)
         self._plan: Callable[[], dict[str, Any]] = dict
         self._identified: tuple[str, str] | None = None
         self._building = threading.Lock()
-        self._guarding = None if settings.guard is None else Guarding(settings.guard, spec)
+        self._guarding = None if settings.guard is None else GuardRunner(settings.guard, spec)
 
     @classmethod
     def load(
@@ -410,7 +410,7 @@ class Judge:
             if len(request.completions) != n:
                 raise ConfigError(f"request {i} has {len(request.completions)} completions, not {n}")
 
-    def _protocol(self, request: Request) -> Protocol:
+    def _protocol(self, request: Request) -> JudgingTask:
         spec, n_completions = self.spec.in_language(self.language_of(request)), len(request.completions)
         protocol = {1: spec.rating, 2: spec.comparison}.get(n_completions)
         if protocol is None:
@@ -422,7 +422,7 @@ class Judge:
         requests = self._shown(requests)
         if self._guarding is None:
             return self._judge_different(requests)
-        guarded = [self._guarding.see(request) for request in requests]
+        guarded = [self._guarding.apply(request) for request in requests]
         asked = iter(self._judge_different([g.request for g in guarded if g.verdict is None]))
         fingerprint = self._guarding.guard.fingerprint
         return [
@@ -430,7 +430,9 @@ class Judge:
             for g in guarded
         ]
 
-    def _guarded_parts(self, seen: Seen, fingerprint: str, parts: dict[str, Any] | None) -> dict[str, Any]:
+    def _guarded_parts(
+        self, seen: GuardedRequest, fingerprint: str, parts: dict[str, Any] | None
+    ) -> dict[str, Any]:
         """The parts of a judgment with what the guard adds; by rule where the judge was not asked."""
         if parts is None:
             assert seen.verdict is not None
@@ -480,7 +482,7 @@ class Judge:
             if not again:
                 break
             for i, over in again.items():
-                current[i], removed = cut_to_fit(current[i], over)
+                current[i], removed = truncate_middle(current[i], over)
                 cut[i] = tuple(a + b for a, b in zip(cut[i], removed, strict=True))
             renewed = self._attempt([current[i] for i in again])
             for i, result in zip(again, renewed, strict=True):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which language a request is in, for judges that have templates in several."""
+"""Detect a request's language, for judges with templates in several."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
-from autoj_reward.extras import how_to_install
 
 _BEGINNING_CHARS = 100
 """What is wanted is said first; what follows may be code, or a text to translate."""

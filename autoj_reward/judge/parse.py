@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a judge's text to the verdict it states, or the reason why there is none.
+"""Parse a judge's text into the verdict it states, or a typed failure.
 
 Match loosely, then validate. Only the judge's own output is read, never the prompt, which holds an
 example verdict. A verdict counts only where the output concludes with it: the same words quoted in

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One list of rendered inputs to one list of samples: write, find the verdict, read it.
+"""Run rendered inputs through an engine: generate, find the verdict, read its distribution.
 
 Direct mode forces the words before the verdict and reads what comes next. Critique mode lets the judge
 write, finds the verdict that the text concludes with, and reads the distribution at that place; a critique
@@ -12,12 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autoj_reward.engines import Engine
+from autoj_reward.judge.generation import ask, usage_of, write
 from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.verdict import VerdictSet
-from autoj_reward.judge.writing import ask, usage_of, write
 from autoj_reward.judgments import Sample
-from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput, Readout, Segment, Usage
+from autoj_reward.types import (
+    ContinuationQuery,
+    Failure,
+    FailureReason,
+    JudgeInput,
+    JudgeOutput,
+    Segment,
+    Usage,
+)
 
 _WITHOUT_VERDICT = (FailureReason.TRUNCATED, FailureReason.NO_VERDICT)
 """What a forced verdict can mend; one off the scale was stated."""
@@ -118,7 +126,7 @@ def judge_with_critique(
     return judged
 
 
-def _readouts(verdicts: Sequence[VerdictSet], rules: ReadingRules) -> dict[int, Readout]:
+def _readouts(verdicts: Sequence[VerdictSet], rules: ReadingRules) -> dict[int, ContinuationQuery]:
     """Each set's readout, made once: engines tell readouts apart by looking at all of them."""
     return {id(own): own.readout(follow_above=rules.follow_above) for own in verdicts}
 

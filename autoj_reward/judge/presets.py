@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges by name: those that ship with the package, a model of your own, or your own TOML file."""
+"""Load judges by name: shipped presets, any model, or a TOML file."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A judge as a TOML file: model, wrapper, template, verdict set, sampling."""
+"""Parse a judge's TOML file: model, wrapper, template, verdict set, sampling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from autoj_reward.engines.memory import Architecture
+from autoj_reward.engines.checkpoint.memory import Architecture
 from autoj_reward.errors import ConfigError, TemplateError
 from autoj_reward.judge.setting_reader import SettingReader
 from autoj_reward.judge.template import Template
@@ -27,7 +27,7 @@ _RATING_PATTERN = r"\[\[[ \t]{0,8}+(?P<verdict>[^\[\]\s](?:[^\[\]\n]{0,22}[^\[\]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class JudgingTask:
     """One thing a judge can do: rate, or compare."""
 
     template: Template
@@ -81,8 +81,8 @@ class JudgeSpec:
     direct_wrapper: Wrapper = PlainWrapper()
     sampling: Sampling = Sampling()
     thinking: Thinking | None = None
-    rating: Protocol | None = None
-    comparison: Protocol | None = None
+    rating: JudgingTask | None = None
+    comparison: JudgingTask | None = None
     engine_options: Mapping[str, Any] = field(default_factory=dict)
     notes: str = ""
 
@@ -90,7 +90,7 @@ class JudgeSpec:
     def fingerprint(self) -> str:
         """Hash of what shapes the judge's input and the reading of its verdict."""
 
-        def protocol(p: Protocol | None) -> Any:
+        def protocol(p: JudgingTask | None) -> Any:
             if p is None:
                 return None
             verdicts = [p.verdicts.texts, p.verdicts.lead, p.verdicts.end_prefixes, p.verdicts.end_of_turn]
@@ -258,7 +258,7 @@ def _protocol(
     folder: Path | None,
     needed: frozenset[str],
     make_verdicts: Callable[[SettingReader], VerdictSet],
-) -> Protocol | None:
+) -> JudgingTask | None:
     if not source.given:
         return None
     name = source.take("template", str, required=True)
@@ -270,7 +270,7 @@ def _protocol(
         blocks=source.text_table("blocks"),
     )
     template.require(needed=needed, allowed=needed | OPTIONAL_FIELDS)
-    return Protocol(template=template, verdicts=make_verdicts(source))
+    return JudgingTask(template=template, verdicts=make_verdicts(source))
 
 
 def _rating_verdicts(source: SettingReader) -> VerdictSet:

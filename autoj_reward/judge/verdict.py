@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Verdict sets: what a judge may decide, how it writes that, and how a reading becomes a distribution."""
+"""Verdict sets: the verdicts of a judge, how it writes them, and how a reading becomes a distribution."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoj_reward.errors import ConfigError
-from autoj_reward.judge.bounded import bounded
+from autoj_reward.judge.bounded_regex import bounded
 from autoj_reward.judgments import PREFERENCES, Preference, Verdict, VerdictDistribution
-from autoj_reward.types import Failure, FailureReason, Reading, Readout
+from autoj_reward.types import ContinuationLogprobs, ContinuationQuery, Failure, FailureReason
 
 _MOST_RATINGS = 1000
 
@@ -45,9 +45,9 @@ class VerdictSet:
     assume_ends: bool = False
     temperature: float = 1.0
 
-    def readout(self, *, follow_above: float = 0.0) -> Readout:
+    def readout(self, *, follow_above: float = 0.0) -> ContinuationQuery:
         """What an engine is to read at the place of the verdict."""
-        return Readout(
+        return ContinuationQuery(
             lead=self.lead,
             continuations=self.texts,
             end_prefixes=self.end_prefixes,
@@ -56,7 +56,9 @@ class VerdictSet:
             assume_ends=self.assume_ends,
         )
 
-    def distribution(self, reading: Reading, *, min_mass: float) -> VerdictDistribution | Failure:
+    def distribution(
+        self, reading: ContinuationLogprobs, *, min_mass: float
+    ) -> VerdictDistribution | Failure:
         """A reading as a distribution over the set.
 
         P(v | set) = P(v) / mass, with P(v) = sum over terminators t of P(path(v), t) and mass the sum

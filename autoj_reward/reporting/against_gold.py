@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judgments against what is known: correlation, agreement, calibration, and the gold of the best of N."""
+"""Report parts that compare judgments with gold labels: correlation, agreement, calibration."""
 
 from __future__ import annotations
 

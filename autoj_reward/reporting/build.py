@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a file to a report, whatever command wrote it."""
+"""Build a report from any output file."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bars and lines as SVG that follows the page's colours; no script, no library, no network."""
+"""Draw bar and line charts as SVG, without scripts or libraries."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of a run as entries: one for each judgment, numbers only, so that a million of them fit."""
+"""Read a run's rows as compact entries, one for each judgment."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Untrusted text on a page."""
+"""Escape untrusted text for HTML."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From entries to the parts of a report. A number that is missing is left out of a mean, never 0."""
+"""Report parts from entries: histograms, tables, costs. Missing numbers are left out, never 0."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from autoj_reward.evaluate.metrics import share
-from autoj_reward.judge.layout import completion_text
+from autoj_reward.judge.messages.text import completion_text
 from autoj_reward.reporting.against_gold import agreement, calibration_of_ratings, gold_against_n
 from autoj_reward.reporting.entries import Run
 from autoj_reward.reporting.listings import listings

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The charts of a report as PNG files, for papers and slides; needs matplotlib."""
+"""Write a report's charts as PNG files with matplotlib."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
-from autoj_reward.extras import how_to_install
 from autoj_reward.reporting.parts import Bars, Lines, Report
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Single judgments worth a look, with their texts."""
+"""Report parts that list single judgments with their texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from autoj_reward.errors import ConfigError
-from autoj_reward.judge.layout import completion_text, prompt_text
+from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.reporting.entries import Entry, Run, rows_at
 from autoj_reward.reporting.parts import Listing
 from autoj_reward.rows.source import Row

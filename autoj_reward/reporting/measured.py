@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports about measurements of a judge: what `evaluate` printed, and what `probe` wrote."""
+"""Report parts for the results of `evaluate` and `probe`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report as one HTML file: no script, no font, no picture from elsewhere.
+"""Render a report as one HTML file without external resources.
 
 Every chart has its finding in words and its numbers in a table, so that nothing is in colour alone. The
 prompts, completions and critiques on it are untrusted: they are text, and a policy in the page's head

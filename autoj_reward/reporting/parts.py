@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a report is made of: numbers first, so that a page, an image and a test show the same ones."""
+"""The parts of a report: numbers that page, images and tests share."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a judge is shown of a policy's completion, in the words of `JudgeReward`'s options."""
+"""Choose what a judge sees of a policy's completion: last turn or transcript, with or without reasoning."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from autoj_reward.judge.layout import Reasoning, ShownText, check_reasoning, completion_text
-from autoj_reward.judge.layout import without_reasoning as _without_reasoning
+from autoj_reward.judge.messages.text import Reasoning, ShownText, check_reasoning, completion_text
+from autoj_reward.judge.messages.text import without_reasoning as _without_reasoning
 from autoj_reward.types import Text
 
 Thinking = Literal["strip", "strip_opened", "judge", "keep"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a trainer gets where there is no verdict. It depends on what None means to that trainer.
+"""The failure policy: what each trainer gets where a judgment failed.
 
 TRL's trainers read None in three ways. GRPO and RLOO leave a completion that no function scored out of the
 baseline and give it no advantage (since 1.6.0; before, it was 0.0). Where another function did score it, the
@@ -137,10 +137,10 @@ def decide_pairs(
         if first is None or second is None:
             n_failed += 1
         else:
-            n_tied += items[i].lot != items[j].lot
+            n_tied += items[i].tiebreak_hash != items[j].tiebreak_hash
         known = [r for r in (first, second) if r is not None]
         base = sum(known) / len(known) if known else middle
-        lift = step / 2.0 if items[i].lot < items[j].lot else -step / 2.0
+        lift = step / 2.0 if items[i].tiebreak_hash < items[j].tiebreak_hash else -step / 2.0
         filled[i], filled[j] = base + lift, base - lift
     return filled, n_failed, n_tied
 

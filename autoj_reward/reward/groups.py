@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Groups: the completions of one prompt, found by the prompt and never by where they stand in a batch."""
+"""Group completions by prompt, wherever they are in a batch."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Item:
         return (self.prompt, self.rubric, self.reference, self.baseline, self.language)
 
     @property
-    def lot(self) -> str:
-        """See `lot`."""
-        return lot(self.prompt, self.completion)
+    def tiebreak_hash(self) -> str:
+        """See `tiebreak_hash`."""
+        return tiebreak_hash(self.prompt, self.completion)
 
 
-def lot(prompt: str, completion: str) -> str:
+def tiebreak_hash(prompt: str, completion: str) -> str:
     """A hash of prompt and completion: stable, the same in every run, blind to where either stood."""
     whole = f"{len(prompt)}:{prompt}{completion}"
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a call of a reward has to say about itself, as numbers for a trainer's log."""
+"""Per-call reward metrics for trainer logs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from autoj_reward.reward.correlation import correlation
-from autoj_reward.reward.plan import ALONE, Outcome
+from autoj_reward.reward.plan import ALONE, CompletionScore
+from autoj_reward.statistics import correlation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +83,12 @@ class ReportLog:
         return reports
 
 
-def failure_counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
+def failure_counts(outcomes: Sequence[CompletionScore]) -> dict[str, int]:
     """Failures by reason. A completion that was alone is none: nothing was judged."""
     return dict(Counter(o.reason for o in outcomes if o.reason is not None and o.reason != ALONE))
 
 
-def failure_metrics(outcomes: Sequence[Outcome]) -> dict[str, float]:
+def failure_metrics(outcomes: Sequence[CompletionScore]) -> dict[str, float]:
     """The share of completions without a verdict, in [0, 1]: in all, and for each reason that there was."""
     counts = failure_counts(outcomes)
     n = max(len(outcomes), 1)
@@ -108,7 +108,7 @@ def mean_metrics(reports: Sequence[CallReport]) -> dict[str, float]:
     }
 
 
-def length_correlation(lengths: Sequence[int], outcomes: Sequence[Outcome]) -> float | None:
+def length_correlation(lengths: Sequence[int], outcomes: Sequence[CompletionScore]) -> float | None:
     """Correlation of the judge's raw value with completion length, over what was judged.
 
     Near 1 the judge may pay for length alone. See `correlation` for None.

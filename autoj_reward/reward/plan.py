@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has to be judged for a batch, each thing once, and each completion's raw value afterwards.
+"""Plan a batch: deduplicate requests, and map their judgments back to completions.
 
 Everything here is a function of the batch's texts: several processes that hold the same batch make the same
 plan, and can share the judging.
@@ -13,14 +13,14 @@ from typing import Literal
 
 from autoj_reward.judgments import PairJudgment, RatingJudgment
 from autoj_reward.reward.groups import Item, find_groups
-from autoj_reward.reward.schedule import Schedule, group_pairs, mean_wins
+from autoj_reward.reward.pairs import Schedule, group_pairs, mean_wins
 from autoj_reward.types import Request
 
 RewardMode = Literal["rating", "pairwise"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class JudgedRequest:
     """What a judgment comes to; small enough to send to another process.
 
     Attributes:
@@ -35,7 +35,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class CompletionScore:
     """What became of one completion.
 
     Attributes:
@@ -73,34 +73,38 @@ class Plan:
     requests: tuple[Request, ...]
     uses: tuple[tuple[int, ...], ...]
 
-    def outcomes(self, verdicts: Sequence[Verdict]) -> list[Outcome]:
+    def outcomes(self, verdicts: Sequence[JudgedRequest]) -> list[CompletionScore]:
         """Each item's outcome, from the verdicts on the requests, in their order."""
         if self.mode == "rating" or self.schedule == "baseline":
             return [
-                Outcome(raw=v.raw, reason=v.reason, critique=v.critique)
+                CompletionScore(raw=v.raw, reason=v.reason, critique=v.critique)
                 for v in (verdicts[used[0]] for used in self.uses)
             ]
-        results: list[Outcome | None] = [None] * len(self.items)
+        results: list[CompletionScore | None] = [None] * len(self.items)
         for group, used in zip(self.groups, self.uses, strict=True):
             pairs = group_pairs(self.items, group, self.schedule)
             judged = [verdicts[n] for n in used]
             means = mean_wins(self.items, group, self.schedule, [v.raw for v in judged])
-            about = {lot: v for pair, v in zip(pairs, judged, strict=True) for lot in self._lots(pair)}
+            about = {
+                tiebreak_hash: v
+                for pair, v in zip(pairs, judged, strict=True)
+                for tiebreak_hash in self._lots(pair)
+            }
             failed = {
-                lot: v.reason
+                tiebreak_hash: v.reason
                 for pair, v in zip(pairs, judged, strict=True)
                 if v.reason is not None
-                for lot in self._lots(pair)
+                for tiebreak_hash in self._lots(pair)
             }
             for i, raw in means.items():
-                lot = self.items[i].lot
-                reason = None if raw is not None else failed.get(lot, ALONE)
-                critique = about[lot].critique if lot in about else None
-                results[i] = Outcome(raw=raw, reason=reason, critique=critique)
+                tiebreak_hash = self.items[i].tiebreak_hash
+                reason = None if raw is not None else failed.get(tiebreak_hash, ALONE)
+                critique = about[tiebreak_hash].critique if tiebreak_hash in about else None
+                results[i] = CompletionScore(raw=raw, reason=reason, critique=critique)
         return [r for r in results if r is not None]
 
     def _lots(self, pair: tuple[int, int]) -> tuple[str, str]:
-        return self.items[pair[0]].lot, self.items[pair[1]].lot
+        return self.items[pair[0]].tiebreak_hash, self.items[pair[1]].tiebreak_hash
 
 
 def make_plan(items: Sequence[Item], mode: RewardMode, schedule: Schedule = "ring") -> Plan:
@@ -153,10 +157,10 @@ def make_plan(items: Sequence[Item], mode: RewardMode, schedule: Schedule = "rin
     )
 
 
-def verdict_of(judgment: RatingJudgment | PairJudgment) -> Verdict:
+def judged_request(judgment: RatingJudgment | PairJudgment) -> JudgedRequest:
     """A judgment's verdict."""
     failure = judgment.failure
-    return Verdict(
+    return JudgedRequest(
         raw=judgment.reward,
         reason=None if failure is None else failure.reason.value,
         critique=judgment.critique,

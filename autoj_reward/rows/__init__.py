@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of rows: read them, check them, judge them in chunks, write them, and go on where a run stopped."""
+"""Files of rows: read, check, judge in chunks, write and resume."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Parquet file as numbered blocks, judged in any order by anybody, each written once and whole.
+"""Split a Parquet file into numbered blocks that workers judge in any order, each written once.
 
 ::
 
@@ -238,7 +238,7 @@ def added_schema(kind: str) -> Any:
     """
     import pyarrow as pa
 
-    from autoj_reward.rows.works import ADDED_FIELDS
+    from autoj_reward.rows.tasks import ADDED_FIELDS
 
     number, text = pa.float64(), pa.string()
     types = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a row's fields to requests: our own names, and those of Auto-J's files.
+"""Map a row's fields to requests, for our formats and Auto-J's.
 
 Auto-J's files say `response`, `response 1`, `outputs.<model>.outputs`; here they become completions,
 and nowhere else.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from autoj_reward.errors import AutojRewardError, ConfigError
-from autoj_reward.judge.layout import completion_text, prompt_text
+from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.rows.source import Row
 from autoj_reward.types import Request, Text
 

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from autoj_reward.engines.identity import machine_class
 from autoj_reward.errors import ConfigError
+from autoj_reward.identity import machine_class
 
 _MOST_SHOWN = 60
 """Characters of a value in a message."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows out: JSON lines as they are finished, Parquet at the end, and a record of the run beside them.
+"""Write output rows: JSON lines as they finish, Parquet at the end, with a run record for resuming.
 
 What is added to a row is written, and flushed, after every chunk. JSON lines go straight into the
 output file. A Parquet file cannot grow by a row, so its additions wait in `OUT.part.jsonl`, each with the

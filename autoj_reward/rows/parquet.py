@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
-from autoj_reward.extras import how_to_install
 from autoj_reward.rows.columns import Columns
 from autoj_reward.rows.source import Row
 

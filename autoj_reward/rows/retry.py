@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judging the failed rows of a finished output again."""
+"""Judge the failed rows of a finished output again."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.progress import RunProgress
 from autoj_reward.rows.output import Output
-from autoj_reward.rows.progress import RunProgress
-from autoj_reward.rows.resuming import is_row_of
+from autoj_reward.rows.resume import is_row_of
 from autoj_reward.rows.run import (
-    Checked,
-    Finished,
-    Item,
+    CheckedRows,
+    RowItem,
+    RowResult,
+    RowTask,
     Spending,
     Summary,
-    Work,
     cache_status,
     good_rows,
 )
@@ -28,9 +28,9 @@ from autoj_reward.rows.source import Row, RowSource, open_source
 
 def retry_failed(
     source: RowSource,
-    work: Work,
+    work: RowTask,
     output: Output,
-    checked: Checked,
+    checked: CheckedRows,
     *,
     fields: Sequence[str],
     chunk_requests: int,
@@ -68,7 +68,7 @@ def retry_failed(
         with RunProgress(
             f"{work.label} again", total, quiet=quiet, status=cache_status(spending)
         ) as progress:
-            window: list[tuple[Item, Row]] = []
+            window: list[tuple[RowItem, Row]] = []
             waiting = 0
             for item, row in _both(source, work, path, fields):
                 window.append((item, row))
@@ -92,7 +92,9 @@ def has_failed(row: Row) -> bool:
     return row.get("failure") is not None or any(c.get("failure") is not None for c in ranking)
 
 
-def _both(source: RowSource, work: Work, path: Path, fields: Sequence[str]) -> Iterator[tuple[Item, Row]]:
+def _both(
+    source: RowSource, work: RowTask, path: Path, fields: Sequence[str]
+) -> Iterator[tuple[RowItem, Row]]:
     """Each input row with its output row."""
     items = good_rows(source, work)
     for number, (_, row) in enumerate(open_source(str(path)).rows(), start=1):
@@ -115,15 +117,15 @@ def _both(source: RowSource, work: Work, path: Path, fields: Sequence[str]) -> I
 
 
 def _renew(
-    window: Sequence[tuple[Item, Row]],
-    work: Work,
+    window: Sequence[tuple[RowItem, Row]],
+    work: RowTask,
     output: Output,
     fields: Sequence[str],
     summary: Summary,
     progress: RunProgress,
 ) -> None:
     failed = [item for item, row in window if has_failed(row)]
-    judged: list[Finished] = work.judge(failed) if failed else []
+    judged: list[RowResult] = work.judge(failed) if failed else []
     summary.add(judged)
     renewed = iter(judged)
     output.write(

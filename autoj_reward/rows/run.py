@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run over a file: check every row, judge in chunks, write, and go on where a former run stopped."""
+"""Run a task over a file of rows: check, judge in chunks, write, resume."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 
 from autoj_reward.errors import DataError, TemplateError, TooManyFailures
 from autoj_reward.judgments import Judgment
-from autoj_reward.reward.tournament import Strategy
+from autoj_reward.progress import RunProgress
+from autoj_reward.ranking.strategies import Strategy
 from autoj_reward.rows.columns import Columns
 from autoj_reward.rows.fields import RowFormat, RowProblem
 from autoj_reward.rows.output import Output, to_json
-from autoj_reward.rows.progress import RunProgress
-from autoj_reward.rows.resuming import check_done
+from autoj_reward.rows.resume import check_done
 from autoj_reward.rows.source import Row, RowSource
 from autoj_reward.types import Request, Usage
 
@@ -28,7 +28,7 @@ _LEAST_FOR_LIMIT = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class RowItem:
     """A row that passed the check, with its requests."""
 
     line: int
@@ -37,7 +37,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class RowResult:
     """What a row's judging gave.
 
     Attributes:
@@ -52,7 +52,7 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class RowTask:
     """What is done with the rows.
 
     Attributes:
@@ -69,13 +69,13 @@ class Work:
     row_format: RowFormat
     optional: frozenset[str]
     check: Callable[[Sequence[Request]], None]
-    judge: Callable[[Sequence[Item]], list[Finished]]
+    judge: Callable[[Sequence[RowItem]], list[RowResult]]
     strategy: Strategy | None = None
-    show: Callable[[Sequence[Item], Sequence[Finished]], None] = field(default=lambda items, done: None)
+    show: Callable[[Sequence[RowItem], Sequence[RowResult]], None] = field(default=lambda items, done: None)
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedRows:
     """What the check found.
 
     Attributes:
@@ -138,7 +138,7 @@ class Summary:
             self.spending = spending()
             self.usage = self.spending.usage
 
-    def add(self, finished: Sequence[Finished]) -> None:
+    def add(self, finished: Sequence[RowResult]) -> None:
         """Count a chunk."""
         self.n_failed_rows += sum(
             bool(f.judgments) and all(j.failure is not None for j in f.judgments) for f in finished
@@ -182,7 +182,7 @@ class Summary:
         }
 
 
-def check_rows(source: RowSource, work: Work, *, for_parquet: bool = False) -> Checked:
+def check_rows(source: RowSource, work: RowTask, *, for_parquet: bool = False) -> CheckedRows:
     """Go through all rows before anything heavy is loaded.
 
     Args:
@@ -213,7 +213,7 @@ def check_rows(source: RowSource, work: Work, *, for_parquet: bool = False) -> C
                 elif (name := _not_finite(item.row)) is not None:
                     n_not_finite += 1
                     first = first or (line, name)
-    return Checked(
+    return CheckedRows(
         n_rows,
         n_requests,
         digest.hexdigest()[:32],
@@ -238,15 +238,15 @@ def _not_finite(row: Row) -> str | None:
     return next((name for name, value in row.items() if holds(value)), None)
 
 
-def good_rows(source: RowSource, work: Work) -> Iterator[Item]:
+def good_rows(source: RowSource, work: RowTask) -> Iterator[RowItem]:
     """The rows that pass the check, in order."""
     for line, read in source.rows():
         for item in _items(source.name, line, read, work):
-            if isinstance(item, Item):
+            if isinstance(item, RowItem):
                 yield item
 
 
-def set_bad_aside(source: RowSource, work: Work, path: Path) -> None:
+def set_bad_aside(source: RowSource, work: RowTask, path: Path) -> None:
     """Write every row that does not pass the check to a file, with what is wrong with it."""
     scratch = path.with_name(path.name + ".tmp")
     try:
@@ -267,9 +267,9 @@ def set_bad_aside(source: RowSource, work: Work, path: Path) -> None:
 
 def run_rows(
     source: RowSource,
-    work: Work,
+    work: RowTask,
     output: Output,
-    checked: Checked,
+    checked: CheckedRows,
     *,
     chunk_requests: int,
     max_failures: float = 1.0,
@@ -328,9 +328,9 @@ def cache_status(spending: Callable[[], Spending] | None) -> Callable[[], str]:
 
 
 def _chunks(
-    items: Iterator[Item], n_done: int, chunk_requests: int, progress: RunProgress
-) -> Iterator[list[Item]]:
-    chunk: list[Item] = []
+    items: Iterator[RowItem], n_done: int, chunk_requests: int, progress: RunProgress
+) -> Iterator[list[RowItem]]:
+    chunk: list[RowItem] = []
     size = 0
     for n, item in enumerate(items):
         if n < n_done:
@@ -345,7 +345,7 @@ def _chunks(
         yield chunk
 
 
-def _items(name: str, line: int, read: Row | DataError, work: Work) -> Iterator[Item | DataError]:
+def _items(name: str, line: int, read: Row | DataError, work: RowTask) -> Iterator[RowItem | DataError]:
     if isinstance(read, DataError):
         yield read
         return
@@ -353,7 +353,7 @@ def _items(name: str, line: int, read: Row | DataError, work: Work) -> Iterator[
         for row in work.row_format.expand(read):
             requests = work.row_format.requests(row, optional=work.optional)
             work.check(requests)
-            yield Item(line, row, requests)
+            yield RowItem(line, row, requests)
     except RowProblem as problem:
         yield DataError(str(problem), path=name, line=line, field=problem.field)
     except TemplateError as error:

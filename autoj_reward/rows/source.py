@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows from JSON lines, Parquet, a data set of the hub or on disk, or standard input.
+"""Read rows from JSON lines, Parquet, a dataset or standard input.
 
 A source is read twice (checked first, judged then), so standard input is spooled to a file. Nothing
 holds more than a few hundred rows at once.
@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.extras import how_to_install
 from autoj_reward.rows.columns import json_columns, read_back
 
 Row = dict[str, Any]

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from autoj_reward.judge.parts import Call, Piece, Result
-from autoj_reward.judge.turns import as_messages, message_parts, name_of, role_of
+from autoj_reward.judge.messages.parts import Call, Piece, Result
+from autoj_reward.judge.messages.turns import as_messages, message_parts, name_of, role_of
 from autoj_reward.rows.source import Row
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A reward server: HTTP requests of many clients, merged into batches for one judge.
+"""The reward server: merges HTTP requests of many clients into batches for one judge.
 
 ::
 

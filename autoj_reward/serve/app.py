@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The routes: our own JSON, OpenRLHF's, and what operators ask."""
+"""HTTP routes of the reward server."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import autoj_reward
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import Judgment
-from autoj_reward.reward.rank import rank_judged
-from autoj_reward.rows.works import candidate_fields, pair_fields, rating_fields
+from autoj_reward.ranking.rank import rank_judged
+from autoj_reward.rows.tasks import candidate_fields, pair_fields, rating_fields
 from autoj_reward.serve.auth import TokenGuard
 from autoj_reward.serve.errors import Refusal, json_response
 from autoj_reward.serve.limits import BodyLimit, HostCheck

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may ask: a token, compared in constant time, before anything of the request is read."""
+"""Bearer-token authentication, checked in constant time before the body is read."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a client is told when it gets no answer: one shape for every refusal, and never the text it sent."""
+"""Error responses of the reward server: one shape, never echoing the client's text."""
 
 from __future__ import annotations
 

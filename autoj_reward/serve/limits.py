@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of a request is read, within how many seconds, and for how long somebody waits for its answer."""
+"""Limits on request bodies: bytes and seconds."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an operator sees: Prometheus metrics, in a registry of their own."""
+"""Prometheus metrics of the reward server, in their own registry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from autoj_reward.engines import Engine
 from autoj_reward.engines.cached import CachedEngine
 from autoj_reward.judgments import Judgment
-from autoj_reward.serve.window import Kind, Outcome
+from autoj_reward.serve.batcher import Kind, Outcome
 from autoj_reward.types import FailureReason, Usage
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)

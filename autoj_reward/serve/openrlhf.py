@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenRLHF's remote reward model, `POST /get_reward`: its texts to requests, judgments to its rewards."""
+"""OpenRLHF's remote reward protocol: `POST /get_reward`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import RatingJudgment
-from autoj_reward.reward.policy_text import completion_of, exchange_of
+from autoj_reward.reward.chat_markup import completion_of, exchange_of
 from autoj_reward.serve.errors import Refusal
 from autoj_reward.serve.schema import RewardBody, check, invalid
 from autoj_reward.serve.settings import ServeSettings

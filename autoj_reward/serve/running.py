@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server as a process: a socket, uvicorn, and an orderly end."""
+"""Run the server process: socket, uvicorn, graceful shutdown."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies of requests: their shape for the OpenAPI page, and requests of the judge made from them.
+"""Request bodies: their OpenAPI schema, and their conversion to judge requests.
 
 Texts are not declared to pydantic as such, because completions may hold lone surrogates, which its texts
 cannot; a row is read as the command line reads it, and what is wrong is said with its place.

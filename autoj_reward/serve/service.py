@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The judge behind the routes: loaded once, asked in batches, ended after what is under way."""
+"""The judge behind the routes: loaded once, called in batches, closed after pending work."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from autoj_reward.engines.lazy import LazyEngine
 from autoj_reward.errors import AutojRewardError, EngineRejected, EngineUnavailable, StoreError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
+from autoj_reward.serve.batcher import DynamicBatcher, Kind, Outcome
 from autoj_reward.serve.errors import Refusal, of_engine
 from autoj_reward.serve.metrics import Metrics
 from autoj_reward.serve.settings import ServeSettings
-from autoj_reward.serve.window import Kind, Outcome, Window
 from autoj_reward.types import Request
 
 logger = logging.getLogger("autoj_reward")
@@ -48,7 +48,7 @@ class RewardService:
         self._threads = ThreadPoolExecutor(settings.at_once + 1, thread_name_prefix="autoj-reward-judge")
         orders = 2 if judge.settings.both_orders else 1
         per_batch = max(1, settings.max_batch // judge.settings.n_samples)
-        self._window = Window(
+        self._window = DynamicBatcher(
             self._judge_batch,
             self._threads,
             sizes={"rate": per_batch, "compare": max(1, per_batch // orders)},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the reward server is run: where it listens, who may ask, and how much at once."""
+"""Settings of the reward server: address, authentication, limits."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A temperature for a judge's verdicts, so that what it gives 70% is right seven times in ten.
+"""Fit a temperature so that a judge's probabilities match how often it is right.
 
 Each order's distribution p becomes p^(1/T), normalised, before orders are averaged. T does not change
 what a single order finds most probable; it is fitted by the likelihood of the labels (Guo et al. 2017,

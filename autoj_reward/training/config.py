@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training run as a TOML file."""
+"""Parse the TOML file of a training run."""
 
 from __future__ import annotations
 

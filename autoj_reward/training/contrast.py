@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contrast made from data: completions that are worse by construction, so that the label is certain.
+"""Make contrast pairs: completions degraded on purpose, so that the label is certain.
 
 Each case is a prompt, a better completion and a worse one, and says how the worse one came about.
 """

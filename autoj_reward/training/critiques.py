@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short critiques for pairs, which Auto-J's published data does not have.
+"""Write short critiques for pairs, which Auto-J's published data lacks.
 
 A critique says only what is known: how a completion was spoilt, or, for a pair that people judged,
 what can be measured about the two texts. No quality is claimed that nobody checked.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from autoj_reward.judge.spec import JudgeSpec, Protocol
+from autoj_reward.judge.spec import JudgeSpec, JudgingTask
 from autoj_reward.judgments import Preference, Verdict
 from autoj_reward.training.config import Flaw
 from autoj_reward.training.data import closed
@@ -114,6 +114,6 @@ def pair_critique(rng: random.Random, texts: Sequence[str], verdict: Preference,
     return f"{' '.join(parts)} {_verdict_text(verdict, spec.comparison)}"
 
 
-def _verdict_text(verdict: Verdict, protocol: Protocol | None) -> str:
+def _verdict_text(verdict: Verdict, protocol: JudgingTask | None) -> str:
     assert protocol is not None  # examples are only built of what the judge does
     return protocol.verdicts.lead.lstrip() + closed(verdict, protocol)

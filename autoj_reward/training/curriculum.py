@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a corpus to the examples of a stage, and to the cases of a measure."""
+"""Select the examples of each training stage and the cases of each measure."""
 
 from __future__ import annotations
 

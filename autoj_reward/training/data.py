@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training data: rows from files, split by prompt, and examples as token ids with a mask.
+"""Training data: read rows, split by prompt, tokenize with a loss mask.
 
 What a judge must never see in training is kept out here, by prompt: the prompts of the excluded
 files, and the prompts held out for measuring.
@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoj_reward.engines.tokens import TrustedTokenizer
+from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.judge.layout import completion_text, prompt_text
+from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judge.presets import load_spec
-from autoj_reward.judge.spec import JudgeSpec, Protocol
+from autoj_reward.judge.spec import JudgeSpec, JudgingTask
 from autoj_reward.judge.template import Template
 from autoj_reward.judge.verdict import VerdictSet
 from autoj_reward.judgments import Preference, Verdict
@@ -308,7 +308,7 @@ def unfill(template: Template, text: str) -> dict[str, str] | None:
     return {**values, names[-1]: text[position:end]}
 
 
-def protocol_of(spec: JudgeSpec, n_completions: int) -> Protocol:
+def protocol_of(spec: JudgeSpec, n_completions: int) -> JudgingTask:
     """The judge's protocol for one or two completions.
 
     Raises:
@@ -321,7 +321,7 @@ def protocol_of(spec: JudgeSpec, n_completions: int) -> Protocol:
 
 
 def encode(
-    examples: Sequence[Example], spec: JudgeSpec, tokenizer: TrustedTokenizer
+    examples: Sequence[Example], spec: JudgeSpec, tokenizer: InjectionSafeTokenizer
 ) -> list[dict[str, list[int]]]:
     """Examples as the judge will meet them, tokens and all.
 
@@ -359,7 +359,7 @@ def _input_of(example: Example, spec: JudgeSpec) -> JudgeInput:
     return JudgeInput(body=body, wrapper=spec.direct_wrapper, prefill=lead)
 
 
-def closed(verdict: Verdict, protocol: Protocol) -> str:
+def closed(verdict: Verdict, protocol: JudgingTask) -> str:
     """A verdict as it is written after the lead, with what closes it; ratings as in `on_scale`."""
     verdicts = protocol.verdicts
     own = verdict if isinstance(verdict, str) else on_scale(verdict, verdicts)

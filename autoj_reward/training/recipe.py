@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The run: TRL's SFTTrainer and a LoRA adapter over the stages of a curriculum.
+"""Run a curriculum with TRL's SFTTrainer and a LoRA adapter.
 
 A stage that is finished has its adapter in `stage-N-NAME/adapter`; one that was interrupted goes on
 from its last checkpoint. The finished adapter, in bfloat16, is in `adapter`.
@@ -27,8 +27,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, s
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig
 
-from autoj_reward.engines.embedded import resolve_model
-from autoj_reward.engines.tokens import TrustedTokenizer
+from autoj_reward.engines.checkpoint.embedded import resolve_model
+from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 from autoj_reward.judge.presets import load_spec
@@ -36,7 +36,7 @@ from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.training.config import Stage, TrainConfig, changed_settings
 from autoj_reward.training.curriculum import stage_examples
 from autoj_reward.training.data import Corpus, Example, count_by_kind, encode, load_corpus
-from autoj_reward.training.live import Case, live_judge, measure_cases
+from autoj_reward.training.in_training_eval import Case, live_judge, measure_cases
 from autoj_reward.training.trainer import MeasureCallback, ProgressCallback, VerdictTrainer
 
 log = logging.getLogger("autoj_reward.training")
@@ -87,7 +87,7 @@ def train(config: TrainConfig, *, quiet: bool = True) -> Path:
 
 
 def prepare(
-    config: TrainConfig, stage: Stage, corpus: Corpus, spec: JudgeSpec, tokenizer: TrustedTokenizer
+    config: TrainConfig, stage: Stage, corpus: Corpus, spec: JudgeSpec, tokenizer: InjectionSafeTokenizer
 ) -> tuple[list[Example], list[dict[str, list[int]]]]:
     """A stage's examples and their tokens, in the order of training.
 
@@ -140,7 +140,7 @@ def plan_stages(config: TrainConfig) -> tuple[list[PlannedStage], dict[str, int]
         DataError: A row of the data is wrong.
     """
     spec, corpus = load_spec(config.judge), load_corpus(config)
-    tokenizer = TrustedTokenizer(_load_tokenizer(spec))
+    tokenizer = InjectionSafeTokenizer(_load_tokenizer(spec))
     plans = []
     for stage in config.stages:
         examples, encoded = prepare(config, stage, corpus, spec, tokenizer)
@@ -184,7 +184,7 @@ def _by_length(names: Sequence[str], longest: Mapping[str, int]) -> list[list[st
     return [ordered[i : i + _RUN] for i in range(0, len(ordered), _RUN)]
 
 
-def _load(config: TrainConfig, spec: JudgeSpec) -> tuple[Any, TrustedTokenizer]:
+def _load(config: TrainConfig, spec: JudgeSpec) -> tuple[Any, InjectionSafeTokenizer]:
     path = resolve_model(spec.model)
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu and config.autocast == "bfloat16" else torch.float32
@@ -208,7 +208,7 @@ def _load(config: TrainConfig, spec: JudgeSpec) -> tuple[Any, TrustedTokenizer]:
             parameter.data = parameter.data.float()
     eos = base.generation_config.eos_token_id
     ends = [] if eos is None else eos if isinstance(eos, list) else [eos]
-    return model, TrustedTokenizer(tokenizer, turn_end_ids=ends)
+    return model, InjectionSafeTokenizer(tokenizer, turn_end_ids=ends)
 
 
 def _load_tokenizer(spec: JudgeSpec) -> Any:
@@ -224,7 +224,7 @@ def _run_stage(
     folder: Path,
     model: Any,
     spec: JudgeSpec,
-    tokenizer: TrustedTokenizer,
+    tokenizer: InjectionSafeTokenizer,
     corpus: Corpus,
     cases: Sequence[Case],
     *,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TRL's SFTTrainer with a cheaper loss, and what it tells while it runs."""
+"""TRL's SFTTrainer with a cheaper loss and progress reports."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from trl import SFTTrainer
 
 from autoj_reward.json_text import json_text
 from autoj_reward.judge.judge import Judge
-from autoj_reward.rows.progress import RunProgress
+from autoj_reward.progress import RunProgress
 from autoj_reward.training.config import Stage
 from autoj_reward.training.data import IGNORED
-from autoj_reward.training.live import Case, measure
+from autoj_reward.training.in_training_eval import Case, measure
 
 log = logging.getLogger("autoj_reward.training")
 

@@ -12,10 +12,10 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from autoj_reward.cache.store import JudgmentStore
 from autoj_reward.cli.cache import app, size
 from autoj_reward.engines.cached import CachedEngine
 from autoj_reward.engines.recorded import RecordedEngine
-from autoj_reward.engines.store import JudgmentStore
 from autoj_reward.errors import ConfigError, DataError, StoreError
 from autoj_reward.judge.judge import Judge
 from tests.cli.conftest import RATINGS, write_rows

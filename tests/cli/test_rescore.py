@@ -13,15 +13,15 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from autoj_reward.cache.store import JudgmentStore
 from autoj_reward.cli.rescore import rescore
 from autoj_reward.engines.cached import CachedEngine
 from autoj_reward.engines.recorded import RecordedEngine
-from autoj_reward.engines.store import JudgmentStore
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.rows.fields import row_format
-from autoj_reward.rows.run import Item
-from autoj_reward.rows.works import compare_work, rate_work, rerank_work
+from autoj_reward.rows.run import RowItem
+from autoj_reward.rows.tasks import compare_task, rate_task, rerank_task
 from tests.cli.conftest import read_rows, write_rows
 
 Rescore = Callable[..., Result]
@@ -70,11 +70,11 @@ def judged_rows(path: Path, engine: CachedEngine, kind: Any = "rate", **options:
     }
     layout = row_format(kind, None, {})
     rows = [{**p, **texts[kind]} for p in prompts]
-    items = [Item(n, row, layout.requests(row)) for n, row in enumerate(rows, start=1)]
+    items = [RowItem(n, row, layout.requests(row)) for n, row in enumerate(rows, start=1)]
     work = {
-        "rate": rate_work,
-        "compare": compare_work,
-        "rerank": lambda j, f: rerank_work(j, f, critiques="all"),
+        "rate": rate_task,
+        "compare": compare_task,
+        "rerank": lambda j, f: rerank_task(j, f, critiques="all"),
     }[kind](judge, layout)
     made = [{**i.row, **done.added} for i, done in zip(items, work.judge(items), strict=True)]
     write_rows(path, made)

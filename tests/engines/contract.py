@@ -12,22 +12,22 @@ from autoj_reward.engines import Engine
 from autoj_reward.errors import EngineError
 from autoj_reward.types import (
     ChatWrapper,
+    ContinuationQuery,
     Failure,
     FailureReason,
     JudgeInput,
     JudgeOutput,
-    Readout,
     Sampling,
     Segment,
 )
 from tests.hostile import LOOK_ALIKES
 
-RATINGS = Readout(
+RATINGS = ContinuationQuery(
     lead="Rating: [[",
     continuations=tuple(f"{k / 2:g}" for k in range(2, 21)),
     end_prefixes=("]",),
 )
-PREFERENCES = Readout(
+PREFERENCES = ContinuationQuery(
     lead="So, the final decision is",
     continuations=(" Response 1", " Response 2", " Tie"),
     end_prefixes=("\n", "."),
@@ -35,7 +35,9 @@ PREFERENCES = Readout(
 )
 
 
-def question(text: str, *, n: int = 12, readout: Readout | None = None, **sampling: object) -> JudgeInput:
+def question(
+    text: str, *, n: int = 12, readout: ContinuationQuery | None = None, **sampling: object
+) -> JudgeInput:
     """An input to write on from, or to read at."""
     prefill = (Segment(readout.lead, True),) if readout else ()
     return JudgeInput(
@@ -81,7 +83,7 @@ class EngineContract:
                 )
 
     @pytest.mark.parametrize("readout", [RATINGS, PREFERENCES], ids=["ratings", "preferences"])
-    def test_a_reading_holds_probabilities(self, engine: Engine, readout: Readout) -> None:
+    def test_a_reading_holds_probabilities(self, engine: Engine, readout: ContinuationQuery) -> None:
         (answer,) = outputs(engine, [question("How good is this: Paris?", readout=readout)])
         assert answer.reading is not None
         assert answer.text == ""
@@ -93,7 +95,7 @@ class EngineContract:
     def test_following_less_only_leaves_the_improbable_unread(self, engine: Engine) -> None:
         """What is not followed is bounded by `unread_prob`, never silently zero."""
         every = question("Paris?", readout=RATINGS)
-        fewer = question("Paris?", readout=Readout(**{**_fields(RATINGS), "follow_above": 0.02}))
+        fewer = question("Paris?", readout=ContinuationQuery(**{**_fields(RATINGS), "follow_above": 0.02}))
         whole, part = (a.reading for a in outputs(engine, [every, fewer]))
         assert whole is not None
         assert part is not None
@@ -101,7 +103,7 @@ class EngineContract:
         assert missing <= part.unread_prob + 10 * self.tolerance
 
     @pytest.mark.parametrize("readout", [RATINGS, PREFERENCES], ids=["ratings", "preferences"])
-    def test_an_end_taken_for_granted_is_certain(self, engine: Engine, readout: Readout) -> None:
+    def test_an_end_taken_for_granted_is_certain(self, engine: Engine, readout: ContinuationQuery) -> None:
         """`1` begins `1.5`, so its end is read all the same; nothing goes on after `1.5`."""
         granted = replace(readout, assume_ends=True)
         items = [question("Paris?", readout=r) for r in (readout, granted)]

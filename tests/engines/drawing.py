@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from autoj_reward.errors import EngineUnavailable
 from autoj_reward.types import (
+    ContinuationLogprob,
+    ContinuationLogprobs,
     Failure,
     FailureReason,
     JudgeInput,
     JudgeOutput,
-    PathReading,
-    Reading,
     Usage,
 )
 
@@ -64,9 +64,9 @@ class DrawingEngine:
             text="",
             finish_reason="read",
             usage=usage,
-            reading=Reading(
+            reading=ContinuationLogprobs(
                 paths=tuple(
-                    PathReading(text=t, path_logprob=odd, end_logprob=-0.0)
+                    ContinuationLogprob(text=t, path_logprob=odd, end_logprob=-0.0)
                     for t, odd in zip(texts, odds, strict=True)
                 ),
                 unread_prob=0.25,

@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from autoj_reward.cache.store import JudgmentStore
 from autoj_reward.engines.cached import CachedEngine
-from autoj_reward.engines.server import ServerEngine
-from autoj_reward.engines.store import JudgmentStore
+from autoj_reward.engines.openai.engine import ServerEngine
 from autoj_reward.errors import EngineChanged
 from autoj_reward.judge.judge import Judge
 from autoj_reward.types import JudgeOutput
+from tests.engines.openai.test_engine import item, serving
+from tests.engines.openai.test_identity import Swapped
 from tests.engines.swapping import (
     how,
     rated,
@@ -26,8 +28,6 @@ from tests.engines.swapping import (
     swap_tokenizer,
     swap_weights,
 )
-from tests.engines.test_server import item, serving
-from tests.engines.test_server_identity import Swapped
 
 JUDGE_FILE = """
 extends = "mini"

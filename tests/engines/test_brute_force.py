@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from autoj_reward.engines.transformers import TransformersEngine
+from autoj_reward.engines.transformers.engine import TransformersEngine
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.presets import load_spec
-from autoj_reward.judge.spec import Protocol
+from autoj_reward.judge.spec import JudgingTask
 from autoj_reward.judgments import VerdictDistribution
 from autoj_reward.types import JudgeInput, JudgeOutput, Segment
 from tests.engines.tokenizers import save_random_model, sentencepiece_like, whole_ten
@@ -37,7 +37,7 @@ def engine(
     made.close()
 
 
-def brute_force(engine: TransformersEngine, item: JudgeInput, protocol: Protocol) -> dict[Any, float]:
+def brute_force(engine: TransformersEngine, item: JudgeInput, protocol: JudgingTask) -> dict[Any, float]:
     """P(v) = sum over terminators t of P(path(v), t), one plain forward pass for each verdict.
 
     P(v) = P(path(v)) where ends are taken for granted and no other path begins with this one.
@@ -68,7 +68,9 @@ def brute_force(engine: TransformersEngine, item: JudgeInput, protocol: Protocol
     return found
 
 
-def check(engine: TransformersEngine, item: JudgeInput, protocol: Protocol, got: VerdictDistribution) -> None:
+def check(
+    engine: TransformersEngine, item: JudgeInput, protocol: JudgingTask, got: VerdictDistribution
+) -> None:
     brute = brute_force(engine, item, protocol)
     assert got.mass == pytest.approx(sum(brute.values()), abs=1e-5)
     flattened = {verdict: p ** (1 / protocol.verdicts.temperature) for verdict, p in brute.items()}
@@ -76,7 +78,7 @@ def check(engine: TransformersEngine, item: JudgeInput, protocol: Protocol, got:
         assert prob == pytest.approx(flattened[verdict] / sum(flattened.values()), abs=1e-5)
 
 
-def protocols(judge: Judge) -> list[tuple[Protocol, dict[str, str]]]:
+def protocols(judge: Judge) -> list[tuple[JudgingTask, dict[str, str]]]:
     assert judge.spec.rating is not None
     assert judge.spec.comparison is not None
     return [

@@ -10,24 +10,33 @@ from pathlib import Path
 
 import pytest
 
-from autoj_reward.engines import Engine, leases
-from autoj_reward.engines.cache_key import parts_of
+from autoj_reward.cache import leases
+from autoj_reward.cache.key import parts_of
+from autoj_reward.cache.maintenance import stats, verify
+from autoj_reward.cache.store import JudgmentStore
+from autoj_reward.engines import Engine
 from autoj_reward.engines.cached import CachedEngine
 from autoj_reward.engines.lazy import LazyEngine
-from autoj_reward.engines.maintenance import stats, verify
-from autoj_reward.engines.store import JudgmentStore
 from autoj_reward.errors import ConfigError, EngineContractBroken, EngineUnavailable, StoreError
-from autoj_reward.types import Failure, JudgeInput, JudgeOutput, PlainWrapper, Readout, Sampling, Segment
+from autoj_reward.types import (
+    ContinuationQuery,
+    Failure,
+    JudgeInput,
+    JudgeOutput,
+    PlainWrapper,
+    Sampling,
+    Segment,
+)
 from tests.engines.contract import check_closing
 from tests.engines.drawing import DrawingEngine
 from tests.hostile import LOOK_ALIKES
 
-READOUT = Readout(lead="Rating: [[", continuations=("1", "2", "10"), end_prefixes=("]",))
+READOUT = ContinuationQuery(lead="Rating: [[", continuations=("1", "2", "10"), end_prefixes=("]",))
 WRAPPER = PlainWrapper(before="[INST] ", after=" [/INST]")
 
 
 def question(
-    text: str, *, draw: int = 0, temperature: float = 0.0, readout: Readout | None = None
+    text: str, *, draw: int = 0, temperature: float = 0.0, readout: ContinuationQuery | None = None
 ) -> JudgeInput:
     return JudgeInput(
         body=(Segment("Judge: ", True), Segment(text)),

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of a test are a moment old, and would be hashed each time: the worse case is an old file."""
     with contextlib.suppress(ImportError):
-        monkeypatch.setattr("autoj_reward.engines.file_hash._SETTLED_NS", 0)
+        monkeypatch.setattr("autoj_reward.engines.checkpoint.file_hash._SETTLED_NS", 0)
 
 
 def check_swap(

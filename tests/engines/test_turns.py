@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from autoj_reward import Judge, RatingJudgment
-from autoj_reward.engines.server import ServerEngine
-from autoj_reward.engines.tokens import TrustedTokenizer
+from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
+from autoj_reward.engines.openai.engine import ServerEngine
 from autoj_reward.errors import ConfigError
+from autoj_reward.judge.generation import write
 from autoj_reward.judge.spec import Thinking
-from autoj_reward.judge.writing import write
 from autoj_reward.types import (
     ChatWrapper,
     Failure,
@@ -26,8 +26,8 @@ from autoj_reward.types import (
     Sampling,
     Segment,
 )
+from tests.engines.openai.test_engine import NOT_FOUND, Answer, Body, models, refused, serving
 from tests.engines.taught import COMPLETION, PROMPT, judge_file, teach, tokenizer
-from tests.engines.test_server import NOT_FOUND, Answer, Body, models, refused, serving
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -82,7 +82,7 @@ TURN_ENDS = {
 @pytest.mark.parametrize(("name", "ends"), TURN_ENDS.items(), ids=TURN_ENDS)
 def test_the_templates_own_turn_end_ends_the_turn(name: str, ends: set[str]) -> None:
     """Only the end of sequence of the configuration did, and some checkpoints name another token there."""
-    own = TrustedTokenizer(marked_tokenizer(real_template(name)))
+    own = InjectionSafeTokenizer(marked_tokenizer(real_template(name)))
     assert set(own.hf.convert_ids_to_tokens(list(own.turn_end_ids))) == ends | {"</s>"}
 
 
@@ -102,7 +102,7 @@ ANSWERS = {
 @pytest.mark.parametrize(("name", "begun"), ANSWERS.items(), ids=ANSWERS)
 def test_forced_words_come_where_an_answer_without_thinking_has_them(name: str, begun: str) -> None:
     """The prompt of a direct verdict ended in `<think>` and the forced words."""
-    own = TrustedTokenizer(marked_tokenizer(real_template(name)))
+    own = InjectionSafeTokenizer(marked_tokenizer(real_template(name)))
     lead = (Segment("Rating: [[", True),)
     for arguments in ((), (("enable_thinking", False),)):
         wrapper = ChatWrapper(arguments=arguments)
@@ -115,11 +115,11 @@ def test_forced_words_come_where_an_answer_without_thinking_has_them(name: str, 
 
 
 def test_what_the_judge_wrote_itself_is_not_changed() -> None:
-    own = TrustedTokenizer(marked_tokenizer(real_template("qwen3")))
+    own = InjectionSafeTokenizer(marked_tokenizer(real_template("qwen3")))
     written = (Segment("It is good.\nRating: [["),)
     item = JudgeInput(body=(Segment("Judge this."),), wrapper=ChatWrapper(), prefill=written)
     assert "<think>" not in own.hf.decode(own.encode_input(item))
-    opened = TrustedTokenizer(marked_tokenizer(THINKS))
+    opened = InjectionSafeTokenizer(marked_tokenizer(THINKS))
     turn = (Segment("<think>", True), Segment("\nHm.\n"), Segment("</think>", True), Segment("\n\nGood. "))
     text = opened.hf.decode(opened.encode_input(JudgeInput(body=(), wrapper=ChatWrapper(), prefill=turn)))
     assert text.endswith("assistant\n<think>\n\nHm.\n</think>\n\nGood. ")
@@ -129,7 +129,7 @@ def test_what_the_judge_wrote_itself_is_not_changed() -> None:
 
 
 def test_a_plain_wrapper_that_opens_a_block_gets_it_closed_too() -> None:
-    own = TrustedTokenizer(marked_tokenizer(None))
+    own = InjectionSafeTokenizer(marked_tokenizer(None))
     wrapper = PlainWrapper(before="[INST] ", after=" [/INST]<think>\n")
     item = JudgeInput(body=(Segment("J"),), wrapper=wrapper, prefill=(Segment("Rating: [[", True),))
     assert own.hf.decode(own.encode_input(item)).endswith("<think>\n\n</think>\n\nRating: [[")
@@ -156,27 +156,27 @@ def test_a_template_that_refuses_is_told_in_its_own_words(
     """It ended in a traceback of the template engine."""
     if template == "gemma":
         template = real_template(template)
-    own = TrustedTokenizer(marked_tokenizer(template))
+    own = InjectionSafeTokenizer(marked_tokenizer(template))
     with pytest.raises(ConfigError, match=re.escape(words)) as caught:
         own.frame(ChatWrapper(system=system))
     assert step in caught.value.hint
 
 
 def test_an_empty_system_message_is_none() -> None:
-    own = TrustedTokenizer(marked_tokenizer(real_template("gemma")))
+    own = InjectionSafeTokenizer(marked_tokenizer(real_template("gemma")))
     assert own.frame(ChatWrapper(system="")) == own.frame(ChatWrapper())
     if isinstance(own.hf.chat_template, str):
         assert "system" not in own.frame(ChatWrapper(system="")).before
 
 
 def test_a_named_template_can_be_chosen() -> None:
-    own = TrustedTokenizer(marked_tokenizer({"rag": CHATML, "tool_use": CHATML}))
+    own = InjectionSafeTokenizer(marked_tokenizer({"rag": CHATML, "tool_use": CHATML}))
     wrapper = ChatWrapper(arguments=(("chat_template", "rag"),))
     assert own.frame(wrapper).after == "<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_a_template_for_pictures_is_given_parts() -> None:
-    own = TrustedTokenizer(marked_tokenizer(real_template("smolvlm")))
+    own = InjectionSafeTokenizer(marked_tokenizer(real_template("smolvlm")))
     frame = own.frame(ChatWrapper(system="You judge."))
     assert frame.before.endswith("System: You judge.<end_of_utterance>\nUser: ")
 
@@ -185,7 +185,7 @@ def test_a_template_for_pictures_is_given_parts() -> None:
     "template", ["{{ raise_exception('no') }}", "{% for", {"rag": "x"}, None, "{{ messages[0].content }}"]
 )
 def test_a_template_without_turn_ends_leaves_the_end_of_sequence(template: Any) -> None:
-    own = TrustedTokenizer(marked_tokenizer(template))
+    own = InjectionSafeTokenizer(marked_tokenizer(template))
     assert own.hf.convert_ids_to_tokens(list(own.turn_end_ids)) == ["</s>"]
     assert own.turn_end_texts == ()
 
@@ -193,7 +193,7 @@ def test_a_template_without_turn_ends_leaves_the_end_of_sequence(template: Any) 
 def test_special_marks_of_thinking_stay_in_the_text() -> None:
     """Decoding drops special tokens, and with them `[THINK]` and `[/THINK]`."""
     hf = tokenizer(MAGISTRAL, ["[INST]", "[/INST]", "[THINK]", "[/THINK]", "<|im_end|>"])
-    own = TrustedTokenizer(hf)
+    own = InjectionSafeTokenizer(hf)
     context = own.encode([Segment("[INST]Judge.[/INST]", True)])
     ids = own.encode([Segment("[THINK]Hm. Well.[/THINK]Rating: [[9]]<|im_start|></s>[/THINK]", True)])
     assert own.decode_turn(context, ids, ()) == ("[THINK]Hm. Well.[/THINK]Rating: [[9]]", False)
@@ -263,7 +263,7 @@ def test_a_direct_verdict_comes_after_the_thinking_that_the_template_opens(
 @pytest.mark.parametrize("thinking", ["[thinking]", "", "[thinking]\nopened_by_template = true"])
 def test_a_verdict_in_thinking_that_was_cut_is_not_read(thinker: Path, thinking: str) -> None:
     """Without `opened_by_template` the cut thinking was taken for the critique."""
-    hf = TrustedTokenizer(tokenizer(THINKS)).hf
+    hf = InjectionSafeTokenizer(tokenizer(THINKS)).hf
     n = len(hf("Hm. Rating: [[2]]", add_special_tokens=False)["input_ids"])
     judgment = judged(judge_file(thinker, thinking=thinking, max_new_tokens=n), "critique")
     assert judgment.failure is not None

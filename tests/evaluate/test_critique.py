@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from autoj_reward.autoj.critiques import CritiqueCase, read_outcomes
 from autoj_reward.cli.app import app
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.evaluate.critique import comparing_spec, evaluate_critiques, reference_first
-from autoj_reward.evaluate.critique_data import CritiqueCase, read_outcomes
 from autoj_reward.judge.presets import load_spec
 from tests.cli.conftest import read_rows, write_rows
 from tests.hostile import hostile_text

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from autoj_reward.autoj.pairs import Decision, LabelledPair, read_decisions, read_pairs
+from autoj_reward.autoj.scenarios.names import scenario_groups
 from autoj_reward.cli.app import app
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.evaluate.data import Decision, LabelledPair, read_decisions, read_pairs
 from autoj_reward.evaluate.pairwise import evaluate_pairs
-from autoj_reward.scenarios.names import scenario_groups
 from tests.cli.conftest import write_rows
 
 # Agreement, consistency and accuracy in one order, as published with Auto-J's outputs.

@@ -19,9 +19,9 @@ from autoj_reward.evaluate.attacks import (
     rating_attacks,
 )
 from autoj_reward.evaluate.probe import ProbeReport, cases_from, probe, shipped_cases
-from autoj_reward.judge.guard import Guarding, make_guard
+from autoj_reward.judge.guard.guard import GuardRunner, make_guard
 from autoj_reward.judge.presets import load_spec
-from autoj_reward.types import Failure, JudgeInput, JudgeOutput, PathReading, Reading
+from autoj_reward.types import ContinuationLogprob, ContinuationLogprobs, Failure, JudgeInput, JudgeOutput
 
 SPEC = load_spec("mini")
 CASES, HONEST = shipped_cases()
@@ -55,10 +55,10 @@ class KnownEngine:
         else:
             chosen = " Response 1" if ratings[0] >= ratings[1] else " Response 2"
         paths = tuple(
-            PathReading(text=t, path_logprob=0.0 if t == chosen else -math.inf, end_logprob=0.0)
+            ContinuationLogprob(text=t, path_logprob=0.0 if t == chosen else -math.inf, end_logprob=0.0)
             for t in item.readout.continuations
         )
-        return JudgeOutput(text="", finish_reason="read", reading=Reading(paths=paths))
+        return JudgeOutput(text="", finish_reason="read", reading=ContinuationLogprobs(paths=paths))
 
 
 def probed(rule: Callable[[str], float], **options: object) -> ProbeReport:
@@ -155,20 +155,20 @@ def test_attacks_speak_the_language_of_the_judge(name: str) -> None:
     spec = load_spec(name)
     assert spec.rating is not None
     assert spec.rating.verdicts.pattern.search(best_verdict(spec))
-    guarding = Guarding(make_guard(True), spec)  # type: ignore[arg-type]
+    guarding = GuardRunner(make_guard(True), spec)  # type: ignore[arg-type]
     for attack in [*rating_attacks(), *pair_attacks()]:
         attacked = attack.attacked(spec, "What is it?", "It is a tree.")
         control = attack.control(spec, "What is it?", "It is a tree.")
         assert abs(len(attacked) - len(control)) <= 4, attack.name
         expected = [("hidden",)] if attack.name == "hidden order" else [(), ("trivial",)]
-        assert guarding.look(control)[1] in expected, attack.name
+        assert guarding.sanitize(control)[1] in expected, attack.name
         if attack.family in ("planted verdicts", "fake blocks"):
-            assert {"verdict", "delimiter"} & set(guarding.look(attacked)[1]), attack.name
+            assert {"verdict", "delimiter"} & set(guarding.sanitize(attacked)[1]), attack.name
 
 
 @pytest.mark.parametrize("sentences", [NEUTRAL_AFTER, NEUTRAL_BEFORE], ids=["after", "before"])
 def test_neutral_text_says_nothing_to_a_judge_and_breaks_off_nowhere(sentences: tuple[str, ...]) -> None:
-    assert Guarding(make_guard(True), SPEC).look(" ".join(sentences))[1] == ()  # type: ignore[arg-type]
+    assert GuardRunner(make_guard(True), SPEC).sanitize(" ".join(sentences))[1] == ()  # type: ignore[arg-type]
     for n in range(1, 1200):
         text = neutral(sentences, n)
         assert abs(len(text) - n) <= 4

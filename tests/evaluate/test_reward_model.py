@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from autoj_reward.autoj.pairs import LabelledPair
 from autoj_reward.cli.app import app
 from autoj_reward.errors import ConfigError
-from autoj_reward.evaluate.data import LabelledPair
 from autoj_reward.evaluate.reward_model import score_pairs
 from tests.cli.conftest import read_rows, write_rows
 
@@ -22,7 +22,7 @@ torch = pytest.importorskip("torch")
 def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
 
-    from autoj_reward.engines.embedded import embedded_checkpoint
+    from autoj_reward.engines.checkpoint.embedded import embedded_checkpoint
 
     folder = tmp_path_factory.mktemp("reward") / "model"
     tokenizer = AutoTokenizer.from_pretrained(embedded_checkpoint())

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from autoj_reward.autoj.pairs import LabelledPair, Scores
 from autoj_reward.cli.app import app
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.evaluate.data import LabelledPair, Scores
 from autoj_reward.evaluate.scalar import THRESHOLDS, decide, search_threshold
 from tests.cli.conftest import write_rows
 

@@ -12,7 +12,7 @@ from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.evaluate.gold import READERS, GoldGroup, read_selection
 from autoj_reward.evaluate.metrics import kendall, spearman
 from autoj_reward.evaluate.selection import check_batch_orders, contenders_of, evaluate_selection
-from tests.reward.conftest import QualityEngine
+from tests.quality import QualityEngine
 
 
 def groups(n: int = 12, size: int = 8) -> list[GoldGroup]:

@@ -18,17 +18,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autoj_reward.engines.server_text import plain_text
+from autoj_reward.engines.openai.messages import plain_text
 from autoj_reward.errors import AutojRewardError
-from autoj_reward.judge.folding import fold, places
-from autoj_reward.judge.guard import Guard, Guarding
-from autoj_reward.judge.layout import completion_text, prompt_text
+from autoj_reward.judge.generation import split_thinking
+from autoj_reward.judge.guard.folding import fold, places
+from autoj_reward.judge.guard.guard import Guard, GuardRunner
+from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.judge.parse import find_verdict
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import parse_spec
-from autoj_reward.judge.writing import split_thinking
 from autoj_reward.reporting.escaping import shown
-from autoj_reward.reward.policy_text import messages_of, without_end_tokens
+from autoj_reward.reward.chat_markup import messages_of, without_end_tokens
 from autoj_reward.types import Segment
 
 FUZZ = settings(
@@ -47,7 +47,7 @@ _PIECES = (
     "the ", "\n", " ", "\t", "_", "*", "a", ".", "-", "=", "\u200b", "\u0301", "\ufdfa", "\ud800", "\U000e0041", "\ufe0f",
 )  # fmt: skip
 SPECS = [load_spec(name) for name in ("mini", "autoj-bilingual-6b", "general")]
-GUARDS = [Guarding(Guard(), spec) for spec in SPECS]
+GUARDS = [GuardRunner(Guard(), spec) for spec in SPECS]
 SETS = [p.verdicts for spec in SPECS for p in (spec.rating, spec.comparison) if p is not None]
 
 pumped = st.builds(
@@ -58,7 +58,7 @@ pumped = st.builds(
 )
 
 TARGETS: dict[str, Callable[[str], object]] = {
-    "guard": lambda text: [g.look(text) for g in GUARDS],
+    "guard": lambda text: [g.sanitize(text) for g in GUARDS],
     "parser": lambda text: [find_verdict(text, "stop", verdicts) for verdicts in SETS],
     "folding": lambda text: (fold(text), places(text)),
     "policy text": lambda text: (messages_of(text), without_end_tokens(text)),
@@ -127,7 +127,7 @@ def test_a_judges_file_with_anything_in_it_is_read_or_refused_by_an_error_of_our
         spec = parse_spec(source, origin="fuzz.toml", folder=Path("/nonexistent"))
     except AutojRewardError:
         return
-    Guarding(Guard(), spec).look("Rating: [[10]]")
+    GuardRunner(Guard(), spec).sanitize("Rating: [[10]]")
 
 
 _message = st.dictionaries(

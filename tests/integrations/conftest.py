@@ -24,7 +24,7 @@ def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from autoj_reward.engines.embedded import embedded_checkpoint
+    from autoj_reward.engines.checkpoint.embedded import embedded_checkpoint
 
     folder = tmp_path_factory.mktemp("policy")
     tokenizer = AutoTokenizer.from_pretrained(embedded_checkpoint())

@@ -11,10 +11,10 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from autoj_reward import Judge, JudgeReward
-from autoj_reward.engines.managed_server import share_server
-from autoj_reward.engines.managed_state import JudgeFolder
+from autoj_reward.engines.local_server.shared import share_server
+from autoj_reward.engines.local_server.state import JudgeFolder
 from autoj_reward.types import Failure, JudgeInput, JudgeOutput
-from tests.engines.managed_user import stand_in_order
+from tests.engines.local_server.user_process import stand_in_order
 from tests.scripted import ScriptedEngine
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from autoj_reward import ConfigError, EngineUnavailable, Judge, JudgeReward, TooManyFailures, async_reward
-from autoj_reward.reward.noise import engine_resolution, measure_resolution
+from autoj_reward.reward.resolution import engine_resolution, measure_resolution
 from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput, Request
 from tests.scripted import ScriptedEngine, win_prob
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPO
-from tests.engines.test_managed import marked
+from tests.engines.local_server.test_engine import marked
 
 pytest.importorskip("trl", reason="needs TRL: ./setup mini trl")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from autoj_reward import ConfigError, DataError, Judge, JudgeReward
-from autoj_reward.integrations.trl_facts import has_ppo
+from autoj_reward.integrations.trl_trainer import has_ppo
 from tests.integrations.conftest import PROMPTS
 from tests.scripted import ScriptedEngine, quality
 

@@ -21,7 +21,7 @@ from tests.conftest import REPO
 from tests.hostile import hostile_text
 
 if TYPE_CHECKING:
-    from autoj_reward.engines.transformers import TransformersEngine
+    from autoj_reward.engines.transformers.engine import TransformersEngine
 
 pytest.importorskip("py3langid", reason="needs the bilingual extra")
 

@@ -17,7 +17,7 @@ from autoj_reward.judgments import (
     VerdictDistribution,
     aggregate,
 )
-from autoj_reward.types import Failure, FailureReason, PathReading, Reading, Usage
+from autoj_reward.types import ContinuationLogprob, ContinuationLogprobs, Failure, FailureReason, Usage
 
 SPEC = load_spec("autoj-13b")
 assert SPEC.rating is not None
@@ -36,10 +36,10 @@ def rating(probs: dict[float, float]) -> VerdictDistribution:
     return VerdictDistribution(verdicts=tuple(probs), probs=tuple(probs.values()))
 
 
-def reading(probs: list[float], texts: tuple[str, ...]) -> Reading:
-    return Reading(
+def reading(probs: list[float], texts: tuple[str, ...]) -> ContinuationLogprobs:
+    return ContinuationLogprobs(
         paths=tuple(
-            PathReading(text=t, path_logprob=math.log(p) if p else -math.inf, end_logprob=0.0)
+            ContinuationLogprob(text=t, path_logprob=math.log(p) if p else -math.inf, end_logprob=0.0)
             for t, p in zip(texts, probs, strict=True)
         )
     )

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoj_reward.judge.generation import split_thinking
 from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import Thinking
 from autoj_reward.judge.verdict import VerdictSet, preference_set
-from autoj_reward.judge.writing import split_thinking
 from autoj_reward.judgments import Verdict
 from autoj_reward.types import Failure, FailureReason, FinishReason
 from tests.hostile import hostile_text

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoj_reward.reward.groups import Item, find_groups, flat_share, n_incomplete
-from autoj_reward.reward.plan import ALONE, Plan, Verdict, make_plan
-from autoj_reward.reward.schedule import group_pairs
+from autoj_reward.reward.pairs import group_pairs
+from autoj_reward.reward.plan import ALONE, JudgedRequest, Plan, make_plan
 from tests.scripted import quality, win_prob
 
 
@@ -18,17 +18,17 @@ def group(*qualities: float, prompt: str = "P") -> list[Item]:
     return [Item(prompt=prompt, completion=f"q={q:g}") for q in qualities]
 
 
-def judged(plan: Plan, failing: str = "-") -> list[Verdict]:
+def judged(plan: Plan, failing: str = "-") -> list[JudgedRequest]:
     """What a judge that goes by qualities says."""
     verdicts = []
     for request in plan.requests:
         texts = [str(c) for c in request.completions]
         if any(failing == t for t in texts):
-            verdicts.append(Verdict(raw=None, reason="low_mass"))
+            verdicts.append(JudgedRequest(raw=None, reason="low_mass"))
         elif len(texts) == 1:
-            verdicts.append(Verdict(raw=quality(texts[0])))
+            verdicts.append(JudgedRequest(raw=quality(texts[0])))
         else:
-            verdicts.append(Verdict(raw=win_prob(quality(texts[0]), quality(texts[1])), critique="why"))
+            verdicts.append(JudgedRequest(raw=win_prob(quality(texts[0]), quality(texts[1])), critique="why"))
     return verdicts
 
 

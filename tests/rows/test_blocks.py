@@ -19,7 +19,7 @@ from autoj_reward.integrations.ray import BlockJudge, BlockTask, RaySettings, _p
 from autoj_reward.judge.judge import Judge
 from autoj_reward.rows.blocks import Blocks, added_schema, with_fields
 from autoj_reward.rows.fields import row_format
-from autoj_reward.rows.works import compare_work, rate_work
+from autoj_reward.rows.tasks import compare_task, rate_task
 
 RUN = {"command": "rate", "input": "abc"}
 ANSWERS = [
@@ -46,7 +46,7 @@ def task(tmp_path: Path) -> Callable[..., BlockTask]:
     recorded = tmp_path / "recorded.jsonl"
     recorded.write_text("".join(json.dumps(a) + "\n" for a in ANSWERS), encoding="utf-8")
 
-    def make(blocks: Blocks, kind: Any = "rate", work: Any = rate_work) -> BlockTask:
+    def make(blocks: Blocks, kind: Any = "rate", work: Any = rate_task) -> BlockTask:
         return BlockTask(
             blocks=blocks,
             judge={"name_or_path": "mini", "mode": "direct", "engine": f"recorded:{recorded}"},
@@ -96,7 +96,7 @@ def test_compare_has_its_fields(tmp_path: Path, task: Any) -> None:
     )
     blocks = Blocks(tmp_path / "out", RUN, block_rows=10)
     blocks.deal(tmp_path / "in.parquet")
-    BlockJudge(task(blocks, "compare", compare_work))({"block": [0]})
+    BlockJudge(task(blocks, "compare", compare_task))({"block": [0]})
     (row,) = pq.read_table(blocks.folder).to_pylist()
     assert row["win_prob"] == pytest.approx(0.5)
     assert row["order_preferences"] == ["first", "second"]

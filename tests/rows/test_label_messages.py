@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from autoj_reward import Judge
-from autoj_reward.reward.label import label
-from autoj_reward.rows.labels import data_rows, label_dataset
+from autoj_reward.ranking.label import label
+from autoj_reward.rows.preferences import data_rows, label_dataset
 from tests.scripted import ScriptedEngine
 
 CALL = {"id": "c", "type": "function", "function": {"name": "add", "arguments": {"q": "q=9"}}}

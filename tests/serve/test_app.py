@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from autoj_reward import Judge, rank
+from autoj_reward.cache.store import JudgmentStore
 from autoj_reward.engines.cached import CachedEngine
 from autoj_reward.engines.recorded import RecordedEngine
-from autoj_reward.engines.store import JudgmentStore
 from autoj_reward.errors import EngineError, EngineRejected, EngineUnavailable
 from autoj_reward.types import Failure, JudgeInput, JudgeOutput
 from tests.hostile import LOOK_ALIKES

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from autoj_reward.types import JudgeInput, JudgeOutput, PathReading, Reading
+from autoj_reward.types import ContinuationLogprob, ContinuationLogprobs, JudgeInput, JudgeOutput
 
 
 class SometimesNoNumbers:
@@ -20,9 +20,12 @@ class SometimesNoNumbers:
             assert item.readout is not None
             logprob = float("nan") if any("broken" in s.text for s in item.body) else -4.0
             paths = [
-                PathReading(text=c, path_logprob=logprob, end_logprob=0.0) for c in item.readout.continuations
+                ContinuationLogprob(text=c, path_logprob=logprob, end_logprob=0.0)
+                for c in item.readout.continuations
             ]
-            answers.append(JudgeOutput(text="", finish_reason="read", reading=Reading(paths=tuple(paths))))
+            answers.append(
+                JudgeOutput(text="", finish_reason="read", reading=ContinuationLogprobs(paths=tuple(paths)))
+            )
         return answers
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from autoj_reward.evaluate.metrics import calibration_error
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judgments import PairJudgment, Provenance, Sample, VerdictDistribution
 from autoj_reward.training.calibration import calibrate, fit_temperature, labelled_rows, scaled
-from autoj_reward.types import Failure, FailureReason, PathReading, Reading, Usage
+from autoj_reward.types import ContinuationLogprob, ContinuationLogprobs, Failure, FailureReason, Usage
 from tests.training.conftest import SHORT_JUDGE, pair_rows, write_rows
 
 
@@ -98,9 +98,9 @@ def read(probs: list[float], temperature: float) -> VerdictDistribution:
     return result
 
 
-def reading(probs: list[float]) -> Reading:
-    return Reading(
-        paths=tuple(PathReading(text="", path_logprob=math.log(p), end_logprob=0.0) for p in probs)
+def reading(probs: list[float]) -> ContinuationLogprobs:
+    return ContinuationLogprobs(
+        paths=tuple(ContinuationLogprob(text="", path_logprob=math.log(p), end_logprob=0.0) for p in probs)
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from transformers import AutoTokenizer
 
-from autoj_reward.engines.tokens import TrustedTokenizer
+from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
 from autoj_reward.errors import DataError
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec
@@ -41,8 +41,8 @@ def spec(tiny_model: Path) -> JudgeSpec:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny_model: Path) -> TrustedTokenizer:
-    return TrustedTokenizer(AutoTokenizer.from_pretrained(tiny_model), turn_end_ids=[4])
+def tokenizer(tiny_model: Path) -> InjectionSafeTokenizer:
+    return InjectionSafeTokenizer(AutoTokenizer.from_pretrained(tiny_model), turn_end_ids=[4])
 
 
 def test_prompts_are_on_one_side_only_and_excluded_ones_on_none(config: TrainConfig) -> None:
@@ -150,7 +150,7 @@ def test_unfill_refuses_other_text() -> None:
 )
 def test_a_direct_example_carries_loss_on_the_verdict_alone(
     spec: JudgeSpec,
-    tokenizer: TrustedTokenizer,
+    tokenizer: InjectionSafeTokenizer,
     completions: tuple[str, ...],
     verdict: float,
     written: str,
@@ -170,9 +170,11 @@ def test_a_direct_example_carries_loss_on_the_verdict_alone(
     assert ids[: -len(target)].count(4) == 1
 
 
-def test_a_direct_example_is_what_the_engine_will_read(spec: JudgeSpec, tokenizer: TrustedTokenizer) -> None:
+def test_a_direct_example_is_what_the_engine_will_read(
+    spec: JudgeSpec, tokenizer: InjectionSafeTokenizer
+) -> None:
     """The target follows a path of the very tree that readouts follow."""
-    from autoj_reward.engines.readout import token_tree
+    from autoj_reward.engines.logprobs.token_tree import token_tree
 
     assert spec.rating is not None
     tree = token_tree(spec.rating.verdicts.readout(), tokenizer)
@@ -204,7 +206,7 @@ def test_ratings_are_brought_onto_the_judges_scale(scale: Any, rating: float, ow
 
 
 def test_a_critique_example_carries_loss_on_all_that_is_written(
-    spec: JudgeSpec, tokenizer: TrustedTokenizer
+    spec: JudgeSpec, tokenizer: InjectionSafeTokenizer
 ) -> None:
     example = Example(
         prompt="P",

@@ -15,7 +15,7 @@ import pytest
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.integrations.client import JudgeClient
-from autoj_reward.integrations.verdicts import NoVerdict
+from autoj_reward.integrations.required_reward import NoVerdict
 from autoj_reward.judge.judge import Judge
 from tests.integrations.remote.conftest import TOKEN
 from tests.serve.conftest import Process

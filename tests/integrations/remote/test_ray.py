@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from autoj_reward.cli.app import app
 from autoj_reward.errors import ConfigError
-from autoj_reward.reward.rank import RESOLUTION
+from autoj_reward.ranking.rank import RESOLUTION
 from tests.conftest import REPO
 
 DRILL = REPO / "benchmarks" / "ray_drill.py"

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from autoj_reward.errors import ConfigError
-from autoj_reward.integrations.verdicts import NoVerdict
+from autoj_reward.integrations.required_reward import NoVerdict
 from autoj_reward.integrations.verl import async_compute_score, compute_score
 from autoj_reward.judge.judge import Judge
 from tests.serve.conftest import Process

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read Auto-J's pairwise evaluation files into this package's terms (`response` becomes completion)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.autoj.scenarios.names import scenario_groups
+from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.judgments import PREFERENCES, Preference
+from autoj_reward.rows.fields import RowProblem, message_field
+from autoj_reward.rows.source import Row, open_source
+from autoj_reward.types import Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledPair:
+    """A pair that people judged."""
+
+    prompt: Text
+    first: Text
+    second: Text
+    preference: Preference
+    scenario: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a judge decided about a pair, the names of both orders being those of the given order.
+
+    Attributes:
+        given: Decision with the pair as given; None where it could not be read.
+        swapped: Decision with the pair swapped, mapped back; None where it could not be read.
+        averaged: Decision after averaging both orders' probabilities; None where the file has none.
+        win_prob: Probability in [0, 1] that the first completion wins; None where the file has none.
+    """
+
+    given: Preference | None
+    swapped: Preference | None = None
+    averaged: Preference | None = None
+    win_prob: float | None = None
+
+
+Scores = tuple[float | None, float | None]
+"""A scalar reward model's scores of a pair's first and second completion; None where there is none."""
+
+
+def read_pairs(path: str | Path) -> list[LabelledPair]:
+    """Rows of `testdata_pairwise.jsonl`: `scenario`, `label`, `prompt`, `response 1`, `response 2`.
+
+    The scenario may be left out, in files of one's own.
+
+    Raises:
+        ConfigError: There is no such file.
+        DataError: A row is wrong; names file, line and field.
+    """
+    groups = scenario_groups()
+    pairs = []
+    for line, row in read_rows(path):
+        scenario, group = scenario_of(row, groups, path, line)
+        try:
+            prompt = message_field(row, "prompt", prompt=True)
+            first, second = (message_field(row, name) for name in ("response 1", "response 2"))
+        except RowProblem as problem:
+            raise DataError(str(problem), path=str(path), line=line, field=problem.field) from problem
+        pairs.append(
+            LabelledPair(
+                prompt=prompt,
+                first=first,
+                second=second,
+                preference=_preference(row, "label", path, line),
+                scenario=scenario,
+                group=group,
+            )
+        )
+    return pairs
+
+
+def scenario_of(row: Row, groups: Mapping[str, str], path: str | Path, line: int) -> tuple[str, str]:
+    """A row's scenario and its group; two empty texts where the row names none.
+
+    Raises:
+        DataError: It names one that there is not.
+    """
+    scenario = row.get("scenario", "")
+    if not isinstance(scenario, str) or (scenario and scenario not in groups):
+        raise DataError(
+            f"{scenario!r} is not a scenario", path=str(path), line=line, field="scenario",
+            hint="Auto-J's names are in `autoj-reward scenarios`; leave the field out for no groups",
+        )  # fmt: skip
+    return scenario, groups.get(scenario, "")
+
+
+def read_decisions(path: str | Path, swapped: str | Path | None = None) -> list[Decision]:
+    """A judge's decisions.
+
+    Args:
+        path: Rows with `output` (0 first, 1 second, 2 tie), or what `autoj-reward compare` wrote.
+        swapped: For rows with `output`: the decisions on the swapped pairs, where 0 means the
+            completion that was shown first then.
+
+    Raises:
+        ConfigError: A file is missing, or `swapped` is given with a file that holds both orders.
+        DataError: A row is wrong, or the files differ in length.
+    """
+    rows = list(read_rows(path))
+    if rows and "order_preferences" in rows[0][1]:
+        if swapped is not None:
+            raise ConfigError(f"{path} holds both orders already", hint="leave out the swapped file")
+        both = any(row.get("order_preferences") for _, row in rows)
+        return [_compared(row, path, line, both=both) for line, row in rows]
+    given = [_preference(row, "output", path, line) for line, row in rows]
+    if swapped is None:
+        return [Decision(given=g) for g in given]
+    exchanged = [_exchange(_preference(row, "output", swapped, line)) for line, row in read_rows(swapped)]
+    if len(exchanged) != len(given):
+        raise DataError(f"has {len(exchanged)} rows, {path} has {len(given)}", path=str(swapped))
+    return [Decision(given=g, swapped=s) for g, s in zip(given, exchanged, strict=True)]
+
+
+def _compared(row: Row, path: str | Path, line: int, *, both: bool) -> Decision:
+    # Where both orders were judged, a row that has a preference and no orders was decided by rule.
+    ruled = row.get("preference") if both else None
+    orders: Any = row.get("order_preferences") or (ruled, ruled)
+    names = [*orders, row.get("preference")]
+    if len(names) != 3 or any(n is not None and n not in PREFERENCES for n in names):
+        raise DataError("must be two preferences", path=str(path), line=line, field="order_preferences")
+    win_prob = row.get("win_prob")
+    if win_prob is not None and not (_is_number(win_prob) and 0 <= win_prob <= 1):
+        raise DataError("must be in [0, 1] or null", path=str(path), line=line, field="win_prob")
+    return Decision(given=names[0], swapped=names[1], averaged=names[2], win_prob=win_prob)
+
+
+def holds_scores(path: str | Path) -> bool:
+    """Whether a prediction file holds scalar scores, by its first row."""
+    first = next(read_rows(path), None)
+    return first is not None and "scores" in first[1]
+
+
+def read_scores(path: str | Path) -> list[Scores]:
+    """A scalar reward model's scores: rows with `scores`, of the first and of the second completion.
+
+    Raises:
+        ConfigError: There is no such file.
+        DataError: A row has not two numbers or nulls.
+    """
+    found = []
+    for line, row in read_rows(path):
+        scores = row.get("scores")
+        if not isinstance(scores, list) or len(scores) != 2 or not all(map(_is_score, scores)):
+            raise DataError("must be two numbers (or null)", path=str(path), line=line, field="scores")
+        found.append((scores[0], scores[1]))
+    return found
+
+
+def _is_score(value: Any) -> bool:
+    return value is None or _is_number(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def read_rows(path: str | Path) -> Iterator[tuple[int, Row]]:
+    """Line (from 1) and row of a file of rows.
+
+    Raises:
+        ConfigError: There is no such file.
+        DataError: A line is no row.
+    """
+    for line, row in open_source(str(path)).rows():
+        if isinstance(row, DataError):
+            raise row
+        yield line, row
+
+
+def _preference(row: Row, field: str, path: str | Path, line: int) -> Preference:
+    value = row.get(field)
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or value not in (0, 1, 2):
+        raise DataError(f"must be 0, 1 or 2, is {value!r}", path=str(path), line=line, field=field)
+    return PREFERENCES[int(value)]
+
+
+def _exchange(preference: Preference) -> Preference:
+    other: dict[Preference, Preference] = {"first": "second", "second": "first", "tie": "tie"}
+    return other[preference]

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choose a rubric for each row from the criteria of its scenario."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from autoj_reward.autoj.scenarios.answers import ScenarioClassifier
+from autoj_reward.autoj.scenarios.criteria import CriteriaSet
+
+
+class ScenarioRubrics:
+    """Finds a row's rubric: by the scenario that it names, else by the one its prompt is found to be.
+
+    Args:
+        sets: Criteria by scenario.
+        make_classifier: Makes the classifier when the first row without a scenario comes.
+    """
+
+    def __init__(
+        self, sets: Mapping[str, CriteriaSet], make_classifier: Callable[[], ScenarioClassifier]
+    ) -> None:
+        self._rubrics = {scenario: one.rubric() for scenario, one in sets.items()}
+        self._make_classifier = make_classifier
+        self._classifier: ScenarioClassifier | None = None
+        # Rows are gone through several times; a prompt is classified once.
+        self._found: dict[bytes, str] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any word of the rubrics."""
+        text = repr(sorted(self._rubrics.items()))
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    def __call__(self, row: Mapping[str, Any], prompt: str) -> str | None:
+        """The rubric, or None for a scenario without criteria (`default` among them)."""
+        scenario = row.get("scenario")
+        return self._rubrics.get(scenario if isinstance(scenario, str) else self._classified(prompt))
+
+    def _classified(self, prompt: str) -> str:
+        key = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()[:16]
+        if key not in self._found:
+            if self._classifier is None:
+                self._classifier = self._make_classifier()
+            self._found[key] = self._classifier.classify([prompt])[0].scenario
+        return self._found[key]

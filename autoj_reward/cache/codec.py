@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serialise engine outputs to bytes: little-endian on every machine, bit-exact.
+
+A text keeps its code points (lone surrogates too). A reading keeps its doubles (minus infinity too); its
+continuations are those of the readout that asked, and are not written again.
+"""
+
+from __future__ import annotations
+
+import struct
+from math import exp
+from zlib import crc32
+
+from autoj_reward.errors import EngineContractBroken, StoreError
+from autoj_reward.types import (
+    ContinuationLogprob,
+    ContinuationLogprobs,
+    ContinuationQuery,
+    FinishReason,
+    JudgeOutput,
+    Usage,
+)
+
+_HEAD = struct.Struct("<BBIIIII")
+"""Format, finish reason, four token counts, and the bytes of the text."""
+
+_FORMAT = 1
+_FINISH: tuple[FinishReason, ...] = ("stop", "length", "read")
+_THINKS, _READS, _SHIFT = 1, 2, 2
+_MOST = 0xFFFF_FFFF
+
+
+def encode(output: JudgeOutput, readout: ContinuationQuery | None) -> bytes:
+    """An output as bytes.
+
+    Args:
+        output: What the engine gave.
+        readout: What it was asked to read, or None.
+
+    Raises:
+        EngineContractBroken: The reading is of other continuations than those asked for, or of none
+            that were asked for.
+    """
+    text = output.text.encode("utf-8", "surrogatepass")
+    flags = _FINISH.index(output.finish_reason) << _SHIFT
+    tail = b""
+    if output.thinking is not None:
+        flags |= _THINKS
+        thinking = output.thinking.encode("utf-8", "surrogatepass")
+        tail += struct.pack("<I", len(thinking)) + thinking
+    if output.reading is not None:
+        flags |= _READS
+        paths = output.reading.paths
+        if readout is None or tuple(p.text for p in paths) != readout.continuations:
+            raise EngineContractBroken("the engine read other continuations than it was asked for")
+        numbers = [output.reading.unread_prob]
+        for path in paths:
+            numbers += (path.path_logprob, path.end_logprob)
+        tail += struct.pack(f"<{len(numbers)}d", *numbers)
+    usage = output.usage
+    counts = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.n_requests)
+    return _HEAD.pack(_FORMAT, flags, *(min(n, _MOST) for n in counts), len(text)) + text + tail
+
+
+def decode(value: bytes, readout: ContinuationQuery | None) -> JudgeOutput:
+    """The output again, equal to the one that was encoded.
+
+    Raises:
+        StoreError: These are not the bytes of an output, or of one for another readout.
+    """
+    try:
+        known, flags, prompt, cached, completion, n_requests, n_text = _HEAD.unpack_from(value)
+        if known != _FORMAT:
+            raise StoreError(f"a stored output has format {known}; this version reads {_FORMAT}")
+        at = _HEAD.size + n_text
+        text = value[_HEAD.size : at].decode("utf-8", "surrogatepass")
+        thinking: str | None = None
+        if flags & _THINKS:
+            (n_thinking,) = struct.unpack_from("<I", value, at)
+            at += 4 + n_thinking
+            thinking = value[at - n_thinking : at].decode("utf-8", "surrogatepass")
+        return JudgeOutput(
+            text=text,
+            finish_reason=_FINISH[flags >> _SHIFT],
+            usage=Usage(
+                prompt_tokens=prompt,
+                cached_tokens=cached,
+                completion_tokens=completion,
+                n_requests=n_requests,
+            ),
+            reading=_reading(value, at, readout) if flags & _READS else None,
+            thinking=thinking,
+        )
+    except (struct.error, IndexError, ValueError) as error:
+        raise StoreError(f"a stored output cannot be read: {error}") from error
+
+
+def _reading(value: bytes, at: int, readout: ContinuationQuery | None) -> ContinuationLogprobs:
+    texts = () if readout is None else readout.continuations
+    if len(value) - at != 8 * (1 + 2 * len(texts)):
+        raise ValueError(f"it does not hold {len(texts)} verdicts")
+    return _StoredReading(texts, struct.unpack_from(f"<{1 + 2 * len(texts)}d", value, at))
+
+
+class _StoredReading(ContinuationLogprobs):
+    """A reading as its numbers; equal to, and pickled as, the reading that was stored.
+
+    Its 19 paths are made when somebody looks at them: made at once for every rating, they were a quarter
+    of a warm judgment.
+    """
+
+    __slots__ = ("_numbers", "_texts")
+    _numbers: tuple[float, ...]
+    _texts: tuple[str, ...]
+
+    def __init__(self, texts: tuple[str, ...], numbers: tuple[float, ...]) -> None:
+        # Frozen, and without the base's own constructor: `paths` is no field here.
+        object.__setattr__(self, "_texts", texts)
+        object.__setattr__(self, "_numbers", numbers)
+        object.__setattr__(self, "unread_prob", numbers[0])
+
+    @property
+    def paths(self) -> tuple[ContinuationLogprob, ...]:
+        texts, numbers = self._texts, self._numbers
+        return tuple(
+            ContinuationLogprob(text=text, path_logprob=path, end_logprob=end)
+            for text, path, end in zip(texts, numbers[1::2], numbers[2::2], strict=True)
+        )
+
+    @property
+    def probs(self) -> list[float]:
+        numbers = self._numbers
+        return [exp(path + end) for path, end in zip(numbers[1::2], numbers[2::2], strict=True)]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ContinuationLogprobs):
+            return NotImplemented
+        return (self.paths, self.unread_prob) == (other.paths, other.unread_prob)
+
+    def __hash__(self) -> int:
+        return hash((self.paths, self.unread_prob))
+
+    def __repr__(self) -> str:
+        return repr(_reading_of(self.paths, self.unread_prob))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _reading_of, (self.paths, self.unread_prob)
+
+
+def _reading_of(paths: tuple[ContinuationLogprob, ...], unread_prob: float) -> ContinuationLogprobs:
+    return ContinuationLogprobs(paths=paths, unread_prob=unread_prob)
+
+
+def checksum(key: bytes, value: bytes) -> int:
+    """CRC-32 of a record: finds torn and damaged ones."""
+    return crc32(value, crc32(key))

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`calibrate`: fit a temperature to each verdict set on held-out rows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from autoj_reward.cli.display import table_console
+from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
+from autoj_reward.errors import ConfigError
+from autoj_reward.json_text import json_text
+
+if TYPE_CHECKING:
+    pass
+
+
+@with_options(JudgeOptions, CacheOptions)
+def calibrate(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Labelled rows: prompt, completion, rating; or prompt, first, second, preference.",
+            show_default=False,
+        ),
+    ],
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="The first N rows only.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with intervals.")] = False,
+    *,
+    judging: JudgeOptions,
+    caching: CacheOptions,
+) -> None:
+    """Fit a temperature to a judge's verdicts, and say how well its probabilities hold before and after.
+
+    What it prints goes into the judge's TOML file, in its table rating or comparison.
+    """
+    from autoj_reward.cli.run import load_judge
+    from autoj_reward.rows.source import open_source
+    from autoj_reward.training.calibration import calibrate as fit
+    from autoj_reward.training.calibration import judge_labelled, labelled_rows
+
+    rows = labelled_rows(islice(open_source(data).rows(), limit), path=data)
+    found = []
+    with load_judge(judging, caching.for_judge()) as judge:
+        for n, protocol in ((1, judge.spec.rating), (2, judge.spec.comparison)):
+            chosen = [r for r in rows if len(r.completions) == n]
+            if chosen and protocol is not None:
+                labels = [r.label for r in chosen]
+                own = protocol.verdicts.temperature
+                found.append(fit(judge_labelled(judge, chosen), labels, own=own))
+    if not found:
+        raise ConfigError(f"{data} has no rows that judge {judging.judge!r} can judge")
+    if as_json:
+        typer.echo(json_text([asdict(c) for c in found], indent=1))
+        return
+    table = Table(
+        caption="error: expected calibration error, after: under the other half's fit", caption_justify="left"
+    )
+    for name in ("protocol", "n", "failed", "accuracy", "error before", "after", "log loss before", "after"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for c in found:
+        errors = [f"{e.value:.3f} ({e.low:.3f}-{e.high:.3f})" for e in (c.error_before, c.error_after)]
+        losses = [f"{value:.3f}" for value in c.log_loss]
+        table.add_row(c.protocol, f"{c.n:,}", f"{c.n_failed:,}", f"{c.accuracy:.1%}", *errors, *losses)
+    console = table_console(to_stderr=True)
+    console.print(table)
+    for c in found:
+        typer.echo(f"[{c.protocol}]\ntemperature = {c.temperature:.3f}")

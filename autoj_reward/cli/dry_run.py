@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`--dry-run`: describe what a command would run, without loading a model or using the network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from autoj_reward.cli.options import JudgeOptions, key_values, typed
+from autoj_reward.engines.checkpoint.hub import hub_cache, is_here, is_hub_name
+from autoj_reward.engines.checkpoint.memory import memory_need
+from autoj_reward.engines.factory import default_engine_name
+from autoj_reward.judge.description import shown
+from autoj_reward.redact import redacted
+
+if TYPE_CHECKING:
+    from autoj_reward.judge.judge import Judge
+    from autoj_reward.judge.spec import JudgeSpec
+    from autoj_reward.ranking.strategies import Strategy
+    from autoj_reward.rows.run import CheckedRows
+
+
+def plan_lines(
+    kind: str,
+    judge: Judge,
+    options: JudgeOptions,
+    rows: CheckedRows,
+    strategy: Strategy | None,
+) -> list[str]:
+    """A plan for `rate`, `compare`, `rerank` or `label`, one line for each fact."""
+    spec, settings = judge.spec, judge.settings
+    engine = options.engine or default_engine_name()
+    given = {**spec.engine_options, **typed(key_values(options.engine_option, "--engine-option"))}
+    orders = 2 if kind == "compare" and settings.both_orders else 1
+    if strategy is None or strategy.asks == "ratings":
+        n_inputs = rows.n_requests * orders * settings.n_samples
+        wanted = f"{rows.n_requests:,} requests, {n_inputs:,} inputs to the model"
+    else:
+        wanted = f"{rows.n_requests:,} completions, as many comparisons as {strategy.name} asks for"
+    who = shown(judge.describe("plan"), settings.sampling.max_new_tokens)
+    facts = {
+        "judge": f"{spec.name}: {spec.description}",
+        "model": _model(spec),
+        "weights": who["weights"],
+        "size": f"{spec.parameters} parameters",
+        "licence": spec.licence,
+        "languages": ", ".join(spec.languages),
+        "memory": _memory(spec, engine, given),
+        "context": f"{spec.context_tokens:,} tokens" if spec.context_tokens else "the model's own",
+        "engine": " ".join(redacted([engine, *(f"{key}={value}" for key, value in given.items())])),
+        "splits over": _parallel(spec),
+        "mode": _mode(judge),
+        "template": who["template"],
+        "input": f"at most {who['longest input']}"
+        if "tokens" in who["longest input"]
+        else who["longest input"],
+        "would run": f"{kind}: {rows.n_rows:,} rows, {wanted}",
+        "note": spec.notes,
+    }
+    return [f"{name:<12}{text}" for name, text in facts.items() if text]
+
+
+def _model(spec: JudgeSpec) -> str:
+    pinned = "" if spec.revision is None else f" at {spec.revision}"
+    if not is_hub_name(spec.model):
+        return spec.model + pinned
+    where = "is on this machine" if is_here(spec.model) else f"would be downloaded into {hub_cache()}"
+    return f"{spec.model}{pinned} ({where})"
+
+
+def _memory(spec: JudgeSpec, engine: str, given: dict[str, Any]) -> str:
+    if engine.startswith(("server", "recorded")):
+        return "none here"
+    need = memory_need(spec.architecture, spec.model, {"context_tokens": spec.context_tokens, **given})
+    if need is None:
+        return "not known before the model is here"
+    return (
+        f"about {need.total_gib:.1f} GiB: weights {need.weights_gib:.1f}, one full context "
+        f"{need.cache_gib:.1f}, {need.beside_gib:.0f} beside"
+    )
+
+
+def _parallel(spec: JudgeSpec) -> str:
+    if spec.architecture is None:
+        return ""
+    sizes = ", ".join(map(str, spec.architecture.parallel_sizes()))
+    return f"{sizes} devices (--engine-option tensor_parallel_size=N)"
+
+
+def _mode(judge: Judge) -> str:
+    settings = judge.settings
+    if settings.mode == "direct":
+        return f"direct; inputs that do not fit: {settings.overlong}"
+    written = (
+        f"at most {settings.sampling.max_new_tokens:,} tokens, temperature {settings.sampling.temperature:g}"
+    )
+    without = "forced" if settings.rules.force_verdict else "a failure"
+    return (
+        f"critique, {settings.n_samples} each: {written}; inputs that do not fit: {settings.overlong}; "
+        f"a critique without a verdict: {without}"
+    )

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`evaluate coherence`: agreement between a judge's ratings and its own comparisons."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from autoj_reward.cli.display import print_tables
+from autoj_reward.cli.evaluate.pairwise import AsJson, AsMarkdown
+from autoj_reward.json_text import json_text
+
+
+def coherence(
+    comparisons: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="What `autoj-reward compare` wrote; pairs of a prompt that share completions form triples.",
+            show_default=False,
+        ),
+    ],
+    ratings: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="What `autoj-reward rate` wrote about the same completions, by the same judge.",
+            show_default=False,
+        ),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(min=0.0, help="Ratings that differ by no more than this are equal.")
+    ] = 0.0,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+) -> None:
+    """How often a judge contradicts itself: ratings against comparisons, and comparisons in a circle."""
+    from autoj_reward.evaluate.coherence import evaluate_coherence, read_compared, read_ratings
+
+    known = None if ratings is None else read_ratings(ratings)
+    report = evaluate_coherence(read_compared(comparisons), known, margin=margin)
+    if as_json:
+        typer.echo(json_text(report.as_dict(), indent=1))
+    else:
+        print_tables([report.table()], markdown=as_markdown)

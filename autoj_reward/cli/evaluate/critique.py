@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`evaluate critique`: win rate of critiques against reference critiques."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoj_reward.cli.display import note, print_tables
+from autoj_reward.cli.evaluate.pairwise import AsJson, AsMarkdown, Limit, write_rows
+from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
+from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.json_text import json_text
+from autoj_reward.terminal import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from autoj_reward.autoj.critiques import CritiqueCase
+    from autoj_reward.evaluate.critique import Comparison, CritiqueReport, CritiqueStatistics
+
+
+@with_options(JudgeOptions, CacheOptions)
+def critique(
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="What is criticised, as in Auto-J's testdata_critique.jsonl.",
+            show_default=False,
+        ),
+    ],
+    comparisons: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Comparisons that are there already: rows with output (A..., B..., C...) and meta.exchange, "
+            "or with outcome.",
+            show_default=False,
+        ),
+    ] = None,
+    critiques: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The critiques to evaluate: rows with output or critique. By default those in the data.",
+            show_default=False,
+        ),
+    ] = None,
+    critic: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Let this judge write the critiques to evaluate (on --critic-engine).",
+            show_default=False,
+        ),
+    ] = None,
+    critic_engine: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The critic's engine; as --engine.", show_default=False),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Reference critiques: rows with output. --judge says which is better, with the engine that "
+            "--engine names.",
+            show_default=False,
+        ),
+    ] = None,
+    both_orders: Annotated[
+        bool,
+        typer.Option(help="Show each pair of critiques in both orders; else texts and seed decide which."),
+    ] = False,
+    order_seed: Annotated[int, typer.Option(help="Of the order.")] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT.jsonl",
+            help="Keep critiques and comparisons; --comparisons and --critiques read it again.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Limit = None,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+    *,
+    judging: JudgeOptions,
+    caching: CacheOptions,
+) -> None:
+    """How often critiques beat reference critiques (win, tie, lose), and what they say by themselves.
+
+    Without comparisons and references: ratings and lengths of the critiques only.
+    """
+    from autoj_reward.autoj.critiques import read_cases, read_critiques, read_outcomes
+    from autoj_reward.evaluate.critique import critique_statistics, evaluate_critiques
+    from autoj_reward.judge.presets import load_spec
+
+    if critiques is not None and critic is not None:
+        raise ConfigError("--critiques and --critic are two sources of one thing")
+    if comparisons is not None and (reference is not None or output is not None):
+        raise ConfigError("--comparisons are there already", hint="leave out --reference and --output")
+    cases = read_cases(data)[:limit]
+    if critiques is not None:
+        texts: Sequence[str] | None = read_critiques(critiques)[:limit]
+    elif critic is not None:
+        texts = _written(cases, critic, critic_engine, caching)
+    else:
+        texts = _in_data(cases)
+    references = None if reference is None else read_critiques(reference)[:limit]
+    report: CritiqueReport | None = None
+    compared: Sequence[Comparison] = ()
+    if comparisons is not None:
+        report = evaluate_critiques(cases, read_outcomes(comparisons)[:limit])
+    elif references is not None:
+        if texts is None:
+            raise ConfigError(f"{data} holds no critiques", hint="give --critiques FILE or --critic NAME")
+        _same_number(cases, critiques=texts, references=references)
+        compared = _compared(
+            cases, texts, references, judging, caching, both_orders=both_orders, seed=order_seed
+        )
+        report = evaluate_critiques(
+            cases,
+            [c.outcome for c in compared],
+            critiques=texts,
+            references=references,
+            flips=[c.flipped for c in compared],
+        )
+    rating = load_spec(critic or "autoj-13b").rating
+    if texts is not None and rating is None:
+        raise ConfigError(f"the critic {critic!r} does not rate")
+    assert rating is not None or texts is None
+    statistics = critique_statistics(texts, rating.verdicts) if texts and rating is not None else None
+    if output is not None:
+        write_rows(output, _rows(cases, texts, compared))
+    if report is None and statistics is None:
+        raise ConfigError(
+            "there is nothing to evaluate",
+            hint="give --comparisons FILE, or critiques (--critiques, --critic) and --reference",
+        )
+    _show(report, statistics, as_json=as_json, as_markdown=as_markdown)
+
+
+def _show(
+    report: CritiqueReport | None,
+    statistics: CritiqueStatistics | None,
+    *,
+    as_json: bool,
+    as_markdown: bool,
+) -> None:
+    if as_json:
+        known: dict[str, Any] = {} if report is None else report.as_dict()
+        if statistics is not None:
+            known["critiques"] = statistics.as_dict()
+        typer.echo(json_text(known, indent=1))
+        return
+    if report is not None:
+        print_tables([report.table()], markdown=as_markdown)
+    for line in statistics.notes() if statistics is not None else ():
+        typer.echo(printable(line))
+
+
+def _in_data(cases: Sequence[CritiqueCase]) -> list[str] | None:
+    """The critiques of the data's one writer; None where it holds none."""
+    writers = sorted({name for case in cases for name in case.critiques})
+    if not writers:
+        return None
+    if len(writers) > 1:
+        raise ConfigError(
+            f"the data holds critiques by {', '.join(writers)}", hint="give one of them as --critiques FILE"
+        )
+    if missing := sum(writers[0] not in case.critiques for case in cases):
+        raise DataError(f"{missing} rows have no critique by {writers[0]}")
+    return [case.critiques[writers[0]] for case in cases]
+
+
+def _written(
+    cases: Sequence[CritiqueCase], critic: str, engine: str | None, caching: CacheOptions
+) -> list[str]:
+    from autoj_reward.judge.judge import Judge
+
+    with Judge.load(critic, engine=engine, mode="critique", overlong="cut", **caching.for_judge()) as judge:
+        note(f"{judge.spec.name} writes {len(cases):,} critiques")
+        judgments = judge.rate([c.prompt for c in cases], [c.completion for c in cases])
+    if empty := sum(not j.critique for j in judgments):
+        note(f"{empty} critiques are empty; they are compared as such")
+    return [j.critique or "" for j in judgments]
+
+
+def _compared(
+    cases: Sequence[CritiqueCase],
+    texts: Sequence[str],
+    references: Sequence[str],
+    judging: JudgeOptions,
+    caching: CacheOptions,
+    *,
+    both_orders: bool,
+    seed: int,
+) -> list[Comparison]:
+    from autoj_reward.cli.run import load_judge
+    from autoj_reward.evaluate.critique import compare_critiques, comparing_spec
+    from autoj_reward.judge.presets import load_spec
+
+    spec = comparing_spec(load_spec(judging.judge))
+    with load_judge(judging, caching.for_judge(), spec=spec, both_orders=both_orders) as judge:
+        note(f"{judge.spec.name}: {len(cases):,} pairs")
+        return compare_critiques(judge, cases, texts, references, seed=seed)
+
+
+def _same_number(cases: Sequence[CritiqueCase], **given: Sequence[str]) -> None:
+    for name, values in given.items():
+        if len(values) != len(cases):
+            raise DataError(f"there are {len(cases)} cases and {len(values)} {name}")
+
+
+def _rows(
+    cases: Sequence[CritiqueCase], texts: Sequence[str] | None, compared: Sequence[Comparison]
+) -> list[dict[str, Any]]:
+    from autoj_reward.rows.tasks import failure_fields
+
+    rows = []
+    for i, case in enumerate(cases):
+        row: dict[str, Any] = {"scenario": case.scenario}
+        if texts is not None:
+            row["critique"] = texts[i]
+        if compared:
+            one = compared[i]
+            row["outcome"] = one.outcome
+            row["reference_first"] = one.reference_first
+            row["flipped"] = one.flipped
+            row["win_prob"] = one.judgment.win_prob
+            row["why"] = one.judgment.critique
+            row["failure"] = failure_fields(one.judgment.failure)
+        rows.append(row)
+    return rows

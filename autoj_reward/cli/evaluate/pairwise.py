@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`evaluate pairwise`: agreement of a judge with people."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autoj_reward.cli.display import note, print_tables
+from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
+from autoj_reward.errors import ConfigError
+from autoj_reward.json_text import json_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from autoj_reward.autoj.pairs import Decision, LabelledPair, Scores
+    from autoj_reward.evaluate.scalar import ThresholdSearch
+
+app = typer.Typer(help="Measure a judge against people.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, with intervals.")]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="As Markdown tables.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="The first N rows only.", show_default=False)
+]
+
+
+@app.callback()
+def evaluate() -> None:
+    """Measure a judge against people."""
+
+
+@app.command()
+@with_options(JudgeOptions, CacheOptions)
+def pairwise(
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="Pairs that people judged, as in Auto-J's testdata_pairwise.jsonl.",
+            show_default=False,
+        ),
+    ],
+    predictions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help='Decisions: rows {"output": 0|1|2}, or what `autoj-reward compare` wrote; or scalar scores: '
+            'rows {"scores": [of the first, of the second]}. Without it the judge decides.',
+            show_default=False,
+        ),
+    ] = None,
+    swapped: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help='For rows {"output": ...}: the decisions on the swapped pairs; 0 is what was first then.',
+            show_default=False,
+        ),
+    ] = None,
+    reward_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Score with this sequence classification model (a folder or hub name) instead of a judge.",
+            show_default=False,
+        ),
+    ] = None,
+    by_rating: Annotated[
+        bool,
+        typer.Option(help="Let the judge rate each completion by itself, and take its ratings as scores."),
+    ] = False,
+    one_order: Annotated[bool, typer.Option(help="Let the judge see the given order only.")] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Another judge's decisions on the same pairs: adds a paired test.",
+            show_default=False,
+        ),
+    ] = None,
+    against_swapped: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="As --swapped, for --against.", show_default=False),
+    ] = None,
+    folds: Annotated[
+        int, typer.Option(min=2, help="For scores: folds on which the tie threshold is cross-validated.")
+    ] = 10,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT.jsonl",
+            help="Keep the decisions or scores; --predictions reads them again.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Limit = None,
+    as_json: AsJson = False,
+    as_markdown: AsMarkdown = False,
+    *,
+    judging: JudgeOptions,
+    caching: CacheOptions,
+) -> None:
+    """Agreement, consistency and accuracy on pairs, overall and by scenario group, in percent."""
+    from autoj_reward.autoj.pairs import holds_scores, read_decisions, read_pairs, read_scores
+    from autoj_reward.evaluate.pairwise import compare_judges, evaluate_pairs
+    from autoj_reward.evaluate.report import ReportTable, interval
+    from autoj_reward.evaluate.scalar import decisions_at, search_threshold
+
+    if predictions is not None and (reward_model is not None or by_rating):
+        raise ConfigError("--predictions are there already", hint="leave out --reward-model and --by-rating")
+    pairs = read_pairs(data)[:limit]
+    search: ThresholdSearch | None = None
+    scores: Sequence[Scores] | None = None
+    if predictions is not None and holds_scores(predictions):
+        if swapped is not None:
+            raise ConfigError("scores know no order", hint="leave out --swapped")
+        scores = read_scores(predictions)[:limit]
+    elif predictions is not None:
+        decisions: Sequence[Decision] = read_decisions(predictions, swapped)[:limit]
+    elif reward_model is not None:
+        from autoj_reward.evaluate.reward_model import score_pairs
+
+        scores = score_pairs(reward_model, pairs)
+    else:
+        judged = _judged(pairs, judging, caching, by_rating=by_rating, one_order=one_order, output=output)
+        decisions, scores = judged
+    if scores is not None:
+        search = search_threshold(pairs, scores, n_folds=folds)
+        decisions = decisions_at(scores, search.threshold)
+        if output is not None and predictions is None:
+            write_rows(output, [{"scores": list(s)} for s in scores])
+    report = evaluate_pairs(pairs, decisions)
+    tests = {}
+    if against is not None:
+        tests = compare_judges(pairs, decisions, read_decisions(against, against_swapped)[:limit])
+    if as_json:
+        known: dict[str, Any] = report.as_dict()
+        if search is not None:
+            known["tie_threshold"] = search.as_dict()
+        if tests:
+            known["against"] = {name: test.as_dict() for name, test in tests.items()}
+        typer.echo(json_text(known, indent=1))
+        return
+    table = report.table()
+    tables = [table if search is None else replace(table, notes=(*search.notes(), *table.notes))]
+    if tests:
+        tables.append(
+            ReportTable(
+                title="Against the other judge, paired",
+                columns=("figure", "this", "other", "difference", "only this", "only other", "p"),
+                sections=(
+                    tuple(
+                        (
+                            name.replace("_", " "), f"{100 * t.first:.2f}", f"{100 * t.second:.2f}",
+                            interval(t.difference), str(t.only_first), str(t.only_second), f"{t.p_value:.3g}",
+                        )
+                        for name, t in tests.items()
+                    ),
+                ),
+                notes=("p: exact two-sided sign test on the pairs that one of the two alone has right",),
+            )
+        )  # fmt: skip
+    print_tables(tables, markdown=as_markdown)
+
+
+def _judged(
+    pairs: Sequence[LabelledPair],
+    judging: JudgeOptions,
+    caching: CacheOptions,
+    *,
+    by_rating: bool,
+    one_order: bool,
+    output: Path | None,
+) -> tuple[Sequence[Decision], Sequence[Scores] | None]:
+    """What a judge decides, or how it scores."""
+    from autoj_reward.cli.run import load_judge
+    from autoj_reward.evaluate.predictions import judge_pairs, rate_pairs
+    from autoj_reward.rows.tasks import pair_fields
+
+    with load_judge(judging, caching.for_judge(), both_orders=not one_order) as judge:
+        note(f"{judge.spec.name} judges {len(pairs):,} pairs")
+        if by_rating:
+            return [], rate_pairs(judge, pairs)
+        judgments, decisions = judge_pairs(judge, pairs)
+    if output is not None:
+        write_rows(output, [pair_fields(j) for j in judgments])
+    return decisions, None
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows as a JSON lines file.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    from autoj_reward.rows import output
+
+    output.write_rows(path, rows)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`evaluate selection`: best-of-N picks against gold labels."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+from rich.table import Table
+
+from autoj_reward.cli.display import note, table_console
+from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
+from autoj_reward.cli.run import load_judge
+from autoj_reward.errors import ConfigError
+from autoj_reward.json_text import json_text
+
+if TYPE_CHECKING:
+    from autoj_reward.evaluate.selection import SelectionReport
+
+
+@with_options(JudgeOptions, CacheOptions)
+def selection(
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help='Groups as in Auto-J\'s testdata_selection.jsonl, with a list "gold" beside each list of '
+            '"outputs".',
+            show_default=False,
+        ),
+    ] = None,
+    gold_set: Annotated[
+        str | None,
+        typer.Option(
+            "--set",
+            metavar="NAME",
+            help="A set of the data folder: truthfulqa, summeval, humaneval, gsm8k, alpacaeval.",
+            show_default=False,
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AUTOJ_REWARD_DATA", metavar="DIR", help="The data folder, for --set.", show_default=False
+        ),
+    ] = None,
+    sizes: Annotated[str, typer.Option("--n", help="Completions of a group, one or more.")] = "2,4,8,16,32",
+    strategies: Annotated[
+        str, typer.Option(metavar="NAMES", help="Strategies, as of rerank.")
+    ] = "greedy,pointwise,knockout,budgeted",
+    samples_too: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="K", help="Also K sampled critiques, averaged.", show_default=False),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first groups.", show_default=False)
+    ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Plots go there: needs matplotlib.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="OUT.json", show_default=False)
+    ] = None,
+    *,
+    judging: JudgeOptions,
+    caching: CacheOptions,
+) -> None:
+    """Gold value of best-of-N picks by strategy, beside rules that ask nobody, and what they cost."""
+    from autoj_reward.evaluate.gold import READERS, read_selection
+    from autoj_reward.evaluate.selection import contenders_of, evaluate_selection
+
+    if (data is None) == (gold_set is None):
+        raise ConfigError("give either --data or --set")
+    if gold_set is not None and (gold_set not in READERS or folder is None):
+        raise ConfigError(
+            f"there is no set {gold_set!r}, or no folder of data",
+            hint=f"sets: {', '.join(READERS)}; --folder or $AUTOJ_REWARD_DATA names the folder",
+        )
+    try:
+        wanted = [int(n) for n in sizes.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--n {sizes!r} is not numbers with commas between them") from error
+    read = read_selection(data) if data is not None else READERS[str(gold_set)](cast(Path, folder))
+    groups = list(itertools.islice(read, limit))
+    with load_judge(judging, caching.for_judge()) as judge:
+        contenders = contenders_of(judge, strategies.split(","), samples=samples_too)
+        others = [n for n in contenders if n != "pointwise"] if "pointwise" in contenders else []
+        report = evaluate_selection(
+            groups,
+            contenders,
+            sizes=wanted,
+            pairs=[("pointwise", n) for n in others],
+            progress=note,
+        )
+    _print_selection(report)
+    if output is not None:
+        output.write_text(json_text(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+    if plots is not None:
+        from autoj_reward.evaluate.plots import plot_selection
+
+        for path in plot_selection(report, plots, title=gold_set or Path(str(data)).stem):
+            note(f"plotted {path}")
+
+
+def _print_selection(report: SelectionReport) -> None:
+    console = table_console()
+    table = Table(caption="gain: (pick - random) / (oracle - random); 95% bootstrap", caption_justify="left")
+    table.add_column("N", justify="right")
+    table.add_column("pick", no_wrap=True)
+    for name in ("groups", "gold", "95%", "gain", "tau", "rho", "calls", "tokens", "s", "ties"):
+        table.add_column(name, justify="right", no_wrap=True)
+    n = report.rows[0].n if report.rows else 0
+    for row in report.rows:
+        if row.n != n:
+            table.add_section()
+            n = row.n
+        table.add_row(
+            str(row.n),
+            row.name,
+            str(row.n_groups),
+            f"{row.gold.value:.3f}",
+            f"{row.gold.low:.3f} to {row.gold.high:.3f}",
+            f"{row.gain.value:.2f}",
+            *("-" if c is None else f"{c.value:.2f}" for c in (row.kendall, row.spearman)),
+            *(
+                (f"{row.calls:.1f}", f"{row.tokens:,.0f}", f"{row.seconds:.2f}", f"{row.ties:.0%}")
+                if row.calls
+                else ("-",) * 4
+            ),
+        )
+    console.print(table)
+    for pair in report.paired:
+        d = pair["difference"]
+        console.print(
+            f"N = {pair['n']}: {pair['above']} - {pair['below']}: {d['value']:+.4f} "
+            f"({d['low']:+.4f} to {d['high']:+.4f})",
+            soft_wrap=True,
+        )
+    if report.skipped:
+        console.print(f"{report.skipped} groups are too small or have no gold", soft_wrap=True)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`monitor`: check a training log for reward hacking."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from autoj_reward.cli.display import note, table_console
+from autoj_reward.cli.options import JudgeName, key_values, typed
+from autoj_reward.errors import ConfigError
+from autoj_reward.json_text import json_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from autoj_reward.monitor.monitor import Alarm, Scored, Thresholds, Window
+
+_COLUMNS = ("reward", "spread", "length", "length_correlation", "distinct", "duplicates", "flagged", "failed")
+
+
+def monitor(
+    log: Annotated[
+        str,
+        typer.Argument(
+            metavar="LOG",
+            help="Rows with a completion and a reward: what rate or rerank wrote, or a folder of Parquet "
+            "files like output_dir/completions of TRL's trainers.",
+            show_default=False,
+        ),
+    ],
+    window: Annotated[
+        int, typer.Option(min=8, help="Completions of a window; the first is the baseline.")
+    ] = 256,
+    reward: Annotated[
+        str | None, typer.Option(metavar="FIELD", help="Of the reward, if not `reward`.", show_default=False)
+    ] = None,
+    completion: Annotated[str, typer.Option(metavar="FIELD", help="Of the completion.")] = "completion",
+    step: Annotated[str, typer.Option(metavar="FIELD", help="Of the training step.")] = "step",
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="length_growth=3, flagged=0.01, ...; off switches an alarm off. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    judge: JudgeName = "mini",
+    as_json: Annotated[bool, typer.Option("--json", help="Windows and alarms as JSON.")] = False,
+) -> None:
+    """Watch a run's completions for what drifts while the reward rises; exit status 1 with an alarm.
+
+    Where rows hold no flags of the guard, completions are looked at here, for --judge's delimiters and
+    verdicts; no model is loaded.
+    """
+    from autoj_reward.monitor.monitor import Monitor
+    from autoj_reward.monitor.reward_log import LogFields, read_scored
+
+    watching = Monitor(window=window, thresholds=_thresholds(threshold))
+    scored = read_scored(log, LogFields(reward=reward, completion=completion, step=step))
+    found: list[Alarm] = []
+    for item in _looked_at(scored, judge):
+        flags = None if item.flags is None else [item.flags]
+        found += watching.add([item.reward], [item.text], flags=flags, step=item.step)
+    found += watching.finish()
+    if not watching.windows:
+        raise ConfigError(f"{log} holds no completions")
+    if as_json:
+        windows = [w.as_record() for w in watching.windows]
+        alarms = [{f.name: getattr(a, f.name) for f in fields(a)} for a in found]
+        typer.echo(json_text({"windows": windows, "alarms": alarms}, indent=1))
+    else:
+        _print(watching.windows)
+    for alarm in found:
+        note(f"alarm, {alarm}")
+    if found:
+        raise typer.Exit(1)
+
+
+def _looked_at(items: Iterable[Scored], judge: str) -> Iterator[Scored]:
+    """Items with flags, by the guard where they have none."""
+    from autoj_reward.judge.guard.guard import Guard, GuardRunner
+    from autoj_reward.judge.presets import load_spec
+
+    guarding = GuardRunner(Guard(), load_spec(judge))
+    for item in items:
+        yield item if item.flags is not None else replace(item, flags=guarding.sanitize(item.text)[1])
+
+
+def _thresholds(given: list[str] | None) -> Thresholds:
+    from autoj_reward.monitor.monitor import Thresholds
+
+    values = typed(key_values(given, "--threshold"))
+    known = [f.name for f in fields(Thresholds)]
+    if unknown := sorted(set(values) - set(known)):
+        raise ConfigError(f"there are no thresholds {unknown}", hint=", ".join(known))
+    limits: dict[str, Any] = {k: None if v == "off" else v for k, v in values.items()}
+    return Thresholds(**limits)
+
+
+def _print(windows: list[Window]) -> None:
+    table = Table(title=f"{len(windows)} windows; the first is the baseline", title_justify="left")
+    for name in ("steps", "n", *(c.replace("_", " ") for c in _COLUMNS)):
+        table.add_column(name, justify="right")
+    for w in windows:
+        steps = "-" if w.first_step is None else f"{w.first_step}-{w.last_step}"
+        values = [getattr(w, c) for c in _COLUMNS]
+        table.add_row(steps, str(w.n), *("-" if v is None else f"{v:.3g}" for v in values))
+    table_console().print(table)

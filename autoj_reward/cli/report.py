@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`report`: write an HTML report about a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoj_reward.cli.display import note
+from autoj_reward.errors import ConfigError
+
+
+def report(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="What rate, compare, rerank or label wrote (.jsonl, .parquet), what `evaluate pairwise "
+            "--json` printed, or what `probe -o` wrote (.json).",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="OUT.html", help="By default RUN.html, beside it.", show_default=False
+        ),
+    ] = None,
+    gold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD",
+            help="What is known: a number (rate), a preference or 0, 1, 2 (compare), a list of numbers, one "
+            "for each completion (rerank).",
+            show_default=False,
+        ),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD", help="Group rows by a field: scenario, source, ...", show_default=False
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--png",
+            metavar="FOLDER",
+            help="Also each chart as an image; needs the extra `report`.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Write one self-contained HTML page about a run: distributions, calibration, gold against N, bias, cost.
+
+    The page opens without a network and holds no script. Its figures are in it as JSON as well.
+    """
+    from autoj_reward.reporting.build import build_report
+    from autoj_reward.reporting.page import embedded_json, page
+
+    target = output or Path(f"{run}.html")
+    if target.exists() and target.resolve() == Path(run).resolve():
+        raise ConfigError(f"{target} is the run itself")
+    made = build_report(run, gold=gold, group=group)
+    try:
+        target.write_text(page(made), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be written: {error}") from error
+    if images is not None:
+        from autoj_reward.reporting.images import write_images
+
+        names = write_images(made, images)
+        note(f"{len(names)} images in {images}")
+    if as_json:
+        typer.echo(embedded_json(made.as_record()))
+    else:
+        note(f"{target}: {len(made.parts)} figures ({', '.join(p.id for p in made.parts)})")

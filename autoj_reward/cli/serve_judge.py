@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`serve-judge`: run one vLLM server for all processes of a machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from autoj_reward.cli import display
+from autoj_reward.cli.options import JudgeName, key_values, typed
+from autoj_reward.errors import ConfigError, EngineUnavailable
+
+_MACHINE, _LISTENING = "The machine", "Listening"
+_BEAT_SECONDS = 0.5
+
+
+def serve_judge(
+    judge: JudgeName = "mini",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="bfloat16, float16 or float32; by default the judge's, else the checkpoint's.",
+            show_default=False,
+        ),
+    ] = None,
+    quantization: Annotated[
+        str | None,
+        typer.Option(
+            help="fp8, gptq, awq, ...: vLLM's name; by default the checkpoint's.", show_default=False
+        ),
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="Folder or hub name of a LoRA adapter.", show_default=False)
+    ] = None,
+    context_tokens: Annotated[
+        int | None,
+        typer.Option(help="Most tokens of input and output; by default the judge's.", show_default=False),
+    ] = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="Device numbers; by default the first ones.",
+            show_default=False,
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    tensor_parallel_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Devices that share each layer; by default 1.",
+            show_default=False,
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    data_parallel_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Replicas of the whole model; by default 1.",
+            show_default=False,
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    memory_share: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of each device's memory, in (0, 1]; by default nearly all.",
+            show_default=False,
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    start_seconds: Annotated[
+        float, typer.Option(help="Longest wait until it is ready.", rich_help_panel=_MACHINE)
+    ] = 1800.0,
+    engine_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Any other engine option of `vllm serve` (enforce_eager=true, ...). Repeatable.",
+            show_default=False,
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen at; 0.0.0.0 for other machines, which need the key.",
+            rich_help_panel=_LISTENING,
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            help="By default a free one.",
+            show_default=False,
+            rich_help_panel=_LISTENING,
+        ),
+    ] = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Keeps judges apart that would be one: those of the same model, dtype, adapter and context.",
+            show_default=False,
+            rich_help_panel=_LISTENING,
+        ),
+    ] = "",
+) -> None:
+    """Serve a judge's bare model with vLLM, for --engine vllm-server and for other programs.
+
+    This starts `vllm serve`: it answers prompts with tokens. For rewards over HTTP (completions in, verdicts
+    out) use `autoj-reward serve`, which can run on top of this one.
+
+    Your processes on this machine that ask for the same judge (--engine vllm-server with the same model,
+    dtype, adapter, context and name) find it by themselves. Others need its address, which is printed when
+    it is ready, and its key: $AUTOJ_REWARD_API_KEY if that is set, else a random one, kept in a file that
+    only you can read.
+
+    Over several machines, run this on each with --host 0.0.0.0 and one $AUTOJ_REWARD_API_KEY, and judge with
+    --engine vllm-server --engine-option endpoints=http://HOST:PORT,http://HOST:PORT.
+
+    Ctrl-C or SIGTERM ends it, with all its processes; so does the death of this command.
+    """
+    from autoj_reward.engines.factory import check_installed, check_model
+    from autoj_reward.engines.local_server.engine import serve_order
+    from autoj_reward.engines.local_server.progress import progress
+    from autoj_reward.engines.local_server.settings import LocalServerSettings, device_numbers
+    from autoj_reward.engines.local_server.shared import share_server
+    from autoj_reward.engines.local_server.state import JudgeFolder
+    from autoj_reward.judge.presets import load_spec
+
+    check_installed("vllm-server")
+    spec = load_spec(judge)
+    check_model(spec)
+    own = {
+        "dtype": dtype,
+        "quantization": quantization,
+        "adapter": adapter,
+        "context_tokens": context_tokens,
+        "devices": devices,
+        "tensor_parallel_size": tensor_parallel_size,
+        "data_parallel_size": data_parallel_size,
+        "memory_share": memory_share,
+        "name": name,
+    }
+    given = {"revision": spec.revision, "context_tokens": spec.context_tokens, **spec.engine_options}
+    given |= typed(key_values(engine_option, "--engine-option"))
+    given |= {key: value for key, value in own.items() if value is not None}
+    settings = LocalServerSettings.from_options(spec.model, given, device_numbers(given.pop("devices", None)))
+    folder = JudgeFolder(settings.key())
+    _end_on_signals()
+    try:
+        with progress(f"starting {spec.name}", shown=True) as report:
+            server = share_server(
+                folder,
+                lambda: serve_order(settings, host=host, port=port),
+                start_seconds=start_seconds,
+                report=report,
+            )
+        if not server.owned:
+            server.close()
+            state = server.state
+            raise ConfigError(
+                f"this judge is served already, by process {state.owner_pid} at {state.endpoint}",
+                hint="it is shared by itself; another one beside it needs a --name",
+            )
+        try:
+            typer.echo(server.state.endpoint)
+            key = "$AUTOJ_REWARD_API_KEY" if os.environ.get("AUTOJ_REWARD_API_KEY") else str(folder.state)
+            display.note(f"ready; its key is in {key}, its log in {folder.log}; Ctrl-C ends it")
+            while server.lives():
+                time.sleep(_BEAT_SECONDS)
+        finally:
+            server.close(end=True)
+    except KeyboardInterrupt:
+        display.note("ended")
+        raise typer.Exit(0) from None
+    raise EngineUnavailable(f"the judge ended by itself; the end of {folder.log}:\n{folder.tail()}")
+
+
+def _end_on_signals() -> None:
+    """Let SIGTERM and a closed terminal end this command the way Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Estimate whether a model fits into memory before it is downloaded or loaded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.errors import ConfigError
+
+GIB = 1 << 30
+_BESIDE_GIB = 1.0
+"""For activations and the library itself."""
+
+_WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf", "*.pt")
+_WEIGHT_BYTES = {"float32": 4.0, "float": 4.0, "fp8": 1.0, "int8": 1.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """The sizes of a model that decide where it fits.
+
+    Attributes:
+        n_parameters: In billions.
+        n_layers: Layers, each of which caches keys and values.
+        n_heads: Attention heads.
+        n_kv_heads: Heads that have keys and values of their own.
+        head_size: Numbers in a head's key.
+        inner_size: Numbers in the middle of a layer's feed-forward part.
+        weight_bytes: Of one parameter, for checkpoints that are quantised as they are published.
+    """
+
+    n_parameters: float
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_size: int
+    inner_size: int
+    weight_bytes: float | None = None
+
+    def cache_bytes(self, n_tokens: int, *, bytes_each: float = 2.0) -> float:
+        """Bytes of the keys and values of so many tokens."""
+        return 2.0 * self.n_layers * self.n_kv_heads * self.head_size * bytes_each * n_tokens
+
+    def parallel_sizes(self, most: int = 16) -> list[int]:
+        """The numbers of devices, up to `most`, that its layers can be divided among."""
+        return [n for n in range(1, most + 1) if divides(self.n_heads, self.n_kv_heads, self.inner_size, n)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryNeed:
+    """Memory in GiB: the weights, the cache of one full context, and what runs beside them."""
+
+    weights_gib: float
+    cache_gib: float
+    beside_gib: float = _BESIDE_GIB
+
+    @property
+    def total_gib(self) -> float:
+        """All of it."""
+        return self.weights_gib + self.cache_gib + self.beside_gib
+
+
+def divides(n_heads: int, n_kv_heads: int, inner_size: int, n: int) -> bool:
+    """Whether n devices can share each layer: heads and inner size are divided among them, and key heads
+    are divided or repeated."""
+    return n_heads % n == 0 and inner_size % n == 0 and (n_kv_heads % n == 0 or n % n_kv_heads == 0)
+
+
+def memory_need(
+    architecture: Architecture | None, model: str, settings: Mapping[str, Any]
+) -> MemoryNeed | None:
+    """What a model needs under an engine's settings.
+
+    Args:
+        architecture: Where it is known.
+        model: A checkpoint folder, whose weight files are counted where the architecture is not known.
+        settings: `dtype`, `quantization`, `kv_cache_dtype`, `context_tokens`.
+
+    Returns:
+        None where nothing is known.
+    """
+    each = _WEIGHT_BYTES.get(
+        str(settings.get("quantization") or settings.get("dtype") or "").removeprefix("torch."), 2.0
+    )
+    if architecture is None:
+        found = _weights_on_disk(Path(model))
+        if not found:
+            return None
+        # What is saved in 16 bits and loaded in 32, or in 8, takes that much more or less.
+        return MemoryNeed(weights_gib=found / GIB * (each / 2.0 if each > 2.0 else 1.0), cache_gib=0.0)
+    cache_each = 1.0 if "fp8" in str(settings.get("kv_cache_dtype", "")) else 4.0 if each == 4.0 else 2.0
+    context = int(settings.get("context_tokens") or 4096)
+    return MemoryNeed(
+        weights_gib=architecture.n_parameters * 1e9 * (architecture.weight_bytes or each) / GIB,
+        cache_gib=architecture.cache_bytes(context, bytes_each=cache_each) / GIB,
+    )
+
+
+def check_fits(need: MemoryNeed | None, model: str, settings: Mapping[str, Any]) -> None:
+    """Refuse to load, or to download, what cannot fit.
+
+    Args:
+        need: What it needs; None checks nothing.
+        model: For the message.
+        settings: `tensor_parallel_size` and `device` say where it goes.
+
+    Raises:
+        ConfigError: It does not fit; says what does.
+    """
+    if need is None:
+        return
+    n_devices = int(settings.get("tensor_parallel_size") or 1)
+    on_cpu = str(settings.get("device") or "").startswith("cpu")
+    free = None if on_cpu else gpu_free_gib()
+    if free:
+        smallest = min(free[:n_devices]) if len(free) >= n_devices else min(free)
+        if need.total_gib <= smallest * n_devices:
+            return
+        where = f"{n_devices} GPU{'s' if n_devices > 1 else ''} with {smallest:.1f} GiB free each"
+    else:
+        available = main_memory_gib()
+        if available is None or need.total_gib <= available:
+            return
+        where = f"{available:.1f} GiB of free main memory"
+    raise ConfigError(
+        f"{model} needs about {need.total_gib:.1f} GiB (weights {need.weights_gib:.1f}, a full context "
+        f"{need.cache_gib:.1f}), and there is {where}",
+        hint="take a smaller judge (autoj-13b-gptq-4bits needs about 8 GiB, autoj-13b-fp8 about 16), more "
+        "devices (--engine-option tensor_parallel_size=2), a server elsewhere (--engine server:URL), or load "
+        "all the same with --engine-option memory_check=false",
+    )
+
+
+def gpu_free_gib() -> list[float] | None:
+    """Free memory of each NVIDIA GPU that this process may see, in GiB; None where there is none."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    order = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        listed = subprocess.run(order, capture_output=True, text=True, check=True, timeout=20).stdout
+        rows = [[cell.strip() for cell in line.split(",")] for line in listed.splitlines() if line.strip()]
+        known = {name: float(free) / 1024 for index, uuid, free in rows for name in (index, uuid)}
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [index for index, _, _ in rows] if visible is None else [n.strip() for n in visible.split(",")]
+    return [known[name] for name in names if name in known] or None
+
+
+def main_memory_gib(proc: Path = Path("/proc"), control: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Main memory that is free for this process, in GiB, a container's limit respected; None if unknown."""
+    try:
+        lines = (proc / "meminfo").read_text(encoding="ascii").splitlines()
+        free = next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+    try:
+        limit = (control / "memory.max").read_text(encoding="ascii").strip()
+        used = float((control / "memory.current").read_text(encoding="ascii"))
+        cached = _reclaimable(control)
+        if limit != "max":
+            free = min(free, float(limit) - used + cached)
+    except (OSError, ValueError):
+        pass
+    return free / GIB
+
+
+def _reclaimable(control: Path) -> float:
+    """File pages that a container counts as used and gives up when asked."""
+    for line in (control / "memory.stat").read_text(encoding="ascii").splitlines():
+        name, _, value = line.partition(" ")
+        if name == "inactive_file":
+            return float(value)
+    return 0.0
+
+
+def _weights_on_disk(folder: Path) -> int:
+    if not folder.is_dir():
+        return 0
+    for pattern in _WEIGHT_FILES:
+        # Checkpoints may hold the same weights in two forms; the first form is the one that is loaded.
+        if found := sum(p.stat().st_size for p in folder.glob(pattern)):
+            return found
+    return 0

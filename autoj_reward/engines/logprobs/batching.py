@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Group inputs into batches by length or by shared prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+Row = tuple[int, list[int]]
+"""Place in the caller's list, and token ids."""
+
+_MIN_SHARED = 64
+"""Fewest shared tokens for which a pass of its own for them pays."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBatch:
+    """Rows read in one forward pass.
+
+    Attributes:
+        rows: The rows.
+        n_shared: How many first tokens all rows share and compute once; 0 for none. Always less
+            than the shortest row.
+    """
+
+    rows: list[Row]
+    n_shared: int = 0
+
+
+def shared_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many first tokens two rows share."""
+    for n, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return n
+    return min(len(a), len(b))
+
+
+def by_length(rows: Sequence[Row], *, extra: int, batch_tokens: int) -> Iterator[list[Row]]:
+    """Batches of rows of like length, longest first.
+
+    Args:
+        rows: What to batch.
+        extra: Tokens added to each row.
+        batch_tokens: Most tokens of a batch, padding and extra included; one row may exceed it.
+    """
+    batch: list[Row] = []
+    for row in sorted(rows, key=lambda r: len(r[1]), reverse=True):
+        width = len(batch[0][1]) if batch else len(row[1])
+        if batch and (len(batch) + 1) * (width + extra) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def read_batches(rows: Sequence[Row], *, extra: int, batch_tokens: int) -> Iterator[ReadBatch]:
+    """Batches for reading: rows with a long common beginning share its computation.
+
+    Rows in the order of their tokens stand beside those they share most with. A run of rows whose
+    neighbours share enough becomes batches of its own; what is left is batched by length.
+    """
+    alone: list[Row] = []
+    for run in _runs(sorted(rows, key=lambda r: r[1])):
+        if len(run) == 1:
+            alone += run
+            continue
+        # At least one token of each row is computed anew, because its logits are wanted.
+        shared = min(shared_length(run[0][1], run[-1][1]), min(len(ids) for _, ids in run) - 1)
+        by_rest = [(i, ids[shared:]) for i, ids in run]
+        whole = dict(run)
+        for batch in by_length(by_rest, extra=extra, batch_tokens=max(batch_tokens - shared, 1)):
+            if len(batch) == 1:
+                alone.append((batch[0][0], whole[batch[0][0]]))
+            else:
+                yield ReadBatch([(i, whole[i]) for i, _ in batch], shared)
+    for batch in by_length(alone, extra=extra, batch_tokens=batch_tokens):
+        yield ReadBatch(batch)
+
+
+def _runs(ordered: Sequence[Row]) -> Iterator[list[Row]]:
+    """Cut sorted rows where a row shares too little with the first of its run.
+
+    Too little is under `_MIN_SHARED` tokens, or under half of what the run's first two rows share,
+    so that one distant relative does not cost the others their common beginning.
+    """
+    run: list[Row] = []
+    needed = _MIN_SHARED
+    for row in ordered:
+        if run:
+            shared = shared_length(run[0][1], row[1])
+            if shared < needed:
+                yield run
+                run, needed = [], _MIN_SHARED
+            elif len(run) == 1:
+                needed = max(_MIN_SHARED, shared // 2)
+        run.append(row)
+    if run:
+        yield run

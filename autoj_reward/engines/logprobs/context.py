@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check whether an input and its output fit into the model's context."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from autoj_reward.engines.logprobs.token_tree import TokenTree
+from autoj_reward.types import Failure, FailureReason, JudgeInput
+
+logger = logging.getLogger("autoj_reward")
+
+ASSUMED_CONTEXT_TOKENS = 8192
+"""Context of a model that states none, in its configuration or its tokenizer's."""
+
+_NAMES = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "seq_length",
+    "n_ctx",
+)
+_UNSTATED = 100_000_000
+"""A tokenizer without a limit says 10^30."""
+
+
+def context_limit(config: Any, tokenizer: Any, model: str) -> int:
+    """Most tokens of input and output together.
+
+    The configuration's own statement counts, that of its text part where it has several; then the
+    tokenizer's `model_max_length`. Recurrent models and some with relative positions state none: for those
+    it is `ASSUMED_CONTEXT_TOKENS`, with a warning.
+
+    Args:
+        config: A `transformers` configuration.
+        tokenizer: The model's `transformers` tokenizer.
+        model: For the warning.
+    """
+    text = config.get_text_config(decoder=True)
+    for name in _NAMES:
+        stated = getattr(text, name, None)
+        if isinstance(stated, int) and stated > 0:
+            return stated
+    stated = getattr(tokenizer, "model_max_length", None)
+    if isinstance(stated, int) and 0 < stated < _UNSTATED:
+        return stated
+    logger.warning(
+        "%s states no context: taking %d tokens; set context_tokens where it has learned another",
+        model,
+        ASSUMED_CONTEXT_TOKENS,
+    )
+    return ASSUMED_CONTEXT_TOKENS
+
+
+def output_room(item: JudgeInput, tree: TokenTree | None) -> int:
+    """Tokens that must be free after an input: its output, or the longest verdict and its end."""
+    return item.sampling.max_new_tokens if tree is None else max(len(path) for path in tree.paths) + 1
+
+
+def too_long(n_input: int, room: int, context_tokens: int | None) -> Failure | None:
+    """The failure of an input that does not fit, or None where it fits or nobody knows a limit."""
+    over = 0 if context_tokens is None else n_input + room - context_tokens
+    if over <= 0:
+        return None
+    return Failure(
+        reason=FailureReason.TOO_LONG,
+        detail=f"{n_input} input tokens and {room} for the output exceed the context of "
+        f"{context_tokens} by {over}",
+        overflow_tokens=over,
+    )

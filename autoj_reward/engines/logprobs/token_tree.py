@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turn a continuation query into a tree of tokens, and sum the answers into probabilities.
+
+P(v) = sum over terminators t of P(path(v) then t). The verdicts' token paths share prefixes (`1`,
+`10`, `1.5`), so they form a tree. At every inner node the probability of each child is needed, and
+where a verdict ends, that of all terminators together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
+from autoj_reward.errors import ConfigError
+from autoj_reward.types import (
+    ContinuationLogprob,
+    ContinuationLogprobs,
+    ContinuationQuery,
+    Failure,
+    FailureReason,
+    JudgeOutput,
+)
+
+TokenPath = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLogprobs:
+    """What a model says at one node.
+
+    Attributes:
+        children: log P(token | node) for the node's children; one that is absent was not listed.
+        end: log P(any terminator | node), or None where it was not asked.
+        unlisted_prob: Upper bound of P(absent children and terminators | node), in [0, 1].
+    """
+
+    children: Mapping[int, float]
+    end: float | None = None
+    unlisted_prob: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTree:
+    """The token paths of a readout.
+
+    Attributes:
+        readout: What was asked.
+        paths: Token path of each continuation, in the readout's order.
+        nodes: Every prefix of a path, the empty one first, parents before children; the paths themselves
+            too, but for those whose end is taken for granted.
+        children: Tokens that may follow each node.
+        terminators: Ids that end a verdict.
+    """
+
+    readout: ContinuationQuery
+    paths: tuple[TokenPath, ...]
+    nodes: tuple[TokenPath, ...]
+    children: Mapping[TokenPath, tuple[int, ...]]
+    terminators: tuple[int, ...]
+
+    def ends(self, node: TokenPath) -> bool:
+        """Whether a continuation ends at this node."""
+        return node in self.paths
+
+    def wanted(self, node: TokenPath) -> tuple[int, ...]:
+        """Ids whose log-probabilities are needed at the node."""
+        return self.children[node] + (self.terminators if self.ends(node) else ())
+
+    def followed(self, readings: Mapping[TokenPath, NodeLogprobs]) -> list[TokenPath]:
+        """Nodes that are still to be asked, given what is known of their parents.
+
+        Begins with the root; then every node whose parent is known and whose own probability is
+        above the readout's `follow_above`.
+        """
+        if () not in readings:
+            return [()]
+        return [
+            node
+            for node in self.nodes
+            if node not in readings
+            and node[:-1] in readings
+            and math.exp(self._logprob(node, readings)) > self.readout.follow_above
+        ]
+
+    def read(self, readings: Mapping[TokenPath, NodeLogprobs]) -> ContinuationLogprobs:
+        """Add the nodes' answers up.
+
+        Returns:
+            A reading; its `unread_prob` bounds the mass behind nodes that were never asked or whose
+            tokens were not listed.
+        """
+        unread = 0.0
+        for node in self.nodes:
+            if node in readings:
+                reach = math.exp(self._logprob(node, readings))
+                unread += reach * readings[node].unlisted_prob
+            elif node[:-1] in readings:
+                unread += math.exp(self._logprob(node, readings))
+        return ContinuationLogprobs(
+            paths=tuple(
+                ContinuationLogprob(
+                    text=text,
+                    path_logprob=min(self._logprob(path, readings), 0.0),
+                    end_logprob=min(self._end(path, readings), 0.0),
+                )
+                for text, path in zip(self.readout.continuations, self.paths, strict=True)
+            ),
+            unread_prob=min(unread, 1.0),
+        )
+
+    def _logprob(self, node: TokenPath, readings: Mapping[TokenPath, NodeLogprobs]) -> float:
+        total = 0.0
+        for depth, token in enumerate(node):
+            known = readings.get(node[:depth])
+            total += -math.inf if known is None else known.children.get(token, -math.inf)
+        return total
+
+    def _end(self, node: TokenPath, readings: Mapping[TokenPath, NodeLogprobs]) -> float:
+        if node not in self.children:
+            return 0.0
+        known = readings.get(node)
+        return -math.inf if known is None or known.end is None else known.end
+
+
+def token_tree(readout: ContinuationQuery, tokenizer: InjectionSafeTokenizer) -> TokenTree:
+    """Cut a readout's continuations into tokens.
+
+    Raises:
+        ConfigError: Two continuations have the same tokens, no token can end one, or a terminator
+            also continues a verdict, so that their probabilities could not be told apart.
+    """
+    paths = tuple(tuple(tokenizer.continuation_ids(readout.lead, c)) for c in readout.continuations)
+    if len(set(paths)) < len(paths):
+        raise ConfigError(f"two of the verdicts {list(readout.continuations)} have the same tokens")
+    ends = set(tokenizer.ids_beginning_with(readout.end_prefixes))
+    if readout.end_of_turn:
+        ends |= set(tokenizer.turn_end_ids)
+    if not ends:
+        raise ConfigError(
+            f"no token of the vocabulary begins with one of {list(readout.end_prefixes)}",
+            hint="name what may follow the verdict in the judge's verdict set",
+        )
+    inner = {path[:n] for path in paths for n in range(len(path))}
+    nodes = sorted(inner if readout.assume_ends else inner | set(paths), key=lambda p: (len(p), p))
+    children: dict[TokenPath, tuple[int, ...]] = {
+        node: tuple(sorted({p[len(node)] for p in paths if len(p) > len(node) and p[: len(node)] == node}))
+        for node in nodes
+    }
+    for node in nodes:
+        if node in paths and (both := ends & set(children[node])):
+            raise ConfigError(f"tokens {sorted(both)} both end a verdict and continue another")
+    return TokenTree(
+        readout=readout,
+        paths=paths,
+        nodes=tuple(nodes),
+        children=children,
+        terminators=tuple(sorted(ends)),
+    )
+
+
+def with_numbers(answer: JudgeOutput | Failure) -> JudgeOutput | Failure:
+    """An answer, or a failure in its place where its reading holds what is not a number."""
+    if isinstance(answer, JudgeOutput) and answer.reading is not None and answer.reading.holds_nan:
+        return not_a_number()
+    return answer
+
+
+def not_a_number() -> Failure:
+    """The failure of an input for which the model computes NaN."""
+    return Failure(
+        reason=FailureReason.ENGINE,
+        detail="the model's log-probabilities are not numbers (NaN): its weights or its adapter hold NaN, or "
+        "its dtype overflows",
+    )
+
+
+def log_sum_exp(logprobs: Sequence[float]) -> float:
+    """log of the sum of probabilities; -inf of none. No log-probability may be +inf or NaN."""
+    top = max(logprobs, default=-math.inf)
+    return top if top == -math.inf else top + math.log(math.fsum(math.exp(x - top) for x in logprobs))

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Classify an endpoint's refusal of one input: too long, and by how much, or another reason."""
+
+from __future__ import annotations
+
+import re
+
+from autoj_reward.engines.openai.connection import EndpointRejected
+from autoj_reward.types import Failure, FailureReason
+
+_TOO_LONG = re.compile(
+    r"context|too (?:long|large|many tokens)|exceeds? .{0,200}?(?:length|size|tokens)|n_ctx", re.I
+)
+_LIMIT = re.compile(r"(?:context|length|size|limit|window|maximum)\D{0,40}?(\d{2,9})", re.I)
+
+
+def refusal(error: EndpointRejected, n_chars: int, context_tokens: int | None) -> Failure:
+    """A refused input's failure; `too_long` where the endpoint says so."""
+    if error.status == 413 or (error.status >= 400 and _TOO_LONG.search(error.message)):
+        over = overflow(error.message, n_chars, context_tokens)
+        return Failure(reason=FailureReason.TOO_LONG, detail=str(error), overflow_tokens=over)
+    return Failure(reason=FailureReason.ENGINE, detail=str(error))
+
+
+def overflow(message: str, n_chars: int, context_tokens: int | None) -> int:
+    """Tokens over the limit, at least 1, by an endpoint's message.
+
+    Some count no further than the limit ("at least 4097 tokens"), or say nothing: then the text's length
+    decides, at five characters a token, which for English is rather too few tokens than too many.
+
+    Args:
+        message: The endpoint's words.
+        n_chars: Length of the refused text.
+        context_tokens: The limit, where it is known otherwise.
+    """
+    limit = _LIMIT.search(message)
+    most = int(limit.group(1)) if limit else context_tokens
+    # A count of characters stands for about a quarter of it in tokens.
+    found = re.findall(r"(\d{2,9})( char)?", message)
+    said = max((int(n) // 4 if of_chars else int(n) for n, of_chars in found), default=0)
+    over = said - most if most is not None else 0
+    if over <= 0 or "at least" in message:
+        over = max(over, n_chars // 5 - (most or 0)) if most is not None else n_chars // 50
+    return max(1, over)

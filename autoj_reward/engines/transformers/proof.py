@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which ways of computing are a model's own: found by trying them on a small copy of it, and remembered.
+
+A mask of ours takes the place of the model's. That is right where the model looks at nothing else, and
+silently wrong for windows, chunks, convolutions and recurrent states. So each way is compared with plain
+forward passes of a small random model of the same form, whose windows are short enough to be passed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from autoj_reward.engines.logprobs.batching import ReadBatch
+from autoj_reward.engines.logprobs.token_tree import TokenPath
+from autoj_reward.engines.transformers.forward import last_logprobs, left_padded, plain_model
+from autoj_reward.engines.transformers.small_copy import CUT, N_TOKENS, TRIED, CannotShrink, small_copy
+from autoj_reward.engines.transformers.tree_reading import TreeReading
+
+logger = logging.getLogger("autoj_reward")
+
+_CLOSE = 1e-4
+"""Largest difference of standardised logits that float32 explains; what a window hides shows above 1e-3."""
+
+_REAL_CLOSE = {torch.float32: 0.1, torch.float64: 0.1}
+_REAL_CLOSE_IN_16_BITS = 0.5
+"""On real weights, where noise grows with the layers. A wrong mask gives more than 1."""
+
+_BRANCHES: tuple[TokenPath, ...] = ((3,), (9,), (3, 5), (9, 4))
+_LONG = (40, 31, 26)
+_SHORT = (13, 11, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Up to how many tokens of a row a way of computing is the model's own; None is any number."""
+
+    tokens: int | None
+
+    def reaches(self, n_tokens: int) -> bool:
+        """Whether it is for a row of so many tokens."""
+        return self.tokens is None or n_tokens <= self.tokens
+
+
+NEVER, ALWAYS = Reach(0), Reach(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forms:
+    """What may be done with a model without changing what it computes.
+
+    Attributes:
+        tree: Reading a verdict tree in one pass, with a mask, positions and a shared beginning of ours.
+        padded: Rows of different lengths in one batch, under the model's own mask.
+        equal_rows: Rows of one length in one batch.
+    """
+
+    tree: Reach = NEVER
+    padded: Reach = NEVER
+    equal_rows: bool = False
+
+    @property
+    def reading(self) -> str:
+        """How verdicts are read, in words."""
+        if self.tree == ALWAYS:
+            return "all branches in one pass"
+        if self.tree == NEVER:
+            return "branch by branch"
+        return f"all branches in one pass up to {self.tree.tokens} tokens, then branch by branch"
+
+
+TRUSTED = Forms(tree=ALWAYS, padded=ALWAYS, equal_rows=True)
+"""Everything is allowed: what was done before anything was proven."""
+
+
+def prove(model: Any) -> Forms:
+    """Try a small copy of the model; what cannot be tried is not allowed.
+
+    Args:
+        model: A causal language model of `transformers`, on any device.
+    """
+    try:
+        with torch.inference_mode():
+            inner = plain_model(model)
+            small, limit = small_copy(inner)
+            forms = _prove_small(small, limit)
+        # Kernels that the copy did not run may take no mask of ours.
+        own_kernel = getattr(inner.config, "_attn_implementation", None) not in TRIED
+        return replace(forms, tree=NEVER) if own_kernel else forms
+    except Exception as error:  # a model's own code may raise anything
+        why = str(error) if isinstance(error, CannotShrink) else f"{type(error).__name__}: {error}"
+        logger.info("no small copy of the model could be tried, so it is read branch by branch (%s)", why)
+        return Forms(equal_rows=True)
+
+
+def probe(model: Any, forms: Forms, ids: Sequence[int]) -> Forms:
+    """Take back what a short look at the real weights does not bear out.
+
+    Args:
+        model: The real model.
+        forms: What was proven on its small copy.
+        ids: About ten ordinary tokens.
+    """
+    close = _REAL_CLOSE.get(model.dtype, _REAL_CLOSE_IN_16_BITS)
+    rows = [list(ids), list(ids[:-2])]
+    branches = ((ids[0],), (ids[1],), (ids[0], ids[2]))
+    trial, proven = _Trial(model), forms
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        if forms.tree.reaches(len(ids) + 2) and not _holds(
+            lambda: trial.tree_error(rows, branches, n_shared=len(ids) // 2), close
+        ):
+            forms = replace(forms, tree=NEVER)
+        if forms.padded.reaches(len(ids)) and not _holds(lambda: trial.batch_error(rows), close):
+            forms = replace(forms, padded=NEVER)
+        if forms.equal_rows and not _holds(lambda: trial.batch_error([rows[0], rows[0][::-1]]), close):
+            forms = replace(forms, equal_rows=False)
+    model.train(training)
+    if forms != proven:
+        logger.info(
+            "the model's own weights do not bear out all that its small copy allows: %s", forms.reading
+        )
+    return forms
+
+
+def _prove_small(model: Any, limit: int | None) -> Forms:
+    some = torch.Generator().manual_seed(1)
+    ids = torch.randint(3, N_TOKENS, (max(_LONG),), generator=some).tolist()
+    trial = _Trial(model)
+
+    def rows(*lengths: int) -> list[list[int]]:
+        return [[*ids[: length - 2], length, 2] for length in lengths]
+
+    def tree(lengths: Sequence[int]) -> float:
+        own = rows(*lengths)
+        # Rows, and a shared beginning, on both sides of the cut.
+        mixed = [*own, *rows(CUT - 5)]
+        return max(
+            trial.tree_error(own[:1], _BRANCHES, n_shared=0),
+            trial.tree_error(mixed, _BRANCHES, n_shared=0),
+            trial.tree_error(mixed, _BRANCHES, n_shared=min(lengths[-1], CUT - 5) - 2),
+            trial.tree_error(own, _BRANCHES, n_shared=min(lengths) - 3),
+        )
+
+    def padded(lengths: Sequence[int]) -> float:
+        own = rows(lengths[0], CUT - 5)
+        return max(trial.batch_error(own), trial.written_error(own))
+
+    def equal(lengths: Sequence[int]) -> float:
+        own = [[*ids[: lengths[0] - 1], last] for last in (5, 6)]
+        return max(trial.batch_error(own), trial.written_error(own))
+
+    def reach(error: Callable[[Sequence[int]], float]) -> Reach:
+        if _holds(lambda: error(_LONG), _CLOSE):
+            return ALWAYS
+        # What the cut made visible has no effect on a row that ends before it.
+        return Reach(limit) if limit is not None and _holds(lambda: error(_SHORT), _CLOSE) else NEVER
+
+    changed = [ids[1], ids[0], *ids[2 : _SHORT[-1]]]
+    if _holds(lambda: trial.difference(ids[: _SHORT[-1]], changed), 100 * _CLOSE):
+        raise CannotShrink("its first tokens do not change what comes after them")
+    return Forms(tree=reach(tree), padded=reach(padded), equal_rows=reach(equal) == ALWAYS)
+
+
+def _holds(error: Callable[[], float], tolerance: float) -> bool:
+    """Whether the error is small; a model that cannot be called so does not hold."""
+    try:
+        return error() <= tolerance
+    except Exception as raised:
+        logger.debug("a way of computing is not this model's", exc_info=raised)
+        return False
+
+
+class _Trial:
+    """Compares ways of computing with one plain pass for each row. Errors are of standardised logits."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._plain: dict[tuple[int, ...], torch.Tensor] = {}
+        self._reading = TreeReading(model, pad=0, batch_tokens=1 << 20)
+
+    def tree_error(self, rows: Sequence[list[int]], branches: Sequence[TokenPath], *, n_shared: int) -> float:
+        """Of a tree reading."""
+        got = self._reading.logprobs(ReadBatch(list(enumerate(rows)), n_shared), branches)
+        wanted = [torch.stack([self._alone([*ids, *path]) for path in ((), *branches)]) for ids in rows]
+        return _difference(got, torch.stack(wanted))
+
+    def batch_error(self, rows: Sequence[list[int]]) -> float:
+        """Of a batch, padded where the rows' lengths differ."""
+        inputs = left_padded(rows, 0, self._model.device)
+        got = last_logprobs(self._model, 1, use_cache=False, **inputs)[:, 0]
+        return _difference(got, torch.stack([self._alone(ids) for ids in rows]))
+
+    def written_error(self, rows: Sequence[list[int]]) -> float:
+        """Of a batch that is written on."""
+        alone = torch.cat([_written(self._model, [ids]) for ids in rows])
+        return _difference(_written(self._model, rows), alone)
+
+    def difference(self, one: Sequence[int], other: Sequence[int]) -> float:
+        """Between two rows."""
+        return _difference(self._alone(one), self._alone(other))
+
+    def _alone(self, ids: Sequence[int]) -> torch.Tensor:
+        key = tuple(ids)
+        if key not in self._plain:
+            row = torch.tensor([list(ids)], device=self._model.device)
+            self._plain[key] = last_logprobs(self._model, 1, input_ids=row, use_cache=False)[0, 0]
+        return self._plain[key]
+
+
+def _written(model: Any, rows: Sequence[list[int]]) -> torch.Tensor:
+    inputs = left_padded(rows, 0, model.device)
+    tokens = inputs["input_ids"]
+    out = model.generate(
+        input_ids=tokens,
+        # `generate` finds the positions itself, in the model's own way.
+        attention_mask=inputs.get("attention_mask", torch.ones_like(tokens)),
+        max_new_tokens=2,
+        min_new_tokens=2,
+        do_sample=False,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    return torch.stack(out.logits, dim=1)
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Largest difference of logits, each row's shifted to mean 0 and scaled to deviation 1.
+
+    Weights that give no number give none either way; that shows when they are read.
+    """
+
+    def standard(logits: torch.Tensor) -> torch.Tensor:
+        centred = logits.double() - logits.double().mean(dim=-1, keepdim=True)
+        return centred / centred.std(dim=-1, keepdim=True)
+
+    return float((standard(one) - standard(other)).nan_to_num(0.0).abs().max())

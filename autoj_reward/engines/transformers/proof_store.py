@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was proven of a model's form, remembered: by configuration, model class and versions."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from autoj_reward.engines.transformers.forward import plain_model
+from autoj_reward.engines.transformers.proof import Forms, Reach, probe, prove
+from autoj_reward.environment import cache_home
+
+_METHOD = 2
+"""Counts up when the proof itself changes."""
+
+_NOTES = ("transformers_version", "_name_or_path", "quantization_config")
+
+
+def forms_of(model: Any, ids: Sequence[int]) -> Forms:
+    """What may be done with a model: proven once for its configuration, probed at each load.
+
+    Args:
+        model: A causal language model of `transformers`, with its weights.
+        ids: About ten ordinary tokens, for the probe.
+    """
+    note = cache_home() / "attention" / f"{_key(plain_model(model))}.json"
+    forms = _read(note)
+    if forms is None:
+        forms = prove(model)
+        _write(note, forms)
+    return probe(model, forms, ids)
+
+
+def _key(model: Any) -> str:
+    cls = type(model)
+    config = {k: v for k, v in model.config.to_dict().items() if k not in _NOTES}
+    # Code that came with a checkpoint has no version.
+    foreign = not cls.__module__.startswith("transformers.")
+    known = {
+        "method": _METHOD,
+        "versions": [transformers.__version__, torch.__version__],
+        "class": f"{cls.__module__}.{cls.__qualname__}",
+        "code": inspect.getsource(sys.modules[cls.__module__]) if foreign else "",
+        "attention": getattr(model.config, "_attn_implementation", None),
+        "config": config,
+    }
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _read(note: Path) -> Forms | None:
+    """What a note says; None where there is none, or none that can be read."""
+    try:
+        known = json.loads(note.read_text(encoding="ascii"))
+        tree, padded, equal_rows = known["tree"], known["padded"], known["equal_rows"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    fits = all(n is None or (type(n) is int and n >= 0) for n in (tree, padded))
+    if not fits or type(equal_rows) is not bool:
+        return None
+    return Forms(tree=Reach(tree), padded=Reach(padded), equal_rows=equal_rows)
+
+
+def _write(note: Path, forms: Forms) -> None:
+    """Write a note whole or not at all; without a place to write, it is proven at each load."""
+    known = {"tree": forms.tree.tokens, "padded": forms.padded.tokens, "equal_rows": forms.equal_rows}
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, scratch = tempfile.mkstemp(dir=note.parent)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            json.dump(known, file)
+        os.replace(scratch, note)

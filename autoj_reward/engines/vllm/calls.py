@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One call of vLLM: token ids in, its outputs as records, its errors translated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from autoj_reward.errors import EngineContractBroken, EngineRejected, EngineUnavailable
+from autoj_reward.types import Usage
+
+Asked = tuple[list[int], Any]
+"""Token ids of a request, and its `vllm.SamplingParams`."""
+
+
+def ask(llm: Any, asked: Sequence[Asked], adapter: Any) -> list[Any]:
+    """One vLLM call; its answers, in order.
+
+    Args:
+        llm: A `vllm.LLM`.
+        asked: Requests.
+        adapter: A `LoRARequest`, or None.
+
+    Raises:
+        EngineUnavailable: vLLM's engine process died.
+        EngineRejected: vLLM refused the requests.
+        EngineContractBroken: It gave back another number of answers.
+    """
+    if not asked:
+        return []
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    try:
+        answers: list[Any] = llm.generate(
+            [{"prompt_token_ids": ids} for ids, _ in asked],
+            [parameters for _, parameters in asked],
+            use_tqdm=False,
+            lora_request=adapter,
+        )
+    except EngineDeadError as error:
+        raise EngineUnavailable(
+            "vLLM's engine process ended",
+            hint="the cause is in vLLM's messages above; out of memory: lower memory_share. "
+            "Make the engine anew",
+        ) from error
+    except Exception as error:
+        _forget_requests(llm)
+        raise EngineRejected(f"vLLM refused a request: {error}") from error
+    except BaseException:
+        # Left behind, they would come back among the answers of the next call.
+        _forget_requests(llm)
+        raise
+    if len(answers) != len(asked):
+        raise EngineContractBroken(f"vLLM was asked {len(asked)} times and answered {len(answers)}")
+    return answers
+
+
+def _forget_requests(llm: Any) -> None:
+    engine = llm.llm_engine
+    engine.abort_request(list(engine.output_processor.request_states), internal=True)
+
+
+def usage_of(answer: Any) -> Usage:
+    """Tokens that a request took."""
+    return Usage(
+        prompt_tokens=len(answer.prompt_token_ids),
+        cached_tokens=answer.num_cached_tokens or 0,
+        completion_tokens=len(answer.outputs[0].token_ids),
+        n_requests=1,
+    )
+
+
+def listed_logprobs(logprobs: Any) -> list[dict[int, float]]:
+    """log P(id) of the listed ids at every step, from vLLM's flat lists or its list of records."""
+    if hasattr(logprobs, "start_indices"):
+        spans = zip(logprobs.start_indices, logprobs.end_indices, strict=True)
+        return [dict(zip(logprobs.token_ids[a:b], logprobs.logprobs[a:b], strict=True)) for a, b in spans]
+    return [{token: known.logprob for token, known in step.items()} for step in logprobs or []]

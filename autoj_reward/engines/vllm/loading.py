@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Load vLLM: checks before the start, tokenizer, a quiet and restored environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from autoj_reward.engines.checkpoint.embedded import resolve_model
+from autoj_reward.engines.checkpoint.hub import where_to_get
+from autoj_reward.engines.checkpoint.memory import divides
+from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
+from autoj_reward.engines.transformers.loading import check_kind
+from autoj_reward.errors import ConfigError
+
+_QUIET = {
+    # At WARNING, every start of every process speaks of what nobody here can change.
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "PYTHONWARNINGS": "ignore",
+    # By default vLLM logs to standard output, where commands here print their results.
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+def check_environment() -> None:
+    """Refuse to load a judge in each of a launcher's processes.
+
+    Raises:
+        ConfigError: `WORLD_SIZE` is above 1.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size.isdigit() and int(size) > 1:
+        raise ConfigError(
+            f"WORLD_SIZE is {size}: an in-process engine would load {size} judges",
+            hint="use engine='vllm-server': one judge for all processes of the node",
+        )
+
+
+_FEW_CORES = 4
+"""Up to this many, vLLM's habit of keeping one core free costs much of the machine."""
+
+
+def thread_environment() -> dict[str, str]:
+    """What vLLM is told of a small CPU's cores."""
+    few = len(os.sched_getaffinity(0)) <= _FEW_CORES
+    return {"VLLM_CPU_OMP_THREADS_BIND": "nobind"} if few else {}
+
+
+@contextlib.contextmanager
+def quiet_environment() -> Iterator[None]:
+    """Start vLLM quietly, and undo what it does to this process's environment.
+
+    What the user has set in the environment stands. vLLM sets LD_PRELOAD, LOCAL_WORLD_SIZE and more,
+    which a trainer in this process and its later children would inherit.
+    """
+    before = dict(os.environ)
+    wanted = _QUIET | thread_environment()
+    os.environ.update({k: v for k, v in wanted.items() if k not in before})
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def load_tokenizer(
+    path: str, revision: str | None, tensor_parallel_size: int, options: dict[str, Any]
+) -> InjectionSafeTokenizer:
+    """The model's tokenizer, after a look at what can be known before its weights are loaded.
+
+    Raises:
+        ConfigError: There is no such model, or its attention heads cannot be divided.
+    """
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    trust = bool(options.get("trust_remote_code", False))
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust)
+        check_kind(config, path)
+        _check_heads(config, tensor_parallel_size)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust)
+    except (OSError, ValueError, ImportError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"cannot load the judge model {path!r}: {error}",
+            hint=where_to_get(path, revision),
+        ) from error
+    try:
+        ends = GenerationConfig.from_pretrained(path, revision=revision).eos_token_id
+    except OSError:
+        ends = getattr(config, "eos_token_id", None)
+    return InjectionSafeTokenizer(
+        tokenizer, turn_end_ids=[] if ends is None else ends if isinstance(ends, list) else [ends]
+    )
+
+
+def lora_request(adapter: str | None) -> Any:
+    """How vLLM is told of an adapter; None for none."""
+    if adapter is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest("judge", 1, resolve_model(adapter))
+
+
+def _check_heads(config: Any, tensor_parallel_size: int) -> None:
+    """Refuse a tensor-parallel size that the model's layers cannot be divided by, before loading.
+
+    Raises:
+        ConfigError: It does not divide them, or is below 1.
+    """
+    text = config.get_text_config()
+    heads = getattr(text, "num_attention_heads", None)
+    kv_heads = getattr(text, "num_key_value_heads", None) or heads
+    # Mixtures of experts and the like name their inner sizes otherwise, and divide them otherwise.
+    inner = getattr(text, "intermediate_size", None) or 0
+    fits = heads is None or (
+        tensor_parallel_size >= 1 and divides(heads, kv_heads or heads, inner, tensor_parallel_size)
+    )
+    if tensor_parallel_size < 1 or not fits:
+        fitting = [n for n in range(1, 17) if heads and divides(heads, kv_heads or heads, inner, n)]
+        raise ConfigError(
+            f"tensor_parallel_size = {tensor_parallel_size} does not divide the model's {heads} "
+            f"attention heads ({kv_heads} of keys) and inner size of {inner}",
+            hint=f"sizes that do: {', '.join(map(str, fitting))}",
+        )

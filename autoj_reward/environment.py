@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Paths of this package's files, and how to install its extras."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def cache_home() -> Path:
+    """The user's cache folder for this package, or `$AUTOJ_REWARD_HOME`; it may not exist yet."""
+    home = os.environ.get("AUTOJ_REWARD_HOME")
+    return Path(home) if home else platformdirs.user_cache_path("autoj_reward", appauthor=False)
+
+
+def private_folder(folder: Path) -> None:
+    """Make a folder that only this user can read; the user's own cache folder also where it exists.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    made = not folder.exists()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own = platformdirs.user_cache_path("autoj_reward", appauthor=False)
+    if made or (folder == own and folder.stat().st_uid == os.getuid()):
+        folder.chmod(0o700)
+
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def how_to_install(*extras: str) -> str:
+    """What installs extras: `./setup` for who runs a checkout, pip for who installed a package."""
+    if (_CHECKOUT / "setup").is_file() and (_CHECKOUT / "uv.lock").is_file():
+        return f"`./setup {' '.join(extras)}` in {_CHECKOUT}"
+    return f"pip install 'autoj-reward[{','.join(extras)}]'"

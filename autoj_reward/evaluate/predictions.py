@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a judge on labelled pairs and collect its decisions and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autoj_reward.autoj.pairs import Decision, LabelledPair, Scores
+from autoj_reward.judge.judge import Judge
+from autoj_reward.judgments import PairJudgment, Preference
+
+
+def judge_pairs(judge: Judge, pairs: Sequence[LabelledPair]) -> tuple[list[PairJudgment], list[Decision]]:
+    """Let a judge compare pairs.
+
+    Returns:
+        B judgments and B decisions, in the same order.
+
+    Raises:
+        ConfigError: The judge does not compare.
+        EngineError: The engine failed as a whole.
+    """
+    judgments = judge.compare([p.prompt for p in pairs], [p.first for p in pairs], [p.second for p in pairs])
+    return judgments, [_decision(j, judge.settings.both_orders) for j in judgments]
+
+
+def rate_pairs(judge: Judge, pairs: Sequence[LabelledPair]) -> list[Scores]:
+    """Let a judge rate each completion by itself: expected ratings as scores; None for a failure.
+
+    Raises:
+        ConfigError: The judge does not rate.
+        EngineError: The engine failed as a whole.
+    """
+    # A prompt's two completions go side by side, so that what they share is computed once.
+    prompts = [p.prompt for p in pairs for _ in range(2)]
+    rated = judge.rate(prompts, [text for p in pairs for text in (p.first, p.second)])
+    rewards = [j.expected_rating for j in rated]
+    return list(zip(rewards[::2], rewards[1::2], strict=True))
+
+
+def _decision(judgment: PairJudgment, both_orders: bool) -> Decision:
+    orders = judgment.order_preferences
+    if judgment.by_rule and judgment.preference is not None and both_orders:
+        orders = (judgment.preference, judgment.preference)
+    if orders is not None:
+        return Decision(
+            given=orders[0], swapped=orders[1], averaged=judgment.preference, win_prob=judgment.win_prob
+        )
+    if any(s.swapped for s in judgment.samples):
+        return Decision(given=None, swapped=None)
+    return Decision(given=_stated(judgment), win_prob=judgment.win_prob)
+
+
+def _stated(judgment: PairJudgment) -> Preference | None:
+    """One order's decision: what a single critique states, else the most probable preference."""
+    if judgment.distribution is None:
+        return None
+    stated = judgment.samples[0].stated if len(judgment.samples) == 1 else None
+    return stated if stated in ("first", "second", "tie") else judgment.preference

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progress on stderr: a bar on a terminal, occasional lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from autoj_reward.console import Console, escape
+from autoj_reward.terminal import printable
+
+_LINE_SECONDS = 15.0
+"""Between two lines where there is no terminal."""
+
+
+class RunProgress:
+    """How many judgments are done, at what rate, and how long the rest will take.
+
+    Args:
+        label: What is done.
+        total: Judgments in all.
+        quiet: Show nothing.
+        status: A few words that go after the rate; asked at each showing.
+    """
+
+    def __init__(
+        self, label: str, total: int, *, quiet: bool = False, status: Callable[[], str] = lambda: ""
+    ) -> None:
+        self._label, self._total, self._done, self._skipped = label, total, 0, 0
+        self._started = self._last_line = time.monotonic()
+        self._quiet = quiet
+        self._status = status
+        self._bar: Progress | None = None
+        if not quiet and sys.stderr.isatty():
+            self._bar = Progress(
+                SpinnerColumn(),  # turns while the first judgments are under way
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(compact=True),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task(escape(label), total=total, rate="")
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._started
+
+    def skip(self, n: int) -> None:
+        """N judgments were done by a former run: they count as done, not for the rate."""
+        self._done += n
+        self._skipped += n
+        if self._bar:
+            self._bar.update(self._task, advance=n)
+
+    def advance(self, n: int) -> None:
+        """N more judgments are done."""
+        self._done += n
+        rate = (self._done - self._skipped) / max(self.seconds, 1e-9)
+        if self._bar:
+            self._bar.update(self._task, advance=n, rate=f"{rate:.1f}/s {self._status()}")
+        elif not self._quiet and time.monotonic() - self._last_line > _LINE_SECONDS:
+            self._last_line = time.monotonic()
+            left = (self._total - self._done) / rate
+            status = f", {words}" if (words := self._status()) else ""
+            done = f"{self._label}: {self._done:,} of {self._total:,}, {rate:.1f}/s"
+            print(  # noqa: T201 - this is the display
+                printable(f"{done}, about {span(left)} left{status}"),
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def span(seconds: float) -> str:
+    """A duration for people: `42 s`, `3 min 20 s`, `5 h 12 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare whole conversations, every assistant turn included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autoj_reward.errors import ConfigError
+from autoj_reward.judge.columns import as_column
+from autoj_reward.judge.judge import Judge
+from autoj_reward.judge.messages.text import ShownText, conversation_text, prompt_text
+from autoj_reward.judge.messages.turns import as_messages, read_turns, role_of
+from autoj_reward.judgments import PairJudgment
+from autoj_reward.types import Message
+
+
+def compare_conversations(
+    judge: Judge, firsts: Sequence[Sequence[Message]], seconds: Sequence[Sequence[Message]]
+) -> list[PairJudgment]:
+    """Compare pairs of conversations in which the same was asked.
+
+    The judge is shown the first user turn as the prompt, and all that follows, laid out as turns, as the
+    completion.
+
+    Args:
+        judge: Compares.
+        firsts: B conversations: messages of `user` and `assistant`, perhaps after a `system` message; the
+            assistant may call tools.
+        seconds: B conversations with the same turns but for the assistant's and its tools'.
+
+    Returns:
+        B judgments in the same order. Win probabilities are of the first conversation.
+
+    Raises:
+        ConfigError: Numbers differ, or two conversations differ in more than the assistant's turns.
+        EngineError: The engine failed as a whole.
+    """
+    firsts, seconds = as_column("firsts", firsts), as_column("seconds", seconds)
+    if len(firsts) != len(seconds):
+        raise ConfigError(f"there are {len(firsts)} first conversations and {len(seconds)} second ones")
+    rule = judge.settings.reasoning
+    prompts, texts = [], []
+    for n, pair in enumerate(zip(firsts, seconds, strict=True)):
+        try:
+            first, second = (as_messages(conversation) for conversation in pair)
+            asked = [_asked(conversation) for conversation in (first, second)]
+            roles = [role_of(message) for message in first]
+            ends = role_of(second[-1])
+            if asked[0] == asked[1] and "user" in roles and roles[-1] == ends == "assistant":
+                opening = roles.index("user")
+                prompts.append(prompt_text(first[: opening + 1], rule))
+                texts.append([ShownText(conversation_text(c[opening + 1 :], rule)) for c in (first, second)])
+                continue
+        except ConfigError as error:
+            raise ConfigError(f"conversations {n}: {error.args[0]}", hint=error.hint) from None
+        if asked[0] != asked[1]:
+            raise ConfigError(f"conversations {n} differ in more than what the assistant says")
+        raise ConfigError(f"conversations {n} have no user turn, or do not end with the assistant's")
+    return judge.compare(prompts, [t[0] for t in texts], [t[1] for t in texts])
+
+
+def _asked(messages: Sequence[Message]) -> list[tuple[str, str, str]]:
+    """What both conversations must share: all but the assistant's turns and what its tools gave back."""
+    return [
+        (turn.role, turn.label, "".join(piece.text for piece in turn.pieces))
+        for turn in read_turns(messages)
+        if turn.role not in ("assistant", "tool")
+    ]

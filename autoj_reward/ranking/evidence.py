@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a strategy may ask about one group, and what is known so far.
+
+Within a strategy a group's distinct completions stand in an order drawn by lot (`groups.lot`), so that
+nothing depends on where a completion stood in its group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from autoj_reward.ranking.bradley_terry import Bools, Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Judge calls of one rating and of one comparison: draws, times orders for a comparison.
+
+    A call is one input laid out for the judge and answered once. An engine may need further requests to
+    read a verdict; those are counted in `Usage.n_requests`.
+    """
+
+    rating: int = 1
+    comparison: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """A rating as a strategy sees it; None with a failure.
+
+    Attributes:
+        expected: The expected rating, less what a guard takes from it.
+        greedy: The judge's greedy rating.
+        n_calls: Judge calls spent.
+        n_tokens: Tokens spent, read and written.
+    """
+
+    expected: float | None
+    greedy: float | None = None
+    n_calls: int = 1
+    n_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A comparison as a strategy sees it, of the first of the pair; None with a failure."""
+
+    win_prob: float | None
+    tie_prob: float | None = None
+    n_calls: int = 2
+    n_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a strategy asks at once: completions to rate, and pairs (i, j) with i < j to compare."""
+
+    rate: tuple[int, ...] = ()
+    compare: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answers to a round, in its order."""
+
+    ratings: tuple[Rated, ...] = ()
+    comparisons: tuple[Compared, ...] = ()
+
+
+class Referee(Protocol):
+    """Answers rounds: a judge, a memory of one, or a simulation."""
+
+    @property
+    def costs(self) -> Costs:
+        """What questions cost."""
+        ...
+
+    def answer(self, asked: list[tuple[int, Round]]) -> list[Answers]:
+        """Answer one round of each of several groups, which are named by number, in one batch."""
+        ...
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What is known of a group of n completions.
+
+    Attributes:
+        n: How many.
+        seed: Hash of the group's content: the same for every order of it.
+        costs: What questions cost.
+        ratings: By completion.
+        comparisons: By pair (i, j), i < j.
+        n_calls: Judge calls spent.
+        n_tokens: Tokens spent, read and written.
+    """
+
+    n: int
+    seed: int
+    costs: Costs = Costs()
+    ratings: dict[int, Rated] = field(default_factory=dict)
+    comparisons: dict[tuple[int, int], Compared] = field(default_factory=dict)
+    n_calls: int = 0
+    n_tokens: int = 0
+
+    def rng(self, purpose: int = 0) -> np.random.Generator:
+        """Chance that is the same in every run over the same completions."""
+        return np.random.default_rng([self.seed, purpose])
+
+    def new(self, asked: Round) -> Round:
+        """The round without what is known already, or was asked in vain."""
+        return Round(
+            rate=tuple(dict.fromkeys(i for i in asked.rate if i not in self.ratings)),
+            compare=tuple(dict.fromkeys(p for p in map(_sorted, asked.compare) if p not in self.comparisons)),
+        )
+
+    def add(self, asked: Round, answers: Answers) -> None:
+        """Take in the answers to a round."""
+        self.ratings.update(zip(asked.rate, answers.ratings, strict=True))
+        self.comparisons.update(zip(asked.compare, answers.comparisons, strict=True))
+        given: tuple[Rated | Compared, ...] = (*answers.ratings, *answers.comparisons)
+        for answer in given:
+            self.n_calls += answer.n_calls
+            self.n_tokens += answer.n_tokens
+
+    def expected(self) -> Floats:
+        """(n,) expected ratings; NaN where there is none."""
+        return self._rated("expected")
+
+    def greedy(self) -> Floats:
+        """(n,) greedy ratings; NaN where there is none."""
+        return self._rated("greedy")
+
+    def _rated(self, name: str) -> Floats:
+        values = np.full(self.n, np.nan)
+        for i, rated in self.ratings.items():
+            value = getattr(rated, name)
+            values[i] = np.nan if value is None else value
+        return values
+
+    def outcomes(self) -> tuple[Ints, Floats, Floats]:
+        """Readable comparisons: (m, 2) pairs, (m,) probabilities of a win and (m,) of a tie."""
+        known = sorted((p, c) for p, c in self.comparisons.items() if c.win_prob is not None)
+        pairs = np.array([p for p, _ in known], dtype=np.int64).reshape(-1, 2)
+        tie = np.array([c.tie_prob or 0.0 for _, c in known])
+        win = np.array([c.win_prob for _, c in known], dtype=np.float64) - tie / 2
+        return pairs, win, tie
+
+    def win_prob(self, i: int, j: int) -> float | None:
+        """Chance that i beats j as the judge said it; None where it did not."""
+        compared = self.comparisons.get(_sorted((i, j)))
+        if compared is None or compared.win_prob is None:
+            return None
+        return compared.win_prob if i < j else 1.0 - compared.win_prob
+
+    def heard_of(self) -> Bools:
+        """(n,): whether there is any verdict on a completion."""
+        heard = ~np.isnan(self.expected())
+        pairs, _, _ = self.outcomes()
+        heard[pairs.ravel()] = True
+        return heard
+
+    def beats(self, resolution: float) -> Bools:
+        """(n, n): whether i beat j by more than the resolution."""
+        pairs, win, tie = self.outcomes()
+        net = win + tie / 2 - 0.5
+        won = np.zeros((self.n, self.n), dtype=bool)
+        for (i, j), by in zip(pairs, net, strict=True):
+            won[i, j], won[j, i] = by > resolution, by < -resolution
+        return won
+
+
+def _sorted(pair: tuple[int, int]) -> tuple[int, int]:
+    return pair if pair[0] < pair[1] else (pair[1], pair[0])

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a strategy over many groups, batching their rounds into one judge call each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from autoj_reward.errors import ConfigError
+from autoj_reward.judge.judge import Judge
+from autoj_reward.judge.messages.text import completion_text, prompt_text
+from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
+from autoj_reward.ranking.evidence import Answers, Compared, Costs, Evidence, Rated, Referee, Round
+from autoj_reward.ranking.strategies import Strategy
+from autoj_reward.reward.groups import tiebreak_hash
+from autoj_reward.types import Request, Text
+
+
+@dataclass(frozen=True, slots=True)
+class DistinctCompletions:
+    """A group's distinct completions in the order of their lots.
+
+    Attributes:
+        members: For each distinct completion the indices it has in the group, ascending.
+        seed: Hash of the lots.
+    """
+
+    members: tuple[tuple[int, ...], ...]
+    seed: int
+
+
+def distinct_completions(prompt: Text, group: Sequence[Text]) -> DistinctCompletions:
+    """The entrants of a group. Completions of equal text, reasoning and tool calls included, are one."""
+    where: dict[str, list[int]] = {}
+    asked = prompt_text(prompt, "keep")
+    for index, completion in enumerate(group):
+        where.setdefault(tiebreak_hash(asked, completion_text(completion, "keep")), []).append(index)
+    lots = sorted(where)
+    seed = hashlib.sha256("".join(lots).encode()).digest()[:8]
+    return DistinctCompletions(tuple(tuple(where[name]) for name in lots), int.from_bytes(seed, "big"))
+
+
+def first_by_hash(prompt: Text, completions: Sequence[Text]) -> int:
+    """Index of the completion that a tie's lot falls on."""
+    return distinct_completions(prompt, completions).members[0][0]
+
+
+def run_strategy(strategy: Strategy, seeds: Sequence[tuple[int, int]], referee: Referee) -> list[Evidence]:
+    """Play a strategy through for B groups, side by side.
+
+    Args:
+        strategy: What to ask.
+        seeds: For each group its number of distinct completions and its seed.
+        referee: Who answers.
+
+    Returns:
+        B records of what was found, in the same order.
+    """
+    evidences = [Evidence(n=n, seed=seed, costs=referee.costs) for n, seed in seeds]
+    playing = {g: strategy.rounds(evidence) for g, evidence in enumerate(evidences)}
+    while playing:
+        asked: list[tuple[int, Round]] = []
+        for g in list(playing):
+            if (wanted := next(playing[g], None)) is None:
+                del playing[g]
+            else:
+                asked.append((g, evidences[g].new(wanted)))
+        for (g, done), answers in zip(asked, referee.answer(asked), strict=True):
+            evidences[g].add(done, answers)
+    return evidences
+
+
+@dataclass(slots=True)
+class JudgeOracle:
+    """A judge that answers rounds and keeps its judgments.
+
+    Attributes:
+        judge: Who judges.
+        requests: For each group one request for each entrant.
+        ratings: Judgments by group and entrant.
+        comparisons: Judgments by group and pair.
+    """
+
+    judge: Judge
+    requests: Sequence[Sequence[Request]]
+    ratings: dict[tuple[int, int], RatingJudgment] = field(default_factory=dict)
+    comparisons: dict[tuple[int, int, int], PairJudgment] = field(default_factory=dict)
+
+    @property
+    def costs(self) -> Costs:
+        settings = self.judge.settings
+        return Costs(settings.n_samples, settings.n_samples * (2 if settings.both_orders else 1))
+
+    def answer(self, asked: list[tuple[int, Round]]) -> list[Answers]:
+        singles = [(g, i) for g, wanted in asked for i in wanted.rate]
+        # In order of the first, so that a prefix cache meets pairs that share it one after the other.
+        pairs = sorted((g, i, j) for g, wanted in asked for i, j in wanted.compare)
+        rated = self.judge.rate_requests([self.requests[g][i] for g, i in singles]) if singles else []
+        compared = self.judge.compare_requests([self._pair(*p) for p in pairs]) if pairs else []
+        self.ratings.update(zip(singles, rated, strict=True))
+        self.comparisons.update(zip(pairs, compared, strict=True))
+        return [self.recall(g, wanted) for g, wanted in asked]
+
+    def recall(self, g: int, wanted: Round) -> Answers:
+        """The answers to a round whose judgments are all there."""
+        return Answers(
+            ratings=tuple(as_rated(self.ratings[g, i]) for i in wanted.rate),
+            comparisons=tuple(as_compared(self.comparisons[g, i, j]) for i, j in wanted.compare),
+        )
+
+    def _pair(self, g: int, i: int, j: int) -> Request:
+        return self.requests[g][i].paired_with(self.requests[g][j])
+
+
+def as_rated(judgment: RatingJudgment) -> Rated:
+    """A rating's numbers, the guard's penalty counted, and what it cost."""
+    return Rated(judgment.reward, judgment.rating, len(judgment.samples), n_tokens(judgment))
+
+
+def as_compared(judgment: PairJudgment) -> Compared:
+    """A comparison's numbers, the guard's penalties counted, and what it cost."""
+    win_prob, tie_prob = judgment.reward, judgment.tie_prob
+    if win_prob is not None and tie_prob is not None:
+        # A penalty can leave less room for ties than the judge gave them.
+        tie_prob = min(tie_prob, 2 * win_prob, 2 * (1 - win_prob))
+    return Compared(win_prob, tie_prob, len(judgment.samples), n_tokens(judgment))
+
+
+def n_tokens(judgment: Judgment) -> int:
+    """Tokens read and written, those from a prefix cache included."""
+    return judgment.usage.prompt_tokens + judgment.usage.completion_tokens
+
+
+def check_judge(judge: Judge, strategy: Strategy) -> None:
+    """Check that a judge can answer what a strategy asks.
+
+    Raises:
+        ConfigError: It does not rate, or does not compare.
+    """
+    for kind, protocol in (("ratings", judge.spec.rating), ("comparisons", judge.spec.comparison)):
+        if strategy.asks in (kind, "both") and protocol is None:
+            raise ConfigError(
+                f"the strategy {strategy.name} needs {kind}, and judge {judge.spec.name!r} gives none",
+                hint="use pointwise with a judge that rates, a tournament with one that compares",
+            )

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recompute the judgments of an output file from the cache or from the critiques in its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from autoj_reward.engines import Engine
+from autoj_reward.engines.replay import MISSING, CritiqueEngine
+from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.judge.judge import Judge
+from autoj_reward.judgments import PairJudgment, RatingJudgment
+from autoj_reward.rescore.cache import Aggregation, Outcome, Rescored, with_aggregation
+from autoj_reward.rows.fields import Kind, RowFormat
+from autoj_reward.rows.run import RowItem, RowTask
+from autoj_reward.rows.source import Row
+from autoj_reward.rows.tasks import compare_task, rate_task, rerank_task
+from autoj_reward.types import Mode, Request
+
+_MARKS: tuple[tuple[str, Kind], ...] = (("ranking", "rerank"), ("win_prob", "compare"), ("rating", "rate"))
+
+
+def kind_of(row: Row, name: str) -> Kind:
+    """Which command wrote a row.
+
+    Raises:
+        DataError: None did.
+    """
+    if row.get("strategy") not in (None, "pointwise"):
+        raise DataError(
+            f"was ranked by {row['strategy']}, which is not rescored",
+            path=name,
+            hint="run rerank again: its judgments come from the cache",
+        )
+    source = row.get("source")
+    if "mode" not in row and isinstance(source, dict) and "template" in source:
+        raise DataError(
+            "is an output of label: preference data, which is made of judgments and holds none",
+            path=name,
+            hint="rescore what rate, compare or rerank wrote, or label again: its judgments are in the cache",
+        )
+    for mark, kind in _MARKS:
+        if mark in row:
+            return kind
+    raise DataError("is no output of rate, compare or rerank", path=name)
+
+
+def mode_of(row: Row) -> Mode | None:
+    """The mode in which a row was judged; None where it does not say."""
+    mode = row.get("mode")
+    return cast(Mode, mode) if mode in ("direct", "critique") else None
+
+
+def has_flags(row: Row) -> bool:
+    """Whether a row was judged with a guard."""
+    entries = row.get("ranking") or [row]
+    return any(entry.get("flags") is not None for entry in entries)
+
+
+class RescoringJudge(Judge):
+    """A judge whose draws may be aggregated in another way."""
+
+    aggregation: Aggregation = "mean"
+
+    def rate_requests(self, requests: Sequence[Request]) -> list[RatingJudgment]:
+        return [with_aggregation(j, self.aggregation) for j in super().rate_requests(requests)]
+
+    def compare_requests(self, requests: Sequence[Request]) -> list[PairJudgment]:
+        return [with_aggregation(j, self.aggregation) for j in super().compare_requests(requests)]
+
+
+def judge_on(judge: Judge, engine: Engine, *, aggregation: Aggregation) -> Judge:
+    """The same judge on another engine."""
+    made = RescoringJudge(judge.spec, judge.settings, engine)
+    made.aggregation = aggregation
+    return made
+
+
+def rescore_rows(items: Sequence[RowItem], kind: Kind, judge: Judge) -> Iterator[tuple[Row, Rescored | None]]:
+    """Read rows again through a judge on a replaying engine.
+
+    Returns:
+        For each row the new one and the change, or the old one and None where it cannot be replayed.
+    """
+    make: Callable[[Judge, RowFormat], RowTask] = {
+        "rate": rate_task,
+        "compare": compare_task,
+        "rerank": lambda j, f: rerank_task(j, f, critiques="none"),
+    }[kind]
+    # The rows were laid out by the caller; where they keep their fields does not matter any more.
+    finished = make(judge, RowFormat(completions=())).judge(items)
+    for item, done in zip(items, finished, strict=True):
+        if any(j.failure is not None and j.failure.detail == MISSING for j in done.judgments):
+            yield item.row, None
+            continue
+        added = _with_critiques(item.row, done.added) if kind == "rerank" else done.added
+        points = any(
+            j.distribution is not None and j.distribution.exactness == "point" for j in done.judgments
+        )
+        before, after = _outcome(item.row, kind), replace(_outcome(added, kind), is_point=points)
+        # Who answered stays who answered.
+        row = {**item.row, **added, "judge_id": item.row.get("judge_id")}
+        if "judge_id" not in item.row:
+            del row["judge_id"]
+        yield (
+            row,
+            Rescored(name=str(item.line), mode=judge.settings.mode, before=before, after=after),
+        )
+
+
+def critiques_of(items: Sequence[RowItem], kind: Kind, judge: Judge) -> tuple[list[RowItem], CritiqueEngine]:
+    """The rows that keep a critique, and an engine that gives those critiques back.
+
+    Raises:
+        ConfigError: Such rows do not keep all that was written.
+    """
+    if kind != "rate" or judge.settings.n_samples != 1:
+        raise ConfigError(
+            "rows keep one critique each, which is all of a rating with one draw, and not of anything else",
+            hint="rescore with the cache that the run wrote",
+        )
+    kept = [item for item in items if isinstance(item.row.get("critique"), str)]
+    return kept, CritiqueEngine(
+        [(item.row["critique"], "length" if _reason(item.row) == "truncated" else "stop") for item in kept]
+    )
+
+
+def _with_critiques(row: Row, added: Row) -> Row:
+    """A new ranking that keeps the critiques which the old one's completions had."""
+    written: dict[Any, Any] = {entry["index"]: entry["critique"] for entry in row["ranking"]}
+    ranking = [
+        {**entry, "critique": entry["critique"] or written.get(entry["index"])} for entry in added["ranking"]
+    ]
+    return {**added, "ranking": ranking}
+
+
+def _outcome(row: Row, kind: Kind) -> Outcome:
+    if kind == "rerank":
+        best = row.get("best")
+        return Outcome(verdict=None if best is None else f"index {best}", failure=_reason(row))
+    verdict, number = ("rating", "expected_rating") if kind == "rate" else ("preference", "win_prob")
+    return Outcome(verdict=row.get(verdict), number=row.get(number), failure=_reason(row))
+
+
+def _reason(row: Row) -> str | None:
+    failure: Any = row.get("failure")
+    return failure.get("reason") if isinstance(failure, dict) else None

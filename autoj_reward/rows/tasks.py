@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The row tasks (rate, compare, rerank) and the fields that each adds to a row.
+
+A number that is missing is null, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from autoj_reward.judge.judge import Judge
+from autoj_reward.judge.spec import JudgeSpec
+from autoj_reward.judge.template import Template
+from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
+from autoj_reward.ranking.rank import Candidate, Ranking, rank_requests
+from autoj_reward.ranking.runner import check_judge
+from autoj_reward.ranking.strategies import Pointwise, Strategy
+from autoj_reward.rows.fields import OPTIONAL_FIELDS, RowFormat
+from autoj_reward.rows.run import RowItem, RowResult, RowTask
+from autoj_reward.rows.source import Row
+from autoj_reward.types import Failure, Request
+
+Critiques = Literal["none", "ends", "all"]
+
+ADDED_FIELDS = {
+    "rate": (
+        "rating", "expected_rating", "reward", "critique", "forced", "mass", "entropy", "mode", "cut_chars",
+        "flags", "judge_id", "failure",
+    ),
+    "compare": (
+        "preference", "win_prob", "tie_prob", "reward", "flipped", "slot_bias", "order_preferences",
+        "order_win_probs", "critique", "forced", "mass", "entropy", "mode", "cut_chars", "flags",
+        "judge_id", "failure",
+    ),
+    "rerank": ("ranking", "best", "mode", "judge_id", "strategy", "n_calls", "n_tokens", "cycles"),
+}  # fmt: skip
+"""What each command adds to a row, in this order."""
+
+
+def rate_task(judge: Judge, row_format: RowFormat) -> RowTask:
+    """Rate each row's completion."""
+
+    def judged(items: Sequence[RowItem]) -> list[RowResult]:
+        judgments = judge.rate_requests([item.requests[0] for item in items])
+        return [RowResult(rating_fields(j), [j]) for j in judgments]
+
+    return _work("rate", judge, row_format, judged)
+
+
+def compare_task(judge: Judge, row_format: RowFormat) -> RowTask:
+    """Compare each row's two completions, in both orders unless the judge is told otherwise."""
+
+    def judged(items: Sequence[RowItem]) -> list[RowResult]:
+        judgments = judge.compare_requests([item.requests[0] for item in items])
+        return [RowResult(pair_fields(j), [j]) for j in judgments]
+
+    return _work("compare", judge, row_format, judged)
+
+
+def rerank_task(
+    judge: Judge,
+    row_format: RowFormat,
+    *,
+    critiques: Critiques,
+    strategy: Strategy | None = None,
+    top: int | None = None,
+) -> RowTask:
+    """Order each row's group of completions, best first.
+
+    Args:
+        judge: Judges them.
+        row_format: Where rows keep them.
+        critiques: For a direct judge, who gets a critique written: nobody, the best and the worst of
+            each group, or all. It explains; the ranking is the direct reading's. In critique mode
+            everybody has one who was rated.
+        strategy: How they are ordered; None rates each once.
+        top: Keep only so many of each ranking, at least 1; None keeps all.
+    """
+    chosen = strategy or Pointwise()
+    check_judge(judge, chosen)
+
+    def judged(items: Sequence[RowItem]) -> list[RowResult]:
+        rankings = rank_requests(judge, [item.requests for item in items], strategy=chosen)
+        wanted = [
+            (n, c.index)
+            for n, ranking in enumerate(rankings)
+            for c in _explained(ranking.candidates[:top], critiques, judge)
+        ]
+        written = _write_critiques(judge, items, wanted)
+        return [
+            RowResult(
+                {
+                    "ranking": [
+                        candidate_fields(ranking, c, written.get((n, c.index)))
+                        for c in ranking.candidates[:top]
+                    ],
+                    "best": ranking.best,
+                    "mode": judge.settings.mode,
+                    "judge_id": judge.identity,
+                    **_spent_fields(ranking),
+                },
+                ranking.judgments,
+                [written[n, c.index] for c in ranking.candidates if (n, c.index) in written],
+            )
+            for n, ranking in enumerate(rankings)
+        ]
+
+    return group_task("rerank", judge, row_format, judged, chosen)
+
+
+def group_task(
+    label: str, judge: Judge, row_format: RowFormat, judged: object, strategy: Strategy
+) -> RowTask:
+    """What is done with groups by a strategy: both templates must fit the rows where it asks both."""
+    used = {
+        "ratings": [judge.spec.rating],
+        "comparisons": [judge.spec.comparison],
+        "both": [judge.spec.rating, judge.spec.comparison],
+    }[strategy.asks]
+    taken = [taken_fields(judge.spec, p.template) for p in used if p is not None]
+
+    def check(requests: Sequence[Request]) -> None:
+        if strategy.asks != "comparisons":
+            judge.check(requests)
+        if strategy.asks != "ratings" and len(requests) > 1:
+            first, last = requests[0], requests[-1]
+            judge.check([first.paired_with(last)])
+
+    return RowTask(
+        label=label,
+        row_format=row_format,
+        optional=OPTIONAL_FIELDS.intersection(*taken),
+        check=check,
+        judge=judged,  # type: ignore[arg-type]
+        strategy=strategy,
+    )
+
+
+def _spent_fields(ranking: Ranking) -> Row:
+    usage = ranking.usage
+    return {
+        "strategy": ranking.strategy,
+        "n_calls": ranking.n_calls,
+        "n_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "cycles": [list(cycle) for cycle in ranking.cycles],
+    }
+
+
+def _work(label: str, judge: Judge, row_format: RowFormat, judged: object) -> RowTask:
+    protocol = judge.spec.comparison if label == "compare" else judge.spec.rating
+    template: Template | None = protocol.template if protocol is not None else None
+    return RowTask(
+        label=label,
+        row_format=row_format,
+        optional=taken_fields(judge.spec, template),
+        check=judge.check,
+        judge=judged,  # type: ignore[arg-type]
+    )
+
+
+def taken_fields(spec: JudgeSpec, template: Template | None) -> frozenset[str]:
+    """The optional fields of a row that a judge takes: `rubric`, `reference`, `language`."""
+    shown = OPTIONAL_FIELDS & (template.fields if template else frozenset())
+    return shown | {"language"} if spec.translations else shown - {"language"}
+
+
+def _explained(candidates: Sequence[Candidate], critiques: Critiques, judge: Judge) -> Sequence[Candidate]:
+    if critiques == "none" or judge.settings.mode == "critique":
+        return []
+    readable = [c for c in candidates if c.reward is not None]
+    return readable if critiques == "all" else [*readable[:1], *readable[1:][-1:]]
+
+
+def _write_critiques(
+    judge: Judge, items: Sequence[RowItem], wanted: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], RatingJudgment]:
+    if not wanted:
+        return {}
+    critic = Judge(judge.spec, replace(judge.settings, mode="critique"), judge.engine)
+    judgments = critic.rate_requests([items[n].requests[index] for n, index in wanted])
+    return dict(zip(wanted, judgments, strict=True))
+
+
+def candidate_fields(
+    ranking: Ranking, candidate: Candidate, explanation: RatingJudgment | None = None
+) -> Row:
+    """An entry of a ranking; the critique is the explanation's where there is one."""
+    judgment = candidate.judgment
+    critic = explanation or judgment
+    return {
+        "index": candidate.index,
+        "reward": candidate.reward,
+        "low": candidate.low,
+        "high": candidate.high,
+        "best_prob": candidate.best_prob,
+        "rating": None if judgment is None else judgment.rating,
+        "expected_rating": None if judgment is None else judgment.expected_rating,
+        "mass": None if judgment is None else judgment.mass,
+        "entropy": None if judgment is None else _entropy(judgment),
+        "critique": None if critic is None else critic.critique,
+        "forced": 0 if judgment is None else judgment.n_forced,
+        "cut_chars": 0 if judgment is None else sum(judgment.provenance.cut_chars),
+        "flags": None if judgment is None else _flag_fields(judgment),
+        "failure": None if candidate.reward is not None else failure_fields(ranking.failure(candidate.index)),
+    }
+
+
+def rating_fields(judgment: RatingJudgment) -> Row:
+    """What `rate` adds to a row."""
+    return {
+        "rating": judgment.rating,
+        "expected_rating": judgment.expected_rating,
+        "reward": judgment.reward,
+        **_common_fields(judgment),
+    }
+
+
+def pair_fields(judgment: PairJudgment) -> Row:
+    """What `compare` adds to a row."""
+    preferences, win_probs = judgment.order_preferences, judgment.order_win_probs
+    return {
+        "preference": judgment.preference,
+        "win_prob": judgment.win_prob,
+        "tie_prob": judgment.tie_prob,
+        "reward": judgment.reward,
+        "flipped": judgment.flipped,
+        "slot_bias": judgment.slot_bias,
+        "order_preferences": list(preferences) if preferences is not None else None,
+        "order_win_probs": list(win_probs) if win_probs is not None else None,
+        **_common_fields(judgment),
+    }
+
+
+def _common_fields(judgment: Judgment) -> Row:
+    return {
+        "critique": judgment.critique,
+        "forced": judgment.n_forced,
+        "mass": judgment.mass,
+        "entropy": _entropy(judgment),
+        "mode": judgment.mode,
+        "cut_chars": sum(judgment.provenance.cut_chars),
+        "flags": _flag_fields(judgment),
+        "judge_id": judgment.provenance.judge_id or None,
+        "failure": failure_fields(judgment.failure),
+    }
+
+
+def _entropy(judgment: Judgment) -> float | None:
+    """Of the verdict, in nats; null with a failure."""
+    return None if judgment.distribution is None else judgment.distribution.entropy
+
+
+def _flag_fields(judgment: Judgment) -> list[str] | list[list[str]] | None:
+    """What the guard found: a list for one completion, two lists for a pair, null without a guard."""
+    if not judgment.provenance.guard:
+        return None
+    flags = [list(found) for found in judgment.flags]
+    return flags[0] if len(flags) == 1 else flags
+
+
+def failure_fields(failure: Failure | None) -> Row | None:
+    """A failure's reason and detail; null without one."""
+    return None if failure is None else {"reason": failure.reason.value, "detail": failure.detail}

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from autoj_reward import ConfigError, Judge
+from autoj_reward.cli.app import app
+from autoj_reward.engines.checkpoint.hub import is_here, is_hub_name, where_to_get
+from autoj_reward.engines.checkpoint.memory import (
+    GIB,
+    MemoryNeed,
+    check_fits,
+    gpu_free_gib,
+    main_memory_gib,
+    memory_need,
+)
+from autoj_reward.engines.factory import make_engine
+from autoj_reward.judge.presets import list_presets, load_spec, preset_names
+from tests.cli.conftest import write_rows
+
+LLAMA = load_spec("autoj-13b").architecture
+assert LLAMA is not None
+
+
+def test_a_token_of_the_13b_model_caches_0_8_megabytes() -> None:
+    assert LLAMA.cache_bytes(1) == 2 * 40 * 5120 * 2
+    yi = load_spec("autoj-bilingual-6b").architecture
+    assert yi is not None
+    assert yi.cache_bytes(1) == 2 * 32 * 4 * 128 * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "weights", "cache"),
+    [
+        ("autoj-13b", {}, 24.3, 3.1), ("autoj-13b", {"dtype": "float32"}, 48.5, 6.2),
+        ("autoj-13b", {"quantization": "fp8"}, 12.1, 3.1),
+        ("autoj-13b-fp8", {"quantization": "fp8", "kv_cache_dtype": "fp8"}, 12.1, 1.6),
+        ("autoj-13b-gptq-4bits", {}, 6.9, 3.1), ("autoj-bilingual-6b", {}, 11.3, 0.2),
+    ],
+)  # fmt: skip
+def test_memory_need(name: str, settings: dict[str, object], weights: float, cache: float) -> None:
+    spec = load_spec(name)
+    need = memory_need(spec.architecture, spec.model, {"context_tokens": spec.context_tokens, **settings})
+    assert need is not None
+    assert (round(need.weights_gib, 1), round(need.cache_gib, 1)) == (weights, cache)
+
+
+def test_the_memory_that_presets_state_covers_their_weights() -> None:
+    for spec in list_presets():
+        need = memory_need(spec.architecture, spec.model, dict(spec.engine_options))
+        if need is not None and spec.memory_gib is not None:
+            assert need.weights_gib < spec.memory_gib
+
+
+def test_another_model_does_not_inherit_sizes(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(
+        'extends = "mini"\nname = "own"\nmodel = "ORG/LARGE"\n', encoding="utf-8"
+    )
+    own = load_spec(str(tmp_path / "own.toml"))
+    assert (own.architecture, own.memory_gib) == (None, None)
+    (tmp_path / "own.toml").write_text('extends = "mini"\n[architecture]\nlayers = 0\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match="layers = 0 is below 1"):
+        load_spec(str(tmp_path / "own.toml"))
+
+
+def test_weight_files_are_counted_where_nothing_else_is_known(tmp_path: Path) -> None:
+    assert memory_need(None, str(tmp_path), {}) is None
+    for name, size in (("a.safetensors", 3), ("b.safetensors", 1), ("a.bin", 100)):
+        with open(tmp_path / name, "wb") as file:
+            file.truncate(size << 20)
+    need = memory_need(None, str(tmp_path), {})
+    assert need is not None
+    assert need.weights_gib * GIB == 4 << 20
+    double = memory_need(None, str(tmp_path), {"dtype": "float32"})
+    assert double is not None
+    assert double.weights_gib * GIB == 8 << 20
+
+
+def fake_nvidia(folder: Path, monkeypatch: pytest.MonkeyPatch, rows: str) -> None:
+    """A program of that name, in front of any real one."""
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{rows}\nEND\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_gpus_are_those_that_this_process_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_nvidia(tmp_path, monkeypatch, "0, GPU-a, 10240\n1, GPU-b, 20480")
+    assert gpu_free_gib() == [10.0, 20.0]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert gpu_free_gib() == [20.0]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b, GPU-a")
+    assert gpu_free_gib() == [20.0, 10.0]
+    fake_nvidia(tmp_path, monkeypatch, "no devices were found")
+    assert gpu_free_gib() is None
+
+
+def test_what_does_not_fit_is_refused_with_what_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need = MemoryNeed(weights_gib=24.3, cache_gib=3.1)
+    fake_nvidia(tmp_path, monkeypatch, "0, GPU-a, 20480\n1, GPU-b, 20480")
+    with pytest.raises(ConfigError, match=r"needs about 28.4 GiB .* 1 GPU with 20.0 GiB") as caught:
+        check_fits(need, "GAIR/autoj-13b", {})
+    assert "autoj-13b-gptq-4bits" in caught.value.hint
+    check_fits(need, "GAIR/autoj-13b", {"tensor_parallel_size": 2})
+    with pytest.raises(ConfigError, match="main memory"):
+        check_fits(MemoryNeed(weights_gib=1e6, cache_gib=0.0), "m", {"device": "cpu"})
+
+
+def test_main_memory_respects_a_containers_limit(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n", encoding="ascii")
+    assert main_memory_gib(tmp_path, tmp_path / "none") == 8.0
+    for name, text in (
+        ("max", f"{4 * GIB}"),
+        ("current", f"{3 * GIB}"),
+        ("stat", f"anon 1\ninactive_file {GIB}\n"),
+    ):
+        (tmp_path / f"memory.{name}").write_text(text, encoding="ascii")
+    assert main_memory_gib(tmp_path, tmp_path) == 2.0
+    (tmp_path / "memory.max").write_text("max\n", encoding="ascii")
+    assert main_memory_gib(tmp_path, tmp_path) == 8.0
+    assert main_memory_gib(tmp_path / "none") is None
+
+
+def test_a_model_is_refused_before_it_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_nvidia(tmp_path, monkeypatch, "0, GPU-a, 8192")
+    with (
+        Judge.load("autoj-13b", engine="transformers") as judge,
+        pytest.raises(ConfigError, match="needs about 28"),
+    ):
+        judge.rate(["p"], ["c"])
+    with pytest.raises(ConfigError, match="'transformers' has no option kv_cache_dtype, quantization"):
+        make_engine("transformers", load_spec("autoj-13b-fp8"), {"memory_check": False})()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "fitting"), [("autoj-13b", 5, "1, 2, 4, 8"), ("autoj-bilingual-6b", 3, "1, 2, 4, 8, 16")]
+)
+def test_devices_must_divide_heads_and_inner_size(name: str, size: int, fitting: str) -> None:
+    """40 heads can be parted among five, 13,824 inner numbers cannot: vLLM found out after loading."""
+    with pytest.raises(ConfigError, match=f"tensor_parallel_size = {size} ") as caught:
+        make_engine("transformers", load_spec(name), {"tensor_parallel_size": size})
+    assert caught.value.hint.endswith(fitting)
+
+
+def test_what_to_fetch_and_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    told = where_to_get("GAIR/autoj-13b", "abc")
+    assert "hf download GAIR/autoj-13b --revision abc --local-dir FOLDER" in told
+    assert f"models--GAIR--autoj-13b into {tmp_path}" in told
+    assert not is_here("GAIR/autoj-13b")
+    (tmp_path / "models--GAIR--autoj-13b" / "snapshots").mkdir(parents=True)
+    assert is_here("GAIR/autoj-13b")
+    assert is_hub_name("GAIR/autoj-13b")
+    assert not is_hub_name(str(tmp_path))
+    assert "config.json" in where_to_get(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_dry_run_says_what_would_be_run_and_loads_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a cache the model was once built to see whether the engine is one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "p", "first": "a", "second": "b"}] * 3)
+    arguments = [
+        "compare",
+        "in.jsonl",
+        "-o",
+        "out.jsonl",
+        "--judge",
+        name,
+        "--dry-run",
+        "--cache",
+        "c.sqlite",
+    ]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    facts = {line[:12].strip(): line[12:] for line in done.stdout.splitlines()}
+    assert {"judge", "model", "size", "memory", "context", "licence", "would run"} <= facts.keys()
+    assert facts["would run"] == "compare: 3 rows, 3 requests, 6 inputs to the model"
+    assert facts["judge"].startswith(f"{name}: ")
+    assert not (tmp_path / "out.jsonl").exists()
+    assert not (tmp_path / "hub").exists()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"), [("pointwise", "2 inputs"), ("ring", "as many comparisons as ring")]
+)
+def test_a_plan_does_not_guess_how_many_comparisons(
+    strategy: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A strategy's comparisons were counted as one for each completion."""
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "p", "completions": ["a", "b"]}])
+    arguments = ["rerank", "in.jsonl", "-o", "out.jsonl", "--dry-run", "--strategy", strategy]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert words in next(line for line in done.stdout.splitlines() if line.startswith("would run"))
+
+
+def test_a_presets_file_is_shown() -> None:
+    shown = CliRunner().invoke(app, ["judges", "--show", "autoj-13b-fp8"], catch_exceptions=False).stdout
+    assert 'kv_cache_dtype = "fp8"' in shown
+    with pytest.raises(ConfigError, match="no preset 'nobody'"):
+        CliRunner().invoke(app, ["judges", "--show", "nobody"], catch_exceptions=False)

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Merging, bounded waiting and deadlines, with a judge that takes a known time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from autoj_reward.judgments import Provenance, RatingJudgment
+from autoj_reward.serve.batcher import DynamicBatcher, Kind, Outcome
+from autoj_reward.serve.errors import Refusal
+from autoj_reward.types import Request, Usage
+
+
+class Watched:
+    """A judge that takes a known time, and remembers its batches."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.batches: list[tuple[Kind, list[str]]] = []
+        self.done: list[int] = []
+        self.most_at_once = 0
+        self._now = 0
+        self._lock = threading.Lock()
+        self.broken = ""
+
+    def judge(self, kind: Kind, requests: list[Request]) -> list[Outcome]:
+        with self._lock:
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
+            self.batches.append((kind, [str(r.prompt) for r in requests]))
+        time.sleep(self.seconds)
+        with self._lock:
+            self._now -= 1
+        if self.broken:
+            raise RuntimeError(self.broken)
+        return [judgment_of(str(r.prompt)) for r in requests]
+
+    def batch_done(self, kind: Kind, outcomes: Sequence[Outcome], seconds: float) -> None:
+        self.done.append(len(outcomes))
+
+
+def judgment_of(name: str) -> RatingJudgment:
+    provenance = Provenance(judge=name, template="", engine="")
+    return RatingJudgment(
+        mode="direct", distribution=None, samples=(), failure=None, usage=Usage(), provenance=provenance
+    )
+
+
+def requests(*names: str) -> list[Request]:
+    return [Request(prompt=name, completions=("",)) for name in names]
+
+
+def run(watched: Watched, steps: Callable[[DynamicBatcher], Awaitable[Any]], **settings: Any) -> Any:
+    given: dict[str, Any] = {"window_seconds": 0.02, "at_once": 1, "max_waiting": 100, **settings}
+    sizes: dict[Kind, int] = {"rate": 4, "compare": 2}
+
+    async def inside() -> Any:
+        window = DynamicBatcher(watched.judge, pool, sizes=sizes, watch=watched, **given)
+        return await steps(window)
+
+    with ThreadPoolExecutor(given["at_once"] + 1) as pool:
+        return asyncio.run(inside())
+
+
+def names(judgments: Sequence[Any]) -> list[str]:
+    return [j.provenance.judge for j in judgments]
+
+
+def test_requests_within_the_window_are_one_batch_and_each_gets_its_own_answers() -> None:
+    watched = Watched(0.01)
+
+    async def steps(window: DynamicBatcher) -> Any:
+        return await asyncio.gather(
+            window.judge("rate", requests("a", "b"), seconds=5),
+            window.judge("rate", requests("c"), seconds=5),
+        )
+
+    first, second = run(watched, steps)
+    assert names(first) == ["a", "b"]
+    assert names(second) == ["c"]
+    assert watched.batches == [("rate", ["a", "b", "c"])]
+
+
+def test_a_large_request_is_cut_into_batches_and_put_together_again() -> None:
+    watched = Watched(0.005)
+    wanted = [str(n) for n in range(11)]
+    judged = run(watched, lambda w: w.judge("rate", requests(*wanted), seconds=5))
+    assert names(judged) == wanted
+    assert [len(batch) for _, batch in watched.batches] == [4, 4, 3]
+
+
+def test_a_full_batch_does_not_wait_for_the_window() -> None:
+    watched = Watched(0.0)
+    began = time.monotonic()
+    run(watched, lambda w: w.judge("rate", requests(*"abcd"), seconds=5), window_seconds=3.0)
+    assert time.monotonic() - began < 2.0
+
+
+def test_kinds_are_judged_apart_and_the_longest_waiting_first() -> None:
+    watched = Watched(0.01)
+
+    async def steps(window: DynamicBatcher) -> None:
+        await asyncio.gather(
+            window.judge("compare", requests("p"), seconds=5), window.judge("rate", requests("a"), seconds=5)
+        )
+
+    run(watched, steps)
+    assert [kind for kind, _ in watched.batches] == ["compare", "rate"]
+
+
+def test_while_the_engine_is_busy_batches_fill_and_one_full_one_is_laid_out_ahead() -> None:
+    watched = Watched(0.15)
+
+    async def steps(window: DynamicBatcher) -> None:
+        tasks = [asyncio.create_task(window.judge("rate", requests("first"), seconds=5))]
+        await asyncio.sleep(0.06)  # under way by now
+        for name in "abcdefghij":
+            tasks.append(asyncio.create_task(window.judge("rate", requests(name), seconds=5)))
+            await asyncio.sleep(0.001)
+        assert window.n_batches == 2
+        await asyncio.gather(*tasks)
+
+    run(watched, steps)
+    assert [len(batch) for _, batch in watched.batches] == [1, 4, 4, 2]
+    assert watched.most_at_once == 2
+
+
+def test_full_batches_of_one_kind_do_not_keep_the_other_kind_out() -> None:
+    watched = Watched(0.03)
+
+    async def steps(window: DynamicBatcher) -> float:
+        ended = False
+
+        async def crowd() -> None:
+            while not ended:
+                await window.judge("rate", requests("r"), seconds=5)
+
+        tasks = [asyncio.create_task(crowd()) for _ in range(12)]
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        await window.judge("compare", requests("c"), seconds=5)
+        waited = time.monotonic() - began
+        ended = True
+        await asyncio.gather(*tasks)
+        return waited
+
+    assert run(watched, steps, window_seconds=0.005) < 1.0
+
+
+def test_engines_that_batch_by_themselves_are_asked_several_times_at_once() -> None:
+    watched = Watched(0.2)
+
+    async def steps(window: DynamicBatcher) -> None:
+        tasks = []
+        for name in "abc":
+            tasks.append(asyncio.create_task(window.judge("rate", requests(name), seconds=5)))
+            await asyncio.sleep(0.04)
+        await asyncio.gather(*tasks)
+
+    run(watched, steps, at_once=3)
+    assert watched.most_at_once == 3
+
+
+def test_past_the_queue_is_429_with_a_time_and_not_a_wait() -> None:
+    watched = Watched(0.1)
+
+    async def steps(window: DynamicBatcher) -> Refusal:
+        waiting = [asyncio.create_task(window.judge("rate", requests(*"abcd"), seconds=5)) for _ in range(3)]
+        await asyncio.sleep(0.03)  # two full batches are taken, four judgments wait
+        began = time.monotonic()
+        with pytest.raises(Refusal) as refused:
+            await window.judge("rate", requests("x", "y", "z"), seconds=5)
+        assert time.monotonic() - began < 0.05
+        await asyncio.gather(*waiting)
+        assert names(await window.judge("rate", requests("later"), seconds=5)) == ["later"]
+        return refused.value
+
+    refusal = run(watched, steps, max_waiting=6)
+    assert (refusal.status, refusal.kind) == (429, "queue_full")
+    assert refusal.retry_after is not None
+    assert 1 <= refusal.retry_after <= 60
+
+
+def test_a_deadline_gives_up_the_places_and_spares_the_engine() -> None:
+    watched = Watched(0.2)
+
+    async def steps(window: DynamicBatcher) -> None:
+        first = asyncio.create_task(window.judge("rate", requests("first"), seconds=5))
+        await asyncio.sleep(0.05)
+        with pytest.raises(Refusal) as late:
+            await window.judge("rate", requests("late"), seconds=0.05)
+        assert late.value.status == 504
+        assert window.n_waiting == 0
+        await first
+        await asyncio.sleep(0.1)
+
+    run(watched, steps)
+    assert watched.batches == [("rate", ["first"])]
+
+
+def test_a_client_that_leaves_in_the_middle_takes_only_its_own_places() -> None:
+    watched = Watched(0.1)
+
+    async def steps(window: DynamicBatcher) -> Any:
+        first = asyncio.create_task(window.judge("rate", requests("first"), seconds=5))
+        await asyncio.sleep(0.05)
+        leaves = asyncio.create_task(window.judge("rate", requests("x", "y"), seconds=5))
+        stays = asyncio.create_task(window.judge("rate", requests("stays"), seconds=5))
+        await asyncio.sleep(0)
+        leaves.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await leaves
+        assert window.n_waiting == 1
+        await first
+        return names(await stays)
+
+    assert run(watched, steps) == ["stays"]
+    assert watched.batches[1] == ("rate", ["stays"])
+
+
+def test_what_was_left_behind_an_engine_that_hangs_does_not_pile_up() -> None:
+    watched = Watched(0.5)
+
+    async def steps(window: DynamicBatcher) -> int:
+        first = asyncio.create_task(window.judge("rate", requests("first"), seconds=5))
+        await asyncio.sleep(0.03)
+        for _ in range(40):
+            for _ in range(3):
+                with pytest.raises(Refusal):
+                    await window.judge("rate", requests("late"), seconds=0.0001)
+        kept = len(window._lanes["rate"].places)
+        await first
+        return kept
+
+    assert run(watched, steps, max_waiting=10) <= 11
+
+
+def test_a_failure_reaches_everybody_in_its_batch_and_nobody_else() -> None:
+    watched = Watched(0.01)
+    watched.broken = "the engine burns"
+
+    async def steps(window: DynamicBatcher) -> Any:
+        both = await asyncio.gather(
+            window.judge("rate", requests("a"), seconds=5),
+            window.judge("rate", requests("b"), seconds=5),
+            return_exceptions=True,
+        )
+        watched.broken = ""
+        return both, names(await window.judge("rate", requests("c"), seconds=5))
+
+    both, after = run(watched, steps)
+    assert [str(error) for error in both] == ["the engine burns"] * 2
+    assert after == ["c"]
