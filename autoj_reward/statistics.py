@@ -1,32 +1,212 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pearson and Spearman correlation."""
+"""Correlation, shares and means with bootstrap intervals, and paired tests of two judges."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike, NDArray
+
+_RESAMPLES = 2000
+_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A mean of n values, with a 95% bootstrap interval; all NaN if n is 0."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedTest:
+    """Two judges on the same rows.
+
+    Attributes:
+        first: Share of rows the first judge has right.
+        second: Share of rows the second has right.
+        difference: first minus second with its 95% paired bootstrap interval, in [-1, 1].
+        only_first: Rows that the first alone has right.
+        only_second: Rows that the second alone has right.
+        p_value: Exact two-sided sign test on those rows (McNemar 1947), in (0, 1].
+    """
+
+    first: float
+    second: float
+    difference: Share
+    only_first: int
+    only_second: int
+    p_value: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data; shares are percentages."""
+        return {
+            "first": percent(self.first),
+            "second": percent(self.second),
+            "difference": share_as_dict(self.difference),
+            "only_first": self.only_first,
+            "only_second": self.only_second,
+            "p_value": self.p_value,
+        }
 
 
 def correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """Pearson's correlation in [-1, 1]; None of fewer than 3 points, or where one side does not vary."""
-    if len(xs) < 3:
-        return None
-    try:
-        return max(-1.0, min(1.0, statistics.correlation(xs, ys)))
-    except statistics.StatisticsError:
-        return None
+    """Pearson's correlation in [-1, 1]; None for fewer than 3 points, or if one side does not vary."""
+    return _pearson(xs, ys) if len(xs) >= 3 else None
 
 
 def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
     """Spearman's: `correlation` of the ranks, ties at their mean rank."""
-    return correlation(mean_ranks(np.asarray(xs)).tolist(), mean_ranks(np.asarray(ys)).tolist())
+    return correlation(_mean_ranks(xs), _mean_ranks(ys))
 
 
-def mean_ranks(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
-    """(n,) ranks from 0, ties at their mean rank."""
-    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: npt.NDArray[np.float64] = np.cumsum(counts) - (counts + 1) / 2
-    return ranks[where]
+def spearman(a: ArrayLike, b: ArrayLike) -> float:
+    """`rank_correlation` of any number of points, in [-1, 1]; NaN if one side does not vary."""
+    found = _pearson(_mean_ranks(a), _mean_ranks(b))
+    return float("nan") if found is None else found
+
+
+def kendall(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Kendall's tau-b (Kendall 1945), which allows ties, in [-1, 1]; NaN where one side is all ties."""
+    above = np.triu_indices(len(a), 1)
+    x = np.sign(a[:, None] - a[None, :])[above]
+    y = np.sign(b[:, None] - b[None, :])[above]
+    norm = np.sqrt(float(np.sum(x != 0)) * float(np.sum(y != 0)))
+    return float(np.sum(x * y) / norm) if norm else float("nan")
+
+
+def _pearson(xs: Sequence[float], ys: Sequence[float]) -> float | None:
+    try:
+        return max(-1.0, min(1.0, statistics.correlation(xs, ys)))
+    except statistics.StatisticsError:  # fewer than 2 points, or a constant side
+        return None
+
+
+def _mean_ranks(values: ArrayLike) -> list[float]:
+    """Ranks from 0, ties at their mean rank."""
+    _, where, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts + 1) / 2
+    return [float(rank) for rank in ranks[where]]
+
+
+def share(values: Sequence[bool | float], *, seed: int = 0) -> Share:
+    """The mean of values with its 95% percentile bootstrap interval (Efron 1979).
+
+    Args:
+        values: n values, resampled as independent; n may be 0.
+        seed: Of the resampling.
+    """
+    n = len(values)
+    if n == 0:
+        return Share(float("nan"), float("nan"), float("nan"), 0)
+    data = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    if set(np.unique(data)) <= {0.0, 1.0}:
+        # A resample of yes and no is a binomial draw.
+        means = rng.binomial(n, data.mean(), _RESAMPLES) / n
+    else:
+        means = np.array([data[rng.integers(0, n, n)].mean() for _ in range(_RESAMPLES)])
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Share(float(data.mean()), float(low), float(high), n)
+
+
+def share_of_known(values: Sequence[float]) -> Share | None:
+    """`share` of the values that are not NaN; None if all are."""
+    kept = [v for v in values if not math.isnan(v)]
+    return share(kept) if kept else None
+
+
+def resampled(
+    values: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    *,
+    over: NDArray[np.float64] | None = None,
+) -> Share:
+    """The mean of values, or the ratio of two means, with its 95% percentile bootstrap interval.
+
+    Args:
+        values: (n,) values.
+        rows: Of `bootstrap_rows`.
+        over: (n,) values whose mean the mean is divided by.
+    """
+    n = len(values)
+    if n == 0:
+        return Share(float("nan"), float("nan"), float("nan"), 0)
+    means, mean = values[rows].mean(axis=1), float(values.mean())
+    if over is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means, mean = means / over[rows].mean(axis=1), float(values.mean() / over.mean())
+    low, high = np.nanquantile(means, [0.025, 0.975])
+    return Share(mean, float(low), float(high), n)
+
+
+def bootstrap_rows(n: int, *, seed: int = 0) -> NDArray[np.int64]:
+    """Rows of resamples of n things: the same rows for every figure that is to be compared in pairs."""
+    return np.random.default_rng(seed).integers(0, n, (_RESAMPLES, n))
+
+
+def paired_test(first: Sequence[bool], second: Sequence[bool], *, seed: int = 0) -> PairedTest:
+    """Compare two judges that judged the same rows.
+
+    Args:
+        first: Whether the first judge has each of n rows right.
+        second: The same of the second judge, in the same order.
+        seed: Of the resampling, which draws rows, not judges.
+
+    Raises:
+        ValueError: The lengths differ.
+    """
+    pairs = list(zip(first, second, strict=True))
+    only_first = sum(a and not b for a, b in pairs)
+    only_second = sum(b and not a for a, b in pairs)
+    return PairedTest(
+        first=sum(first) / len(first) if pairs else float("nan"),
+        second=sum(second) / len(second) if pairs else float("nan"),
+        difference=share([float(a) - float(b) for a, b in pairs], seed=seed),
+        only_first=only_first,
+        only_second=only_second,
+        p_value=sign_test(only_first, only_second),
+    )
+
+
+def sign_test(n_one: int, n_other: int) -> float:
+    """Two-sided exact p-value that a fair coin falls this unevenly, in (0, 1]; 1.0 without throws."""
+    n, least = n_one + n_other, min(n_one, n_other)
+    # Whole numbers: no tail gets lost in rounding, however many throws there are.
+    tail = sum(math.comb(n, k) for k in range(least + 1))
+    return min(1.0, float(2 * tail / 2**n))
+
+
+def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """Mean |confidence - accuracy| over ten equal bins of confidence, weighted by rows; in [0, 1]."""
+    places = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    total = 0.0
+    for bin_ in np.unique(places):
+        inside = places == bin_
+        total += inside.sum() * abs(confidence[inside].mean() - right[inside].mean())
+    return float(total / len(confidence))
+
+
+def percent(value: float) -> float | None:
+    """A share as a percentage with two decimals; None for NaN, which JSON does not have."""
+    return None if math.isnan(value) else round(100 * value, 2)
+
+
+def share_as_dict(given: Share | None) -> dict[str, Any] | None:
+    """A share as plain data: percentages with two decimals, and n."""
+    if given is None:
+        return None
+    return {
+        "percent": percent(given.value),
+        "low": percent(given.low),
+        "high": percent(given.high),
+        "n": given.n,
+    }

@@ -20,17 +20,22 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import TokenPath
+from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(TokenPath(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import httpx
 from report import publish, show
 
 from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL, resolve_model
-from autoj_reward.engines.logprobs.token_tree import NodeLogprobs, TokenTree, log_sum_exp, token_tree
-from autoj_reward.engines.logprobs.token_tree import TokenPath as TokenPath
+from autoj_reward.engines.logprobs.token_tree import (
+    NodeLogprobs,
+    TokenPath,
+    TokenTree,
+    log_sum_exp,
+    token_tree,
+)
 from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
 from autoj_reward.engines.openai.engine import ServerEngine
 from autoj_reward.engines.openai.settings import load_tokenizer

@@ -36,11 +36,11 @@ from groups import data_folder
 from report import RESULTS, publish, show
 
 from autoj_reward.autoj.pairs import Decision, LabelledPair, read_decisions, read_pairs
-from autoj_reward.evaluate.metrics import Share, share
 from autoj_reward.evaluate.pairwise import evaluate_pairs
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judgments import Judgment, PairJudgment
+from autoj_reward.statistics import Share, share
 from autoj_reward.training.config import load_config
 from autoj_reward.training.contrast import Contrast, make_contrast
 from autoj_reward.training.data import PairRow, Part, load_corpus, prompt_key, read_rows, unfill

@@ -49,7 +49,7 @@ from sklearn.svm import LinearSVC
 from autoj_reward.autoj.scenarios.features import TOKENS, shortened
 from autoj_reward.engines.checkpoint.embedded import embedded_checkpoint
 from autoj_reward.environment import cache_home
-from autoj_reward.evaluate.metrics import bootstrap_rows, resampled
+from autoj_reward.statistics import bootstrap_rows, resampled
 
 N_STATES = 1000
 """Training rows of which hidden states are looked at."""

@@ -23,11 +23,11 @@ from typing import Any
 from groups import data_folder
 from report import publish, show
 
+from autoj_reward.evaluate.batch_orders import check_batch_orders
 from autoj_reward.evaluate.gold import READERS, GoldGroup
 from autoj_reward.evaluate.plots import plot_selection
 from autoj_reward.evaluate.selection import (
     SelectionReport,
-    check_batch_orders,
     contenders_of,
     evaluate_selection,
 )

@@ -145,7 +145,7 @@ ALLOWED: dict[str, set[str]] = {
         "statistics",
         "types",
     },
-    "reporting": {"environment", "errors", "evaluate", "judge", "rows"},
+    "reporting": {"environment", "errors", "judge", "rows", "statistics"},
     "training": {
         "engines/checkpoint",
         "engines/logprobs",
@@ -157,6 +157,7 @@ ALLOWED: dict[str, set[str]] = {
         "judgments",
         "progress",
         "rows",
+        "statistics",
         "toml_file",
         "types",
     },
@@ -181,6 +182,7 @@ ALLOWED: dict[str, set[str]] = {
         "rescore",
         "rows",
         "serve",
+        "statistics",
         "terminal",
         "training",
         "types",
@@ -191,7 +193,6 @@ MOST_FILES = {"cli": 25}
 MOST_LINES, LEAST_LINES = 400, 20
 FACES = ("__init__.py", "__main__.py")
 TO_SPLIT = {
-    "autoj_reward.evaluate.selection",
     "autoj_reward.integrations.trl",
     "autoj_reward.judge.judge",
     "autoj_reward.ranking.label",

@@ -17,8 +17,8 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
-    from autoj_reward.evaluate.metrics import Share
     from autoj_reward.evaluate.probe import ProbeReport
+    from autoj_reward.statistics import Share
 
 
 @with_options(JudgeOptions, CacheOptions)

@@ -20,12 +20,12 @@ from typing import Any
 
 from autoj_reward.autoj.pairs import read_rows
 from autoj_reward.errors import DataError
-from autoj_reward.evaluate.metrics import Share, share, share_as_dict
 from autoj_reward.evaluate.report import ReportTable, interval
 from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.judgments import PREFERENCES, Preference
 from autoj_reward.rows.fields import RowProblem, message_field
 from autoj_reward.rows.source import Row
+from autoj_reward.statistics import Share, share, share_as_dict
 
 _Pair = tuple[str, str]
 

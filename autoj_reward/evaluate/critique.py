@@ -17,7 +17,6 @@ from typing import Any
 from autoj_reward.autoj.critiques import OUTCOMES, CritiqueCase, Outcome
 from autoj_reward.autoj.scenarios.names import scenario_groups
 from autoj_reward.errors import DataError
-from autoj_reward.evaluate.metrics import Share, share, share_as_dict
 from autoj_reward.evaluate.report import ReportTable, figure
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.parse import find_verdict
@@ -25,6 +24,7 @@ from autoj_reward.judge.spec import JudgeSpec, JudgingTask
 from autoj_reward.judge.template import Template
 from autoj_reward.judge.verdict import VerdictSet, preference_set
 from autoj_reward.judgments import PairJudgment
+from autoj_reward.statistics import Share, share, share_as_dict
 from autoj_reward.types import Failure
 
 _PATTERN = r"final\s+decision\s+is[\s:*\"“]*(?P<verdict>critique\s*\d+|tied?)\b"

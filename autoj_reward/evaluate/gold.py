@@ -4,7 +4,7 @@
 Auto-J's `testdata_selection.jsonl` holds rows {"scenario", "prompt", "outputs": {MODEL: {"outputs": [...]}}};
 it comes without labels, so that only a judge's picks, calls and ties can be reported on it. Beside "outputs"
 this reader takes "gold" (a number for each output, more is better), "logprobs" (the policy's, summed over
-the output) and "systems" (who wrote it), all optional.
+the output) and "systems" (which model wrote it), all optional.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from typing import Any
 
 from autoj_reward.errors import DataError
 from autoj_reward.judge.messages.text import completion_text, prompt_text
+from autoj_reward.ranking.runner import distinct_completions
 from autoj_reward.rows.fields import RowProblem, row_format
 from autoj_reward.rows.source import Row, open_source
+from autoj_reward.types import Request
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*+>>")
 
@@ -30,7 +32,7 @@ class GoldGroup:
     Attributes:
         prompt: What the policies were asked.
         completions: G of them.
-        gold: G values, more is better, or None where nobody knows.
+        gold: G values, more is better, or None if unknown.
         systems: G names of who wrote each, or None.
         logprobs: G log-probabilities under the policy, or None.
     """
@@ -40,6 +42,20 @@ class GoldGroup:
     gold: tuple[float, ...] | None = None
     systems: tuple[str, ...] | None = None
     logprobs: tuple[float, ...] | None = None
+
+    @property
+    def members(self) -> tuple[tuple[int, ...], ...]:
+        """For each distinct completion, in the order of their tie-break hashes, its indices, ascending."""
+        return distinct_completions(self.prompt, self.completions).members
+
+    def requests(self) -> list[Request]:
+        """One rating request for each distinct completion, in that order."""
+        return [Request(prompt=self.prompt, completions=(self.completions[m[0]],)) for m in self.members]
+
+    def seed(self, part: tuple[int, ...]) -> int:
+        """What breaks ties among some of the members."""
+        members = self.members
+        return distinct_completions(self.prompt, [self.completions[members[i][0]] for i in part]).seed
 
 
 def read_selection(path: str | Path) -> Iterator[GoldGroup]:
@@ -77,7 +93,7 @@ def _beside(made: dict[str, Any], name: str, n: int, kind: Callable[[Any], Any])
     try:
         return tuple(kind(v) for v in values)
     except (TypeError, ValueError) as error:
-        raise RowProblem(f"holds what is no {kind.__name__}: {error}", f"outputs.*.{name}") from error
+        raise RowProblem(f"must hold values of type {kind.__name__}: {error}", f"outputs.*.{name}") from error
 
 
 def _rows(path: Path) -> Iterator[Row]:

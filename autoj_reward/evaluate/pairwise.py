@@ -23,7 +23,10 @@ import numpy as np
 from autoj_reward.autoj.pairs import Decision, LabelledPair
 from autoj_reward.autoj.scenarios.names import scenario_groups
 from autoj_reward.errors import DataError
-from autoj_reward.evaluate.metrics import (
+from autoj_reward.evaluate.report import MISSING, ReportTable, figure
+from autoj_reward.judge.messages.text import completion_text
+from autoj_reward.judgments import Preference
+from autoj_reward.statistics import (
     PairedTest,
     Share,
     calibration_error,
@@ -31,9 +34,6 @@ from autoj_reward.evaluate.metrics import (
     share,
     share_as_dict,
 )
-from autoj_reward.evaluate.report import MISSING, ReportTable, figure
-from autoj_reward.judge.messages.text import completion_text
-from autoj_reward.judgments import Preference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

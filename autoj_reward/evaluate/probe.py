@@ -18,7 +18,6 @@ from typing import Any
 
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.evaluate.attacks import Attack, pair_attacks, rating_attacks
-from autoj_reward.evaluate.metrics import Share, share
 from autoj_reward.judge.guard.guard import Guard
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.messages.text import Reasoning, ShownText, completion_text, prompt_text
@@ -26,6 +25,7 @@ from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
 from autoj_reward.rows.fields import RowProblem, message_field
 from autoj_reward.rows.source import Row
+from autoj_reward.statistics import Share, share
 from autoj_reward.types import Request
 
 _CHUNK = 256

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoj_reward.evaluate.metrics import Share
+from autoj_reward.statistics import Share
 
 MISSING = "-"
 """What stands where there is no figure."""

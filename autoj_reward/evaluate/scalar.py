@@ -14,10 +14,10 @@ from typing import Any
 
 from autoj_reward.autoj.pairs import Decision, LabelledPair, Scores
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.evaluate.metrics import Share, share, share_as_dict
 from autoj_reward.evaluate.report import interval
 from autoj_reward.judge.messages.text import prompt_text
 from autoj_reward.judgments import Preference
+from autoj_reward.statistics import Share, share, share_as_dict
 
 THRESHOLDS = tuple(k / 100 for k in range(201))
 """0 to 2.0 in steps of 0.01."""

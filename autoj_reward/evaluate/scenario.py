@@ -12,8 +12,8 @@ from typing import Any
 from autoj_reward.autoj.pairs import read_rows
 from autoj_reward.autoj.scenarios.names import DEFAULT, NO_GROUP, classifier_labels, group_of, scenario_groups
 from autoj_reward.errors import DataError
-from autoj_reward.evaluate.metrics import Share, share, share_as_dict
 from autoj_reward.evaluate.report import ReportTable, figure
+from autoj_reward.statistics import Share, share, share_as_dict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

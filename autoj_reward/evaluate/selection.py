@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Best-of-N selection against gold labels: value and cost of each strategy's pick.
 
-A group of size N is the first N of its completions in an order drawn by lot, so that smaller groups lie
-within larger ones and share their judgments. Every contender is charged for what it would have asked alone.
-Where several completions tie for the first place, a pick counts its expected gold over them.
+A group of size N is the first N of its completions in the order of their tie-break hashes, so that smaller
+groups are part of larger ones and share their judgments. Every contender is charged for what it would have
+asked alone. If several completions tie for the first place, a pick counts their mean gold.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ import numpy.typing as npt
 
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.evaluate.gold import GoldGroup
-from autoj_reward.evaluate.metrics import Share, bootstrap_rows, kendall, resampled, share, spearman
 from autoj_reward.judge.judge import Judge
 from autoj_reward.ranking.evidence import Answers, Costs, Evidence, Round
 from autoj_reward.ranking.rank import RESOLUTION, order
 from autoj_reward.ranking.registry import choose_strategy
-from autoj_reward.ranking.runner import JudgeOracle, distinct_completions, run_strategy
+from autoj_reward.ranking.runner import JudgeOracle, run_strategy
 from autoj_reward.ranking.strategies import Pointwise, Standing, Strategy
-from autoj_reward.types import Request
+from autoj_reward.statistics import Share, bootstrap_rows, kendall, resampled, share_of_known, spearman
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,19 +43,21 @@ def contenders_of(
     """Contenders by strategy names, and K sampled critiques as one more.
 
     Args:
-        judge: Who is asked.
+        judge: The judge that strategies ask.
         names: As `choose_strategy` takes them.
         samples: K, at least 2: adds `K samples`, the mean of K critiques' distributions, drawn at the
             temperature by the same judge in critique mode. None adds nothing.
-        temperature: Of those.
+        temperature: Sampling temperature of those critiques.
 
     Raises:
-        ConfigError: There is no such strategy, or K is below 2.
+        ConfigError: A strategy's name is unknown, or K is below 2.
     """
     found = {(s := choose_strategy(name)).name: Contender(s, judge) for name in names}
     if samples is not None:
         if samples < 2 or temperature <= 0:
-            raise ConfigError("samples is at least 2, and their temperature above 0")
+            raise ConfigError(
+                f"samples must be at least 2 and their temperature above 0; found {samples} and {temperature}"
+            )
         settings = replace(
             judge.settings,
             mode="critique",
@@ -69,7 +70,7 @@ def contenders_of(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionRow:
-    """One contender, or one rule that asks nobody, at one N.
+    """One contender, or one rule that uses no judge, at one N.
 
     Attributes:
         name: The contender or rule.
@@ -107,7 +108,7 @@ class SelectionReport:
     Attributes:
         rows: By N, then by name.
         paired: {"n", "above", "below", "difference"}: mean gold of one less the other's, same groups.
-        skipped: Groups that were smaller than the smallest N, or hold no gold.
+        skipped: Groups smaller than the smallest N, or without gold.
     """
 
     rows: list[SelectionRow]
@@ -120,15 +121,15 @@ class SelectionReport:
 
 
 @dataclass(slots=True)
-class _SharedReferee:
-    """Answers for parts of groups out of one memory of judgments of the whole groups."""
+class _SharedOracle:
+    """Answers for parts of groups, from judgments kept for the whole groups."""
 
     judge: Judge
     whole: JudgeOracle
     rating_seconds: list[float] = field(default_factory=list)
     comparison_seconds: list[float] = field(default_factory=list)
     parts: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
-    """For each group now played: the whole group's number, and its entrants in ascending order."""
+    """For each group of the current run: the whole group's number, and its members, ascending."""
 
     @property
     def costs(self) -> Costs:
@@ -137,9 +138,9 @@ class _SharedReferee:
     def answer(self, asked: list[tuple[int, Round]]) -> list[Answers]:
         translated = []
         for g, wanted in asked:
-            number, entrants = self.parts[g]
-            rate = tuple(entrants[i] for i in wanted.rate)
-            compare = tuple((entrants[i], entrants[j]) for i, j in wanted.compare)
+            number, members = self.parts[g]
+            rate = tuple(members[i] for i in wanted.rate)
+            compare = tuple((members[i], members[j]) for i, j in wanted.compare)
             translated.append((number, Round(rate=rate, compare=compare)))
         for kind, known, seconds in (
             ("rate", self.whole.ratings, self.rating_seconds),
@@ -174,7 +175,7 @@ def evaluate_selection(
     resolution: float = RESOLUTION,
     progress: Callable[[str], None] = lambda text: None,
 ) -> SelectionReport:
-    """Play every contender at every N, and set it beside the rules that ask nobody.
+    """Measure every contender at every N, beside rules that use no judge.
 
     Args:
         groups: Groups with gold; those without, or smaller than the smallest N, are left out and counted.
@@ -182,45 +183,49 @@ def evaluate_selection(
         sizes: The N, each at least 2. A group counts at each N that it is large enough for.
         pairs: Names (above, below) of contenders or rules whose picks are compared in pairs.
         resolution: Rewards closer than this tie.
-        progress: Told what is being done.
+        progress: Called with a line about each step.
 
     Raises:
-        ConfigError: A size is below 2, or a pair names nobody.
-        DataError: No group is left.
+        ConfigError: A size is below 2, or a pair names an unknown contender.
+        DataError: No group is large enough and has gold.
         EngineError: The engine failed as a whole.
     """
     if not sizes or min(sizes) < 2:
-        raise ConfigError(f"sizes = {list(sizes)} are not all at least 2")
-    usable = [g for g in groups if g.gold is not None and len(_entrants(g)) >= min(sizes)]
+        raise ConfigError(f"every size must be at least 2; found {list(sizes)}")
+    usable = [g for g in groups if g.gold is not None and len(g.members) >= min(sizes)]
     if not usable:
         raise DataError(
-            "there is no group with gold labels that is large enough",
+            f"no group has gold labels and at least {min(sizes)} distinct completions",
             hint="add 'gold' beside 'outputs'; rerank --format autoj-selection picks without labels",
         )
-    referees: dict[int, _SharedReferee] = {}
+    oracles: dict[int, _SharedOracle] = {}
     for contender in contenders.values():
         judge = contender.judge
-        referees.setdefault(id(judge), _SharedReferee(judge, JudgeOracle(judge, _requests(usable))))
+        oracles.setdefault(
+            id(judge), _SharedOracle(judge, JudgeOracle(judge, [g.requests() for g in usable]))
+        )
     rows, paired = [], []
     for n in sorted(set(sizes)):
-        # Lots are a hash, so that the first n are a random n.
-        parts = [(g, tuple(range(n))) for g, group in enumerate(usable) if len(_entrants(group)) >= n]
+        # Members are in the order of a hash, so the first n are a random n.
+        parts = [(g, tuple(range(n))) for g, group in enumerate(usable) if len(group.members) >= n]
         if not parts:
             continue
-        made = _Played(usable, parts, resolution)
+        made = _Results(usable, parts, resolution)
         for name, contender in contenders.items():
             progress(f"N = {n}: {name}, {len(parts)} groups")
-            made.play(name, contender.strategy, referees[id(contender.judge)])
+            made.run(name, contender.strategy, oracles[id(contender.judge)])
         rows += made.rows(n)
         for above, below in pairs:
             if not {above, below} <= set(made.picks):
-                raise ConfigError(f"there is no {above!r} or no {below!r} to compare")
+                raise ConfigError(
+                    f"cannot compare {above!r} with {below!r}: known are {', '.join(made.picks)}"
+                )
             difference = resampled(made.picks[above] - made.picks[below], made.resamples)
             paired.append({"n": n, "above": above, "below": below, "difference": asdict(difference)})
     return SelectionReport(rows=rows, paired=paired, skipped=len(groups) - len(usable))
 
 
-class _Played:
+class _Results:
     """Picks, costs and correlations of all contenders at one N."""
 
     def __init__(
@@ -228,15 +233,15 @@ class _Played:
     ) -> None:
         self.parts = parts
         self.resolution = resolution
-        self.gold = [_gold(groups[g])[list(part)] for g, part in parts]
+        self.gold = [_gold_by_member(groups[g])[list(part)] for g, part in parts]
         self.resamples = bootstrap_rows(len(parts))
         self.picks = _rules(groups, parts, self.gold)
         self.costs: dict[str, dict[str, Any]] = {}
-        self._seeds = [(len(part), _seed(groups[g], part)) for g, part in parts]
+        self._seeds = [(len(part), groups[g].seed(part)) for g, part in parts]
 
-    def play(self, name: str, strategy: Strategy, referee: _SharedReferee) -> None:
-        referee.parts = list(self.parts)
-        evidences = run_strategy(strategy, self._seeds, referee)
+    def run(self, name: str, strategy: Strategy, judge_oracle: _SharedOracle) -> None:
+        judge_oracle.parts = list(self.parts)
+        evidences = run_strategy(strategy, self._seeds, judge_oracle)
         standings = [strategy.standing(e) for e in evidences]
         orders = [order(s, self.resolution) for s in standings]
         # Without any verdict the pick is one of all, at random.
@@ -245,11 +250,11 @@ class _Played:
         places = [_places(o, len(g)) for o, g in zip(orders, self.gold, strict=True)]
         ranks = list(zip(places, self.gold, strict=True))
         self.costs[name] = {
-            "kendall": _known([kendall(-p, g) for p, g in ranks]),
-            "spearman": _known([spearman(-p, g) for p, g in ranks]),
+            "kendall": share_of_known([kendall(-p, g) for p, g in ranks]),
+            "spearman": share_of_known([spearman(-p, g) for p, g in ranks]),
             "calls": float(np.mean([e.n_calls for e in evidences])),
             "tokens": float(np.mean([e.n_tokens for e in evidences])),
-            "seconds": float(np.mean([referee.seconds(e) for e in evidences])),
+            "seconds": float(np.mean([judge_oracle.seconds(e) for e in evidences])),
             "ties": float(np.mean([len(f) > 1 for f in firsts])),
             "unranked": _unranked(standings),
         }
@@ -272,8 +277,8 @@ class _Played:
 def _rules(
     groups: Sequence[GoldGroup], parts: Sequence[tuple[int, tuple[int, ...]]], gold: Sequence[Floats]
 ) -> dict[str, Floats]:
-    """Picks that read nothing, or everything: expected gold of each."""
-    of = [(groups[g], _entrants(groups[g]), part) for g, part in parts]
+    """Expected gold of rules that need no judge, chance and the best possible pick among them."""
+    of = [(groups[g], groups[g].members, part) for g, part in parts]
     lengths = [np.array([len(g.completions[e[i][0]]) for i in p], dtype=float) for g, e, p in of]
     firsts = [np.array([-e[i][0] for i in p], dtype=float) for g, e, p in of]
     rules = {
@@ -297,14 +302,14 @@ def _picked(values: Sequence[Floats], gold: Sequence[Floats]) -> Floats:
 def _best_system(
     of: Sequence[tuple[GoldGroup, Sequence[tuple[int, ...]], tuple[int, ...]]], gold: Sequence[Floats]
 ) -> Floats:
-    """Always the system with the best mean gold over these very groups; at random where it has no part."""
+    """Always pick the system with the best mean gold over these groups; at random in groups without it."""
     names = [np.array([(g.systems or ())[e[i][0]] for i in p]) for g, e, p in of]
     by_system: dict[str, list[float]] = {}
     for row, values in zip(names, gold, strict=True):
         for name, value in zip(row.tolist(), values.tolist(), strict=True):
             by_system.setdefault(name, []).append(value)
     most = max(len(values) for values in by_system.values())
-    # A system that is seldom there could be best by chance.
+    # A system in few groups could be best by chance.
     best = max((n for n, v in by_system.items() if 2 * len(v) >= most), key=lambda n: _mean(by_system[n]))
     return np.array(
         [
@@ -314,94 +319,11 @@ def _best_system(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchOrderCheck:
-    """What ratings change by when the same completions are rated in another order and other batches.
-
-    Attributes:
-        n: Completions with a verdict in both runs.
-        largest: Largest difference of an expected rating.
-        percentile_99: 99% of differences are at most this: the measured resolution.
-        kendall: Mean tau-b between a group's two rankings, ties at the resolution counted as ties.
-        expected_ties: Share of pairs within a group whose expected ratings differ by no more than the
-            measured resolution.
-        greedy_ties: Share of pairs within a group of the same greedy rating.
-    """
-
-    n: int
-    largest: float
-    percentile_99: float
-    kendall: Share
-    expected_ties: float
-    greedy_ties: float
-
-
-def check_batch_orders(
-    judge: Judge, groups: Sequence[GoldGroup], *, chunks: tuple[int, int] = (32, 7)
-) -> BatchOrderCheck:
-    """Rate every completion twice: in order, and backwards in chunks of another size.
-
-    Args:
-        judge: Rates. With a cache it would agree with itself: give one without.
-        groups: Groups; gold is not needed.
-        chunks: Ratings at a time in the two runs.
-    """
-    grouped = _requests(groups)
-    flat = [r for group in grouped for r in group]
-    given = [j for n in range(0, len(flat), chunks[0]) for j in judge.rate_requests(flat[n : n + chunks[0]])]
-    backwards = flat[::-1]
-    turned = [
-        j for n in range(0, len(flat), chunks[1]) for j in judge.rate_requests(backwards[n : n + chunks[1]])
-    ][::-1]
-    a = _numbers([j.expected_rating for j in given])
-    b = _numbers([j.expected_rating for j in turned])
-    greedy = _numbers([j.rating for j in given])
-    both = ~np.isnan(a) & ~np.isnan(b)
-    if not both.any():
-        raise DataError("no completion has a verdict in both runs")
-    apart = np.abs(a - b)[both]
-    resolution = float(np.quantile(apart, 0.99))
-    taus, expected_ties, greedy_ties, start = [], [], [], 0
-    for group in grouped:
-        part = slice(start, start + len(group))
-        start += len(group)
-        known = both[part]
-        x, y, g = a[part][known], b[part][known], greedy[part][known]
-        if len(x) > 1:
-            taus.append(kendall(x, y))
-            above = np.triu_indices(len(x), 1)
-            expected_ties.append((np.abs(x[:, None] - x[None, :])[above] <= resolution).mean())
-            greedy_ties.append((g[:, None] == g[None, :])[above].mean())
-    return BatchOrderCheck(
-        n=int(both.sum()),
-        largest=float(apart.max()),
-        percentile_99=resolution,
-        kendall=_known(taus) or share([]),
-        expected_ties=_mean(expected_ties),
-        greedy_ties=_mean(greedy_ties),
-    )
-
-
-def _entrants(group: GoldGroup) -> tuple[tuple[int, ...], ...]:
-    return distinct_completions(group.prompt, group.completions).members
-
-
-def _seed(group: GoldGroup, part: tuple[int, ...]) -> int:
-    members = _entrants(group)
-    return distinct_completions(group.prompt, [group.completions[members[i][0]] for i in part]).seed
-
-
-def _gold(group: GoldGroup) -> Floats:
-    """Gold by entrant: the mean over copies of one text."""
+def _gold_by_member(group: GoldGroup) -> Floats:
+    """(n,) gold of distinct completions: the mean over copies of one text."""
     assert group.gold is not None
     gold = group.gold
-    return np.array([np.mean([gold[m] for m in members]) for members in _entrants(group)])
-
-
-def _requests(groups: Sequence[GoldGroup]) -> list[list[Request]]:
-    return [
-        [Request(prompt=g.prompt, completions=(g.completions[m[0]],)) for m in _entrants(g)] for g in groups
-    ]
+    return np.array([np.mean([gold[m] for m in members]) for members in group.members])
 
 
 def _places(blocks: Sequence[Sequence[int]], n: int) -> Floats:
@@ -414,15 +336,6 @@ def _places(blocks: Sequence[Sequence[int]], n: int) -> Floats:
 
 def _unranked(standings: Sequence[Standing]) -> float:
     return float(np.concatenate([np.isnan(s.rewards) for s in standings]).mean())
-
-
-def _known(values: Sequence[float]) -> Share | None:
-    kept = [v for v in values if not np.isnan(v)]
-    return share(kept) if kept else None
-
-
-def _numbers(values: Sequence[float | None]) -> Floats:
-    return np.array([np.nan if v is None else v for v in values])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from autoj_reward.evaluate.metrics import share, spearman
 from autoj_reward.reporting.entries import Entry, Run
 from autoj_reward.reporting.parts import Bars, Lines, Part
+from autoj_reward.statistics import share, spearman
 
 _BINS = 10
 

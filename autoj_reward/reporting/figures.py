@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from autoj_reward.evaluate.metrics import share
 from autoj_reward.judge.messages.text import completion_text
 from autoj_reward.reporting.against_gold import agreement, calibration_of_ratings, gold_against_n
 from autoj_reward.reporting.entries import Run
 from autoj_reward.reporting.listings import listings
 from autoj_reward.reporting.parts import Bars, Facts, Part
+from autoj_reward.statistics import share
 
 _BINS = 10
 

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.evaluate.metrics import Share, calibration_error
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import PREFERENCES, Judgment, Preference, Verdict
 from autoj_reward.rows.fields import RowProblem, message_field
 from autoj_reward.rows.source import Row
+from autoj_reward.statistics import Share, calibration_error
 from autoj_reward.types import Text
 
 _LEAST, _MOST = 0.05, 20.0

@@ -9,9 +9,10 @@ import pytest
 
 from autoj_reward import Judge
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.evaluate.batch_orders import check_batch_orders
 from autoj_reward.evaluate.gold import READERS, GoldGroup, read_selection
-from autoj_reward.evaluate.metrics import kendall, spearman
-from autoj_reward.evaluate.selection import check_batch_orders, contenders_of, evaluate_selection
+from autoj_reward.evaluate.selection import contenders_of, evaluate_selection
+from autoj_reward.statistics import kendall, spearman
 from tests.quality import QualityEngine
 
 

@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.evaluate.metrics import spearman
 from autoj_reward.reporting.against_gold import _best_of
 from autoj_reward.reporting.build import build_report
 from autoj_reward.reporting.charts import ticks
 from autoj_reward.reporting.escaping import shown
 from autoj_reward.reporting.page import embedded_json, page
 from autoj_reward.reporting.parts import Bars, Lines, Report
+from autoj_reward.statistics import spearman
 from tests.hostile import hostile_text
 
 

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from autoj_reward.cli.app import app
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.evaluate.metrics import calibration_error
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judgments import PairJudgment, Provenance, Sample, VerdictDistribution
+from autoj_reward.statistics import calibration_error
 from autoj_reward.training.calibration import calibrate, fit_temperature, labelled_rows, scaled
 from autoj_reward.types import ContinuationLogprob, ContinuationLogprobs, Failure, FailureReason, Usage
 from tests.training.conftest import SHORT_JUDGE, pair_rows, write_rows
