@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -141,10 +142,13 @@ def served(folder: Path) -> Any:
     from autoj_reward.serve.app import make_app
     from autoj_reward.serve.settings import ServeSettings
 
-    client = TestClient(make_app(judge(), ServeSettings(drain_seconds=1.0))[0])
+    app = make_app(judge(), ServeSettings(drain_seconds=1.0))[0]
+    client = TestClient(app, base_url="http://127.0.0.1")
     client.__enter__()
-    while client.get("/ready").status_code != 200:
-        pass
+    until = time.monotonic() + 60.0
+    while (ready := client.get("/ready")).status_code != 200:
+        assert ready.status_code == 503, ready.text
+        assert time.monotonic() < until, "the judge is not loaded in time"
     return client
 
 
@@ -161,7 +165,7 @@ def asked(path: str, *rows: dict[str, Any]) -> Callable[[Path], None]:
 def through_client(folder: Path) -> None:
     from autoj_reward.integrations.client import JudgeClient
 
-    client = JudgeClient("http://testserver")
+    client = JudgeClient("http://127.0.0.1")
     client._sync = served(folder)
     client.rewards([PROMPT, PROMPT], [FIRST, SECOND])
 
@@ -306,7 +310,7 @@ def openrlhf_file(folder: Path) -> None:
     from autoj_reward.integrations.client import JudgeClient
     from autoj_reward.integrations.openrlhf import reward_function
 
-    client = JudgeClient("http://testserver")
+    client = JudgeClient("http://127.0.0.1")
     client._sync = served(folder)
     prompt = QUERY + "<|im_start|>assistant\n"
     reward_function(client)([prompt + ANSWER], [prompt], [None])
@@ -316,7 +320,7 @@ def verl(folder: Path) -> None:
     from autoj_reward.integrations.client import JudgeClient
     from autoj_reward.integrations.verl import compute_score
 
-    client = JudgeClient("http://testserver")
+    client = JudgeClient("http://127.0.0.1")
     client._sync = served(folder)
     asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "And in Bergen?"}]
     compute_score(client)("source", ANSWER, None, {"question": asked})

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,9 +90,12 @@ def post(path: str, row: dict[str, Any], judge: Judge) -> Any:
     from autoj_reward.serve.app import make_app
     from autoj_reward.serve.settings import ServeSettings
 
-    with TestClient(make_app(judge, ServeSettings(drain_seconds=1.0))[0]) as client:
-        while client.get("/ready").status_code != 200:
-            pass
+    app = make_app(judge, ServeSettings(drain_seconds=1.0))[0]
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        until = time.monotonic() + 60.0
+        while (ready := client.get("/ready")).status_code != 200:
+            assert ready.status_code == 503, ready.text
+            assert time.monotonic() < until, "the judge is not loaded in time"
         return client.post(path, json={"rows": [row]})
 
 

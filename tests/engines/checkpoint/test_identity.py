@@ -91,10 +91,10 @@ def test_a_weights_file_counts_by_content_not_by_path(tmp_path: Path) -> None:
 
 HUB = """
 import json
-from autoj_reward.engines.checkpoint.identity import announced, settled
+from autoj_reward.engines.checkpoint.identity import predict_fingerprint, resolve_settings
 from autoj_reward.engines.checkpoint.fingerprint import hub_commit
-ready = settled("transformers", "org/judge", {})
-print(json.dumps([hub_commit("org/judge", None), ready, announced("transformers", "org/judge", ready)]))
+ready = resolve_settings("transformers", "org/judge", {})
+print(json.dumps([hub_commit("org/judge", None), ready, predict_fingerprint("transformers", "org/judge", ready)]))
 """
 LOADED = """
 from autoj_reward.judge.judge import Judge

@@ -25,7 +25,7 @@ from autoj_reward.engines.local_server.state import JudgeFolder, runtime_home
 from autoj_reward.errors import ConfigError, EngineUnavailable
 from tests.engines.local_server.user_process import stand_in_order
 
-USER = Path(__file__).with_name("managed_user.py")
+USER = Path(__file__).with_name("user_process.py")
 
 
 class User:
@@ -37,7 +37,7 @@ class User:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(USER.parents[2])},
+            env={**os.environ, "PYTHONPATH": str(USER.parents[3])},
         )
 
     def hear(self) -> dict[str, Any]:

