@@ -51,7 +51,9 @@ def brute_force(engine: TransformersEngine, item: JudgeInput, protocol: JudgingT
         and i not in tokenizer.hf.all_special_ids
     ]
     if verdicts.end_of_turn:
-        ends += [tokenizer.hf.eos_token_id]
+        # By the chat template `<|im_end|>` ends a turn, and so does the `<|im_start|>` of a next one.
+        marks = tokenizer.hf.convert_tokens_to_ids(["<|im_end|>", "<|im_start|>"])
+        ends += [tokenizer.hf.eos_token_id, *marks]
     context = tokenizer.encode_input(item)
     found = {}
     paths = [tokenizer.continuation_ids(verdicts.lead, text) for text in verdicts.texts]

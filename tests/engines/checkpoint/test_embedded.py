@@ -28,7 +28,7 @@ def test_the_merged_checkpoint_is_the_base_model_with_the_adapter() -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    adapter = Path(embedded.__file__).parent / "adapters" / "mini"
+    adapter = Path(embedded.__file__).parent.parent / "adapters" / "mini"
     tokenizer = AutoTokenizer.from_pretrained(resolve_model(MINI_MODEL))
     ids = tokenizer(
         "[Query]: Name a prime.\n***\n[Response]: 13\n***\nRating: [[", return_tensors="pt"
