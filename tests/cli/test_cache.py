@@ -55,7 +55,7 @@ def damage(path: Path) -> None:
 
 def test_stats(cache: Cache) -> None:
     table = cache("stats").stdout
-    assert "drawing" in table
+    assert "DrawingEngine" in table
     assert re.search(r"oneoneone.* 6 .* 4 ", table)
     known = json.loads(cache("stats", "--json").stdout)
     assert [(e["n_texts"], e["n_readings"]) for e in known["engines"]] == [(6, 4), (1, 0)]
@@ -171,7 +171,7 @@ def test_merge(cache: Cache, path: Path, tmp_path: Path) -> None:
     assert "1 known before" in said
     # The first write wins here as everywhere.
     assert CachedEngine(DrawingEngine("one" * 10), store).generate([question("4"), question("mine")]) == mine
-    assert "drawing" in cache("stats", on=tmp_path / "b.sqlite").stdout
+    assert "DrawingEngine" in cache("stats", on=tmp_path / "b.sqlite").stdout
     with pytest.raises(ConfigError, match="itself"):
         cache("merge", str(path))
     with pytest.raises(ConfigError, match="no cache"):
