@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 from collections import defaultdict
 from pathlib import Path
@@ -241,6 +242,7 @@ def imported(path: Path) -> set[str]:
     return found & MODULES.keys()
 
 
+@functools.cache
 def arrows() -> dict[str, set[str]]:
     """For each room the rooms that it imports; the package's face, which names everything, is left out."""
     found: dict[str, set[str]] = defaultdict(set)
