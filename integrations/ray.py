@@ -20,7 +20,7 @@ from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError, EngineChanged
 from autoj_reward.judge.judge import Judge
 from autoj_reward.rows.blocks import Blocks, with_fields
-from autoj_reward.rows.run import RowItem, RowTask, Summary
+from autoj_reward.rows.records import RowItem, RowTask, Summary
 from autoj_reward.types import Usage
 
 _LOCAL_STORE_BYTES = 256 << 20

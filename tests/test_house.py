@@ -107,6 +107,7 @@ ALLOWED: dict[str, set[str]] = {
         "judgments",
         "progress",
         "ranking",
+        "redact",
         "types",
     },
     "autoj": {
@@ -198,7 +199,6 @@ TO_SPLIT = {
     "autoj_reward.judge.judge",
     "autoj_reward.ranking.label",
     "autoj_reward.ranking.rank",
-    "autoj_reward.rows.preferences",
 }
 """Files over the limit; none may join them."""
 

@@ -11,26 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoj_reward.cli import display
 from autoj_reward.cli.options import CacheOptions, RowOptions, key_values, typed, with_options
-from autoj_reward.cli.row_check import (
-    note_columns,
-    put_bad_aside,
-    refuse_bad,
-    refuse_nothing_left,
-    refuse_one_file,
-)
-from autoj_reward.cli.run import Source, Target
+from autoj_reward.cli.run import Source, Target, finish
 from autoj_reward.errors import ConfigError
 
 if TYPE_CHECKING:
     from autoj_reward.autoj.scenarios.answers import ScenarioClassifier
     from autoj_reward.rows.fields import RowFormat
-    from autoj_reward.rows.run import RowItem, RowResult, RowTask
+    from autoj_reward.rows.records import RowItem, RowResult, RowTask, Summary
     from autoj_reward.rows.source import Row
 
 _CLASSIFIER = "Classifier"
 FORMAT = "autoj-classifier"
+ADDED_FIELDS = ("scenario", "scenario_group", "scenario_best", "scenario_prob", "scenario_problem")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,44 +78,40 @@ def classify(
     Adds to each row: scenario ('default' where the classifier is uncertain), scenario_group,
     scenario_best, scenario_prob, scenario_problem.
     """
-    from autoj_reward.rows.output import Output
-    from autoj_reward.rows.run import check_rows, run_rows
-    from autoj_reward.rows.source import open_source
+    from autoj_reward.cli.run_display import RunDisplay
+    from autoj_reward.rows.run import RowRun
 
     if rows.retry_failed:
-        raise ConfigError("classify has no failed rows to retry", hint="--overwrite classifies anew")
+        raise ConfigError("classify has no failed rows to retry", hint="--overwrite classifies again")
     columns = key_values(rows.column, "--column")
     with contextlib.closing(load_classifier(choice, caching)) as classifier:
-        work = _work(classifier, _row_format(rows.format_name, columns))
-        opened = open_source(source, split=rows.split)
-        refuse_one_file(source, output)
-        checked = check_rows(opened, work, for_parquet=output.endswith(".parquet"))
-        refuse_bad(opened, checked, rows)
-        note_columns(source, checked, expanded=False)
+
+        class Display(RunDisplay):
+            def finished(self, summary: Summary) -> None:
+                if not rows.quiet:
+                    rate = (
+                        f", {60 * summary.n_rows / summary.seconds:,.0f} a minute" if summary.seconds else ""
+                    )
+                    self.note(f"{summary.n_rows:,} prompts by {classifier.name}{rate}")
+
+        run = RowRun(
+            source,
+            _task(classifier, _row_format(rows.format_name, columns)),
+            output,
+            identity={
+                "classifier": classifier.name,
+                "min_prob": choice.min_prob,
+                "format": rows.format_name,
+                "columns": columns,
+            },
+            settings=rows.for_run(default_chunk=1024),
+            listener=Display(output, quiet=rows.quiet),
+        )
+        n_rows = run.check().n_rows
         if rows.dry_run:
-            typer.echo(f"would classify {checked.n_rows:,} prompts by {classifier.name}")
-            return
-        run = {
-            "command": "classify",
-            "input": checked.digest,
-            "classifier": classifier.name,
-            "min_prob": choice.min_prob,
-            "format": rows.format_name,
-            "columns": columns,
-        }
-        refuse_nothing_left(source, checked)
-        target = Output(output, run, overwrite=rows.overwrite)
-        with contextlib.closing(target):
-            put_bad_aside(opened, work, checked, output)
-            if target.complete:
-                display.note(f"{output} is finished: all {checked.n_rows:,} rows (--overwrite begins anew)")
-                return
-            summary = run_rows(
-                opened, work, target, checked, chunk_requests=rows.chunk or 1024, quiet=rows.quiet
-            )
-    if not rows.quiet:
-        rate = f", {60 * checked.n_rows / summary.seconds:,.0f} a minute" if summary.seconds > 0 else ""
-        display.note(f"{checked.n_rows:,} prompts by {classifier.name}{rate}")
+            typer.echo(f"would classify {n_rows:,} prompts by {classifier.name}")
+        else:
+            finish(run, rows)
 
 
 def load_classifier(choice: ClassifierOptions, caching: CacheOptions) -> ScenarioClassifier:
@@ -173,22 +162,22 @@ def _row_format(name: str | None, columns: dict[str, str]) -> RowFormat:
     return RowFormat(completions=(), expand=joined)
 
 
-def _work(classifier: ScenarioClassifier, row_format: RowFormat) -> RowTask:
+def _task(classifier: ScenarioClassifier, row_format: RowFormat) -> RowTask:
     from autoj_reward.autoj.scenarios.names import group_of
     from autoj_reward.judge.messages.text import prompt_text
-    from autoj_reward.rows.run import RowResult, RowTask
+    from autoj_reward.rows.records import RowResult, RowTask
 
     def judged(items: Sequence[RowItem]) -> list[RowResult]:
         answers = classifier.classify([prompt_text(item.requests[0].prompt) for item in items])
         return [
             RowResult(
-                {
-                    "scenario": a.scenario,
-                    "scenario_group": group_of(a.scenario),
-                    "scenario_best": a.best,
-                    "scenario_prob": a.prob,
-                    "scenario_problem": a.problem or None,
-                },
+                dict(
+                    zip(
+                        ADDED_FIELDS,
+                        (a.scenario, group_of(a.scenario), a.best, a.prob, a.problem or None),
+                        strict=True,
+                    )
+                ),
                 [],
             )
             for a in answers
@@ -200,4 +189,5 @@ def _work(classifier: ScenarioClassifier, row_format: RowFormat) -> RowTask:
         optional=frozenset(),
         check=lambda requests: None,  # any prompt can be classified
         judge=judged,
+        added_fields=ADDED_FIELDS,
     )

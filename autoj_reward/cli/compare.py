@@ -3,25 +3,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from autoj_reward.cli.options import (
-    CacheOptions,
-    CriteriaOptions,
-    JudgeOptions,
-    RowOptions,
-    with_options,
-)
+from autoj_reward.cli.options import RunOptions, with_options
 from autoj_reward.cli.ray import RayOptions
-from autoj_reward.cli.run import Source, Target, _run, load_judge
-
-if TYPE_CHECKING:
-    pass
+from autoj_reward.cli.run import Source, Target, judge_rows, load_judge, row_fields
 
 
-@with_options(JudgeOptions, CriteriaOptions, CacheOptions, RowOptions, RayOptions)
+@with_options(RunOptions, RayOptions)
 def compare(
     source: Source,
     output: Target,
@@ -29,10 +20,7 @@ def compare(
         bool, typer.Option(help="Judge the given order only: half the cost, and biased by position.")
     ] = False,
     *,
-    judging: JudgeOptions,
-    criteria: CriteriaOptions,
-    caching: CacheOptions,
-    rows: RowOptions,
+    options: RunOptions,
     raying: RayOptions,
 ) -> None:
     """Compare two completions: rows with "prompt", "first" and "second".
@@ -43,17 +31,14 @@ def compare(
     """
     from autoj_reward.rows.tasks import compare_task
 
-    judge = load_judge(judging, caching.for_judge(again=rows.retry_failed), both_orders=not one_order)
-    _run(
-        "compare",
+    judge = load_judge(options.judging, options.for_cache(), both_orders=not one_order)
+    judge_rows(
         source,
         output,
         judge,
-        judging,
-        criteria,
-        caching,
-        rows,
         compare_task,
+        row_fields("compare", options),
+        options,
+        identity={"one_order": one_order},
         raying=raying,
-        one_order=one_order,
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from autoj_reward.errors import DataError
     from autoj_reward.evaluate.report import ReportTable
     from autoj_reward.rows.preferences import LabelSummary
-    from autoj_reward.rows.run import RowItem, RowResult, Summary
+    from autoj_reward.rows.records import RowItem, RowResult, Summary
 
 _SNIPPET_CHARS = 70
 _BAR_CHARS = 40

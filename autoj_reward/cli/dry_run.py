@@ -15,27 +15,14 @@ from autoj_reward.redact import redacted
 if TYPE_CHECKING:
     from autoj_reward.judge.judge import Judge
     from autoj_reward.judge.spec import JudgeSpec
-    from autoj_reward.ranking.strategies import Strategy
-    from autoj_reward.rows.run import CheckedRows
+    from autoj_reward.rows.run import RowRun
 
 
-def plan_lines(
-    kind: str,
-    judge: Judge,
-    options: JudgeOptions,
-    rows: CheckedRows,
-    strategy: Strategy | None,
-) -> list[str]:
+def plan_lines(run: RowRun, judge: Judge, options: JudgeOptions) -> list[str]:
     """A plan for `rate`, `compare`, `rerank` or `label`, one line for each fact."""
     spec, settings = judge.spec, judge.settings
     engine = options.engine or default_engine_name()
     given = {**spec.engine_options, **typed(key_values(options.engine_option, "--engine-option"))}
-    orders = 2 if kind == "compare" and settings.both_orders else 1
-    if strategy is None or strategy.asks == "ratings":
-        n_inputs = rows.n_requests * orders * settings.n_samples
-        wanted = f"{rows.n_requests:,} requests, {n_inputs:,} inputs to the model"
-    else:
-        wanted = f"{rows.n_requests:,} completions, as many comparisons as {strategy.name} asks for"
     who = shown(judge.describe("plan"), settings.sampling.max_new_tokens)
     facts = {
         "judge": f"{spec.name}: {spec.description}",
@@ -53,7 +40,7 @@ def plan_lines(
         "input": f"at most {who['longest input']}"
         if "tokens" in who["longest input"]
         else who["longest input"],
-        "would run": f"{kind}: {rows.n_rows:,} rows, {wanted}",
+        "would run": run.plan(),
         "note": spec.notes,
     }
     return [f"{name:<12}{text}" for name, text in facts.items() if text]

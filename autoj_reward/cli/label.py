@@ -3,12 +3,21 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from autoj_reward.cli.options import CacheOptions, JudgeOptions, RowOptions, key_values, with_options
-from autoj_reward.cli.run import Budget, Source, StrategyName, load_judge, run_work
+from autoj_reward.cli.options import (
+    CacheOptions,
+    CriteriaOptions,
+    JudgeOptions,
+    RowOptions,
+    RunOptions,
+    key_values,
+    with_options,
+)
+from autoj_reward.cli.run import Budget, Source, StrategyName, judge_rows, load_judge
 from autoj_reward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -127,7 +136,7 @@ def label(
     from autoj_reward.ranking.label import LabelSettings
     from autoj_reward.ranking.registry import choose_strategy
     from autoj_reward.rows.fields import row_format
-    from autoj_reward.rows.preferences import LabelSummary, label_work, layout_of
+    from autoj_reward.rows.preferences import LabelSummary, label_task, layout_of
     from autoj_reward.rows.source import open_source
 
     if kind not in ("dpo", "kto") or layout not in ("auto", "standard", "conversational"):
@@ -157,31 +166,29 @@ def label(
     first = _first_row(open_source(source, split=rows.split))
     fields = row_format(_kind_of(first, rows.format_name, columns), rows.format_name, columns)
     made = layout_of(next(fields.expand(first)), fields) if layout == "auto" else layout
-    work = label_work(
-        judge,
-        fields,
+    make_task = functools.partial(
+        label_task,
         layout=cast(Any, made),
         kind=cast(Any, kind),
         strategy=chosen,
         settings=settings,
         margin_scale=margin_scale,
     )
-    run_work(
-        "label",
+    judge_rows(
         source,
         output,
         judge,
-        judging,
-        caching,
-        rows,
-        work,
-        added_fields=(),
-        expanded=LabelSummary(),
-        kind=kind,
-        layout=made,
-        margin_scale=margin_scale,
-        settings=str(settings),
-        strategy=str(chosen),
+        make_task,
+        fields,
+        RunOptions(judging=judging, criteria=CriteriaOptions(), caching=caching, rows=rows),
+        identity={
+            "kind": kind,
+            "layout": made,
+            "margin_scale": margin_scale,
+            "settings": str(settings),
+            "strategy": str(chosen),
+        },
+        labels=LabelSummary(),
     )
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import inspect
 import tomllib
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -21,6 +21,7 @@ from autoj_reward.errors import ConfigError
 
 if TYPE_CHECKING:
     from autoj_reward.autoj.scenarios.rubrics import ScenarioRubrics
+    from autoj_reward.rows.records import RunSettings
 
 _JUDGE, _READING, _FILES, _CACHE = "Judge", "Reading the verdict", "Rows and output", "Cache"
 
@@ -244,6 +245,18 @@ class RowOptions:
         bool, typer.Option("--quiet", "-q", help="No progress and no tables.", rich_help_panel=_FILES)
     ] = False
 
+    def for_run(self, *, default_chunk: int) -> RunSettings:
+        """The settings of a row run."""
+        from autoj_reward.rows.records import RunSettings
+
+        return RunSettings(
+            split=self.split,
+            skip_bad=self.skip_bad,
+            overwrite=self.overwrite,
+            max_failures=self.max_failures,
+            chunk_requests=self.chunk or default_chunk,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CriteriaOptions:
@@ -335,8 +348,26 @@ class CacheOptions:
         return {"cache": self.cache or True, "refresh": self.refresh or again}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """All options of a command that judges rows."""
+
+    judging: JudgeOptions
+    criteria: CriteriaOptions
+    caching: CacheOptions
+    rows: RowOptions
+
+    def for_cache(self) -> dict[str, Any]:
+        """Keyword arguments of `Judge.load` about the cache; failed rows are asked again.
+
+        Raises:
+            ConfigError: The options exclude each other.
+        """
+        return self.caching.for_judge(again=self.rows.retry_failed)
+
+
 def with_options(*kinds: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command every field of the dataclasses as an option.
+    """Give a command every field of the dataclasses as an option; a field may be such a dataclass itself.
 
     The command's last parameters, one for each dataclass in the same order, receive the objects.
     """
@@ -348,10 +379,8 @@ def with_options(*kinds: type) -> Callable[[Callable[..., None]], Callable[..., 
 
         @functools.wraps(command)
         def call(**given: Any) -> None:
-            for kind, receiver in zip(kinds, receivers, strict=True):
-                values = {f.name: given.pop(f.name) for f in fields(kind)}
-                given[receiver.name] = kind(**values)
-            command(**given)
+            made = {r.name: _made(kind, given) for kind, r in zip(kinds, receivers, strict=True)}
+            command(**given, **made)
 
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -360,17 +389,29 @@ def with_options(*kinds: type) -> Callable[[Callable[..., None]], Callable[..., 
     return decorate
 
 
-def _parameters(kind: type) -> list[inspect.Parameter]:
+def _made(kind: type, given: dict[str, Any]) -> Any:
+    """An object of options, whose values are taken out of those given."""
+    hints = get_type_hints(kind)
+    return kind(
+        **{
+            f.name: _made(hints[f.name], given) if is_dataclass(hints[f.name]) else given.pop(f.name)
+            for f in fields(kind)
+        }
+    )
+
+
+def _parameters(kind: type) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(kind, include_extras=True)
-    return [
-        inspect.Parameter(
-            f.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if f.default is MISSING else f.default,
-            annotation=hints[f.name],
-        )
-        for f in fields(kind)
-    ]
+    for f in fields(kind):
+        if is_dataclass(hints[f.name]):
+            yield from _parameters(hints[f.name])
+        else:
+            yield inspect.Parameter(
+                f.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if f.default is MISSING else f.default,
+                annotation=hints[f.name],
+            )
 
 
 def key_values(pairs: Sequence[str] | None, option: str) -> dict[str, str]:

@@ -3,33 +3,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from autoj_reward.cli.options import (
-    CacheOptions,
-    CriteriaOptions,
-    JudgeOptions,
-    RowOptions,
-    with_options,
-)
+from autoj_reward.cli.options import RunOptions, with_options
 from autoj_reward.cli.ray import RayOptions
-from autoj_reward.cli.run import Source, Target, _run, load_judge
-
-if TYPE_CHECKING:
-    pass
+from autoj_reward.cli.run import Source, Target, judge_rows, load_judge, row_fields
 
 
-@with_options(JudgeOptions, CriteriaOptions, CacheOptions, RowOptions, RayOptions)
-def rate(
-    source: Source,
-    output: Target,
-    *,
-    judging: JudgeOptions,
-    criteria: CriteriaOptions,
-    caching: CacheOptions,
-    rows: RowOptions,
-    raying: RayOptions,
-) -> None:
+@with_options(RunOptions, RayOptions)
+def rate(source: Source, output: Target, *, options: RunOptions, raying: RayOptions) -> None:
     """Rate completions: rows with "prompt" and "completion".
 
     Adds to each row: rating (greedy), expected_rating, reward, critique, forced (samples that
@@ -38,5 +18,5 @@ def rate(
     """
     from autoj_reward.rows.tasks import rate_task
 
-    judge = load_judge(judging, caching.for_judge(again=rows.retry_failed))
-    _run("rate", source, output, judge, judging, criteria, caching, rows, rate_task, raying=raying)
+    judge = load_judge(options.judging, options.for_cache())
+    judge_rows(source, output, judge, rate_task, row_fields("rate", options), options, raying=raying)

@@ -15,10 +15,12 @@ import typer
 from autoj_reward.cli import display
 from autoj_reward.cli.options import RowOptions
 from autoj_reward.errors import ConfigError
+from autoj_reward.progress import RunProgress
 
 if TYPE_CHECKING:
     from autoj_reward.judge.judge import Judge
-    from autoj_reward.rows.run import CheckedRows, RowTask
+    from autoj_reward.rows.records import RowTask
+    from autoj_reward.rows.run import RowRun
 
 _RAY = "On a Ray cluster"
 
@@ -72,21 +74,6 @@ class RayOptions:
     ] = 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RayJob:
-    """What a command asks of a cluster.
-
-    Attributes:
-        judge: Keyword arguments of `Judge.load`, for the workers.
-        make_work: Makes the work from a worker's judge; has to be picklable.
-        schema: Types of the added fields.
-    """
-
-    judge: Mapping[str, Any]
-    make_work: Callable[[Judge], RowTask]
-    schema: Any
-
-
 def parquet_input(name: str, target: str, rows: RowOptions) -> Path:
     """The input as a file that can be cut into blocks.
 
@@ -106,26 +93,22 @@ def parquet_input(name: str, target: str, rows: RowOptions) -> Path:
 
 
 def run_on_ray(
+    run: RowRun,
+    judge: Judge,
+    arguments: Mapping[str, Any],
+    make_task: Callable[[Judge], RowTask],
     source: Path,
-    target: str,
-    job: RayJob,
-    run: Mapping[str, Any],
-    checked: CheckedRows,
-    put_aside: Callable[[], None],
-    about: Mapping[str, Any],
     rows: RowOptions,
     raying: RayOptions,
 ) -> None:
     """Judge a checked file on a cluster, and say what was done.
 
     Args:
+        run: The run, after its check; bad rows are left out.
+        judge: Who has to judge. The cluster's machines load it; this one describes it as far as it can.
+        arguments: Keyword arguments of `Judge.load`, for the workers.
+        make_task: Makes the task from a worker's judge; has to be picklable.
         source: The Parquet file.
-        target: The output's folder.
-        job: What is done.
-        run: What identifies the run.
-        checked: What `check_rows` found; bad rows are left out.
-        put_aside: Writes the bad rows to a file of their own.
-        about: Information on this run, for its record.
         rows: The command's options about rows.
         raying: Those about the cluster.
 
@@ -133,53 +116,52 @@ def run_on_ray(
         TooManyFailures: The share of failed judgments passed the limit; what is done is kept.
     """
     from autoj_reward.integrations.ray import BlockTask, RaySettings, judge_blocks
-    from autoj_reward.progress import RunProgress
-    from autoj_reward.rows.blocks import Blocks
-    from autoj_reward.rows.run import Summary, refuse_no_verdict, stop_past
+    from autoj_reward.judge.description import who
+    from autoj_reward.redact import redacted
+    from autoj_reward.rows.blocks import Blocks, added_schema
+    from autoj_reward.rows.identity import about_run
+    from autoj_reward.rows.records import Summary, stop_past
 
     assert raying.ray is not None
-    blocks = Blocks(target, dict(run), block_rows=raying.ray_block, overwrite=rows.overwrite)
+    on_server = str(arguments["engine"] or "").startswith("server")
+    known = judge.describe("plan" if on_server else "files")
+    identity = {**run.identity(), "who": redacted(who(known))}
+    blocks = Blocks(run.target, identity, block_rows=raying.ray_block, overwrite=rows.overwrite)
+    checked = run.checked
     with contextlib.closing(blocks):
-        put_aside()
+        run.set_bad_aside()
         if blocks.complete:
-            in_it = f"all {checked.n_rows:,} rows are in it"
-            display.note(f"{target} is finished: {in_it} (--overwrite begins anew)")
-            refuse_no_verdict(Summary(checked.n_rows, n_failed_rows=blocks.record.get("failed_rows", 0)))
+            run.already_complete(blocks.record)
             return
-        bad = {problem.line for problem in checked.problems if problem.line is not None}
-        pending = blocks.deal(source, leave_out=bad)
+        pending = blocks.deal(source, leave_out=checked.n_good)
         n_done = blocks.n_blocks - len(pending)
         if n_done:
-            display.note(f"going on in {target} after {n_done:,} of {blocks.n_blocks:,} blocks")
+            display.note(f"going on in {run.target} after {n_done:,} of {blocks.n_blocks:,} blocks")
         settings = RaySettings(
             address=raying.ray, workers=raying.ray_workers, gpus=raying.ray_gpus, cpus=raying.ray_cpus
         )
         task = BlockTask(
             blocks=blocks,
-            judge=job.judge,
-            make_work=job.make_work,
-            schema=job.schema,
-            judge_id=run["who"]["judge_id"],
+            judge=arguments,
+            make_work=make_task,
+            schema=added_schema(run.task.label),
+            judge_id=identity["who"]["judge_id"],
         )
         summary = Summary(n_rows=checked.n_rows)
         began = time.monotonic()
         try:
-            with RunProgress(str(run["command"]), checked.n_requests, quiet=rows.quiet) as progress:
+            with RunProgress(run.task.label, checked.n_requests, quiet=rows.quiet) as progress:
                 progress.skip(checked.n_requests - _n_rows(pending, raying.ray_block, checked.n_rows))
                 for block in judge_blocks(task, pending, settings) if pending else ():
                     summary.merge(block.summary)
                     progress.advance(block.summary.n_judgments)
                     stop_past(rows.max_failures, summary)
         except KeyboardInterrupt:
-            display.note(f"stopped; what is done is in {target}, and the same command goes on from there")
+            display.note(f"stopped; what is done is in {run.target}, and the same command goes on from there")
             raise typer.Exit(130) from None
         summary.seconds = time.monotonic() - began
-        blocks.finish({**summary.as_record(), "about": dict(about)})
-    if not rows.quiet:
-        display.print_summary(summary, target, overlong=job.judge["overlong"])
-    if not checked.n_rows:
-        display.note(f"{source} holds no rows: nothing was judged, and {target} is empty")
-    refuse_no_verdict(summary)
+        blocks.finish({**summary.as_record(), "about": redacted(about_run(known))})
+    run.finished(summary)
 
 
 def _n_rows(pending: Sequence[int], block_rows: int, n_rows: int) -> int:

@@ -10,21 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from autoj_reward.cli import display
-from autoj_reward.cli.options import (
-    CacheOptions,
-    CriteriaOptions,
-    JudgeOptions,
-    RowOptions,
-    with_options,
-)
-from autoj_reward.cli.run import Budget, Source, StrategyName, Target, _run, load_judge
+from autoj_reward.cli.options import RunOptions, with_options
+from autoj_reward.cli.run import Budget, Source, StrategyName, Target, judge_rows, load_judge, row_fields
 from autoj_reward.errors import ConfigError
 
 if TYPE_CHECKING:
-    from autoj_reward.rows.run import RowItem, RowResult
+    from autoj_reward.rows.records import RowItem, RowResult
 
 
-@with_options(JudgeOptions, CriteriaOptions, CacheOptions, RowOptions)
+@with_options(RunOptions)
 def rerank(
     source: Source,
     output: Target,
@@ -43,10 +37,7 @@ def rerank(
         typer.Option(min=1, metavar="K", help="Keep only the best K in the ranking.", show_default=False),
     ] = None,
     *,
-    judging: JudgeOptions,
-    criteria: CriteriaOptions,
-    caching: CacheOptions,
-    rows: RowOptions,
+    options: RunOptions,
 ) -> None:
     """Order N completions of each prompt: rows with "prompt" and "completions": [...].
 
@@ -60,28 +51,25 @@ def rerank(
     if critiques not in ("none", "ends", "all"):
         raise ConfigError(f"--critiques {critiques!r} is not none, ends or all")
     chosen = choose_strategy(strategy, budget)
-    judge = load_judge(judging, caching.for_judge(again=rows.retry_failed), guarded=True)
-    left = 0 if rows.quiet else show
+    judge = load_judge(options.judging, options.for_cache(), guarded=True)
+    left = 0 if options.rows.quiet else show
 
-    def print_groups(items: Sequence[RowItem], finished: Sequence[RowResult]) -> None:
+    def print_groups(items: Sequence[RowItem], results: Sequence[RowResult]) -> None:
         nonlocal left
-        for item, done in list(zip(items, finished, strict=True))[:left]:
-            display.print_group(item, done, to_stderr=output == "-")
+        for item, result in list(zip(items, results, strict=True))[:left]:
+            display.print_group(item, result, to_stderr=output == "-")
             left -= 1
 
-    ranked: dict[str, Any] = {"strategy": str(chosen), "top": top}
-    usual = (strategy, budget, top) == ("pointwise", None, None)
-    _run(
-        "rerank",
+    identity: dict[str, Any] = {"critiques": critiques}
+    if (strategy, budget, top) != ("pointwise", None, None):
+        identity |= {"strategy": str(chosen), "top": top}
+    judge_rows(
         source,
         output,
         judge,
-        judging,
-        criteria,
-        caching,
-        rows,
         functools.partial(rerank_task, critiques=cast(Critiques, critiques), strategy=chosen, top=top),
+        row_fields("rerank", options),
+        options,
+        identity=identity,
         show=print_groups,
-        critiques=critiques,
-        **({} if usual else ranked),
     )

@@ -17,7 +17,6 @@ from rich.table import Table
 from autoj_reward.cli.cache import CachePath, opened_cache
 from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.options import CriteriaOptions, JudgeOptions, key_values, with_options
-from autoj_reward.cli.row_check import refuse_one_file
 from autoj_reward.console import escape
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from autoj_reward.judge.judge import Judge
     from autoj_reward.rescore.cache import Aggregation, Report
     from autoj_reward.rows.fields import Kind
-    from autoj_reward.rows.run import RowItem
+    from autoj_reward.rows.records import RowItem
 
 _CHUNK = 512
 _PROBED = 64
@@ -92,6 +91,7 @@ def rescore(
     were its own. The mode is that in which each row was judged.
     """
     from autoj_reward.rescore.cache import Report
+    from autoj_reward.rows.check import refuse_same_file
 
     if aggregation not in ("mean", "vote"):
         raise ConfigError(f"--aggregation {aggregation!r} is not mean or vote")
@@ -110,7 +110,7 @@ def rescore(
         _consume(rows, output)
     else:
         if output is not None:
-            refuse_one_file(source, output)
+            refuse_same_file(source, output)
         columns = key_values(column, "--column")
         kind, items = _items(source, first, judge, format_name, columns, criteria.rubrics())
         counts: Counter[str] = Counter()
@@ -202,7 +202,7 @@ def _items(
     """The rows of an output file, laid out for the judge."""
     from autoj_reward.rescore.rows import kind_of, mode_of
     from autoj_reward.rows.fields import row_format
-    from autoj_reward.rows.run import RowItem
+    from autoj_reward.rows.records import RowItem
     from autoj_reward.rows.source import open_source
     from autoj_reward.rows.tasks import taken_fields
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared by the row commands: load the judge, check the rows, run, and report problems."""
+"""Shared by the commands that judge rows: load the judge, build the run, start it."""
 
 from __future__ import annotations
 
@@ -14,32 +14,23 @@ import typer
 from autoj_reward.cli import display
 from autoj_reward.cli.options import (
     CacheOptions,
-    CriteriaOptions,
     JudgeOptions,
     RowOptions,
+    RunOptions,
     key_values,
     typed,
 )
-from autoj_reward.cli.ray import RayJob, RayOptions, parquet_input, run_on_ray
-from autoj_reward.cli.row_check import (
-    note_columns,
-    put_bad_aside,
-    refuse_bad,
-    refuse_nothing_left,
-    refuse_one_file,
-)
+from autoj_reward.cli.ray import RayOptions, parquet_input, run_on_ray
 from autoj_reward.errors import ConfigError
-from autoj_reward.redact import redacted
-from autoj_reward.rows.fields import Kind, row_format
 from autoj_reward.terminal import printable
 
 if TYPE_CHECKING:
     from autoj_reward.judge.judge import Judge
     from autoj_reward.judge.spec import JudgeSpec
-    from autoj_reward.rows.fields import RowFormat
-    from autoj_reward.rows.output import Output
+    from autoj_reward.rows.fields import Kind, RowFormat
     from autoj_reward.rows.preferences import LabelSummary
-    from autoj_reward.rows.run import CheckedRows, RowItem, RowResult, RowTask, Spending
+    from autoj_reward.rows.records import RowItem, RowResult, RowTask, Spending
+    from autoj_reward.rows.run import RowRun
 
 Source = Annotated[
     str,
@@ -86,11 +77,11 @@ def load_judge(
     """The judge that the options describe; no model is loaded yet.
 
     Args:
-        options: The judge's.
-        caching: Keyword arguments of `Judge.load` about the cache; none for no cache.
-        spec: Instead of the judge that the options name.
-        guarded: Whether the command has a guard where the options say nothing about it.
-        **further: Further ones.
+        options: The judge's options.
+        caching: Keyword arguments of `Judge.load` about the cache; empty for no cache.
+        spec: Used instead of the judge that the options name.
+        guarded: Whether the guard is on by default.
+        **further: More keyword arguments of `Judge.load`.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -129,224 +120,118 @@ def judge_arguments(
     }
 
 
-def _run(
-    kind: Kind,
-    source_name: str,
+def row_fields(kind: Kind, options: RunOptions) -> RowFormat:
+    """Where the rows of a file keep what is judged, as `--format` and `--column` say.
+
+    Raises:
+        ConfigError: There is no such format or field.
+    """
+    from autoj_reward.rows.fields import row_format
+
+    return row_format(kind, options.rows.format_name, key_values(options.rows.column, "--column"))
+
+
+def judge_rows(
+    source: str,
     target: str,
     judge: Judge,
-    judging: JudgeOptions,
-    criteria: CriteriaOptions,
-    caching: CacheOptions,
-    options: RowOptions,
-    make_work: Callable[[Judge, RowFormat], RowTask],
+    make_task: Callable[[Judge, RowFormat], RowTask],
+    fields: RowFormat,
+    options: RunOptions,
     *,
-    raying: RayOptions | None = None,
+    identity: Mapping[str, Any] | None = None,
     show: Callable[[Sequence[RowItem], Sequence[RowResult]], None] | None = None,
-    **identity: Any,
+    labels: LabelSummary | None = None,
+    raying: RayOptions | None = None,
 ) -> None:
-    from autoj_reward.rows.tasks import ADDED_FIELDS
+    """Check, judge and write a file's rows, or continue an interrupted output.
 
-    columns = key_values(options.column, "--column")
-    rubrics = criteria.rubrics()
-    fields = replace(row_format(kind, options.format_name, columns), rubric_of=rubrics)
-    work = make_work(judge, fields)
+    Args:
+        source: The input.
+        target: The output.
+        judge: Who judges; it is closed in the end.
+        make_task: What is done with the rows; picklable if a Ray cluster may do it.
+        fields: Where rows keep what is judged.
+        options: The command's options.
+        identity: Its own options that make it another run.
+        show: Shows a chunk's results.
+        labels: Turns what labelling adds to a row into rows of data, and counts them.
+        raying: Whether a Ray cluster does the work.
+
+    Raises:
+        ConfigError: The output belongs to another run, or is the input; the judge takes no rubric.
+        DataError: Rows cannot be read, and are not to be skipped.
+        EngineError: The engine failed; what is done is kept.
+    """
+    from autoj_reward.cli.run_display import RunDisplay
+    from autoj_reward.engines.factory import default_engine_name
+    from autoj_reward.rows.run import RowRun
+
+    judging, rows = options.judging, options.rows
+    own = dict(identity or {})
+    rubrics = options.criteria.rubrics()
+    make = functools.partial(_task_of, make_task, replace(fields, rubric_of=rubrics))
+    task = replace(make(judge), expansion=labels)
     if rubrics is not None:
-        if "rubric" not in work.optional:
+        if "rubric" not in task.optional:
             raise ConfigError(
                 f"the template of judge {judge.spec.name!r} takes no rubric: --criteria would not show",
                 hint="use a judge with the general template: --judge FOLDER or ORG/MODEL",
             )
-        identity["criteria"] = rubrics.fingerprint
-    if show is not None:
-        work = replace(work, show=show)
-    on_ray = None
-    if raying is not None and raying.ray:
-        from autoj_reward.rows.blocks import added_schema
-
-        further: dict[str, Any] = {"both_orders": False} if identity.get("one_order") else {}
-        job = RayJob(
-            judge=judge_arguments(judging, caching.for_judge(), **further),
-            make_work=functools.partial(_work_of, make_work, fields),
-            schema=added_schema(kind),
-        )
-        on_ray = functools.partial(
-            run_on_ray, parquet_input(source_name, target, options), target, job, rows=options, raying=raying
-        )
-    run_work(
-        kind,
-        source_name,
+        own["criteria"] = rubrics.fingerprint
+    engine = judging.engine or default_engine_name()
+    run = RowRun(
+        source,
+        task,
         target,
         judge,
-        judging,
-        caching,
-        options,
-        work,
-        added_fields=ADDED_FIELDS[kind],
-        on_ray=on_ray,
-        **identity,
-    )
-
-
-def _work_of(make_work: Callable[[Judge, RowFormat], RowTask], fields: RowFormat, judge: Judge) -> RowTask:
-    """A worker's work, from its own judge; a function of the module, so that it can be pickled."""
-    return make_work(judge, fields)
-
-
-def run_work(
-    command: str,
-    source_name: str,
-    target: str,
-    judge: Judge,
-    judging: JudgeOptions,
-    caching: CacheOptions,
-    options: RowOptions,
-    work: RowTask,
-    *,
-    added_fields: Sequence[str],
-    expanded: LabelSummary | None = None,
-    on_ray: Callable[[dict[str, Any], CheckedRows, Callable[[], None], dict[str, Any]], None] | None = None,
-    **identity: Any,
-) -> None:
-    """Check, judge and write a file's rows, or go on where that stopped.
-
-    Args:
-        command: What identifies the run, beside its options.
-        source_name: The input.
-        target: The output.
-        judge: Who judges; it is closed in the end.
-        judging: How it was made.
-        caching: Where its answers are kept.
-        options: How rows are read and written.
-        work: What is done with them.
-        added_fields: What it adds to a row.
-        expanded: Takes what is added to a row apart into the rows of the output, and counts them.
-        on_ray: Runs it on a cluster instead of here, given what identifies the run, what was checked, what
-            writes the bad rows aside, and information for the record.
-        **identity: Further options that make it another run.
-
-    Raises:
-        ConfigError: The output belongs to another run, or is the input.
-        DataError: Rows cannot be read, and are not to be set aside.
-        EngineError: The engine failed; what is done is kept.
-    """
-    from autoj_reward.engines.factory import default_engine_name
-    from autoj_reward.judge.description import who
-    from autoj_reward.rows.identity import about_run
-    from autoj_reward.rows.output import Output
-    from autoj_reward.rows.retry import retry_failed
-    from autoj_reward.rows.run import Summary, check_rows, refuse_no_verdict, run_rows
-    from autoj_reward.rows.source import open_source
-
-    source = open_source(source_name, split=options.split)
-    refuse_one_file(source_name, target)
-    checked = check_rows(source, work, for_parquet=expanded is None and target.endswith(".parquet"))
-    refuse_bad(source, checked, options)
-    note_columns(source_name, checked, expanded=expanded is not None)
-    for option in _without_effect(judge, judging, identity):
-        display.note(f"{option} has no effect in direct mode, which writes no critique")
-    if lost := sorted(checked.fields & set(added_fields)):
-        display.note(f"the rows' own fields {', '.join(lost)} are replaced in the output")
-    for name in sorted(({"rubric", "reference", "language"} & checked.fields) - work.optional):
-        display.note(
-            f"the rows have a field {name!r}, which judge {judge.spec.name} does not take: not shown to it"
-        )
-
-    if options.dry_run:
-        from autoj_reward.cli.dry_run import plan_lines
-
-        for line in plan_lines(command, judge, judging, checked, work.strategy):
-            typer.echo(printable(line))
-        return
-    run = redacted(
-        {
-            "command": command,
-            "input": checked.digest,
-            "template": judge.spec.fingerprint,
+        identity={
             **{k: v for k, v in asdict(judging).items() if v is not None and not k.startswith("guard")},
-            "guard": judge.settings.guard.fingerprint if judge.settings.guard is not None else None,
-            "format": options.format_name,
-            "columns": key_values(options.column, "--column"),
-            **identity,
-        }
+            "format": rows.format_name,
+            "columns": key_values(rows.column, "--column"),
+            **own,
+        },
+        settings=rows.for_run(default_chunk=64 if engine == "transformers" else 1024),
+        listener=RunDisplay(
+            target, quiet=rows.quiet, overlong=judge.settings.overlong, show=show, labels=labels
+        ),
+        spending=_spending(judge, options.caching),
     )
-    refuse_nothing_left(source_name, checked)
-    engine = judging.engine or default_engine_name()
-    if on_ray is not None:
-        with contextlib.closing(judge):
-            # The cluster's machines load the judge; this one says who it has to be, as far as it can tell.
-            known = judge.describe("plan" if engine.startswith("server") else "files")
-            run["who"] = redacted(who(known))
-            aside = functools.partial(put_bad_aside, source, work, checked, target)
-            on_ray(run, checked, aside, redacted(about_run(known)))
-        return
-    apart: dict[str, Any] = {} if expanded is None else {"expand": expanded.add, "notes": expanded.as_record}
-    output = Output(target, run, overwrite=options.overwrite, **apart)
-    chunk = options.chunk or (64 if engine == "transformers" else 1024)
-    with contextlib.closing(output), contextlib.closing(judge):
-        put_bad_aside(source, work, checked, target)
-        _identify(judge, output, quiet=options.quiet, goes_on=not output.complete or options.retry_failed)
-        if output.complete and not options.retry_failed:
-            rows = f"{checked.n_rows:,} rows are in it"
-            display.note(f"{target} is finished: all {rows} (--overwrite begins anew)")
-            refuse_no_verdict(Summary(checked.n_rows, n_failed_rows=output.record.get("failed_rows", 0)))
-            return
-        if output.n_done:
-            display.note(f"going on in {target} after {output.n_done:,} of {checked.n_rows:,} rows")
-        how: dict[str, Any] = {
-            "chunk_requests": chunk,
-            "quiet": options.quiet,
-            "spending": _spending(judge, caching),
-        }
-        try:
-            if options.retry_failed:
-                summary = retry_failed(source, work, output, checked, fields=added_fields, **how)
-            else:
-                summary = run_rows(
-                    source,
-                    work,
-                    output,
-                    checked,
-                    max_failures=options.max_failures,
-                    replaced=added_fields,
-                    **how,
-                )
-        except KeyboardInterrupt:
-            done = "is as it was" if options.retry_failed else "holds what is done"
-            display.note(f"stopped; {target} {done}, and the same command goes on from there")
-            raise typer.Exit(130) from None
-    if not options.quiet:
-        display.print_summary(summary, target, overlong=judge.settings.overlong)
-        if expanded is not None:
-            display.print_labels(expanded)
-    if not checked.n_rows:
-        display.note(f"{source_name} holds no rows: nothing was judged, and {target} is empty")
-    refuse_no_verdict(summary)
+    with contextlib.closing(judge):
+        run.check()
+        for option in _without_effect(judge, judging, own):
+            display.note(f"{option} has no effect in direct mode, which writes no critique")
+        if rows.dry_run:
+            from autoj_reward.cli.dry_run import plan_lines
+
+            for line in plan_lines(run, judge, judging):
+                typer.echo(printable(line))
+        elif raying is not None and raying.ray:
+            arguments = judge_arguments(
+                judging, options.caching.for_judge(), both_orders=judge.settings.both_orders
+            )
+            run_on_ray(run, judge, arguments, make, parquet_input(source, target, rows), rows, raying)
+        else:
+            finish(run, rows)
 
 
-def _identify(judge: Judge, output: Output, *, quiet: bool, goes_on: bool) -> None:
-    """Say who judges, keep it in the output's record, and refuse rows of another judge.
+def _task_of(make_task: Callable[[Judge, RowFormat], RowTask], fields: RowFormat, judge: Judge) -> RowTask:
+    """A worker's task, from its own judge; a function of the module, so that it can be pickled."""
+    return make_task(judge, fields)
 
-    Raises:
-        ConfigError: The output's rows are another judge's.
-    """
-    from autoj_reward.judge.description import shown, who
-    from autoj_reward.rows.identity import about_run, check_same_judge
 
-    early = judge.describe("files")
-    if not goes_on:
-        kept = output.record.get("who")
-        if kept is not None and early["judge_id"] is not None:
-            check_same_judge(output.name, kept, redacted(who(early)))
-        return
-    if not quiet:
-        for name, text in shown(early, judge.settings.sampling.max_new_tokens).items():
-            display.note(f"{name}: {text}")
-    description = judge.describe()
-    output.identify(redacted(who(description)), redacted(about_run(description)))
+def finish(run: RowRun, rows: RowOptions) -> None:
+    """Start a run that was checked; an interruption keeps what is done."""
+    try:
+        (run.retry if rows.retry_failed else run.run)()
+    except KeyboardInterrupt:
+        done = "is as it was" if rows.retry_failed else "holds what is done"
+        display.note(f"stopped; {run.target} {done}, and the same command goes on from there")
+        raise typer.Exit(130) from None
 
 
 def _without_effect(judge: Judge, judging: JudgeOptions, identity: Mapping[str, Any]) -> list[str]:
-    """Options about writing that were given where nothing is written."""
+    """Options about critiques that were given although none is written."""
     if judge.settings.mode != "direct" or identity.get("critiques", "none") != "none":
         return []
     given = {
@@ -358,8 +243,8 @@ def _without_effect(judge: Judge, judging: JudgeOptions, identity: Mapping[str, 
 
 
 def _spending(judge: Judge, caching: CacheOptions) -> Callable[[], Spending] | None:
-    """What the cache answered and what the engine was asked so far; None without a cache."""
-    from autoj_reward.rows.run import Spending
+    """Answers from the cache and from the engine so far; None without a cache."""
+    from autoj_reward.rows.records import Spending
 
     if caching.no_cache:
         return None

@@ -14,7 +14,7 @@ from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import PairJudgment, RatingJudgment
 from autoj_reward.rescore.cache import Aggregation, Outcome, Rescored, with_aggregation
 from autoj_reward.rows.fields import Kind, RowFormat
-from autoj_reward.rows.run import RowItem, RowTask
+from autoj_reward.rows.records import RowItem, RowTask
 from autoj_reward.rows.source import Row
 from autoj_reward.rows.tasks import compare_task, rate_task, rerank_task
 from autoj_reward.types import Mode, Request

@@ -89,6 +89,10 @@ class RowFormat:
             for texts in sets
         ]
 
+    def n_requests(self, row: Row) -> int:
+        """How many requests a row that passed the check has."""
+        return len(row[self.completions[0]]) if self.grouped else 1
+
 
 def row_format(kind: Kind, name: str | None, columns: Mapping[str, str]) -> RowFormat:
     """The format of a file's rows.

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
 from autoj_reward.rows.columns import Columns
-from autoj_reward.rows.source import Row
+from autoj_reward.rows.source import Row, chunked
 
 _GROUP_ROWS = 512
 """Rows of a Parquet row group, and of what is held at once."""
@@ -38,7 +38,7 @@ def write_parquet(path: Path, rows: Iterator[Row], scratch: Path) -> None:
 
     columns = Columns()
     n_pieces = 0
-    for chunk in _chunks((storable(row) for row in rows), _GROUP_ROWS):
+    for chunk in chunked((storable(row) for row in rows), _GROUP_ROWS):
         for row in chunk:
             columns.add(row)
         (scratch / f"{n_pieces}.pickle").write_bytes(pickle.dumps(chunk))
@@ -49,17 +49,6 @@ def write_parquet(path: Path, rows: Iterator[Row], scratch: Path) -> None:
             # This process wrote it a moment ago, into a folder of its own.
             chunk = pickle.loads((scratch / f"{n}.pickle").read_bytes())  # noqa: S301
             writer.write_table(columns.table(chunk, schema))
-
-
-def _chunks(rows: Iterator[Row], n: int) -> Iterator[Sequence[Row]]:
-    chunk: list[Row] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == n:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def storable(value: Any) -> Any:

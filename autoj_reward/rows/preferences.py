@@ -13,13 +13,13 @@ Every column holds one type in all rows of a run. Lone surrogates become U+FFFD.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.judgments import Judgment, RatingJudgment
@@ -31,10 +31,11 @@ from autoj_reward.ranking.label import (
     label_requests,
 )
 from autoj_reward.ranking.strategies import Pointwise, Strategy
-from autoj_reward.rows.fields import RowFormat, RowProblem, row_format
+from autoj_reward.rows.check import check_rows, good_rows, item_of
+from autoj_reward.rows.fields import RowFormat, row_format
 from autoj_reward.rows.parquet import storable
-from autoj_reward.rows.run import RowItem, RowResult, RowTask
-from autoj_reward.rows.source import Row
+from autoj_reward.rows.records import RowItem, RowResult, RowTask
+from autoj_reward.rows.source import DatasetRows, Row, chunked
 from autoj_reward.rows.tasks import compare_task, group_task
 from autoj_reward.rows.trainer_messages import trainer_messages
 from autoj_reward.types import Request, Text
@@ -45,9 +46,9 @@ Layout = Literal["standard", "conversational"]
 _BINS = 10
 
 
-def label_work(
+def label_task(
     judge: Judge,
-    fields: RowFormat,
+    row_format: RowFormat,
     *,
     layout: Layout,
     kind: Kind = "dpo",
@@ -61,7 +62,7 @@ def label_work(
 
     Args:
         judge: Judges.
-        fields: Where rows keep prompt and completions; grouped or of two.
+        row_format: Where rows keep prompt and completions; grouped or of two.
         layout: Of prompts and completions in the data.
         kind: Whose columns.
         strategy: How groups are ranked; None rates each once.
@@ -75,7 +76,7 @@ def label_work(
 
     def judged(items: Sequence[RowItem]) -> list[RowResult]:
         groups = [item.requests for item in items]
-        if fields.grouped:
+        if row_format.grouped:
             labelled = label_requests(judge, groups, strategy=strategy, settings=settings)
         else:
             labelled = label_compared(judge, [g[0] for g in groups], settings=settings)
@@ -98,13 +99,10 @@ def label_work(
             for item, done in zip(items, labelled, strict=True)
         ]
 
-    if not fields.grouped:
-        base = compare_task(judge, fields)
-        return RowTask(
-            label="label", row_format=fields, optional=base.optional, check=base.check, judge=judged
-        )
+    if not row_format.grouped:
+        return replace(compare_task(judge, row_format), label="label", judge=judged, added_fields=())
     asks = strategy if not settings.confirm or strategy.asks == "comparisons" else _Both(strategy)
-    return group_task("label", judge, fields, judged, asks)
+    return group_task("label", judge, row_format, judged, asks)
 
 
 class _Both:
@@ -378,7 +376,7 @@ def label_dataset(
         )
     if not len(dataset):
         return datasets.Dataset.from_dict({})
-    work = label_work(
+    task = label_task(
         judge,
         fields,
         layout=layout or layout_of(dataset[0], fields),
@@ -387,32 +385,14 @@ def label_dataset(
         settings=settings,
         margin_scale=margin_scale,
     )
-    for _ in _checked(dataset, work):
-        pass
-    judged = (work.judge(chunk) for chunk in _chunked(_checked(dataset, work), chunk_requests))
-    made = ([row for done in finished for row in done.added["rows"]] for finished in judged)
+    source = DatasetRows("data set", dataset)
+    checked = check_rows(source, task)
+    if checked.problems:
+        raise checked.problems[0]
+    items = (item_of(source, line, row, task) for line, row in good_rows(source, fields, checked))
+    made: list[Row] = []
+    for chunk in chunked(items, chunk_requests, lambda item: len(item.requests)):
+        for result in task.judge(chunk):
+            made += result.added["rows"]
     # At once: messages of later rows may have fields that earlier ones lack.
-    return datasets.Dataset.from_list([row for rows in made for row in rows])
-
-
-def _checked(dataset: Any, work: RowTask) -> Iterator[RowItem]:
-    for number, row in enumerate(dataset, start=1):
-        try:
-            requests = work.row_format.requests(row, optional=work.optional)
-        except RowProblem as problem:
-            raise DataError(str(problem), path="data set", line=number, field=problem.field) from problem
-        work.check(requests)
-        yield RowItem(number, row, requests)
-
-
-def _chunked(items: Iterator[RowItem], n_requests: int) -> Iterator[list[RowItem]]:
-    chunk: list[RowItem] = []
-    size = 0
-    for item in items:
-        chunk.append(item)
-        size += len(item.requests)
-        if size >= n_requests:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
+    return datasets.Dataset.from_list(made)

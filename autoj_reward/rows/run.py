@@ -1,371 +1,340 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a task over a file of rows: check, judge in chunks, write, resume."""
+"""Run a task over a file of rows: check, plan, judge in chunks, write, resume, retry what failed."""
 
 from __future__ import annotations
 
-import hashlib
-import math
+import contextlib
 import os
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from autoj_reward.errors import DataError, TemplateError, TooManyFailures
-from autoj_reward.judgments import Judgment
+from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.judge.description import shown, who
+from autoj_reward.judge.judge import Judge
 from autoj_reward.progress import RunProgress
-from autoj_reward.ranking.strategies import Strategy
-from autoj_reward.rows.columns import Columns
-from autoj_reward.rows.fields import RowFormat, RowProblem
-from autoj_reward.rows.output import Output, to_json
-from autoj_reward.rows.resume import check_done
-from autoj_reward.rows.source import Row, RowSource
-from autoj_reward.types import Request, Usage
-
-_LEAST_FOR_LIMIT = 64
-"""Judgments from which the share of failures means something."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowItem:
-    """A row that passed the check, with its requests."""
-
-    line: int
-    row: Row
-    requests: list[Request]
-
-
-@dataclass(frozen=True, slots=True)
-class RowResult:
-    """What a row's judging gave.
-
-    Attributes:
-        added: The fields that are added to the row.
-        judgments: What they were made from.
-        explanations: Judgments made for their critiques only: they cost tokens and decide nothing.
-    """
-
-    added: Row
-    judgments: Sequence[Judgment]
-    explanations: Sequence[Judgment] = ()
+from autoj_reward.redact import redacted
+from autoj_reward.rows.check import (
+    CheckedRows,
+    check_rows,
+    good_rows,
+    item_of,
+    notes_on,
+    refuse_same_file,
+    write_bad_rows,
+)
+from autoj_reward.rows.identity import about_run, check_same_judge
+from autoj_reward.rows.output import Output
+from autoj_reward.rows.records import (
+    RowTask,
+    RunListener,
+    RunSettings,
+    Spending,
+    Summary,
+    has_failed,
+    refuse_no_verdict,
+    stop_past,
+    without_verdict,
+)
+from autoj_reward.rows.resume import paired
+from autoj_reward.rows.source import Row, chunked, open_source
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowTask:
-    """What is done with the rows.
+class RowRun:
+    """One task over one input and one output.
 
-    Attributes:
-        label: For the progress display.
-        row_format: Where rows keep what is judged.
-        optional: Which of `rubric`, `reference` and `language` the judge takes.
-        check: Raises TemplateError where a request cannot be laid out.
-        judge: Judges the items of a chunk; one result for each, in order.
-        strategy: What plays each group; None where each request is judged by itself.
-        show: Called with each chunk's items and results, for display.
-    """
-
-    label: str
-    row_format: RowFormat
-    optional: frozenset[str]
-    check: Callable[[Sequence[Request]], None]
-    judge: Callable[[Sequence[RowItem]], list[RowResult]]
-    strategy: Strategy | None = None
-    show: Callable[[Sequence[RowItem], Sequence[RowResult]], None] = field(default=lambda items, done: None)
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedRows:
-    """What the check found.
-
-    Attributes:
-        n_rows: Rows to judge.
-        n_requests: Requests in them.
-        digest: A hash of all lines.
-        fields: Names of all their fields.
-        problems: What is wrong with the others.
-        as_json: Fields whose values no column of a Parquet file holds.
-        n_not_finite: Rows with a number that JSON does not have.
-        first_not_finite: The first of them: line and field.
-    """
-
-    n_rows: int
-    n_requests: int
-    digest: str
-    fields: frozenset[str]
-    problems: list[DataError]
-    as_json: tuple[str, ...] = ()
-    n_not_finite: int = 0
-    first_not_finite: tuple[int, str] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spending:
-    """Where a run's answers came from so far.
-
-    Attributes:
-        n_cached: Answers from the cache.
-        n_asked: Answers that the engine was asked for.
-        usage: What it spent on them.
-    """
-
-    n_cached: int
-    n_asked: int
-    usage: Usage
-
-
-@dataclass(slots=True)
-class Summary:
-    """What a run did, for its last line and its record."""
-
-    n_rows: int = 0
-    n_resumed: int = 0
-    n_failed_rows: int = 0
-    """Rows of which every judgment failed, those of a former run included as far as they say so."""
-    n_judgments: int = 0
-    n_explanations: int = 0
-    n_cut: int = 0
-    n_forced: int = 0
-    seconds: float = 0.0
-    failures: Counter[str] = field(default_factory=Counter)
-    usage: Usage = field(default_factory=Usage)
-    """Of all judgments, whenever they were paid for; with a cache, what this run spent."""
-    spending: Spending | None = None
-
-    def spend(self, spending: Callable[[], Spending] | None) -> None:
-        """Note, at the end, what was spent where there is a cache."""
-        if spending is not None:
-            self.spending = spending()
-            self.usage = self.spending.usage
-
-    def add(self, finished: Sequence[RowResult]) -> None:
-        """Count a chunk."""
-        self.n_failed_rows += sum(
-            bool(f.judgments) and all(j.failure is not None for j in f.judgments) for f in finished
-        )
-        for judgment in (j for f in finished for j in f.judgments):
-            self.n_judgments += 1
-            self.usage += judgment.usage
-            self.n_cut += any(judgment.provenance.cut_chars)
-            self.n_forced += judgment.n_forced
-            if judgment.failure is not None:
-                self.failures[judgment.failure.reason.value] += 1
-        for explanation in (j for f in finished for j in f.explanations):
-            self.n_explanations += 1
-            self.usage += explanation.usage
-
-    def merge(self, other: Summary) -> None:
-        """Count what another part of the run did; rows are counted by whoever knows all of them."""
-        self.n_failed_rows += other.n_failed_rows
-        self.n_judgments += other.n_judgments
-        self.n_explanations += other.n_explanations
-        self.n_cut += other.n_cut
-        self.n_forced += other.n_forced
-        self.failures += other.failures
-        self.usage += other.usage
-
-    def as_record(self) -> dict[str, Any]:
-        """For the run's record file."""
-        spending = self.spending
-        cached = {} if spending is None else {"from_cache": spending.n_cached, "asked": spending.n_asked}
-        return {
-            "rows": self.n_rows,
-            "failed_rows": self.n_failed_rows,
-            "judgments": self.n_judgments,
-            "failures": dict(self.failures),
-            "forced": self.n_forced,
-            "seconds": round(self.seconds, 3),
-            "prompt_tokens": self.usage.prompt_tokens,
-            "cached_tokens": self.usage.cached_tokens,
-            "completion_tokens": self.usage.completion_tokens,
-            **cached,
-        }
-
-
-def check_rows(source: RowSource, work: RowTask, *, for_parquet: bool = False) -> CheckedRows:
-    """Go through all rows before anything heavy is loaded.
+    Call `check` first. Then `run` judges what the output does not hold yet, and `retry` judges the failed
+    rows of a finished output again. Both close nothing but the output: the judge stays the caller's.
 
     Args:
-        source: The rows.
-        work: What is done with them.
-        for_parquet: Whether they go into a Parquet file, whose columns hold one type each.
-
-    Raises:
-        DataError: The source as a whole cannot be read.
-    """
-    digest = hashlib.sha256()
-    n_rows = n_requests = n_not_finite = 0
-    first: tuple[int, str] | None = None
-    columns = Columns()
-    fields: set[str] = set()
-    problems: list[DataError] = []
-    for line, read in source.rows():
-        digest.update(b"bad\n" if isinstance(read, DataError) else to_json(read))
-        for item in _items(source.name, line, read, work):
-            if isinstance(item, DataError):
-                problems.append(item)
-            else:
-                n_rows += 1
-                n_requests += len(item.requests)
-                fields.update(item.row)
-                if for_parquet:
-                    columns.add(item.row)
-                elif (name := _not_finite(item.row)) is not None:
-                    n_not_finite += 1
-                    first = first or (line, name)
-    return CheckedRows(
-        n_rows,
-        n_requests,
-        digest.hexdigest()[:32],
-        frozenset(fields),
-        problems,
-        tuple(columns.as_json),
-        n_not_finite,
-        first,
-    )
-
-
-def _not_finite(row: Row) -> str | None:
-    """A field that holds NaN or an infinity, if one does."""
-
-    def holds(value: Any) -> bool:
-        if isinstance(value, float):
-            return not math.isfinite(value)
-        if isinstance(value, dict):
-            return any(map(holds, value.values()))
-        return isinstance(value, list) and any(map(holds, value))
-
-    return next((name for name, value in row.items() if holds(value)), None)
-
-
-def good_rows(source: RowSource, work: RowTask) -> Iterator[RowItem]:
-    """The rows that pass the check, in order."""
-    for line, read in source.rows():
-        for item in _items(source.name, line, read, work):
-            if isinstance(item, RowItem):
-                yield item
-
-
-def set_bad_aside(source: RowSource, work: RowTask, path: Path) -> None:
-    """Write every row that does not pass the check to a file, with what is wrong with it."""
-    scratch = path.with_name(path.name + ".tmp")
-    try:
-        with open(scratch, "wb") as file:
-            for line, read in source.rows():
-                for item in _items(source.name, line, read, work):
-                    if isinstance(item, DataError):
-                        row = None if isinstance(read, DataError) else read
-                        file.write(
-                            to_json({"line": line, "field": item.field, "problem": str(item), "row": row})
-                        )
-        os.replace(scratch, path)
-    except OSError as error:
-        raise DataError(f"cannot be written: {error}", path=str(path)) from error
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def run_rows(
-    source: RowSource,
-    work: RowTask,
-    output: Output,
-    checked: CheckedRows,
-    *,
-    chunk_requests: int,
-    max_failures: float = 1.0,
-    quiet: bool = False,
-    spending: Callable[[], Spending] | None = None,
-    replaced: Collection[str] = (),
-) -> Summary:
-    """Judge the rows that are not yet in the output.
-
-    Args:
-        source: The rows.
-        work: What is done with them.
-        output: Where they go; what it already holds is not judged again.
-        checked: What `check_rows` found.
-        chunk_requests: Requests judged, and then written, at a time.
-        max_failures: Most judgments that may fail, as a share.
-        quiet: Show no progress.
+        source: The input, as for `open_source`.
+        task: What is done with its rows.
+        target: The output, as for `Output`.
+        judge: Who judges; None if the task needs no judge.
+        identity: Options that make it another run; the task, the input, the template and the guard are added.
+        settings: How rows are read and written.
+        listener: Is told what happens.
         spending: Where answers came from so far; None without a cache.
-        replaced: Fields that the work adds to a row, in place of its own by those names.
 
-    Raises:
-        DataError: What the output holds is not the beginning of these rows.
-        TooManyFailures: The share of failed judgments passed the limit; what is done is kept.
-        EngineError: The engine failed; what is done is kept.
+    Attributes:
+        source: The input's rows.
+        task: What is done with them.
+        checked: What `check` found.
+
+    Example:
+        >>> run = RowRun("in.jsonl", rate_task(judge, row_format("rate", None, {})), "out.jsonl", judge)
+        >>> run.check().n_rows  # doctest: +SKIP
+        1000
+        >>> run.run().n_failed_rows  # doctest: +SKIP
+        0
     """
-    done = output.n_done
-    failed = check_done(source.name, good_rows(source, work), output, frozenset(replaced))
-    summary = Summary(n_rows=checked.n_rows, n_resumed=done, n_failed_rows=failed)
-    with RunProgress(work.label, checked.n_requests, quiet=quiet, status=cache_status(spending)) as progress:
-        for chunk in _chunks(good_rows(source, work), done, chunk_requests, progress):
-            finished = work.judge(chunk)
-            output.write((item.row, one.added) for item, one in zip(chunk, finished, strict=True))
-            summary.add(finished)
-            work.show(chunk, finished)
-            progress.advance(sum(len(item.requests) for item in chunk))
-            stop_past(max_failures, summary)
+
+    def __init__(
+        self,
+        source: str,
+        task: RowTask,
+        target: str,
+        judge: Judge | None = None,
+        *,
+        identity: Mapping[str, Any] | None = None,
+        settings: RunSettings | None = None,
+        listener: RunListener | None = None,
+        spending: Callable[[], Spending] | None = None,
+    ) -> None:
+        self.settings = settings or RunSettings()
+        self.source = open_source(source, split=self.settings.split)
+        refuse_same_file(source, target)
+        self.task = task
+        self.target = target
+        self.checked = CheckedRows()
+        self._judge = judge
+        self._identity = dict(identity or {})
+        self._listener = listener or RunListener()
+        self._spending = spending
+
+    def check(self) -> CheckedRows:
+        """Validate every row before anything heavy is loaded.
+
+        Raises:
+            DataError: The input cannot be read; rows are bad and are not to be skipped; or all are bad.
+        """
+        as_parquet = self.task.expansion is None and self.target.endswith(".parquet")
+        self.checked = check_rows(self.source, self.task, for_parquet=as_parquet)
+        self._refuse_bad()
+        judge = None if self._judge is None else self._judge.spec.name
+        for text in notes_on(self.checked, self.source, self.task, judge):
+            self._listener.note(text)
+        return self.checked
+
+    def plan(self) -> str:
+        """What would be run, in words: `rate: 20 rows, 20 requests, 40 inputs to the model`."""
+        n_requests, each = self.checked.n_requests, self.task.inputs_per_request
+        rows = f"{self.task.label}: {self.checked.n_rows:,} rows"
+        if each is not None:
+            return f"{rows}, {n_requests:,} requests, {n_requests * each:,} inputs to the model"
+        asked = "the strategy" if self.task.strategy is None else self.task.strategy.name
+        return f"{rows}, {n_requests:,} completions, as many comparisons as {asked} asks for"
+
+    def identity(self) -> dict[str, Any]:
+        """What identifies the run: an output with another identity is not continued.
+
+        Raises:
+            DataError: No row is left to judge.
+        """
+        if self.checked.problems and not self.checked.n_rows:
+            raise DataError(
+                f"none of its {len(self.checked.problems):,} rows can be read", path=self.source.name,
+                hint="--column OURS=THEIRS names other fields, --format another layout",
+            )  # fmt: skip
+        known: dict[str, Any] = {"command": self.task.label, "input": self.checked.digest}
+        if self._judge is not None:
+            guard = self._judge.settings.guard
+            known |= {
+                "template": self._judge.spec.fingerprint,
+                "guard": None if guard is None else guard.fingerprint,
+            }
+        return dict(redacted(known | self._identity))
+
+    def run(self) -> Summary:
+        """Judge the rows that the output does not hold yet.
+
+        Returns:
+            What was done; without judgments if a former run had completed the output.
+
+        Raises:
+            ConfigError: The output belongs to another run or judge, or another process writes it.
+            DataError: What the output holds is not the beginning of these rows.
+            TooManyFailures: The share of failed judgments passed the limit, or no row has a verdict; what is
+                done is kept.
+            EngineError: The engine failed; what is done is kept.
+        """
+        with self._output() as output:
+            self.set_bad_aside()
+            if output.complete:
+                self._refuse_another_judge(output)
+                return self.already_complete(output.record)
+            self._name_judge(output)
+            if output.n_done:
+                self._listener.note(
+                    f"going on in {self.target} after {output.n_done:,} of {self.checked.n_rows:,} rows"
+                )
+            rows = self._rows()
+            summary = Summary(n_rows=self.checked.n_rows, n_resumed=output.n_done)
+            with self._progress(self.task.label, self.checked.n_requests) as progress:
+                for _, row, was in self._paired(rows, output.done_rows(), output.whole_lines):
+                    summary.n_failed_rows += without_verdict(was)
+                    progress.skip(self.task.row_format.n_requests(row))
+                self._judge_rows(((line, row, None) for line, row in rows), output, summary, progress)
+            output.finish((row for _, row in self._rows()), summary.as_record())
+        return self.finished(summary)
+
+    def retry(self) -> Summary:
+        """Judge the failed rows of a finished output again, and keep the others as they are.
+
+        The new file is written beside the old one and takes its place when it is whole.
+
+        Raises:
+            ConfigError: The output is not finished, belongs to another run or judge, or is being written.
+            DataError: The output does not hold the input's rows.
+            EngineError: The engine failed; the old output stays as it was.
+        """
+        with self._output() as output:
+            if not output.complete:
+                raise ConfigError(
+                    f"{output.name} is not finished", hint="run the same command without --retry-failed"
+                )
+            self.set_bad_aside()
+            self._name_judge(output)
+            path = Path(os.path.realpath(self.target))
+            beside = path.with_name(f"{path.stem}.retry{path.suffix}")
+            count = self.task.row_format.n_requests
+            total = sum(count(row) for _, row, kept in self._finished(path) if kept is None)
+            summary = Summary(n_rows=self.checked.n_rows)
+            renewed = Output(str(beside), {**output.run, "retry": True}, overwrite=True)
+            with contextlib.closing(renewed):
+                with self._progress(f"{self.task.label} again", total) as progress:
+                    self._judge_rows(self._finished(path), renewed, summary, progress, retried=True)
+                renewed.finish((row for _, row in self._rows()), summary.as_record())
+            os.replace(beside, path)
+            output.amend_record(failed_rows=summary.n_failed_rows)
+            renewed.forget()
+        return self.finished(summary)
+
+    def set_bad_aside(self) -> None:
+        """Write the bad rows beside the output, which this process has locked."""
+        if self.checked.problems:
+            aside = Path("rows.bad.jsonl" if self.target == "-" else f"{self.target}.bad.jsonl")
+            write_bad_rows(self.source, self.checked, aside)
+            self._listener.note(f"{len(self.checked.problems):,} rows are set aside in {aside}")
+
+    def already_complete(self, record: Mapping[str, Any]) -> Summary:
+        """Say that a former run judged everything.
+
+        Raises:
+            TooManyFailures: No row has a verdict.
+        """
+        rows = f"{self.checked.n_rows:,} rows are in it"
+        self._listener.note(f"{self.target} is finished: all {rows} (--overwrite starts again)")
+        summary = Summary(self.checked.n_rows, n_failed_rows=record.get("failed_rows", 0))
+        refuse_no_verdict(summary)
+        return summary
+
+    def finished(self, summary: Summary) -> Summary:
+        """Tell the listener that the output is complete.
+
+        Raises:
+            TooManyFailures: No row has a verdict.
+        """
+        self._listener.finished(summary)
+        if not self.checked.n_rows:
+            self._listener.note(
+                f"{self.source.name} holds no rows: nothing was judged, and {self.target} is empty"
+            )
+        refuse_no_verdict(summary)
+        return summary
+
+    def _output(self) -> contextlib.closing[Output]:
+        expansion = self.task.expansion
+        further: dict[str, Any] = {}
+        if expansion is not None:
+            further = {"expand": expansion.add, "notes": expansion.as_record}
+        return contextlib.closing(
+            Output(self.target, self.identity(), overwrite=self.settings.overwrite, **further)
+        )
+
+    def _rows(self) -> Iterator[tuple[int, Row]]:
+        return good_rows(self.source, self.task.row_format, self.checked)
+
+    def _paired(
+        self, rows: Iterator[tuple[int, Row]], written: Iterator[Row], whole: bool
+    ) -> Iterator[tuple[int, Row, Row]]:
+        replaced = frozenset(self.task.added_fields)
+        names = {"source": self.source.name, "output": self.target}
+        return paired(rows, written, replaced=replaced, whole=whole, **names)
+
+    def _finished(self, path: Path) -> Iterator[tuple[int, Row, Row | None]]:
+        """Line and row of the input, and what was added to it; None if it failed."""
+        rows = self._rows()
+        # A Parquet file's rows come back with further nulls and other types: their number decides.
+        whole = path.suffix == ".jsonl"
+        for line, row, was in self._paired(rows, _read_again(path), whole):
+            yield line, row, None if has_failed(was) else {f: was.get(f) for f in self.task.added_fields}
+        if next(rows, None) is not None:
+            raise DataError(
+                "holds fewer rows than its input: the file was changed since it was written",
+                path=str(path), hint="--overwrite starts again",
+            )  # fmt: skip
+
+    def _judge_rows(
+        self,
+        rows: Iterable[tuple[int, Row, Row | None]],
+        output: Output,
+        summary: Summary,
+        progress: RunProgress,
+        *,
+        retried: bool = False,
+    ) -> None:
+        """Judge rows without a result, and write all of them, chunk by chunk."""
+        count = self.task.row_format.n_requests
+
+        def size(entry: tuple[int, Row, Row | None]) -> int:
+            return 0 if entry[2] is not None else count(entry[1])
+
+        for chunk in chunked(rows, self.settings.chunk_requests, size):
+            items = [item_of(self.source, line, row, self.task) for line, row, kept in chunk if kept is None]
+            results = self.task.judge(items) if items else []
+            new = iter(results)
+            output.write((row, next(new).added if kept is None else kept) for _, row, kept in chunk)
+            summary.add(results)
+            if not retried:
+                self._listener.judged(items, results)
+            progress.advance(sum(len(item.requests) for item in items))
+            if not retried:
+                stop_past(self.settings.max_failures, summary)
         summary.seconds = progress.seconds
-    summary.spend(spending)
-    output.finish((item.row for item in good_rows(source, work)), summary.as_record())
-    return summary
+        summary.spend(self._spending)
 
-
-def refuse_no_verdict(summary: Summary) -> None:
-    """Raise TooManyFailures where every row failed: its output says nothing."""
-    if summary.n_rows and summary.n_failed_rows >= summary.n_rows:
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in summary.failures.most_common())
-        raise TooManyFailures(
-            f"no row has a verdict: all {summary.n_rows:,} failed{f' ({reasons})' if reasons else ''}",
-            hint="look at the rows' 'failure' fields; --retry-failed judges them again",
+    def _progress(self, label: str, total: int) -> RunProgress:
+        spending = self._spending
+        if spending is None:
+            return self._listener.progress(label, total, lambda: "")
+        return self._listener.progress(
+            label, total, lambda: f"{spending().n_cached:,} answers from the cache"
         )
 
+    def _name_judge(self, output: Output) -> None:
+        """Say who judges, keep it in the output's record, and refuse rows of another judge."""
+        if self._judge is None:
+            return
+        early = self._judge.describe("files")
+        self._listener.judge_known(shown(early, self._judge.settings.sampling.max_new_tokens))
+        description = self._judge.describe()
+        output.identify(redacted(who(description)), redacted(about_run(description)))
 
-def cache_status(spending: Callable[[], Spending] | None) -> Callable[[], str]:
-    """What progress says about the cache."""
-    return (lambda: "") if spending is None else (lambda: f"{spending().n_cached:,} answers from the cache")
+    def _refuse_another_judge(self, output: Output) -> None:
+        """Refuse to call an output finished that another judge wrote, without loading a model."""
+        kept = output.record.get("who")
+        if self._judge is None or kept is None:
+            return
+        early = self._judge.describe("files")
+        if early["judge_id"] is not None:
+            check_same_judge(output.name, kept, redacted(who(early)))
 
-
-def _chunks(
-    items: Iterator[RowItem], n_done: int, chunk_requests: int, progress: RunProgress
-) -> Iterator[list[RowItem]]:
-    chunk: list[RowItem] = []
-    size = 0
-    for n, item in enumerate(items):
-        if n < n_done:
-            progress.skip(len(item.requests))
-            continue
-        if chunk and size + len(item.requests) > chunk_requests:
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(item)
-        size += len(item.requests)
-    if chunk:
-        yield chunk
-
-
-def _items(name: str, line: int, read: Row | DataError, work: RowTask) -> Iterator[RowItem | DataError]:
-    if isinstance(read, DataError):
-        yield read
-        return
-    try:
-        for row in work.row_format.expand(read):
-            requests = work.row_format.requests(row, optional=work.optional)
-            work.check(requests)
-            yield RowItem(line, row, requests)
-    except RowProblem as problem:
-        yield DataError(str(problem), path=name, line=line, field=problem.field)
-    except TemplateError as error:
-        yield DataError(str(error), path=name, line=line)
+    def _refuse_bad(self) -> None:
+        n_bad = len(self.checked.problems)
+        if not n_bad:
+            return
+        self._listener.bad_rows(self.checked.problems)
+        if not self.settings.skip_bad:
+            raise DataError(
+                f"{n_bad:,} of {n_bad + self.checked.n_rows:,} rows cannot be read",
+                path=self.source.name,
+                hint="mend them, set them aside with --skip-bad, or name other fields: --column prompt=FIELD",
+            )
 
 
-def stop_past(limit: float, summary: Summary) -> None:
-    """Raise TooManyFailures where the share of failed judgments is over the limit."""
-    failed = summary.failures.total()
-    if summary.n_judgments >= _LEAST_FOR_LIMIT and failed > limit * summary.n_judgments:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in summary.failures.most_common())
-        raise TooManyFailures(
-            f"{failed} of {summary.n_judgments} judgments failed ({reasons}), more than {limit:.0%}",
-            hint="look at the rows' 'failure' fields; --max-failures sets the limit",
-        )
+def _read_again(path: Path) -> Iterator[Row]:
+    for _, row in open_source(str(path)).rows():
+        if isinstance(row, DataError):
+            raise row
+        yield row

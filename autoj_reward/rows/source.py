@@ -13,14 +13,15 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
 from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.rows.columns import json_columns, read_back
 
+T = TypeVar("T")
 Row = dict[str, Any]
 """One row: field names to values, in the file's order."""
 
@@ -67,12 +68,12 @@ def open_source(name: str, *, split: str = "train") -> RowSource:
         with open(path, "rb") as stream:
             return JsonLines(_spooled(stream), name=name)
     if path.is_dir():
-        return DatasetRows(name, split=split, on_disk=True)
+        return _load_dataset(name, split=split, on_disk=True)
     if path.is_file():
         return ParquetRows(path) if path.suffix == ".parquet" else JsonLines(path)
     looks_like_file = path.suffix in (".jsonl", ".json", ".gz", ".parquet", ".ndjson") or path.is_absolute()
     if name.count("/") == 1 and not looks_like_file:
-        return DatasetRows(name, split=split, on_disk=False)
+        return _load_dataset(name, split=split, on_disk=False)
     raise ConfigError(
         f"there is no file {name!r}", hint="give a .jsonl, .jsonl.gz or .parquet file, ORG/NAME, or -"
     )
@@ -212,31 +213,61 @@ class ParquetRows:
 
 
 class DatasetRows:
-    """Rows of one split of a data set, streamed from the hub or mapped from disk."""
+    """Rows of a data set, or of anything that gives mappings and can be gone through again."""
 
-    def __init__(self, name: str, *, split: str, on_disk: bool) -> None:
-        try:
-            import datasets
-        except ImportError as error:
-            raise ConfigError(
-                f"{name!r} is a data set, and the package datasets is not installed",
-                hint=how_to_install("data"),
-            ) from error
-        self.name = f"{name} ({split})"
-        try:
-            if on_disk:
-                loaded = datasets.load_from_disk(name)
-                self._rows: Any = loaded[split] if isinstance(loaded, dict) else loaded
-            else:
-                self._rows = datasets.load_dataset(name, split=split, streaming=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise ConfigError(
-                f"the data set {name!r} cannot be loaded: {error}", hint="is the split right? --split NAME"
-            ) from error
+    def __init__(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        self.name = name
+        self._rows = rows
 
     def rows(self) -> Iterator[tuple[int, Row | DataError]]:
         for number, row in enumerate(self._rows, start=1):
             yield number, dict(row)
+
+
+def _load_dataset(name: str, *, split: str, on_disk: bool) -> DatasetRows:
+    """One split of a data set, streamed from the hub or mapped from disk."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise ConfigError(
+            f"{name!r} is a data set, and the package datasets is not installed",
+            hint=how_to_install("data"),
+        ) from error
+    try:
+        if on_disk:
+            loaded = datasets.load_from_disk(name)
+            rows = loaded[split] if isinstance(loaded, dict) else loaded
+        else:
+            rows = datasets.load_dataset(name, split=split, streaming=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"the data set {name!r} cannot be loaded: {error}", hint="is the split right? --split NAME"
+        ) from error
+    return DatasetRows(f"{name} ({split})", rows)
+
+
+def chunked(
+    items: Iterable[T], most: int, size: Callable[[T], int] = lambda item: 1, *, longest: int = 4096
+) -> Iterator[list[T]]:
+    """Lists of consecutive items.
+
+    Args:
+        items: What to take them from.
+        most: Largest sum of the sizes in a list; a larger item gets a list of its own.
+        size: The size of an item.
+        longest: Most items in a list, whatever their sizes.
+    """
+    chunk: list[T] = []
+    total = 0
+    for item in items:
+        n = size(item)
+        if chunk and (total + n > most or len(chunk) == longest):
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(item)
+        total += n
+    if chunk:
+        yield chunk
 
 
 def _spooled(stream: IO[bytes]) -> Path:

@@ -6,7 +6,7 @@ A number that is missing is null, never 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -18,11 +18,12 @@ from autoj_reward.ranking.rank import Candidate, Ranking, rank_requests
 from autoj_reward.ranking.runner import check_judge
 from autoj_reward.ranking.strategies import Pointwise, Strategy
 from autoj_reward.rows.fields import OPTIONAL_FIELDS, RowFormat
-from autoj_reward.rows.run import RowItem, RowResult, RowTask
+from autoj_reward.rows.records import RowItem, RowResult, RowTask
 from autoj_reward.rows.source import Row
 from autoj_reward.types import Failure, Request
 
 Critiques = Literal["none", "ends", "all"]
+_Judge = Callable[[Sequence[RowItem]], list[RowResult]]
 
 ADDED_FIELDS = {
     "rate": (
@@ -46,7 +47,7 @@ def rate_task(judge: Judge, row_format: RowFormat) -> RowTask:
         judgments = judge.rate_requests([item.requests[0] for item in items])
         return [RowResult(rating_fields(j), [j]) for j in judgments]
 
-    return _work("rate", judge, row_format, judged)
+    return _single_task("rate", judge, row_format, judged)
 
 
 def compare_task(judge: Judge, row_format: RowFormat) -> RowTask:
@@ -56,7 +57,7 @@ def compare_task(judge: Judge, row_format: RowFormat) -> RowTask:
         judgments = judge.compare_requests([item.requests[0] for item in items])
         return [RowResult(pair_fields(j), [j]) for j in judgments]
 
-    return _work("compare", judge, row_format, judged)
+    return _single_task("compare", judge, row_format, judged)
 
 
 def rerank_task(
@@ -72,9 +73,9 @@ def rerank_task(
     Args:
         judge: Judges them.
         row_format: Where rows keep them.
-        critiques: For a direct judge, who gets a critique written: nobody, the best and the worst of
-            each group, or all. It explains; the ranking is the direct reading's. In critique mode
-            everybody has one who was rated.
+        critiques: For a direct judge, which completions get a critique: none, the best and the worst of
+            each group, or all. It only explains: the ranking comes from the direct reading. In critique
+            mode every rated completion has one.
         strategy: How they are ordered; None rates each once.
         top: Keep only so many of each ranking, at least 1; None keeps all.
     """
@@ -111,9 +112,9 @@ def rerank_task(
 
 
 def group_task(
-    label: str, judge: Judge, row_format: RowFormat, judged: object, strategy: Strategy
+    label: str, judge: Judge, row_format: RowFormat, judged: _Judge, strategy: Strategy
 ) -> RowTask:
-    """What is done with groups by a strategy: both templates must fit the rows where it asks both."""
+    """A task for groups: the rows must fit every template that the strategy asks for."""
     used = {
         "ratings": [judge.spec.rating],
         "comparisons": [judge.spec.comparison],
@@ -133,7 +134,9 @@ def group_task(
         row_format=row_format,
         optional=OPTIONAL_FIELDS.intersection(*taken),
         check=check,
-        judge=judged,  # type: ignore[arg-type]
+        judge=judged,
+        added_fields=ADDED_FIELDS.get(label, ()),
+        inputs_per_request=judge.settings.n_samples if strategy.asks == "ratings" else None,
         strategy=strategy,
     )
 
@@ -148,15 +151,18 @@ def _spent_fields(ranking: Ranking) -> Row:
     }
 
 
-def _work(label: str, judge: Judge, row_format: RowFormat, judged: object) -> RowTask:
-    protocol = judge.spec.comparison if label == "compare" else judge.spec.rating
-    template: Template | None = protocol.template if protocol is not None else None
+def _single_task(label: str, judge: Judge, row_format: RowFormat, judged: _Judge) -> RowTask:
+    task = judge.spec.comparison if label == "compare" else judge.spec.rating
+    template: Template | None = task.template if task is not None else None
+    n_orders = 2 if label == "compare" and judge.settings.both_orders else 1
     return RowTask(
         label=label,
         row_format=row_format,
         optional=taken_fields(judge.spec, template),
         check=judge.check,
-        judge=judged,  # type: ignore[arg-type]
+        judge=judged,
+        added_fields=ADDED_FIELDS[label],
+        inputs_per_request=judge.settings.n_samples * n_orders,
     )
 
 
@@ -186,7 +192,7 @@ def _write_critiques(
 def candidate_fields(
     ranking: Ranking, candidate: Candidate, explanation: RatingJudgment | None = None
 ) -> Row:
-    """An entry of a ranking; the critique is the explanation's where there is one."""
+    """An entry of a ranking, with the explanation's critique if one was made."""
     judgment = candidate.judgment
     critic = explanation or judgment
     return {

@@ -12,7 +12,7 @@ import pytest
 
 from autoj_reward.cli import display
 from autoj_reward.errors import ConfigError, DataError, TooManyFailures
-from autoj_reward.rows.run import Summary
+from autoj_reward.rows.records import Summary
 from tests.cli.conftest import Run, read_rows, write_rows
 
 CAPITAL = "What is the capital of France?"

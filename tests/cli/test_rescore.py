@@ -20,7 +20,7 @@ from autoj_reward.engines.recorded import RecordedEngine
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.rows.fields import row_format
-from autoj_reward.rows.run import RowItem
+from autoj_reward.rows.records import RowItem
 from autoj_reward.rows.tasks import compare_task, rate_task, rerank_task
 from tests.cli.conftest import read_rows, write_rows
 

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shows a row run on the terminal: notes, bad rows, progress, and what was done in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from autoj_reward.cli import display
+from autoj_reward.errors import DataError
+from autoj_reward.progress import RunProgress
+from autoj_reward.rows.records import RowItem, RowResult, RunListener, Summary
+
+if TYPE_CHECKING:
+    from autoj_reward.rows.preferences import LabelSummary
+
+
+class RunDisplay(RunListener):
+    """What every command that judges rows shows.
+
+    Args:
+        target: The output, for the last line.
+        quiet: Show notes and errors only.
+        overlong: What the judge does with inputs that do not fit, for the advice about failures.
+        show: Shows a chunk's results.
+        labels: What labelling kept and dropped, to be shown in the end.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        quiet: bool,
+        overlong: str = "error",
+        show: Callable[[Sequence[RowItem], Sequence[RowResult]], None] | None = None,
+        labels: LabelSummary | None = None,
+    ) -> None:
+        self._target, self._quiet, self._overlong = target, quiet, overlong
+        self._show, self._labels = show, labels
+
+    def note(self, text: str) -> None:
+        display.note(text)
+
+    def bad_rows(self, problems: Sequence[DataError]) -> None:
+        display.print_problems(problems)
+
+    def judge_known(self, facts: Mapping[str, str]) -> None:
+        if not self._quiet:
+            for name, text in facts.items():
+                display.note(f"{name}: {text}")
+
+    def judged(self, items: Sequence[RowItem], results: Sequence[RowResult]) -> None:
+        if self._show is not None:
+            self._show(items, results)
+
+    def progress(self, label: str, total: int, status: Callable[[], str] = str) -> RunProgress:
+        return RunProgress(label, total, quiet=self._quiet, status=status)
+
+    def finished(self, summary: Summary) -> None:
+        if not self._quiet:
+            display.print_summary(summary, self._target, overlong=self._overlong)
+            if self._labels is not None:
+                display.print_labels(self._labels)

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Validate every row once, before a model is loaded; read the good rows again without validating them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoj_reward.errors import ConfigError, DataError, TemplateError
+from autoj_reward.rows.columns import Columns
+from autoj_reward.rows.fields import OPTIONAL_FIELDS, RowFormat, RowProblem
+from autoj_reward.rows.output import to_json
+from autoj_reward.rows.records import RowItem, RowTask
+from autoj_reward.rows.source import Row, RowSource
+
+_BESIDE = ("", ".part.jsonl", ".bad.jsonl", ".run.json", ".lock", ".tmp")
+"""What a run writes: the output, and files beside it."""
+
+
+@dataclass(slots=True)
+class CheckedRows:
+    """What the check found.
+
+    Attributes:
+        n_rows: Rows to judge.
+        n_requests: Requests in them.
+        digest: A hash of all lines.
+        fields: Names of all their fields.
+        problems: What is wrong with the bad rows.
+        as_json: Fields whose values no column of a Parquet file holds.
+        n_not_finite: Rows with a number that JSON does not have.
+        first_not_finite: The first of them: line and field.
+        n_good: For each line with a problem, how many rows it gives before the problem.
+    """
+
+    n_rows: int = 0
+    n_requests: int = 0
+    digest: str = ""
+    fields: set[str] = field(default_factory=set)
+    problems: list[DataError] = field(default_factory=list)
+    as_json: tuple[str, ...] = ()
+    n_not_finite: int = 0
+    first_not_finite: tuple[int, str] | None = None
+    n_good: dict[int, int] = field(default_factory=dict)
+
+
+def check_rows(source: RowSource, task: RowTask, *, for_parquet: bool = False) -> CheckedRows:
+    """Read all rows and lay out their requests.
+
+    Args:
+        source: The rows.
+        task: What is done with them.
+        for_parquet: Whether they go into a Parquet file, whose columns hold one type each.
+
+    Raises:
+        DataError: The source as a whole cannot be read.
+    """
+    found = CheckedRows()
+    digest = hashlib.sha256()
+    columns = Columns()
+    for line, read in source.rows():
+        digest.update(b"bad\n" if isinstance(read, DataError) else to_json(read))
+        n_good = 0
+        problem: DataError | None = None
+        try:
+            for item in () if isinstance(read, DataError) else _validated(line, read, task):
+                n_good += 1
+                found.n_requests += len(item.requests)
+                found.fields.update(item.row)
+                if for_parquet:
+                    columns.add(item.row)
+                elif (name := _not_finite(item.row)) is not None:
+                    found.n_not_finite += 1
+                    found.first_not_finite = found.first_not_finite or (line, name)
+        except RowProblem as error:
+            problem = DataError(str(error), path=source.name, line=line, field=error.field)
+        except TemplateError as error:
+            problem = DataError(str(error), path=source.name, line=line)
+        if isinstance(read, DataError):
+            problem = read
+        if problem is not None:
+            found.problems.append(problem)
+            found.n_good[line] = n_good
+        found.n_rows += n_good
+    found.digest = digest.hexdigest()[:32]
+    found.as_json = tuple(columns.as_json)
+    return found
+
+
+def good_rows(source: RowSource, row_format: RowFormat, checked: CheckedRows) -> Iterator[tuple[int, Row]]:
+    """Line and row of all rows that passed the check, in order.
+
+    Raises:
+        DataError: The source was changed since.
+    """
+    for line, read in source.rows():
+        left = checked.n_good.get(line)
+        if left == 0:
+            continue
+        if isinstance(read, DataError):
+            raise _changed(source, line, read) from read
+        try:
+            for n, row in enumerate(row_format.expand(read), start=1):
+                yield line, row
+                if n == left:
+                    break
+        except RowProblem as problem:
+            raise _changed(source, line, problem) from problem
+
+
+def item_of(source: RowSource, line: int, row: Row, task: RowTask) -> RowItem:
+    """A row that passed the check, with its requests.
+
+    Raises:
+        DataError: The source was changed since.
+    """
+    try:
+        return RowItem(line, row, task.row_format.requests(row, optional=task.optional))
+    except RowProblem as problem:
+        raise _changed(source, line, problem) from problem
+
+
+def write_bad_rows(source: RowSource, checked: CheckedRows, path: Path) -> None:
+    """Write every row that did not pass the check to a file, with what is wrong with it.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    scratch = path.with_name(path.name + ".tmp")
+    problems = dict(zip(checked.n_good, checked.problems, strict=True))
+    try:
+        with open(scratch, "wb") as file:
+            for line, read in source.rows():
+                if (problem := problems.get(line)) is not None:
+                    row = None if isinstance(read, DataError) else read
+                    file.write(
+                        to_json({"line": line, "field": problem.field, "problem": str(problem), "row": row})
+                    )
+        os.replace(scratch, path)
+    except OSError as error:
+        raise DataError(f"cannot be written: {error}", path=str(path)) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def notes_on(checked: CheckedRows, source: RowSource, task: RowTask, judge: str | None) -> Iterator[str]:
+    """Which values will not look in the output as in the input, and which fields the judge ignores."""
+    if checked.as_json:
+        names = ", ".join(map(repr, checked.as_json))
+        yield (
+            f"no Parquet column holds all values of {names} (several types, empty objects or integers over "
+            "64 bits): written as JSON text"
+        )
+    if checked.first_not_finite and task.expansion is None:
+        line, name = checked.first_not_finite
+        yield (
+            f"{checked.n_not_finite:,} rows hold NaN or an infinity (first {source.name}:{line}, field "
+            f"{name!r}): JSON has no such numbers, they are written as null"
+        )
+    if lost := sorted(checked.fields & set(task.added_fields)):
+        yield f"the rows' own fields {', '.join(lost)} are replaced in the output"
+    if judge is not None:
+        for name in sorted((OPTIONAL_FIELDS & checked.fields) - task.optional):
+            yield f"the rows have a field {name!r}, which judge {judge} does not take: not shown to it"
+
+
+def refuse_same_file(source: str | Path, target: str | Path) -> None:
+    """Keep an output, and the files beside it, from replacing its input; `-` is no file.
+
+    Raises:
+        ConfigError: Both are the same file.
+    """
+    if str(target) == "-" or not Path(source).exists():
+        return
+    for suffix in _BESIDE:
+        written = Path(f"{target}{suffix}")
+        if written.exists() and written.samefile(source):
+            raise ConfigError(f"{written} is the input as well as the output", hint="name another output")
+
+
+def _validated(line: int, read: Row, task: RowTask) -> Iterator[RowItem]:
+    for row in task.row_format.expand(read):
+        requests = task.row_format.requests(row, optional=task.optional)
+        task.check(requests)
+        yield RowItem(line, row, requests)
+
+
+def _changed(source: RowSource, line: int, error: Exception) -> DataError:
+    return DataError(
+        f"was changed while it was read: {error}", path=source.name, line=line,
+        hint="run the same command again when the input no longer changes",
+    )  # fmt: skip
+
+
+def _not_finite(row: Row) -> str | None:
+    """The first field that holds NaN or an infinity."""
+
+    def holds(value: Any) -> bool:
+        if isinstance(value, float):
+            return not math.isfinite(value)
+        if isinstance(value, dict):
+            return any(map(holds, value.values()))
+        return isinstance(value, list) and any(map(holds, value))
+
+    return next((name for name, value in row.items() if holds(value)), None)
