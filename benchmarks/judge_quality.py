@@ -72,7 +72,9 @@ def main() -> None:
             if part in found:
                 continue
             mode: Literal["direct", "critique"] = "critique" if part == "critiques" else "direct"
-            with Judge.load(judge_name, engine=given.engine, mode=mode, overlong="cut", cache=True) as judge:
+            with Judge.load(
+                judge_name, engine=given.engine, mode=mode, overlong="truncate", cache=True
+            ) as judge:
                 found[part] = PARTS[part](judge, pairs, given)
             save(given.name, results)
             print(f"{judge_name}: {part}", flush=True)

@@ -58,7 +58,7 @@ def main() -> None:
     loading: dict[str, Any] = {
         "engine": given.engine,
         "mode": given.mode,
-        "overlong": "cut",
+        "overlong": "truncate",
         "max_new_tokens": given.max_new_tokens,
         "seed": 0,
     }

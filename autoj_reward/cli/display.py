@@ -81,14 +81,18 @@ def print_summary(summary: Summary, target: str, *, overlong: str) -> None:
     if summary.n_explanations:
         parts.append(f"{summary.n_explanations:,} critiques")
     if summary.n_cut:
-        parts.append(f"{summary.n_cut:,} inputs cut to fit")
+        parts.append(f"{summary.n_cut:,} inputs truncated to fit")
     if summary.n_forced:
         parts.append(f"{summary.n_forced:,} forced after a critique without a verdict")
     if summary.failures:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in summary.failures.most_common())
         long = ""
         if FailureReason.TOO_LONG in summary.failures:
-            advice = "--overlong cut shortens those" if overlong == "error" else "even with completions cut"
+            advice = (
+                "--overlong truncate shortens those"
+                if overlong == "error"
+                else "even with completions truncated"
+            )
             long = f" ({advice})"
         parts.append(f"{summary.failures.total():,} without a verdict: {reasons}{long}")
     where = "" if target == "-" else f" -> {target}"

@@ -36,6 +36,16 @@ JudgeName = Annotated[
 ]
 
 
+def _current_name(overlong: str) -> str:
+    """`--overlong cut` under its present name."""
+    if overlong != "cut":
+        return overlong
+    from autoj_reward.cli.display import note
+
+    note("--overlong cut is now --overlong truncate")
+    return "truncate"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeOptions:
     """Which judge, on which engine, and how it reads."""
@@ -101,9 +111,10 @@ class JudgeOptions:
     overlong: Annotated[
         str,
         typer.Option(
-            metavar="error|cut",
+            metavar="error|truncate",
+            callback=_current_name,
             help="An input over the judge's context fails (error), or loses the middle of its longest "
-            "completion (cut).",
+            "completion (truncate).",
             rich_help_panel=_READING,
         ),
     ] = "error"

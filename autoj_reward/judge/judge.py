@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,7 +47,7 @@ from autoj_reward.types import Failure, FailureReason, JudgeInput, Mode, Request
 if TYPE_CHECKING:
     from autoj_reward.cache.store import JudgmentStore
 
-Overlong = Literal["error", "cut"]
+Overlong = Literal["error", "truncate"]
 
 _MOST_CUTS = 8
 """Rounds of cutting before an input counts as too long after all."""
@@ -60,8 +61,8 @@ class JudgeSettings:
         mode: direct or critique.
         n_samples: K critiques of each input, averaged as distributions. Direct mode needs one.
         both_orders: Whether each pair is judged in both orders, and the two averaged.
-        overlong: error: an input that does not fit is a `too_long` failure. cut: the middle of its
-            longest completion is cut until it fits, and the judgment says how much.
+        overlong: error: an input that does not fit is a `too_long` failure. truncate: the middle of
+            its longest completion is cut until it fits, and the judgment says how much.
         sampling: How critiques are written.
         rules: How verdicts are read.
         guard: What is done about completions that work on the judge; None shows them as they are.
@@ -112,7 +113,7 @@ class Judge:
         mode: Mode | None = None,
         n_samples: int = 1,
         both_orders: bool = True,
-        overlong: Overlong = "error",
+        overlong: Overlong | Literal["cut"] = "error",
         temperature: float | None = None,
         max_new_tokens: int | None = None,
         seed: int | None = None,
@@ -135,7 +136,7 @@ class Judge:
             mode: direct or critique; None takes the judge's own default.
             n_samples: K critiques of each input; more than 1 needs a temperature.
             both_orders: Judge pairs in both orders and average.
-            overlong: What happens to an input that does not fit: error or cut.
+            overlong: What happens to an input that does not fit: error or truncate.
             temperature: Instead of the judge's own.
             max_new_tokens: Instead of the judge's own.
             seed: For sampling.
@@ -175,7 +176,10 @@ class Judge:
         least = spec.min_mass if min_mass is None else min_mass
         if not 0 < least <= 1:
             raise ConfigError(f"min_mass = {least} is not in (0, 1]")
-        if chosen not in ("direct", "critique") or overlong not in ("error", "cut"):
+        if overlong == "cut":
+            warnings.warn("overlong='cut' is now 'truncate'", DeprecationWarning, stacklevel=2)
+            overlong = "truncate"
+        if chosen not in ("direct", "critique") or overlong not in ("error", "truncate"):
             raise ConfigError(f"mode = {chosen!r} or overlong = {overlong!r} is not one of the choices")
         if n_samples < 1 or sampling.max_new_tokens < 1 or sampling.temperature < 0:
             raise ConfigError("n_samples and max_new_tokens are at least 1, temperature at least 0")
@@ -477,7 +481,7 @@ class Judge:
         cut = [(0,) * len(r.completions) for r in requests]
         results = self._attempt(requests)
         current = list(requests)
-        for _ in range(_MOST_CUTS if self.settings.overlong == "cut" else 0):
+        for _ in range(_MOST_CUTS if self.settings.overlong == "truncate" else 0):
             again = {i: over for i, r in enumerate(results) if (over := _overflow(r))}
             if not again:
                 break

@@ -329,6 +329,9 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(record, dict) and isinstance(record.get("run"), dict):
+            for part in (record["run"], record.get("who")):
+                if isinstance(part, dict) and part.get("overlong") == "cut":
+                    part["overlong"] = "truncate"  # its name in records of former versions
             return record
         problem = "it is no record of a run"
     except (ValueError, RecursionError) as error:

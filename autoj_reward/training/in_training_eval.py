@@ -132,7 +132,7 @@ def live_judge(model: Any, spec: JudgeSpec, tokenizer: InjectionSafeTokenizer, *
         mode="direct",
         n_samples=1,
         both_orders=True,
-        overlong="cut",
+        overlong="truncate",
         sampling=spec.sampling,
         rules=ReadingRules(min_mass=1e-6, follow_above=1e-3),
     )

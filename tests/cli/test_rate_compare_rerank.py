@@ -80,8 +80,8 @@ def test_a_critique_without_a_verdict_fails_unless_one_is_forced(run: Run, tmp_p
 @pytest.mark.parametrize(
     ("overlong", "said"),
     [
-        ("error", "3 without a verdict: 3 too_long (--overlong cut shortens those)"),
-        ("cut", "3 without a verdict: 3 too_long (even with completions cut)"),
+        ("error", "3 without a verdict: 3 too_long (--overlong truncate shortens those)"),
+        ("truncate", "3 without a verdict: 3 too_long (even with completions truncated)"),
     ],
 )
 def test_what_was_too_long_is_told_what_would_help(
@@ -206,7 +206,7 @@ def test_a_finished_output_is_left_alone(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [["--mode", "critique"], ["--judge", "general"], ["--overlong", "cut"]],
+    [["--mode", "critique"], ["--judge", "general"], ["--overlong", "truncate"]],
     ids=["mode", "judge", "overlong"],
 )
 def test_an_output_of_another_run_is_refused(run: Run, tmp_path: Path, change: list[str]) -> None:
@@ -215,6 +215,18 @@ def test_an_output_of_another_run_is_refused(run: Run, tmp_path: Path, change: l
     with pytest.raises(ConfigError, match="another"):
         run("rate", "in.jsonl", "-o", "out.jsonl", *change)
     assert run("rate", "in.jsonl", "-o", "out.jsonl", "--overwrite", *change).exit_code == 0
+
+
+def test_the_old_name_of_truncate_continues_an_output(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "A"}])
+    run("rate", "in.jsonl", "-o", "out.jsonl", "--overlong", "truncate")
+    path = tmp_path / "out.jsonl.run.json"
+    record = json.loads(path.read_text())
+    record["run"]["overlong"] = record["who"]["overlong"] = "cut"
+    path.write_text(json.dumps(record))
+    result = run("rate", "in.jsonl", "-o", "out.jsonl", "--overlong", "cut")
+    assert "--overlong cut is now --overlong truncate" in result.stderr
+    assert "is finished" in result.stderr
 
 
 def test_a_start_that_failed_claims_no_output(run: Run, tmp_path: Path) -> None:

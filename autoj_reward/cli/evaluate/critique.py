@@ -183,7 +183,9 @@ def _written(
 ) -> list[str]:
     from autoj_reward.judge.judge import Judge
 
-    with Judge.load(critic, engine=engine, mode="critique", overlong="cut", **caching.for_judge()) as judge:
+    with Judge.load(
+        critic, engine=engine, mode="critique", overlong="truncate", **caching.for_judge()
+    ) as judge:
         note(f"{judge.spec.name} writes {len(cases):,} critiques")
         judgments = judge.rate([c.prompt for c in cases], [c.completion for c in cases])
     if empty := sum(not j.critique for j in judgments):
