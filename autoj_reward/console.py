@@ -21,5 +21,5 @@ class Console(rich.console.Console):
 
 
 def escape(text: str) -> str:
-    """Foreign text for a place where markup is read: shown letter by letter, and nothing of it obeyed."""
+    """Untrusted text for rich markup: shown as it is, never interpreted."""
     return rich.markup.escape(printable(text))

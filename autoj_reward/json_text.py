@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON that every reader takes: `NaN` and the infinities, which JSON does not have, become null."""
+"""Write standard JSON: `NaN` and the infinities become null."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def json_text(value: Any, *, indent: int | None = None, ensure_ascii: bool = Tru
 
 
 def finite(value: Any) -> Any:
-    """The value with None in the place of every number that is not finite."""
+    """The value with None in place of every number that is not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -22,7 +22,7 @@ from autoj_reward.console import Console, escape
 from autoj_reward.terminal import printable
 
 _LINE_SECONDS = 15.0
-"""Between two lines where there is no terminal."""
+"""Between two lines without a terminal."""
 
 
 class RunProgress:
@@ -32,7 +32,7 @@ class RunProgress:
         label: What is done.
         total: Judgments in all.
         quiet: Show nothing.
-        status: A few words that go after the rate; asked at each showing.
+        status: A few words after the rate; called at each update.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class RunProgress:
         self._bar: Progress | None = None
         if not quiet and sys.stderr.isatty():
             self._bar = Progress(
-                SpinnerColumn(),  # turns while the first judgments are under way
+                SpinnerColumn(),  # turns until the first judgments are done
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),

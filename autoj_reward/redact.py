@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Take secrets out of what people read and files keep: one rule for records, messages and logs."""
+"""Remove secrets from records, messages and logs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "***"
-"""What is written in the place of a secret."""
+"""Written in place of a secret."""
 
 KEY_VARIABLES = (
     "AUTOJ_REWARD_API_KEY", "AUTOJ_REWARD_TOKEN", "OPENAI_API_KEY", "VLLM_API_KEY", "HF_TOKEN",
@@ -39,7 +39,7 @@ _told: set[str] = set()
 
 
 def remember_secret(value: str | None) -> None:
-    """Hide a value in every text from now on, whatever stands around it."""
+    """Hide a value in every text from now on."""
     if value and len(value) >= _LEAST_CHARS:
         _told.add(value)
 
@@ -95,6 +95,6 @@ def redacted(value: Any) -> Any:
 
 
 def _without_user(match: re.Match[str]) -> str:
-    """An address without what stands before its last `@`, where passwords are."""
+    """An address without the user and password before its last `@`."""
     before, at, host = match.group().rpartition("@")
     return f"://{HIDDEN}@{host}" if at else before + host

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Foreign text on a terminal: shown, never obeyed.
+"""Escape control characters in untrusted text before it reaches a terminal.
 
 What policies, judges, servers and files say can hold escape sequences that move the cursor, change the title
 or the clipboard, and marks that turn the direction of writing around.

@@ -125,13 +125,13 @@ def load_classifier(choice: ClassifierOptions, caching: CacheOptions) -> Scenari
         from autoj_reward.autoj.scenarios.embedded import EmbeddedClassifier
 
         if choice.engine is not None or choice.engine_option:
-            raise ConfigError("the embedded classifier runs on no engine", hint="leave out --engine")
+            raise ConfigError("the embedded classifier needs no engine", hint="leave out --engine")
         return EmbeddedClassifier(None if name == "embedded" else name, min_prob=choice.min_prob)
     from autoj_reward.autoj.scenarios.generative import AUTOJ_CLASSIFIER, ClassifierSpec, GenerativeClassifier
 
     if name != AUTOJ_CLASSIFIER and not (Path(name).is_dir() or name.count("/") == 1):
         raise ConfigError(
-            f"there is no classifier {name!r}",
+            f"the classifier {name!r} is unknown",
             hint=f"embedded, a .npz file, {AUTOJ_CLASSIFIER}, or a checkpoint folder",
         )
     return GenerativeClassifier(

@@ -40,7 +40,7 @@ def fetch(
     ] = None,
     list_only: Annotated[bool, typer.Option("--list", help="Say what there is, and fetch nothing.")] = False,
 ) -> None:
-    """Fetch published files of one commit, each checked against its git blob id; a broken fetch goes on."""
+    """Fetch published files of one commit, checked against their git blob ids; interrupted, it is resumed."""
     from autoj_reward.autoj.fetch import Fetched, load_catalogue
     from autoj_reward.autoj.fetch import fetch as fetch_files
 

@@ -28,12 +28,12 @@ _MOST_PROBLEMS = 200
 
 
 def note(text: str) -> None:
-    """One line for the person at the keyboard."""
+    """One line on standard error."""
     print(f"note: {printable(redact(text))}", file=sys.stderr)  # noqa: T201 - this is the display
 
 
 def table_console(*, to_stderr: bool = False) -> Console:
-    """A console for tables; where nobody looks, wide enough that nothing is cut."""
+    """A console for tables; without a terminal, wide enough that nothing is cut."""
     console = Console(stderr=to_stderr)
     return console if console.is_terminal else Console(stderr=to_stderr, width=120)
 
@@ -60,7 +60,7 @@ def print_tables(tables: Sequence[ReportTable], *, markdown: bool = False) -> No
 
 
 def print_problems(problems: Sequence[DataError]) -> None:
-    """Bad rows, with line and field; of a file that is something else as a whole, the first ones."""
+    """Bad rows, with line and field, up to a limit."""
     for problem in problems[:_MOST_PROBLEMS]:
         print(problem, file=sys.stderr)  # noqa: T201 - this is the display
     if len(problems) > _MOST_PROBLEMS:

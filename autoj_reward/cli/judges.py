@@ -27,7 +27,7 @@ def judges(
         from autoj_reward.judge.spec import read_text
 
         if show not in preset_names():
-            raise ConfigError(f"there is no preset {show!r}", hint=", ".join(preset_names()))
+            raise ConfigError(f"the preset {show!r} is unknown", hint=", ".join(preset_names()))
         typer.echo(read_text(f"{show}.toml", None).rstrip())
         return
     from autoj_reward.judge.presets import list_presets

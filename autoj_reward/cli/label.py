@@ -97,7 +97,7 @@ def label(
         str,
         typer.Option(
             metavar="drop|keep",
-            help="keep: the chosen one is drawn by lot, and win_prob says so.",
+            help="keep: the chosen one is picked by a hash, and win_prob says so.",
             rich_help_panel=_PAIRS,
         ),
     ] = "drop",

@@ -56,7 +56,7 @@ class JudgeOptions:
         typer.Option(
             metavar="NAME",
             help="transformers, vllm, vllm-server (one vLLM for all processes of the machine), server:URL, "
-            "recorded:FILE; by default vllm where there is a GPU and it is installed, else transformers.",
+            "recorded:FILE; by default vllm if it is installed and a GPU is found, else transformers.",
             show_default=False,
             rich_help_panel=_JUDGE,
         ),
@@ -84,7 +84,7 @@ class JudgeOptions:
         str | None,
         typer.Option(
             metavar="direct|critique",
-            help="direct reads the verdict at once; critique lets the judge write first. By default what "
+            help="direct reads the verdict immediately; critique lets the judge write first. By default what "
             "suits the judge.",
             show_default=False,
             rich_help_panel=_READING,
@@ -204,15 +204,15 @@ class RowOptions:
     skip_bad: Annotated[
         bool,
         typer.Option(
-            help="Set rows that cannot be read aside in OUT.bad.jsonl and go on; otherwise they stop the "
-            "run before it begins.",
+            help="Write rows that cannot be read to OUT.bad.jsonl and continue; otherwise they stop "
+            "the run before it begins.",
             rich_help_panel=_FILES,
         ),
     ] = False
     overwrite: Annotated[
         bool,
         typer.Option(
-            help="Begin anew; otherwise an interrupted output is continued.", rich_help_panel=_FILES
+            help="Start again; otherwise an interrupted output is continued.", rich_help_panel=_FILES
         ),
     ] = False
     retry_failed: Annotated[
@@ -297,7 +297,7 @@ class CriteriaOptions:
         """Rubrics by row, or None where no criteria are named.
 
         Raises:
-            ConfigError: There is no such folder, or a root without criteria.
+            ConfigError: The folder does not exist, or a root is given without criteria.
             DataError: A file is wrong.
         """
         if self.criteria is None:
@@ -347,7 +347,7 @@ class CacheOptions:
         """Keyword arguments of `Judge.load`.
 
         Args:
-            again: Ask the engine for what is stored as well, where there is a cache.
+            again: With a cache, ask the engine also for stored answers.
 
         Raises:
             ConfigError: The options exclude each other.
@@ -438,7 +438,7 @@ def key_values(pairs: Sequence[str] | None, option: str) -> dict[str, str]:
 
 
 def typed(values: dict[str, str]) -> dict[str, Any]:
-    """Values as TOML reads them (numbers, true, lists); what is no TOML value is a text."""
+    """Values as TOML reads them (numbers, true, lists); anything else is text."""
     result: dict[str, Any] = {}
     for key, value in values.items():
         try:

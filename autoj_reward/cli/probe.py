@@ -74,7 +74,7 @@ def probe(
     if judging.guard is False:
         raise ConfigError("probe measures with the guard off and on", hint="leave out --no-guard")
     if output is not None and not output.parent.is_dir():
-        raise ConfigError(f"there is no folder {output.parent} for {output}")
+        raise ConfigError(f"the folder {output.parent} of {output} does not exist")
     cases, honest = shipped_cases()
     if prompts is not None:
         cases = cases_from(

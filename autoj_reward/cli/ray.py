@@ -54,7 +54,7 @@ class RayOptions:
         typer.Option(
             min=0.0,
             metavar="N",
-            help="GPUs of each worker; by default 1 where there are any.",
+            help="GPUs of each worker; by default 1 if the cluster has any.",
             show_default=False,
             rich_help_panel=_RAY,
         ),
@@ -78,14 +78,14 @@ def parquet_input(name: str, target: str, rows: RowOptions) -> Path:
     """The input as a file that can be cut into blocks.
 
     Raises:
-        ConfigError: It is no Parquet file, the output is no folder, or an option does not go with Ray.
+        ConfigError: It is not a Parquet file, the output is not a folder, or an option does not go with Ray.
     """
     path = Path(name)
     if path.suffix != ".parquet" or not path.is_file():
-        raise ConfigError(f"{name} is no .parquet file", hint="--ray reads one; `datasets` can write it")
+        raise ConfigError(f"{name} is not a .parquet file", hint="--ray reads one; `datasets` can write it")
     if target == "-" or Path(target).suffix in (".jsonl", ".parquet"):
         raise ConfigError(
-            f"the output {target!r} is no folder", hint="--ray writes a folder of Parquet files"
+            f"the output {target!r} is not a folder", hint="--ray writes a folder of Parquet files"
         )
     if rows.retry_failed or rows.format_name:
         raise ConfigError("--retry-failed and --format do not go with --ray")
@@ -129,14 +129,14 @@ def run_on_ray(
     blocks = Blocks(run.target, identity, block_rows=raying.ray_block, overwrite=rows.overwrite)
     checked = run.checked
     with contextlib.closing(blocks):
-        run.set_bad_aside()
+        run.write_bad_rows()
         if blocks.complete:
             run.already_complete(blocks.record)
             return
         pending = blocks.deal(source, leave_out=checked.n_good)
         n_done = blocks.n_blocks - len(pending)
         if n_done:
-            display.note(f"going on in {run.target} after {n_done:,} of {blocks.n_blocks:,} blocks")
+            display.note(f"continuing {run.target} after {n_done:,} of {blocks.n_blocks:,} blocks")
         settings = RaySettings(
             address=raying.ray, workers=raying.ray_workers, gpus=raying.ray_gpus, cpus=raying.ray_cpus
         )
@@ -157,7 +157,9 @@ def run_on_ray(
                     progress.advance(block.summary.n_judgments)
                     stop_past(rows.max_failures, summary)
         except KeyboardInterrupt:
-            display.note(f"stopped; what is done is in {run.target}, and the same command goes on from there")
+            display.note(
+                f"stopped; what is done is in {run.target}, and the same command continues from there"
+            )
             raise typer.Exit(130) from None
         summary.seconds = time.monotonic() - began
         blocks.finish({**summary.as_record(), "about": redacted(about_run(known))})

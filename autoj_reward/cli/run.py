@@ -124,7 +124,7 @@ def row_fields(kind: Kind, options: RunOptions) -> RowFormat:
     """Where the rows of a file keep what is judged, as `--format` and `--column` say.
 
     Raises:
-        ConfigError: There is no such format or field.
+        ConfigError: The format or field is unknown.
     """
     from autoj_reward.rows.fields import row_format
 
@@ -226,7 +226,7 @@ def finish(run: RowRun, rows: RowOptions) -> None:
         (run.retry if rows.retry_failed else run.run)()
     except KeyboardInterrupt:
         done = "is as it was" if rows.retry_failed else "holds what is done"
-        display.note(f"stopped; {run.target} {done}, and the same command goes on from there")
+        display.note(f"stopped; {run.target} {done}, and the same command continues from there")
         raise typer.Exit(130) from None
 
 

@@ -96,7 +96,7 @@ def serve(
         typer.Option(
             min=0.0,
             metavar="SECONDS",
-            help="After Ctrl-C or SIGTERM, how long requests under way may take.",
+            help="After Ctrl-C or SIGTERM, how long running requests may take.",
             rich_help_panel=_LIMITS,
         ),
     ] = 30.0,
@@ -157,7 +157,7 @@ def serve(
         float | None,
         typer.Option(
             metavar="NUMBER",
-            help="What /get_reward gives where there is no verdict; by default null, on which OpenRLHF "
+            help="What /get_reward gives without a verdict; by default null, on which OpenRLHF "
             "stops. The judge_failed log counts them.",
             show_default=False,
             rich_help_panel=_OPENRLHF,
@@ -192,7 +192,7 @@ def serve(
     This serves verdicts. `serve-judge` is something else: it serves the judge's bare model with vLLM, as an
     engine for --engine vllm-server. The two go together: `autoj-reward serve --engine vllm-server`.
 
-    Ctrl-C or SIGTERM lets requests under way finish.
+    Ctrl-C or SIGTERM lets running requests finish.
     """
     from autoj_reward.serve.settings import ServeSettings, read_token
 
@@ -237,7 +237,7 @@ def serve(
         display.note(f"loading {judge.spec.name}; {url}/ready says when it is there; {guard}; Ctrl-C ends it")
 
     if not run(judge, settings, listening=listening):
-        display.note("ended before everything under way was done")
+        display.note("ended before all running requests were done")
         sys.stdout.flush()
         # Threads that wait for the engine would keep this process alive for as long as it takes.
         os._exit(1)

@@ -109,7 +109,7 @@ def serve_judge(
     name: Annotated[
         str,
         typer.Option(
-            help="Keeps judges apart that would be one: those of the same model, dtype, adapter and context.",
+            help="Separates judges that would share a server (same model, dtype, adapter and context).",
             show_default=False,
             rich_help_panel=_LISTENING,
         ),

@@ -35,13 +35,13 @@ def train_judge(
         Path | None,
         typer.Option(
             metavar="OUT.jsonl",
-            help="Write the rows that training leaves aside, labelled as calibrate reads them, and stop.",
+            help="Write the held-out rows, labelled for calibrate, and stop.",
             show_default=False,
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Train a LoRA adapter for a judge, stage by stage; an interrupted run goes on where it was.
+    """Train a LoRA adapter for a judge, stage by stage; an interrupted run is resumed.
 
     Several processes or GPUs: torchrun --nproc-per-node N -m autoj_reward.cli train-judge CONFIG.
     """

@@ -44,7 +44,7 @@ def kind_of(row: Row, name: str) -> Kind:
     for mark, kind in _MARKS:
         if mark in row:
             return kind
-    raise DataError("is no output of rate, compare or rerank", path=name)
+    raise DataError("is not an output of rate, compare or rerank", path=name)
 
 
 def mode_of(row: Row) -> Mode | None:
@@ -82,14 +82,14 @@ def rescore_rows(items: Sequence[RowItem], kind: Kind, judge: Judge) -> Iterator
     """Read rows again through a judge on a replaying engine.
 
     Returns:
-        For each row the new one and the change, or the old one and None where it cannot be replayed.
+        For each row the new one and the change, or the old one and None if it cannot be replayed.
     """
     make: Callable[[Judge, RowFormat], RowTask] = {
         "rate": rate_task,
         "compare": compare_task,
         "rerank": lambda j, f: rerank_task(j, f, critiques="none"),
     }[kind]
-    # The rows were laid out by the caller; where they keep their fields does not matter any more.
+    # The caller laid the rows out: their fields no longer matter.
     finished = make(judge, RowFormat(completions=())).judge(items)
     for item, done in zip(items, finished, strict=True):
         if any(j.failure is not None and j.failure.detail == MISSING for j in done.judgments):
@@ -100,7 +100,7 @@ def rescore_rows(items: Sequence[RowItem], kind: Kind, judge: Judge) -> Iterator
             j.distribution is not None and j.distribution.exactness == "point" for j in done.judgments
         )
         before, after = _outcome(item.row, kind), replace(_outcome(added, kind), is_point=points)
-        # Who answered stays who answered.
+        # The id stays that of the judge that answered.
         row = {**item.row, **added, "judge_id": item.row.get("judge_id")}
         if "judge_id" not in item.row:
             del row["judge_id"]

@@ -8,7 +8,7 @@
     OUT/_run.json                  which run this is
     OUT.lock                       who writes it now
 
-Blocks are cut by row number, so a run that goes on has the same ones. A part appears by a rename: it is
+Blocks are cut by row number, so a resumed run has the same ones. A part appears by a rename: it is
 there whole or not at all, and judging a block twice writes the same part twice. It says whose it is: workers
 of a run whose driver was killed may write theirs late, into the folder of the next run. pyarrow, Spark and
 `datasets` leave out names that begin with `_`.
@@ -44,7 +44,7 @@ class Blocks:
         folder: Where it is; on several machines a folder that all of them see.
         run: What identifies the run: equal dictionaries continue each other.
         block_rows: Rows of a block; part of what identifies the run.
-        overwrite: Begin anew where there is a run.
+        overwrite: Replace an existing run.
 
     Raises:
         ConfigError: The folder holds something else, or another run.
@@ -114,7 +114,7 @@ class Blocks:
                 f"{self.folder} belongs to a run with another {', '.join(differing)}:\n  {details}", hint=_HOW
             )
         if differing:
-            # A start that failed before its first block was judged claims nothing.
+            # A start that failed before its first block may be replaced.
             shutil.rmtree(self._waiting, ignore_errors=True)
             self._write_record(complete=False)
             return
@@ -234,7 +234,7 @@ def added_schema(kind: str) -> Any:
     """Types of the fields that `rate` or `compare` adds, a `pyarrow.Schema`.
 
     Raises:
-        ConfigError: There is no such kind.
+        ConfigError: The kind is another one.
     """
     import pyarrow as pa
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Map a row's fields to requests, for our formats and Auto-J's.
 
-Auto-J's files say `response`, `response 1`, `outputs.<model>.outputs`; here they become completions,
-and nowhere else.
+Auto-J's files say `response`, `response 1`, `outputs.<model>.outputs`; here they become completions.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ OPTIONAL_FIELDS = frozenset({"rubric", "reference", "language"})
 
 
 class RowProblem(AutojRewardError):
-    """A field of a row is missing or of the wrong kind; the line is known to the caller."""
+    """A field of a row is missing or has the wrong type; the caller knows the line."""
 
     def __init__(self, message: str, field: str | None) -> None:
         super().__init__(message)
@@ -104,14 +103,14 @@ def row_format(kind: Kind, name: str | None, columns: Mapping[str, str]) -> RowF
         columns: Our field names to the file's, where they differ.
 
     Raises:
-        ConfigError: No such format, or a field that rows of this kind do not have.
+        ConfigError: The format is unknown, or rows of this kind do not have a field.
     """
     if name is not None:
         if (kind, name) not in _AUTOJ:
             fitting = ", ".join(n for k, n in _AUTOJ if k == kind)
             raise ConfigError(f"{kind} does not read the format {name!r}", hint=f"it reads {fitting}")
         if columns:
-            raise ConfigError(f"the format {name} has its fields; leave out --column")
+            raise ConfigError(f"the format {name} has fixed fields; leave out --column")
         return _AUTOJ[kind, name]
     own = {
         "rate": ("prompt", "completion"),
@@ -132,7 +131,7 @@ def _selection(row: Row) -> Iterator[Row]:
     others = {key: value for key, value in row.items() if key != "outputs"}
     for model, made in outputs.items():
         if not isinstance(made, dict) or "outputs" not in made:
-            raise RowProblem("has no list 'outputs'", f"outputs.{model}")
+            raise RowProblem("needs a list 'outputs'", f"outputs.{model}")
         yield {**others, "model": model, "completions": made["outputs"]}
 
 

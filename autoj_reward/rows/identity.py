@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who judged an output's rows: kept in its record, and compared before it is gone on with.
+"""Who judged an output's rows: kept in its record, and compared before the output is continued.
 
 Compared are who answers, the settings and the input. Dates, versions and the machine are information.
 """
@@ -45,7 +45,7 @@ def _shown(value: Any) -> str:
 
 
 def check_same_judge(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> None:
-    """Refuse to add rows of one judge to those of another.
+    """Refuse to mix rows of two judges in one output.
 
     Args:
         name: The output.
@@ -58,7 +58,7 @@ def check_same_judge(name: str, old: Mapping[str, Any] | None, new: Mapping[str,
     if old is None:
         raise ConfigError(
             f"the record of {name} does not say who judged its rows: a former version wrote it",
-            hint="--overwrite begins again (what the cache holds of this judge is not asked again), or name "
+            hint="--overwrite starts again (what the cache holds of this judge is not asked again), or name "
             "another output; `autoj-reward rescore` still reads its rows",
         )
     if differing := changes(old, new):
@@ -68,9 +68,9 @@ def check_same_judge(name: str, old: Mapping[str, Any] | None, new: Mapping[str,
 
 
 def about_run(description: Mapping[str, Any]) -> dict[str, Any]:
-    """What is worth knowing of a run and decides nothing: when, how, where and with which versions.
+    """Information on a run that is not compared: when, how, where and with which versions.
 
-    It holds the command line, with whatever secrets are on it.
+    It holds the command line, secrets included: redact it.
 
     Args:
         description: The judge's.

@@ -2,7 +2,7 @@
 """One writer for an output: an exclusive lock that ends with the process that holds it.
 
 The lock is a POSIX record lock on `OUT.lock`. The kernel drops it when its process ends, however it ends,
-and a forked child does not inherit it, so that a killed run whose workers live on blocks nobody. The file
+and a forked child does not inherit it, so a killed run does not block others while its workers live. The file
 says who holds it, for the message to the second writer; it is removed when the run is over. POSIX locks do
 not see a second holder in the same process, so those are kept in a table here.
 """
@@ -57,7 +57,7 @@ class OutputLock:
             # In a forked child the lock is its parent's still.
             if self._file is None or self._pid != os.getpid():
                 return
-            # Removed while it is held: whoever waits for this file sees that it is no longer the one.
+            # Removed while it is held: a process that waits for this file sees that it was replaced.
             with contextlib.suppress(OSError):
                 self.path.unlink()
             os.close(self._file)

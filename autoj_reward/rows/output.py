@@ -4,7 +4,7 @@
 What is added to a row is written, and flushed, after every chunk. JSON lines go straight into the
 output file. A Parquet file cannot grow by a row, so its additions wait in `OUT.part.jsonl`, each with the
 number of its row, and become the file when the last row is done. The same holds where one row becomes several
-or none. `OUT.run.json` says which run the output belongs to, so that the same command goes on and another one
+or none. `OUT.run.json` says which run the output belongs to, so the same command continues it and another one
 is refused. `OUT.lock` keeps a second writer out.
 """
 
@@ -27,7 +27,7 @@ from autoj_reward.rows.parquet import write_folder, write_parquet
 from autoj_reward.rows.source import Row
 
 _WHO = ("who", "about", "former")
-"""Entries of a record about the judge, which are kept when an output is gone on with."""
+"""Entries of a record about the judge, which are kept when an output is continued."""
 
 _FORMER = 20
 """Most former runs of one output whose information is kept."""
@@ -52,9 +52,9 @@ class Output:
         name: A `.jsonl` or `.parquet` file, or `-` for standard output. With `expand` also a name without a
             suffix: a folder that `datasets.load_from_disk` reads, and no `-`.
         run: What identifies this run: equal dictionaries continue each other.
-        overwrite: Begin anew where the file exists.
-        expand: What is added to a row, as the output's rows in place of the input's.
-        notes: What goes into the record besides when all is written.
+        overwrite: Replace an existing file.
+        expand: Turns what was added to a row into the output's rows, which replace it.
+        notes: More entries for the record when all is written.
 
     Raises:
         ConfigError: The file exists and belongs to another run, or cannot be written.
@@ -94,7 +94,9 @@ class Output:
             # Two names of one file are one output.
             self._path = Path(os.path.realpath(name))
             if self._path.exists() and not (self._path.is_file() or self._path.is_dir()):
-                raise ConfigError(f"the output {name} is no regular file", hint="- writes to standard output")
+                raise ConfigError(
+                    f"the output {name} is not a regular file", hint="- writes to standard output"
+                )
             self._deferred = Path(name).suffix != ".jsonl" or expand is not None
             self._lines = self._beside(".part.jsonl") if self._deferred else self._path
             self._record = self._beside(".run.json")
@@ -117,8 +119,8 @@ class Output:
     def _remove(self) -> None:
         if self._path.is_dir():
             if not self._record.exists():
-                raise ConfigError(f"{self.name} is a folder that this command did not write: it stays")
-            # At once: a folder that is half removed would count as finished.
+                raise ConfigError(f"{self.name} is a folder that this command did not write")
+            # In one step: a folder that is half removed would count as finished.
             _clear(self._scratch)
             os.replace(self._path, self._scratch)
         for path in (self._path, self._lines, self._record):
@@ -156,7 +158,7 @@ class Output:
             self._file = open(self._lines, "ab")  # noqa: SIM115 - closed in close()
 
     def identify(self, who: dict[str, Any], about: dict[str, Any]) -> None:
-        """Keep in the record who judges, and go on with nobody else's rows.
+        """Keep in the record who judges, and refuse to continue another judge's rows.
 
         Args:
             who: What identifies the judge, and how it reads.
@@ -206,7 +208,7 @@ class Output:
                     raise DataError(
                         f"belongs to row {kept.get('row', 'of no number')}, where row {number} is due: the "
                         "file was written by two runs, or by a former version",
-                        path=str(self._lines), line=number, hint="--overwrite begins again",
+                        path=str(self._lines), line=number, hint="--overwrite starts again",
                     )  # fmt: skip
                 yield kept["added"]
 
@@ -215,14 +217,16 @@ class Output:
             kept = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError(
-                f"is damaged: {error}", path=str(self._lines), line=number, hint="--overwrite begins again"
+                f"is damaged: {error}", path=str(self._lines), line=number, hint="--overwrite starts again"
             ) from error
         if not isinstance(kept, dict):
-            raise DataError("is no row", path=str(self._lines), line=number, hint="--overwrite begins again")
+            raise DataError(
+                "is not an object", path=str(self._lines), line=number, hint="--overwrite starts again"
+            )
         return kept
 
     def write(self, rows: Iterable[tuple[Row, Row]]) -> None:
-        """Append finished rows (the input's row, and what is added to it) and flush them.
+        """Append finished rows (the input's row, and the fields added to it) and flush them.
 
         Raises:
             DataError: The disk is full, or the file cannot be written.
@@ -278,7 +282,7 @@ class Output:
                     file.writelines(to_json(row) for row in whole)
             else:
                 write_folder(made, whole, self._scratch)
-                # What a run left that ended right here.
+                # A run that ended right here left it.
                 _clear(self._path)
             os.replace(made, self._path)
         finally:
@@ -333,14 +337,14 @@ def read_record(path: Path) -> dict[str, Any]:
                 if isinstance(part, dict) and part.get("overlong") == "cut":
                     part["overlong"] = "truncate"  # its name in records of former versions
             return record
-        problem = "it is no record of a run"
+        problem = "it is not the record of a run"
     except (ValueError, RecursionError) as error:
         problem = str(error)
-    raise ConfigError(f"the record {path} is damaged: {problem}", hint="--overwrite begins again")
+    raise ConfigError(f"the record {path} is damaged: {problem}", hint="--overwrite starts again")
 
 
 def write_rows(path: str | Path, rows: Iterable[Row]) -> int:
-    """Rows as a JSON lines file, which is there whole or not at all; how many they were.
+    """Write a JSON lines file, whole or not at all; the number of rows.
 
     Raises:
         ConfigError: Another run writes it, or it cannot be written.
@@ -348,7 +352,7 @@ def write_rows(path: str | Path, rows: Iterable[Row]) -> int:
     target = Path(os.path.realpath(path))
     try:
         if target.exists() and not target.is_file():
-            raise ConfigError(f"the output {path} is no regular file")
+            raise ConfigError(f"the output {path} is not a regular file")
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = target.with_name(target.name + ".tmp")
         n = 0

@@ -14,11 +14,11 @@ from autoj_reward.rows.columns import Columns
 from autoj_reward.rows.source import Row, chunked
 
 _GROUP_ROWS = 512
-"""Rows of a Parquet row group, and of what is held at once."""
+"""Rows of a Parquet row group, and in memory at a time."""
 
 
 def write_folder(path: Path, rows: Iterator[Row], scratch: Path) -> None:
-    """What `datasets.load_from_disk` reads."""
+    """Write a folder for `datasets.load_from_disk`."""
     try:
         import datasets
     except ImportError as error:
@@ -33,7 +33,7 @@ def write_folder(path: Path, rows: Iterator[Row], scratch: Path) -> None:
 
 
 def write_parquet(path: Path, rows: Iterator[Row], scratch: Path) -> None:
-    """Rows as Parquet; the schema is what fits every row, so they are gone through twice."""
+    """Write rows as Parquet; the schema fits every row, so they are read twice."""
     import pyarrow.parquet as pq
 
     columns = Columns()

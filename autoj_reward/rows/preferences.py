@@ -149,7 +149,7 @@ def data_rows(
         layout: Of prompt and completions in the data.
         kind: Whose columns.
         margin_scale: What margins are multiplied by.
-        line: Where the group stands in its file, for `source`.
+        line: The group's line in its file, for `source`.
     """
     if kind == "dpo":
         rows = _dpo_rows(prompt, completions, labelled, layout, margin_scale, line)

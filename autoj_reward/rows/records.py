@@ -117,7 +117,7 @@ class Summary:
     spending: Spending | None = None
 
     def spend(self, spending: Callable[[], Spending] | None) -> None:
-        """Note, at the end, what was spent where there is a cache."""
+        """Note at the end what was spent; without a cache, nothing."""
         if spending is not None:
             self.spending = spending()
             self.usage = self.spending.usage
@@ -139,7 +139,7 @@ class Summary:
             self.usage += explanation.usage
 
     def merge(self, other: Summary) -> None:
-        """Count what another part of the run did; rows are counted by whoever knows all of them."""
+        """Count what another part of the run did; rows are counted by the caller."""
         self.n_failed_rows += other.n_failed_rows
         self.n_judgments += other.n_judgments
         self.n_explanations += other.n_explanations
@@ -209,7 +209,7 @@ class RunListener:
 
 
 def refuse_no_verdict(summary: Summary) -> None:
-    """Raise TooManyFailures where every row failed: its output says nothing."""
+    """Raise TooManyFailures if every row failed."""
     if summary.n_rows and summary.n_failed_rows >= summary.n_rows:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in summary.failures.most_common())
         raise TooManyFailures(
@@ -219,7 +219,7 @@ def refuse_no_verdict(summary: Summary) -> None:
 
 
 def stop_past(limit: float, summary: Summary) -> None:
-    """Raise TooManyFailures where the share of failed judgments is over the limit."""
+    """Raise TooManyFailures if the share of failed judgments is over the limit."""
     failed = summary.failures.total()
     if summary.n_judgments >= _LEAST_FOR_LIMIT and failed > limit * summary.n_judgments:
         reasons = ", ".join(f"{n} {reason}" for reason, n in summary.failures.most_common())

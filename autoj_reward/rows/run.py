@@ -44,7 +44,7 @@ class RowRun:
     """One task over one input and one output.
 
     Call `check` first. Then `run` judges what the output does not hold yet, and `retry` judges the failed
-    rows of a finished output again. Both close nothing but the output: the judge stays the caller's.
+    rows of a finished output again. The judge stays open: it is the caller's.
 
     Args:
         source: The input, as for `open_source`.
@@ -149,14 +149,14 @@ class RowRun:
             EngineError: The engine failed; what is done is kept.
         """
         with self._output() as output:
-            self.set_bad_aside()
+            self.write_bad_rows()
             if output.complete:
                 self._refuse_another_judge(output)
                 return self.already_complete(output.record)
             self._name_judge(output)
             if output.n_done:
                 self._listener.note(
-                    f"going on in {self.target} after {output.n_done:,} of {self.checked.n_rows:,} rows"
+                    f"continuing {self.target} after {output.n_done:,} of {self.checked.n_rows:,} rows"
                 )
             rows = self._rows()
             summary = Summary(n_rows=self.checked.n_rows, n_resumed=output.n_done)
@@ -183,7 +183,7 @@ class RowRun:
                 raise ConfigError(
                     f"{output.name} is not finished", hint="run the same command without --retry-failed"
                 )
-            self.set_bad_aside()
+            self.write_bad_rows()
             self._name_judge(output)
             path = Path(os.path.realpath(self.target))
             beside = path.with_name(f"{path.stem}.retry{path.suffix}")
@@ -200,12 +200,12 @@ class RowRun:
             renewed.forget()
         return self.finished(summary)
 
-    def set_bad_aside(self) -> None:
+    def write_bad_rows(self) -> None:
         """Write the bad rows beside the output, which this process has locked."""
         if self.checked.problems:
-            aside = Path("rows.bad.jsonl" if self.target == "-" else f"{self.target}.bad.jsonl")
-            write_bad_rows(self.source, self.checked, aside)
-            self._listener.note(f"{len(self.checked.problems):,} rows are set aside in {aside}")
+            path = Path("rows.bad.jsonl" if self.target == "-" else f"{self.target}.bad.jsonl")
+            write_bad_rows(self.source, self.checked, path)
+            self._listener.note(f"{len(self.checked.problems):,} bad rows are written to {path}")
 
     def already_complete(self, record: Mapping[str, Any]) -> Summary:
         """Say that a former run judged everything.
@@ -329,7 +329,7 @@ class RowRun:
             raise DataError(
                 f"{n_bad:,} of {n_bad + self.checked.n_rows:,} rows cannot be read",
                 path=self.source.name,
-                hint="mend them, set them aside with --skip-bad, or name other fields: --column prompt=FIELD",
+                hint="correct them, skip them with --skip-bad, or name other fields: --column prompt=FIELD",
             )
 
 

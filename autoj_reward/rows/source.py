@@ -28,13 +28,13 @@ Row = dict[str, Any]
 _PARQUET_ROWS = 256
 """Rows of a Parquet file held at once."""
 _MOST_LINE_BYTES = 1 << 28
-"""Of a line: what is longer is no JSON lines file."""
+"""The longest line of a JSON lines file."""
 _MOST_DEPTH = 64
 """Objects and lists within each other."""
 
 
 class RowSource(Protocol):
-    """A set of rows that can be gone through again and again."""
+    """Rows that can be read again and again."""
 
     @property
     def name(self) -> str:
@@ -42,7 +42,7 @@ class RowSource(Protocol):
         ...
 
     def rows(self) -> Iterator[tuple[int, Row | DataError]]:
-        """Line (from 1) and row; where a line is no row, the error that says why.
+        """Line (from 1) and row; for a line that is not a row, the error that says why.
 
         Raises:
             DataError: The whole source cannot be read.
@@ -51,7 +51,7 @@ class RowSource(Protocol):
 
 
 def open_source(name: str, *, split: str = "train") -> RowSource:
-    """Find a source.
+    """Open the input that a name means.
 
     Args:
         name: `-` for standard input (JSON lines), a file (`.jsonl`, `.jsonl.gz`, `.parquet`), a folder
@@ -59,7 +59,7 @@ def open_source(name: str, *, split: str = "train") -> RowSource:
         split: For data sets.
 
     Raises:
-        ConfigError: There is no such source.
+        ConfigError: The source does not exist.
     """
     if name == "-":
         return JsonLines(_spooled(sys.stdin.buffer), name="standard input")
@@ -120,7 +120,7 @@ class JsonLines:
 
     def _row(self, line: bytes, number: int) -> Row | DataError:
         try:
-            # Byte order marks stand before the first line of some files.
+            # Some files begin with a byte order mark.
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             row = json.loads(text, object_pairs_hook=_object)
         except RecursionError:
@@ -137,7 +137,7 @@ class JsonLines:
         return DataError(f"nested more than {_MOST_DEPTH} deep", path=self.name, line=number)
 
     def _refuse_another_kind(self, line: bytes) -> None:
-        """Say what a file is whose first line is no row, where it is something else as a whole.
+        """Refuse a file that is not JSON lines at all, and say what it is.
 
         Raises:
             DataError: It is.
@@ -271,7 +271,7 @@ def chunked(
 
 
 def _spooled(stream: IO[bytes]) -> Path:
-    """The stream's content as a file that goes away with the process."""
+    """The stream's content as a file that is deleted with the process."""
     spool = tempfile.NamedTemporaryFile(prefix="autoj-reward-stdin-", suffix=".jsonl")  # noqa: SIM115
     shutil.copyfileobj(stream, spool)
     spool.flush()
@@ -280,4 +280,4 @@ def _spooled(stream: IO[bytes]) -> Path:
 
 
 _SPOOLS: list[Any] = []
-"""Keeps spooled files open, and with that in being, until the process ends."""
+"""Keeps spooled files open, so that they exist until the process ends."""

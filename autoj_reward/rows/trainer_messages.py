@@ -20,7 +20,7 @@ def trainer_messages(value: Any) -> list[Row]:
     `reasoning_content` and `tool_calls`; a tool's result becomes a message of the role tool.
 
     Raises:
-        ConfigError: It is no list of messages, or holds what cannot be written as text.
+        ConfigError: It is not a list of messages, or holds what cannot be written as text.
     """
     messages: list[Row] = []
     for i, message in enumerate(as_messages(value)):

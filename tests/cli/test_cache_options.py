@@ -151,7 +151,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(
     n_rows = output.read_bytes().count(b"\n")
     assert 0 < n_rows < 3000
     done = subprocess.run(killed, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True)
-    assert f"going on in killed.jsonl after {n_rows:,}" in done.stderr
+    assert f"continuing killed.jsonl after {n_rows:,}" in done.stderr
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     verified = subprocess.run(
         [*COMMAND, "cache", "verify", "--cache", "c.sqlite"], cwd=tmp_path, capture_output=True, text=True

@@ -63,7 +63,7 @@ def test_interrupting_keeps_what_is_done_and_the_same_command_goes_on(
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on" in told
+    assert "the same command continues" in told
     done = len(read_rows(output))
     assert 0 < done < len(rows)
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -88,7 +88,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(run: Run, tmp_path: Path) 
     lines = (tmp_path / "part.jsonl").read_bytes().splitlines()
     assert json.loads(lines[0])["prompt"] == "kept"
     assert lines[1:] == whole.splitlines()[1:]
-    assert "going on" in result.stderr
+    assert "continuing" in result.stderr
     assert json.loads((tmp_path / "part.jsonl.run.json").read_text())["dropped"] == {"tie": 5}
 
 

@@ -223,7 +223,7 @@ def test_a_device_is_no_output(run: Run, tmp_path: Path) -> None:
     write_rows(tmp_path / "in.jsonl", ROWS)
     (tmp_path / "out.jsonl").symlink_to("/dev/full")
     said = outcome(run, "rate", "in.jsonl", "-o", "out.jsonl", "--overwrite")
-    assert "no regular file" in said
+    assert "not a regular file" in said
     assert Path("/dev/full").exists()
 
 
@@ -245,7 +245,7 @@ def test_a_full_disk_keeps_what_was_written(run: Run, tmp_path: Path, name: str)
     assert "cannot be written" in ended.stderr
     assert "Traceback" not in ended.stderr
     result = run("rate", "in.jsonl", "-o", name, "--no-cache")
-    assert "going on" in result.stderr
+    assert "continuing" in result.stderr
     assert [row["id"] for row in read_output(tmp_path / name)] == list(range(20))
 
 

@@ -193,7 +193,7 @@ def test_an_interrupted_output_is_continued_and_equals_an_uninterrupted_one(run:
     (tmp_path / "part.jsonl.run.json").write_text(json.dumps({**record, "complete": False}))
     result = run("rate", "in.jsonl", "-o", "part.jsonl")
     assert part.read_bytes() == whole
-    assert "going on" in result.stderr
+    assert "continuing" in result.stderr
 
 
 def test_a_finished_output_is_left_alone(run: Run, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_dates_and_versions_do_not_part_a_run(run: Run, tmp_path: Path) -> None:
     record = record_of(out)
     record["about"] |= {"date": "2020-01-01T00:00:00+00:00", "versions": {"torch": "1"}, "machine": {}}
     Path(f"{out}.run.json").write_text(json.dumps(record))
-    assert "going on" in run("rate", "in.jsonl", "-o", "out.jsonl", "--no-cache").stderr
+    assert "continuing" in run("rate", "in.jsonl", "-o", "out.jsonl", "--no-cache").stderr
     assert len(read_rows(out)) == 8
     kept = record_of(out)
     assert kept["complete"]
@@ -205,7 +205,7 @@ def test_rescored_critiques_stay_critiques_where_the_cache_also_holds_direct_rea
     ("make", "message"),
     [
         (lambda run: run("label", "group.jsonl", "-o", "bad.jsonl"), "is an output of label"),
-        (lambda run: write_rows(Path("bad.jsonl"), [{"prompt": "Q"}]), "is no output of rate"),
+        (lambda run: write_rows(Path("bad.jsonl"), [{"prompt": "Q"}]), "is not an output of rate"),
         (lambda run: write_rows(Path("bad.jsonl"), []), "has no rows"),
         (lambda run: _mixed(run), "was judged in direct mode, and the first row in critique"),
     ],

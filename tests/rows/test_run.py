@@ -134,7 +134,7 @@ def test_an_interrupted_run_is_resumed_after_its_last_chunk(
     resumed.check()
     assert resumed.run().n_resumed == 6
     assert heard.lines == [7, 8, 9, 10]
-    assert "going on" in " ".join(heard.notes)
+    assert "continuing" in " ".join(heard.notes)
     assert read(tmp_path / target) == read(tmp_path / f"whole{Path(target).suffix}")
     again = make(target=target)
     again.check()

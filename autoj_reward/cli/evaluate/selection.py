@@ -68,7 +68,7 @@ def selection(
     judging: JudgeOptions,
     caching: CacheOptions,
 ) -> None:
-    """Gold value of best-of-N picks by strategy, beside rules that ask nobody, and what they cost."""
+    """Gold value of best-of-N picks by strategy, beside rules that need no judge, and what they cost."""
     from autoj_reward.evaluate.gold import READERS, read_selection
     from autoj_reward.evaluate.selection import contenders_of, evaluate_selection
 
@@ -76,7 +76,7 @@ def selection(
         raise ConfigError("give either --data or --set")
     if gold_set is not None and (gold_set not in READERS or folder is None):
         raise ConfigError(
-            f"there is no set {gold_set!r}, or no folder of data",
+            f"the set {gold_set!r} is unknown, or no data folder is given",
             hint=f"sets: {', '.join(READERS)}; --folder or $AUTOJ_REWARD_DATA names the folder",
         )
     try:
