@@ -101,16 +101,11 @@ def check(
 def shrink(
     cache: CachePath = None,
     older_than: Annotated[
-        str | None,
-        typer.Option(metavar="AGE", help="Remove what is older: 12h, 30d, 8w.", show_default=False),
+        str | None, typer.Option(metavar="AGE", help="Remove what is older: 12h, 30d, 8w.")
     ] = None,
     max_size: Annotated[
         str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Remove the oldest until the rest holds at most this: 500MB, 2GB.",
-            show_default=False,
-        ),
+        typer.Option(metavar="SIZE", help="Remove the oldest until the rest holds at most this: 500MB, 2GB."),
     ] = None,
     model: Annotated[
         str | None,
@@ -118,7 +113,6 @@ def shrink(
             metavar="NAME",
             help="Only of this model: its name or (the beginning of) its fingerprint, as in `stats`. Alone: "
             "all of it.",
-            show_default=False,
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
@@ -177,16 +171,10 @@ def explain_row(
     source: Annotated[str, typer.Argument(metavar="IN", help="Rows, as for rate and compare.")],
     row: Annotated[int, typer.Option(min=1, help="Which row, by its line.")] = 1,
     cache: CachePath = None,
-    format_name: Annotated[
-        str | None, typer.Option("--format", metavar="NAME", help="As for rate.", show_default=False)
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(metavar="OURS=THEIRS", help="As for rate.", show_default=False),
-    ] = None,
+    format_name: Annotated[str | None, typer.Option("--format", metavar="NAME", help="As for rate.")] = None,
+    column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="As for rate.")] = None,
     fingerprint: Annotated[
-        str | None,
-        typer.Option(help="Of the engine, instead of asking the engine for it.", show_default=False),
+        str | None, typer.Option(help="Of the engine, instead of asking the engine for it.")
     ] = None,
     *,
     judging: JudgeOptions,

@@ -29,9 +29,7 @@ def calibrate(
             show_default=False,
         ),
     ],
-    limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="The first N rows only.", show_default=False)
-    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="The first N rows only.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, with intervals.")] = False,
     *,
     judging: JudgeOptions,

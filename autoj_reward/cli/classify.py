@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoj_reward.cli.options import CacheOptions, RowOptions, key_values, typed, with_options
+from autoj_reward.cli.options import CacheOptions, RowOptions, in_panel, key_values, typed, with_options
 from autoj_reward.cli.run import Source, Target, finish
 from autoj_reward.errors import ConfigError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from autoj_reward.rows.records import RowItem, RowResult, RowTask, Summary
     from autoj_reward.rows.source import Row
 
-_CLASSIFIER = "Classifier"
+_classifier_option = in_panel("Classifier")
 FORMAT = "autoj-classifier"
 ADDED_FIELDS = ("scenario", "scenario_group", "scenario_best", "scenario_prob", "scenario_problem")
 
@@ -32,39 +32,28 @@ class ClassifierOptions:
 
     classifier: Annotated[
         str,
-        typer.Option(
+        _classifier_option(
             metavar="NAME",
             help="embedded (comes with the package), a file of its kind (.npz), autoj-scenario-classifier "
             "(the 13B model), or that model's folder.",
-            rich_help_panel=_CLASSIFIER,
         ),
     ] = "embedded"
     engine: Annotated[
         str | None,
-        typer.Option(
+        _classifier_option(
             metavar="NAME",
             help="For the 13B model: transformers, vllm, vllm-server, server:URL, recorded:FILE.",
-            show_default=False,
-            rich_help_panel=_CLASSIFIER,
         ),
     ] = None
     engine_option: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE",
-            help="Passed to the engine. Repeatable.",
-            show_default=False,
-            rich_help_panel=_CLASSIFIER,
-        ),
+        list[str] | None, _classifier_option(metavar="KEY=VALUE", help="Passed to the engine. Repeatable.")
     ] = None
     min_prob: Annotated[
         float | None,
-        typer.Option(
+        _classifier_option(
             min=0.0,
             max=1.0,
             help="Below this probability the answer is 'default'; by default what suits the classifier.",
-            show_default=False,
-            rich_help_panel=_CLASSIFIER,
         ),
     ] = None
 

@@ -30,13 +30,10 @@ def fetch(
     ] = Path("auto-j"),
     only: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="PATTERN", help="Only files that fit (testdata_*). Repeatable.", show_default=False
-        ),
+        typer.Option(metavar="PATTERN", help="Only files that fit (testdata_*). Repeatable."),
     ] = None,
     base_url: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="A mirror: URL/PATH instead of the origin.", show_default=False),
+        str | None, typer.Option(metavar="URL", help="A mirror: URL/PATH instead of the origin.")
     ] = None,
     list_only: Annotated[bool, typer.Option("--list", help="Say what there is, and fetch nothing.")] = False,
 ) -> None:
@@ -64,10 +61,7 @@ def fetch(
 def validate(
     source: Annotated[str, typer.Argument(metavar="FILE", show_default=False)],
     format_name: Annotated[
-        str | None,
-        typer.Option(
-            "--format", metavar="NAME", help="By default told from the first row.", show_default=False
-        ),
+        str | None, typer.Option("--format", metavar="NAME", help="By default told from the first row.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
@@ -117,8 +111,7 @@ def build_train(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.jsonl", show_default=False)],
     judge: JudgeName = "autoj-13b",
     language: Annotated[
-        str | None,
-        typer.Option(help="For a judge with templates in several languages.", show_default=False),
+        str | None, typer.Option(help="For a judge with templates in several languages.")
     ] = None,
     skip_bad: Annotated[bool, typer.Option(help="Leave out rows that are wrong, and say how many.")] = False,
 ) -> None:

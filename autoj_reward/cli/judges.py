@@ -16,10 +16,7 @@ from autoj_reward.json_text import json_text
 
 def judges(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, with everything known.")] = False,
-    show: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Print a preset's file as it is.", show_default=False),
-    ] = None,
+    show: Annotated[str | None, typer.Option(metavar="NAME", help="Print a preset's file as it is.")] = None,
 ) -> None:
     """List the judges that ship with the package, and what they need."""
     if show is not None:

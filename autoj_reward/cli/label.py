@@ -14,6 +14,7 @@ from autoj_reward.cli.options import (
     JudgeOptions,
     RowOptions,
     RunOptions,
+    in_panel,
     key_values,
     with_options,
 )
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from autoj_reward.rows.fields import Kind
     from autoj_reward.rows.source import RowSource
 
-_PAIRS, _DATA = "Pairs", "Data"
+_pairs_option, _data_option = in_panel("Pairs"), in_panel("Data")
 
 Target = Annotated[
     str,
@@ -44,81 +45,50 @@ def label(
     output: Target,
     kind: Annotated[
         str,
-        typer.Option(
+        _data_option(
             metavar="dpo|kto",
             help="dpo: prompt, chosen, rejected, margin (DPOTrainer and RewardTrainer). kto: prompt, "
             "completion, label.",
-            rich_help_panel=_DATA,
         ),
     ] = "dpo",
     layout: Annotated[
         str,
-        typer.Option(
+        _data_option(
             metavar="auto|standard|conversational",
             help="Texts, or lists of messages; auto does as the first row does.",
-            rich_help_panel=_DATA,
         ),
     ] = "auto",
-    margin_scale: Annotated[
-        float, typer.Option(help="Margins are multiplied by it in the data.", rich_help_panel=_DATA)
-    ] = 1.0,
+    margin_scale: Annotated[float, _data_option(help="Margins are multiplied by it in the data.")] = 1.0,
     pairs: Annotated[
         str,
-        typer.Option(
-            metavar="best_worst|best_random|adjacent|all",
-            help="Which pairs of a ranked group.",
-            rich_help_panel=_PAIRS,
-        ),
+        _pairs_option(metavar="best_worst|best_random|adjacent|all", help="Which pairs of a ranked group."),
     ] = "best_worst",
-    min_margin: Annotated[
-        float, typer.Option(min=0.0, help="Least difference of the rewards.", rich_help_panel=_PAIRS)
-    ] = 0.0,
+    min_margin: Annotated[float, _pairs_option(min=0.0, help="Least difference of the rewards.")] = 0.0,
     min_win_prob: Annotated[
-        float,
-        typer.Option(
-            min=0.5, max=1.0, help="Least probability that the chosen one wins.", rich_help_panel=_PAIRS
-        ),
+        float, _pairs_option(min=0.5, max=1.0, help="Least probability that the chosen one wins.")
     ] = 0.5,
     confirm: Annotated[
-        bool,
-        typer.Option(
-            help="Compare each pair of a ranked group directly as well, in both orders.",
-            rich_help_panel=_PAIRS,
-        ),
+        bool, _pairs_option(help="Compare each pair of a ranked group directly as well, in both orders.")
     ] = False,
     orders_agree: Annotated[
-        bool,
-        typer.Option(
-            help="Drop a compared pair whose two orders prefer different completions.",
-            rich_help_panel=_PAIRS,
-        ),
+        bool, _pairs_option(help="Drop a compared pair whose two orders prefer different completions.")
     ] = True,
     ties: Annotated[
         str,
-        typer.Option(
-            metavar="drop|keep",
-            help="keep: the chosen one is picked by a hash, and win_prob says so.",
-            rich_help_panel=_PAIRS,
+        _pairs_option(
+            metavar="drop|keep", help="keep: the chosen one is picked by a hash, and win_prob says so."
         ),
     ] = "drop",
     max_length_ratio: Annotated[
         float | None,
-        typer.Option(
-            min=1.0,
-            metavar="R",
-            help="Drop a pair where one text is more than R times as long as the other.",
-            show_default=False,
-            rich_help_panel=_PAIRS,
+        _pairs_option(
+            min=1.0, metavar="R", help="Drop a pair where one text is more than R times as long as the other."
         ),
     ] = None,
     max_pairs: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            metavar="M",
-            help="At most M pairs of a prompt, those with the largest margins.",
-            show_default=False,
-            rich_help_panel=_PAIRS,
+        _pairs_option(
+            min=1, metavar="M", help="At most M pairs of a prompt, those with the largest margins."
         ),
     ] = None,
     strategy: StrategyName = "pointwise",

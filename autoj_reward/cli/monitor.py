@@ -36,7 +36,7 @@ def monitor(
         int, typer.Option(min=8, help="Completions of a window; the first is the baseline.")
     ] = 256,
     reward: Annotated[
-        str | None, typer.Option(metavar="FIELD", help="Of the reward, if not `reward`.", show_default=False)
+        str | None, typer.Option(metavar="FIELD", help="Of the reward, if not `reward`.")
     ] = None,
     completion: Annotated[str, typer.Option(metavar="FIELD", help="Of the completion.")] = "completion",
     step: Annotated[str, typer.Option(metavar="FIELD", help="Of the training step.")] = "step",
@@ -45,7 +45,6 @@ def monitor(
         typer.Option(
             metavar="NAME=VALUE",
             help="length_growth=3, flagged=0.01, ...; off switches an alarm off. Repeatable.",
-            show_default=False,
         ),
     ] = None,
     judge: JudgeName = "mini",

@@ -23,17 +23,19 @@ if TYPE_CHECKING:
     from autoj_reward.autoj.scenarios.rubrics import ScenarioRubrics
     from autoj_reward.rows.records import RunSettings
 
-_JUDGE, _READING, _FILES, _CACHE = "Judge", "Reading the verdict", "Rows and output", "Cache"
 
-JudgeName = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="A preset (see `autoj-reward judges`), a .toml file, or any instruct model's folder or hub "
-        "name.",
-        rich_help_panel=_JUDGE,
-    ),
-]
+def in_panel(name: str) -> Callable[..., Any]:
+    """`typer.Option` for the options that one panel of the help shows."""
+    return functools.partial(typer.Option, rich_help_panel=name)
+
+
+_judge_option, _reading_option = in_panel("Judge"), in_panel("Reading the verdict")
+_files_option, _cache_option = in_panel("Rows and output"), in_panel("Cache")
+
+_JUDGE_HELP = (
+    "A preset (see `autoj-reward judges`), a .toml file, or any instruct model's folder or hub name."
+)
+JudgeName = Annotated[str, _judge_option(metavar="NAME", help=_JUDGE_HELP)]
 
 
 def _current_name(overlong: str) -> str:
@@ -53,110 +55,85 @@ class JudgeOptions:
     judge: JudgeName = "mini"
     engine: Annotated[
         str | None,
-        typer.Option(
+        _judge_option(
             metavar="NAME",
             help="transformers, vllm, vllm-server (one vLLM for all processes of the machine), server:URL, "
             "recorded:FILE; by default vllm if it is installed and a GPU is found, else transformers.",
-            show_default=False,
-            rich_help_panel=_JUDGE,
         ),
     ] = None
     engine_option: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE",
-            help="Passed to the engine (dtype=float32, device=cuda:1, ...). Repeatable.",
-            show_default=False,
-            rich_help_panel=_JUDGE,
+        _judge_option(
+            metavar="KEY=VALUE", help="Passed to the engine (dtype=float32, device=cuda:1, ...). Repeatable."
         ),
     ] = None
     api_key_env: Annotated[
         str | None,
-        typer.Option(
+        _judge_option(
             metavar="NAME",
             help="Environment variable with the key for server:URL, sent to any address; by default "
             "$AUTOJ_REWARD_API_KEY, or $OPENAI_API_KEY to https and to this machine only.",
-            show_default=False,
-            rich_help_panel=_JUDGE,
         ),
     ] = None
     mode: Annotated[
         str | None,
-        typer.Option(
+        _reading_option(
             metavar="direct|critique",
             help="direct reads the verdict immediately; critique lets the judge write first. By default what "
             "suits the judge.",
-            show_default=False,
-            rich_help_panel=_READING,
         ),
     ] = None
     samples: Annotated[
         int,
-        typer.Option(
-            metavar="K",
-            help="Critiques of each input, averaged as distributions; needs --temperature.",
-            rich_help_panel=_READING,
+        _reading_option(
+            metavar="K", help="Critiques of each input, averaged as distributions; needs --temperature."
         ),
     ] = 1
-    temperature: Annotated[
-        float | None, typer.Option(help="Of critiques.", show_default=False, rich_help_panel=_READING)
-    ] = None
-    max_new_tokens: Annotated[
-        int | None,
-        typer.Option(help="Most tokens of a critique.", show_default=False, rich_help_panel=_READING),
-    ] = None
-    seed: Annotated[
-        int | None, typer.Option(help="For sampled critiques.", show_default=False, rich_help_panel=_READING)
-    ] = None
+    temperature: Annotated[float | None, _reading_option(help="Of critiques.")] = None
+    max_new_tokens: Annotated[int | None, _reading_option(help="Most tokens of a critique.")] = None
+    seed: Annotated[int | None, _reading_option(help="For sampled critiques.")] = None
     overlong: Annotated[
         str,
-        typer.Option(
+        _reading_option(
             metavar="error|truncate",
             callback=_current_name,
             help="An input over the judge's context fails (error), or loses the middle of its longest "
             "completion (truncate).",
-            rich_help_panel=_READING,
         ),
     ] = "error"
     force_verdict: Annotated[
         bool,
-        typer.Option(
+        _reading_option(
             "--force-verdict",
             help="Close a critique that ends without a verdict with the words before one, and read it there; "
             "otherwise it is a failure.",
-            rich_help_panel=_READING,
         ),
     ] = False
     guard: Annotated[
         bool | None,
-        typer.Option(
+        _reading_option(
             "--guard/--no-guard",
             help="Neutralise in completions what works on the judge (its delimiters, planted verdicts, "
             "invisible text), flag it, and settle empty ones by rule. By default on where rewards are made "
             "(rerank, label, serve), off where a judge is measured (rate, compare).",
-            show_default=False,
-            rich_help_panel=_READING,
         ),
     ] = None
     guard_option: Annotated[
         list[str] | None,
-        typer.Option(
+        _reading_option(
             metavar="KEY=VALUE",
             help="A part of the guard: verdicts=false, empty=judge, penalty=0.2, ... Repeatable; turns it "
             "on.",
-            show_default=False,
-            rich_help_panel=_READING,
         ),
     ] = None
 
     reasoning: Annotated[
         str,
-        typer.Option(
+        _reading_option(
             metavar="strip|strip_opened|keep",
             help="The reasoning of policies in completions. strip: a <think> block at the beginning, and "
             "reasoning that messages keep beside the answer, are not shown to the judge; strip_opened: the "
             "policy's chat template opens the block; keep: all is shown.",
-            rich_help_panel=_READING,
         ),
     ] = "strip"
 
@@ -182,79 +159,64 @@ class RowOptions:
 
     format_name: Annotated[
         str | None,
-        typer.Option(
+        _files_option(
             "--format",
             metavar="NAME",
             help="Read Auto-J's own files: autoj-critique (rate), autoj-pairwise (compare), "
             "autoj-selection (rerank).",
-            show_default=False,
-            rich_help_panel=_FILES,
         ),
     ] = None
     column: Annotated[
         list[str] | None,
-        typer.Option(
+        _files_option(
             metavar="OURS=THEIRS",
             help="Where a file's field has another name: --column prompt=question. Repeatable.",
-            show_default=False,
-            rich_help_panel=_FILES,
         ),
     ] = None
-    split: Annotated[str, typer.Option(help="Of a data set.", rich_help_panel=_FILES)] = "train"
+    split: Annotated[str, _files_option(help="Of a data set.")] = "train"
     skip_bad: Annotated[
         bool,
-        typer.Option(
+        _files_option(
             help="Write rows that cannot be read to OUT.bad.jsonl and continue; otherwise they stop "
-            "the run before it begins.",
-            rich_help_panel=_FILES,
+            "the run before it begins."
         ),
     ] = False
     overwrite: Annotated[
-        bool,
-        typer.Option(
-            help="Start again; otherwise an interrupted output is continued.", rich_help_panel=_FILES
-        ),
+        bool, _files_option(help="Start again; otherwise an interrupted output is continued.")
     ] = False
     retry_failed: Annotated[
         bool,
-        typer.Option(
+        _files_option(
             help="Judge the failed rows of a finished output again, by the engine and not from the cache; "
-            "the others stay.",
-            rich_help_panel=_FILES,
+            "the others stay."
         ),
     ] = False
     max_failures: Annotated[
         float,
-        typer.Option(
+        _files_option(
             min=0.0,
             max=1.0,
             metavar="SHARE",
             help="Stop when more than this share of judgments has failed (from 64 judgments on).",
-            rich_help_panel=_FILES,
         ),
     ] = 0.9
     chunk: Annotated[
         int | None,
-        typer.Option(
+        _files_option(
             min=1,
             metavar="N",
             help="Judgments made, and then written, at a time: 64 on transformers, else 1,024.",
-            show_default=False,
-            rich_help_panel=_FILES,
         ),
     ] = None
     dry_run: Annotated[
         bool,
-        typer.Option(
+        _files_option(
             "--dry-run",
             help="Check the rows, say what would be run and what it needs, and stop: nothing is loaded, "
             "downloaded or written.",
-            rich_help_panel=_FILES,
         ),
     ] = False
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress and no tables.", rich_help_panel=_FILES)
-    ] = False
+    quiet: Annotated[bool, _files_option("--quiet", "-q", help="No progress and no tables.")] = False
 
     def for_run(self, *, default_chunk: int) -> RunSettings:
         """The settings of a row run."""
@@ -275,22 +237,15 @@ class CriteriaOptions:
 
     criteria: Annotated[
         Path | None,
-        typer.Option(
+        _reading_option(
             metavar="DIR",
             help="Use scenario criteria as the rubric: an Auto-J checkout or a folder of YAML sets. A row's "
             "`scenario` says which; without it the prompt is classified. A row's own rubric goes before.",
-            show_default=False,
-            rich_help_panel=_READING,
         ),
     ] = None
     criteria_root: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where paths of !include begin; by default the checkout's root.",
-            show_default=False,
-            rich_help_panel=_READING,
-        ),
+        _reading_option(metavar="DIR", help="Where paths of !include begin; by default the checkout's root."),
     ] = None
 
     def rubrics(self) -> ScenarioRubrics | None:
@@ -317,29 +272,25 @@ class CacheOptions:
 
     cache: Annotated[
         Path | None,
-        typer.Option(
+        _cache_option(
             metavar="FILE",
             help="Keep the engine's answers there; by default in $AUTOJ_REWARD_CACHE, or judgments.sqlite in "
             "the user's cache folder.",
-            show_default=False,
-            rich_help_panel=_CACHE,
         ),
     ] = None
     no_cache: Annotated[
         bool,
-        typer.Option(
+        _cache_option(
             "--no-cache",
             envvar="AUTOJ_REWARD_NO_CACHE",
             help="Ask the engine for everything, and keep nothing.",
-            rich_help_panel=_CACHE,
         ),
     ] = False
     refresh: Annotated[
         bool,
-        typer.Option(
+        _cache_option(
             "--refresh",
             help="Ask the engine for everything, and keep its answers in the place of stored ones.",
-            rich_help_panel=_CACHE,
         ),
     ] = False
 

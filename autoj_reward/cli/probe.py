@@ -28,12 +28,9 @@ def probe(
         typer.Option(
             metavar="IN",
             help='Rows {"prompt", "completion"} to attack; by default sixteen that come with the package.',
-            show_default=False,
         ),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=2, metavar="N", help="The first N prompts only.", show_default=False)
-    ] = None,
+    limit: Annotated[int | None, typer.Option(min=2, metavar="N", help="The first N prompts only.")] = None,
     pairs: Annotated[
         bool, typer.Option("--pairs/--no-pairs", help="Attack comparisons too, and measure position.")
     ] = True,
@@ -50,8 +47,7 @@ def probe(
         typer.Option(min=0.0, help="Most that the guard may change honest quotations on average, likewise."),
     ] = 0.1,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="OUT.json", help="Keep all figures.", show_default=False),
+        Path | None, typer.Option("-o", "--output", metavar="OUT.json", help="Keep all figures.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoj_reward.cli import display
-from autoj_reward.cli.options import RowOptions
+from autoj_reward.cli.options import RowOptions, in_panel
 from autoj_reward.errors import ConfigError
 from autoj_reward.progress import RunProgress
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from autoj_reward.rows.records import RowTask
     from autoj_reward.rows.run import RowRun
 
-_RAY = "On a Ray cluster"
+_ray_option = in_panel("On a Ray cluster")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,45 +31,33 @@ class RayOptions:
 
     ray: Annotated[
         str | None,
-        typer.Option(
+        _ray_option(
             metavar="ADDRESS",
             help="Judge on a Ray cluster: auto, local (started here), HOST:PORT or ray://HOST:PORT. IN is a "
             ".parquet file, OUT a folder of Parquet files that all workers see.",
-            show_default=False,
-            rich_help_panel=_RAY,
         ),
     ] = None
     ray_workers: Annotated[
         int | None,
-        typer.Option(
+        _ray_option(
             min=1,
             metavar="N",
             help="Judges in the cluster; by default as many as its GPUs, or else CPUs, allow.",
-            show_default=False,
-            rich_help_panel=_RAY,
         ),
     ] = None
     ray_gpus: Annotated[
         float | None,
-        typer.Option(
-            min=0.0,
-            metavar="N",
-            help="GPUs of each worker; by default 1 if the cluster has any.",
-            show_default=False,
-            rich_help_panel=_RAY,
-        ),
+        _ray_option(min=0.0, metavar="N", help="GPUs of each worker; by default 1 if the cluster has any."),
     ] = None
     ray_cpus: Annotated[
-        float,
-        typer.Option(min=0.1, metavar="N", help="CPUs of each worker without a GPU.", rich_help_panel=_RAY),
+        float, _ray_option(min=0.1, metavar="N", help="CPUs of each worker without a GPU.")
     ] = 1.0
     ray_block: Annotated[
         int,
-        typer.Option(
+        _ray_option(
             min=1,
             metavar="ROWS",
             help="Rows of a block: what a worker judges at a time, and what a lost worker costs.",
-            rich_help_panel=_RAY,
         ),
     ] = 1024
 

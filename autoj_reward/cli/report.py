@@ -24,9 +24,7 @@ def report(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", metavar="OUT.html", help="By default RUN.html, beside it.", show_default=False
-        ),
+        typer.Option("-o", "--output", metavar="OUT.html", help="By default RUN.html, beside it."),
     ] = None,
     gold: Annotated[
         str | None,
@@ -34,22 +32,15 @@ def report(
             metavar="FIELD",
             help="What is known: a number (rate), a preference or 0, 1, 2 (compare), a list of numbers, one "
             "for each completion (rerank).",
-            show_default=False,
         ),
     ] = None,
     group: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FIELD", help="Group rows by a field: scenario, source, ...", show_default=False
-        ),
+        str | None, typer.Option(metavar="FIELD", help="Group rows by a field: scenario, source, ...")
     ] = None,
     images: Annotated[
         Path | None,
         typer.Option(
-            "--png",
-            metavar="FOLDER",
-            help="Also each chart as an image; needs the extra `report`.",
-            show_default=False,
+            "--png", metavar="FOLDER", help="Also each chart as an image; needs the extra `report`."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,

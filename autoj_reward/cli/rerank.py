@@ -33,8 +33,7 @@ def rerank(
     strategy: StrategyName = "pointwise",
     budget: Budget = None,
     top: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="K", help="Keep only the best K in the ranking.", show_default=False),
+        int | None, typer.Option(min=1, metavar="K", help="Keep only the best K in the ranking.")
     ] = None,
     *,
     options: RunOptions,

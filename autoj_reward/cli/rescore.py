@@ -31,43 +31,30 @@ def rescore(
         typer.Argument(
             metavar="[IN]",
             help="An output of rate, compare or rerank; without one, every judgment in the cache.",
-            show_default=False,
         ),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="OUT.jsonl", help="Write the new rows.", show_default=False),
+        Path | None, typer.Option("-o", "--output", metavar="OUT.jsonl", help="Write the new rows.")
     ] = None,
     was: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
             help="Whole cache: the judge as it was; by default --judge with its own --min-mass.",
-            show_default=False,
         ),
     ] = None,
     min_mass: Annotated[
-        float | None,
-        typer.Option(help="Least probability, in (0, 1], on the verdicts.", show_default=False),
+        float | None, typer.Option(help="Least probability, in (0, 1], on the verdicts.")
     ] = None,
     aggregation: Annotated[
         str, typer.Option(metavar="mean|vote", help="How draws become one distribution.")
     ] = "mean",
     critiques: Annotated[
-        bool,
-        typer.Option("--critiques", help="Read the critiques that the rows keep, and use no cache."),
+        bool, typer.Option("--critiques", help="Read the critiques that the rows keep, and use no cache.")
     ] = False,
-    fingerprint: Annotated[
-        str | None,
-        typer.Option(help="Whose answers; by default those that fit.", show_default=False),
-    ] = None,
-    format_name: Annotated[
-        str | None, typer.Option("--format", metavar="NAME", help="As for rate.", show_default=False)
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(metavar="OURS=THEIRS", help="As for rate.", show_default=False),
-    ] = None,
+    fingerprint: Annotated[str | None, typer.Option(help="Whose answers; by default those that fit.")] = None,
+    format_name: Annotated[str | None, typer.Option("--format", metavar="NAME", help="As for rate.")] = None,
+    column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="As for rate.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
     cache: CachePath = None,
     *,

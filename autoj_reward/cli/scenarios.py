@@ -21,16 +21,12 @@ def scenarios(
         typer.Option(
             metavar="DIR",
             help="Show the criteria of each scenario: an Auto-J checkout, or any folder of YAML sets.",
-            show_default=False,
         ),
     ] = None,
     criteria_root: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where paths of !include begin.", show_default=False),
+        Path | None, typer.Option(metavar="DIR", help="Where paths of !include begin.")
     ] = None,
-    name: Annotated[
-        str | None, typer.Option(metavar="SCENARIO", help="Only this one.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="SCENARIO", help="Only this one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """List Auto-J's scenarios by group, or print scenario criteria by type."""

@@ -11,12 +11,13 @@ from typing import Annotated
 import typer
 
 from autoj_reward.cli import display
-from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
+from autoj_reward.cli.options import CacheOptions, JudgeOptions, in_panel, with_options
 from autoj_reward.cli.run import load_judge
 from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
 
-_LISTENING, _LIMITS, _OPENRLHF = "Listening", "Batches and limits", "OpenRLHF"
+_listening_option, _limits_option = in_panel("Listening"), in_panel("Batches and limits")
+_openrlhf_option = in_panel("OpenRLHF")
 _CONCURRENT = ("server", "vllm-server")
 """Engines that batch by themselves what several calls ask for."""
 
@@ -24,160 +25,104 @@ _CONCURRENT = ("server", "vllm-server")
 @with_options(JudgeOptions, CacheOptions)
 def serve(
     host: Annotated[
-        str,
-        typer.Option(
-            help="Address to listen at. Any but a loopback one needs a token.", rich_help_panel=_LISTENING
-        ),
+        str, _listening_option(help="Address to listen at. Any but a loopback one needs a token.")
     ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="0 takes a free one.", rich_help_panel=_LISTENING)
-    ] = 8000,
+    port: Annotated[int, _listening_option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     token_file: Annotated[
         Path | None,
-        typer.Option(
+        _listening_option(
             metavar="FILE",
             help="File whose first line is the token that clients show; by default $AUTOJ_REWARD_TOKEN.",
-            show_default=False,
-            rich_help_panel=_LISTENING,
         ),
     ] = None,
     window_ms: Annotated[
         float,
-        typer.Option(
-            min=0.0,
-            metavar="MS",
-            help="How long the first request of a batch waits for others.",
-            rich_help_panel=_LIMITS,
-        ),
+        _limits_option(min=0.0, metavar="MS", help="How long the first request of a batch waits for others."),
     ] = 5.0,
     max_batch: Annotated[
-        int,
-        typer.Option(
-            min=1, metavar="N", help="Most inputs of one call of the engine.", rich_help_panel=_LIMITS
-        ),
+        int, _limits_option(min=1, metavar="N", help="Most inputs of one call of the engine.")
     ] = 256,
     at_once: Annotated[
         int | None,
-        typer.Option(
+        _limits_option(
             min=1,
             metavar="N",
             help="Batches judged at the same time: 32 for engines that batch by themselves (server, "
             "vllm-server), else 1.",
-            show_default=False,
-            rich_help_panel=_LIMITS,
         ),
     ] = None,
     queue: Annotated[
         int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Judgments that may wait; what comes on top is refused with 429.",
-            rich_help_panel=_LIMITS,
+        _limits_option(
+            min=1, metavar="N", help="Judgments that may wait; what comes on top is refused with 429."
         ),
     ] = 4096,
     deadline: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            help="Longest time of a request; clients may ask for less.",
-            rich_help_panel=_LIMITS,
-        ),
+        float, _limits_option(metavar="SECONDS", help="Longest time of a request; clients may ask for less.")
     ] = 120.0,
-    max_body_mb: Annotated[
-        float, typer.Option(metavar="MB", help="Longest request body.", rich_help_panel=_LIMITS)
-    ] = 8.0,
+    max_body_mb: Annotated[float, _limits_option(metavar="MB", help="Longest request body.")] = 8.0,
     max_completions: Annotated[
-        int,
-        typer.Option(min=1, metavar="N", help="Most completions of one request.", rich_help_panel=_LIMITS),
+        int, _limits_option(min=1, metavar="N", help="Most completions of one request.")
     ] = 1024,
     drain: Annotated[
         float,
-        typer.Option(
-            min=0.0,
-            metavar="SECONDS",
-            help="After Ctrl-C or SIGTERM, how long running requests may take.",
-            rich_help_panel=_LIMITS,
+        _limits_option(
+            min=0.0, metavar="SECONDS", help="After Ctrl-C or SIGTERM, how long running requests may take."
         ),
     ] = 30.0,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(
+        _listening_option(
             metavar="NAME",
             help="Name by which clients may call this server. Repeatable; by default localhost and "
             "--host, and any name where a token is asked for.",
-            show_default=False,
-            rich_help_panel=_LISTENING,
         ),
     ] = None,
     max_connections: Annotated[
         int,
-        typer.Option(
+        _limits_option(
             min=1,
             metavar="N",
             help="Most connections; when there is no room, the one that has been idle longest is closed.",
-            rich_help_panel=_LIMITS,
         ),
     ] = 4096,
     max_connections_per_peer: Annotated[
-        int,
-        typer.Option(min=1, metavar="N", help="Of them, from one address.", rich_help_panel=_LIMITS),
+        int, _limits_option(min=1, metavar="N", help="Of them, from one address.")
     ] = 1024,
     max_head_kb: Annotated[
-        float,
-        typer.Option(metavar="KB", help="Longest head of a request (its headers).", rich_help_panel=_LIMITS),
+        float, _limits_option(metavar="KB", help="Longest head of a request (its headers).")
     ] = 64.0,
     head_seconds: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS", help="Longest time for the head of a request.", rich_help_panel=_LIMITS
-        ),
+        float, _limits_option(metavar="SECONDS", help="Longest time for the head of a request.")
     ] = 10.0,
     body_seconds: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS", help="Longest time for all of a request's body.", rich_help_panel=_LIMITS
-        ),
+        float, _limits_option(metavar="SECONDS", help="Longest time for all of a request's body.")
     ] = 60.0,
     idle_seconds: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            help="How long a connection may be idle between requests.",
-            rich_help_panel=_LIMITS,
-        ),
+        float, _limits_option(metavar="SECONDS", help="How long a connection may be idle between requests.")
     ] = 75.0,
     write_seconds: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS", help="Longest time for a client to read an answer.", rich_help_panel=_LIMITS
-        ),
+        float, _limits_option(metavar="SECONDS", help="Longest time for a client to read an answer.")
     ] = 60.0,
     failure_reward: Annotated[
         float | None,
-        typer.Option(
+        _openrlhf_option(
             metavar="NUMBER",
             help="What /get_reward gives without a verdict; by default null, on which OpenRLHF "
             "stops. The judge_failed log counts them.",
-            show_default=False,
-            rich_help_panel=_OPENRLHF,
         ),
     ] = None,
     end_token: Annotated[
         list[str] | None,
-        typer.Option(
+        _openrlhf_option(
             metavar="TEXT",
             help="Special token of the policy to take off completions, besides the usual ones. Repeatable.",
-            show_default=False,
-            rich_help_panel=_OPENRLHF,
         ),
     ] = None,
     labels_as_references: Annotated[
         bool,
-        typer.Option(
-            "--labels-as-references",
-            help="Show OpenRLHF's labels to the judge as reference answers.",
-            rich_help_panel=_OPENRLHF,
+        _openrlhf_option(
+            "--labels-as-references", help="Show OpenRLHF's labels to the judge as reference answers."
         ),
     ] = False,
     *,

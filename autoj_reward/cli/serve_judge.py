@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 from autoj_reward.cli import display
-from autoj_reward.cli.options import JudgeName, key_values, typed
+from autoj_reward.cli.options import JudgeName, in_panel, key_values, typed
 from autoj_reward.errors import ConfigError, EngineUnavailable
 
-_MACHINE, _LISTENING = "The machine", "Listening"
+_machine_option, _listening_option = in_panel("The machine"), in_panel("Listening")
 _BEAT_SECONDS = 0.5
 
 
@@ -23,95 +23,47 @@ def serve_judge(
     judge: JudgeName = "mini",
     dtype: Annotated[
         str | None,
-        typer.Option(
-            help="bfloat16, float16 or float32; by default the judge's, else the checkpoint's.",
-            show_default=False,
-        ),
+        typer.Option(help="bfloat16, float16 or float32; by default the judge's, else the checkpoint's."),
     ] = None,
     quantization: Annotated[
-        str | None,
-        typer.Option(
-            help="fp8, gptq, awq, ...: vLLM's name; by default the checkpoint's.", show_default=False
-        ),
+        str | None, typer.Option(help="fp8, gptq, awq, ...: vLLM's name; by default the checkpoint's.")
     ] = None,
-    adapter: Annotated[
-        str | None, typer.Option(help="Folder or hub name of a LoRA adapter.", show_default=False)
-    ] = None,
+    adapter: Annotated[str | None, typer.Option(help="Folder or hub name of a LoRA adapter.")] = None,
     context_tokens: Annotated[
-        int | None,
-        typer.Option(help="Most tokens of input and output; by default the judge's.", show_default=False),
+        int | None, typer.Option(help="Most tokens of input and output; by default the judge's.")
     ] = None,
     devices: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N,N,...",
-            help="Device numbers; by default the first ones.",
-            show_default=False,
-            rich_help_panel=_MACHINE,
-        ),
+        str | None, _machine_option(metavar="N,N,...", help="Device numbers; by default the first ones.")
     ] = None,
     tensor_parallel_size: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Devices that share each layer; by default 1.",
-            show_default=False,
-            rich_help_panel=_MACHINE,
-        ),
+        int | None, _machine_option(metavar="N", help="Devices that share each layer; by default 1.")
     ] = None,
     data_parallel_size: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Replicas of the whole model; by default 1.",
-            show_default=False,
-            rich_help_panel=_MACHINE,
-        ),
+        int | None, _machine_option(metavar="N", help="Replicas of the whole model; by default 1.")
     ] = None,
     memory_share: Annotated[
         float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Share of each device's memory, in (0, 1]; by default nearly all.",
-            show_default=False,
-            rich_help_panel=_MACHINE,
+        _machine_option(
+            metavar="SHARE", help="Share of each device's memory, in (0, 1]; by default nearly all."
         ),
     ] = None,
-    start_seconds: Annotated[
-        float, typer.Option(help="Longest wait until it is ready.", rich_help_panel=_MACHINE)
-    ] = 1800.0,
+    start_seconds: Annotated[float, _machine_option(help="Longest wait until it is ready.")] = 1800.0,
     engine_option: Annotated[
         list[str] | None,
-        typer.Option(
+        _machine_option(
             metavar="KEY=VALUE",
             help="Any other engine option of `vllm serve` (enforce_eager=true, ...). Repeatable.",
-            show_default=False,
-            rich_help_panel=_MACHINE,
         ),
     ] = None,
     host: Annotated[
-        str,
-        typer.Option(
-            help="Address to listen at; 0.0.0.0 for other machines, which need the key.",
-            rich_help_panel=_LISTENING,
-        ),
+        str, _listening_option(help="Address to listen at; 0.0.0.0 for other machines, which need the key.")
     ] = "127.0.0.1",
-    port: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=65535,
-            help="By default a free one.",
-            show_default=False,
-            rich_help_panel=_LISTENING,
-        ),
-    ] = None,
+    port: Annotated[int | None, _listening_option(min=1, max=65535, help="By default a free one.")] = None,
     name: Annotated[
         str,
-        typer.Option(
+        _listening_option(
             help="Separates judges that would share a server (same model, dtype, adapter and context).",
             show_default=False,
-            rich_help_panel=_LISTENING,
         ),
     ] = "",
 ) -> None:

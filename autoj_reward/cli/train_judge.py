@@ -24,8 +24,7 @@ def train_judge(
         Path, typer.Argument(metavar="CONFIG", help="A run as a TOML file, such as examples/train_mini.toml.")
     ],
     output: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Instead of the file's output folder.", show_default=False),
+        Path | None, typer.Option(metavar="FOLDER", help="Instead of the file's output folder.")
     ] = None,
     plan: Annotated[
         bool,
@@ -33,11 +32,7 @@ def train_judge(
     ] = False,
     held_out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="OUT.jsonl",
-            help="Write the held-out rows, labelled for calibrate, and stop.",
-            show_default=False,
-        ),
+        typer.Option(metavar="OUT.jsonl", help="Write the held-out rows, labelled for calibrate, and stop."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:

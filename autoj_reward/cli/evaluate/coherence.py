@@ -26,7 +26,6 @@ def coherence(
         typer.Option(
             metavar="FILE",
             help="What `autoj-reward rate` wrote about the same completions, by the same judge.",
-            show_default=False,
         ),
     ] = None,
     margin: Annotated[

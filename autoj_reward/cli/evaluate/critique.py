@@ -38,7 +38,6 @@ def critique(
             metavar="FILE",
             help="Comparisons that are there already: rows with output (A..., B..., C...) and meta.exchange, "
             "or with outcome.",
-            show_default=False,
         ),
     ] = None,
     critiques: Annotated[
@@ -46,20 +45,16 @@ def critique(
         typer.Option(
             metavar="FILE",
             help="The critiques to evaluate: rows with output or critique. By default those in the data.",
-            show_default=False,
         ),
     ] = None,
     critic: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="Let this judge write the critiques to evaluate (on --critic-engine).",
-            show_default=False,
+            metavar="NAME", help="Let this judge write the critiques to evaluate (on --critic-engine)."
         ),
     ] = None,
     critic_engine: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The critic's engine; as --engine.", show_default=False),
+        str | None, typer.Option(metavar="NAME", help="The critic's engine; as --engine.")
     ] = None,
     reference: Annotated[
         str | None,
@@ -67,7 +62,6 @@ def critique(
             metavar="FILE",
             help="Reference critiques: rows with output. --judge says which is better, with the engine that "
             "--engine names.",
-            show_default=False,
         ),
     ] = None,
     both_orders: Annotated[
@@ -82,7 +76,6 @@ def critique(
             "--output",
             metavar="OUT.jsonl",
             help="Keep critiques and comparisons; --comparisons and --critiques read it again.",
-            show_default=False,
         ),
     ] = None,
     limit: Limit = None,

@@ -51,7 +51,6 @@ def pairwise(
             metavar="FILE",
             help='Decisions: rows {"output": 0|1|2}, or what `autoj-reward compare` wrote; or scalar scores: '
             'rows {"scores": [of the first, of the second]}. Without it the judge decides.',
-            show_default=False,
         ),
     ] = None,
     swapped: Annotated[
@@ -59,7 +58,6 @@ def pairwise(
         typer.Option(
             metavar="FILE",
             help='For rows {"output": ...}: the decisions on the swapped pairs; 0 is what was first then.',
-            show_default=False,
         ),
     ] = None,
     reward_model: Annotated[
@@ -67,7 +65,6 @@ def pairwise(
         typer.Option(
             metavar="NAME",
             help="Score with this sequence classification model (a folder or hub name) instead of a judge.",
-            show_default=False,
         ),
     ] = None,
     by_rating: Annotated[
@@ -77,15 +74,10 @@ def pairwise(
     one_order: Annotated[bool, typer.Option(help="Let the judge see the given order only.")] = False,
     against: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Another judge's decisions on the same pairs: adds a paired test.",
-            show_default=False,
-        ),
+        typer.Option(metavar="FILE", help="Another judge's decisions on the same pairs: adds a paired test."),
     ] = None,
     against_swapped: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="As --swapped, for --against.", show_default=False),
+        str | None, typer.Option(metavar="FILE", help="As --swapped, for --against.")
     ] = None,
     folds: Annotated[
         int, typer.Option(min=2, help="For scores: folds on which the tie threshold is cross-validated.")
@@ -97,7 +89,6 @@ def pairwise(
             "--output",
             metavar="OUT.jsonl",
             help="Keep the decisions or scores; --predictions reads them again.",
-            show_default=False,
         ),
     ] = None,
     limit: Limit = None,

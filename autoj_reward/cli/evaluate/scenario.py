@@ -33,15 +33,12 @@ def evaluate_scenario(
         typer.Option(
             metavar="FILE",
             help="Answers: rows with scenario, as `classify` writes them; without it the classifier answers.",
-            show_default=False,
         ),
     ] = None,
     train: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE",
-            help="Labelled queries of training: adds the nearest centroid as a baseline.",
-            show_default=False,
+            metavar="FILE", help="Labelled queries of training: adds the nearest centroid as a baseline."
         ),
     ] = None,
     limit: Limit = None,

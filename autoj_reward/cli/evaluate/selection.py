@@ -28,7 +28,6 @@ def selection(
             metavar="FILE",
             help='Groups as in Auto-J\'s testdata_selection.jsonl, with a list "gold" beside each list of '
             '"outputs".',
-            show_default=False,
         ),
     ] = None,
     gold_set: Annotated[
@@ -37,33 +36,24 @@ def selection(
             "--set",
             metavar="NAME",
             help="A set of the data folder: truthfulqa, summeval, humaneval, gsm8k, alpacaeval.",
-            show_default=False,
         ),
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option(
-            envvar="AUTOJ_REWARD_DATA", metavar="DIR", help="The data folder, for --set.", show_default=False
-        ),
+        typer.Option(envvar="AUTOJ_REWARD_DATA", metavar="DIR", help="The data folder, for --set."),
     ] = None,
     sizes: Annotated[str, typer.Option("--n", help="Completions of a group, one or more.")] = "2,4,8,16,32",
     strategies: Annotated[
         str, typer.Option(metavar="NAMES", help="Strategies, as of rerank.")
     ] = "greedy,pointwise,knockout,budgeted",
     samples_too: Annotated[
-        int | None,
-        typer.Option(min=2, metavar="K", help="Also K sampled critiques, averaged.", show_default=False),
+        int | None, typer.Option(min=2, metavar="K", help="Also K sampled critiques, averaged.")
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first groups.", show_default=False)
-    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first groups.")] = None,
     plots: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Plots go there: needs matplotlib.", show_default=False),
+        Path | None, typer.Option(metavar="DIR", help="Plots go there: needs matplotlib.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="OUT.json", show_default=False)
-    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="OUT.json")] = None,
     *,
     judging: JudgeOptions,
     caching: CacheOptions,
