@@ -61,12 +61,11 @@ class RowRun:
         task: What is done with them.
         checked: What `check` found.
 
-    Example:
-        >>> run = RowRun("in.jsonl", rate_task(judge, row_format("rate", None, {})), "out.jsonl", judge)
-        >>> run.check().n_rows  # doctest: +SKIP
-        1000
-        >>> run.run().n_failed_rows  # doctest: +SKIP
-        0
+    Example::
+
+        run = RowRun("in.jsonl", rate_task(judge, row_format("rate", None, {})), "out.jsonl", judge)
+        run.check()
+        summary = run.run()
     """
 
     def __init__(
@@ -96,7 +95,7 @@ class RowRun:
         """Validate every row before anything heavy is loaded.
 
         Raises:
-            DataError: The input cannot be read; rows are bad and are not to be skipped; or all are bad.
+            DataError: The input cannot be read, or has bad rows that are not to be skipped.
         """
         as_parquet = self.task.expansion is None and self.target.endswith(".parquet")
         self.checked = check_rows(self.source, self.task, for_parquet=as_parquet)
@@ -165,6 +164,12 @@ class RowRun:
                     summary.n_failed_rows += without_verdict(was)
                     progress.skip(self.task.row_format.n_requests(row))
                 self._judge_rows(((line, row, None) for line, row in rows), output, summary, progress)
+            if output.n_done != self.checked.n_rows:
+                raise DataError(
+                    f"was changed while it was read: it held {self.checked.n_rows:,} good rows, and "
+                    f"{output.n_done:,} were judged",
+                    path=self.source.name, hint="--overwrite starts again",
+                )  # fmt: skip
             output.finish((row for _, row in self._rows()), summary.as_record())
         return self.finished(summary)
 

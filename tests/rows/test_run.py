@@ -238,11 +238,14 @@ def test_a_file_of_bad_rows_makes_no_output(make: Callable[..., RowRun], tmp_pat
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_an_input_that_changes_after_the_check_is_said(make: Callable[..., RowRun], tmp_path: Path) -> None:
+@pytest.mark.parametrize("second", ['{"prompt": "Q"}\n', ""], ids=["bad", "gone"])
+def test_an_input_that_changes_after_the_check_is_said(
+    make: Callable[..., RowRun], tmp_path: Path, second: str
+) -> None:
     """A row that had become bad was left out, and the output was one row short."""
-    run = make(rated(3))
+    run = make(rated(2))
     run.check()
-    (tmp_path / "in.jsonl").write_text('{"prompt": "Q", "completion": "A"}\n{"prompt": "Q"}\n')
+    (tmp_path / "in.jsonl").write_text('{"prompt": "Q", "completion": "A"}\n' + second)
     with pytest.raises(DataError, match="was changed while it was read"):
         run.run()
 
