@@ -33,9 +33,13 @@ def test_judges_lists_every_preset(run: Run) -> None:
     assert "mini" in run("judges", judge=False).stdout
 
 
-def test_errors_are_printed_with_the_next_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", ["autoj_reward", "autoj_reward.cli"])
+def test_errors_are_printed_with_the_next_step(tmp_path: Path, module: str) -> None:
     done = subprocess.run(
-        [*COMMAND, "rate", "nowhere.jsonl", "-o", "out.jsonl"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-m", module, "rate", "nowhere.jsonl", "-o", "out.jsonl"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: there is no file 'nowhere.jsonl'\n  hint: ")

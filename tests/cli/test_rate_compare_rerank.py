@@ -10,10 +10,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from autoj_reward import Judge
 from autoj_reward.cli import display
 from autoj_reward.errors import ConfigError, DataError, TooManyFailures
 from autoj_reward.rows.records import Summary
 from tests.cli.conftest import Run, read_rows, write_rows
+from tests.scripted import ScriptedEngine
 
 CAPITAL = "What is the capital of France?"
 
@@ -215,6 +217,12 @@ def test_an_output_of_another_run_is_refused(run: Run, tmp_path: Path, change: l
     with pytest.raises(ConfigError, match="another"):
         run("rate", "in.jsonl", "-o", "out.jsonl", *change)
     assert run("rate", "in.jsonl", "-o", "out.jsonl", "--overwrite", *change).exit_code == 0
+
+
+def test_the_old_name_of_truncate_still_loads_a_judge() -> None:
+    with pytest.warns(DeprecationWarning, match="'cut' is now 'truncate'"):
+        judge = Judge.load("mini", engine=ScriptedEngine(), overlong="cut")
+    assert judge.settings.overlong == "truncate"
 
 
 def test_the_old_name_of_truncate_continues_an_output(run: Run, tmp_path: Path) -> None:
