@@ -247,7 +247,7 @@ def arrows() -> dict[str, set[str]]:
     """For each room the rooms that it imports; the package's face, which names everything, is left out."""
     found: dict[str, set[str]] = defaultdict(set)
     for name, path in MODULES.items():
-        if name != "autoj_reward":
+        if name not in ("autoj_reward", "autoj_reward.__main__"):
             found[room(name)] |= {room(other) for other in imported(path)} - {room(name), "autoj_reward"}
     return dict(found)
 
