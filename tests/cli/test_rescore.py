@@ -188,7 +188,7 @@ def test_another_runs_settings_are_named_as_the_reason(
 def test_what_is_no_output_is_refused(run: Rescore, engine: CachedEngine, tmp_path: Path) -> None:
     engine.store.put([])
     write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "A"}])
-    with pytest.raises(DataError, match="no output of rate"):
+    with pytest.raises(DataError, match="not an output of rate"):
         run("in.jsonl")
     judged_rows(tmp_path / "out.jsonl", engine)
     with pytest.raises(ConfigError, match="the input as well"):
