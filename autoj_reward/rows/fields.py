@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Map a row's fields to requests, for our formats and Auto-J's.
 
-Auto-J's files say `response`, `response 1`, `outputs.<model>.outputs`; here they become completions,
-and nowhere else.
+Auto-J's files say `response`, `response 1`, `outputs.<model>.outputs`; here rows of them become requests.
+Its other files are read in `autoj/`, which is above this room.
 """
 
 from __future__ import annotations
