@@ -225,6 +225,34 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """Where an engine's answers came from so far.
+
+    Attributes:
+        n_cached: Answers from a cache.
+        n_asked: Answers that a model was asked for.
+        usage: What the model spent on them.
+    """
+
+    n_cached: int = 0
+    n_asked: int = 0
+    usage: Usage = Usage()
+
+    @property
+    def cached_share(self) -> float | None:
+        """Share of the answers that came from a cache, in [0, 1]; None before the first answer."""
+        n_all = self.n_cached + self.n_asked
+        return self.n_cached / n_all if n_all else None
+
+    def __add__(self, other: EngineStats) -> EngineStats:
+        return EngineStats(
+            n_cached=self.n_cached + other.n_cached,
+            n_asked=self.n_asked + other.n_asked,
+            usage=self.usage + other.usage,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContinuationLogprob:
     """One continuation as the engine read it.
 

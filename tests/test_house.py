@@ -125,6 +125,7 @@ ALLOWED: dict[str, set[str]] = {
     "serve": {"engines", "errors", "judge", "judgments", "ranking", "reward", "rows", "types"},
     "integrations": {
         "console",
+        "engines",
         "engines/openai",
         "environment",
         "errors",

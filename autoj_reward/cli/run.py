@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from autoj_reward.rows.fields import RowFormat
     from autoj_reward.rows.output import Output
     from autoj_reward.rows.preferences import LabelSummary
-    from autoj_reward.rows.run import CheckedRows, RowItem, RowResult, RowTask, Spending
+    from autoj_reward.rows.run import CheckedRows, RowItem, RowResult, RowTask
+    from autoj_reward.types import EngineStats
 
 Source = Annotated[
     str,
@@ -357,14 +358,11 @@ def _without_effect(judge: Judge, judging: JudgeOptions, identity: Mapping[str, 
     return [name for name, value in given.items() if value is not None]
 
 
-def _spending(judge: Judge, caching: CacheOptions) -> Callable[[], Spending] | None:
+def _spending(judge: Judge, caching: CacheOptions) -> Callable[[], EngineStats] | None:
     """What the cache answered and what the engine was asked so far; None without a cache."""
-    from autoj_reward.rows.run import Spending
+    from autoj_reward.engines import engine_stats
+    from autoj_reward.types import EngineStats
 
     if caching.no_cache:
         return None
-    from autoj_reward.engines.cached import CachedEngine
-
-    cached = judge.engine
-    assert isinstance(cached, CachedEngine)
-    return lambda: Spending(n_cached=cached.n_hits, n_asked=cached.n_asked, usage=cached.spent)
+    return lambda: engine_stats(judge.engine) or EngineStats()

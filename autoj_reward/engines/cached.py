@@ -16,10 +16,10 @@ from autoj_reward.cache.codec import decode, encode
 from autoj_reward.cache.key import Parts, parts_of
 from autoj_reward.cache.leases import kept_alive, new_owner
 from autoj_reward.cache.store import JudgmentStore
-from autoj_reward.engines import Engine, describe_engine
+from autoj_reward.engines import Engine, describe_engine, load_engine
 from autoj_reward.engines.logprobs.token_tree import with_numbers
 from autoj_reward.errors import EngineContractBroken, EngineRejected, StoreError
-from autoj_reward.types import Failure, JudgeInput, JudgeOutput, Usage
+from autoj_reward.types import EngineStats, Failure, JudgeInput, JudgeOutput, Usage
 
 logger = logging.getLogger("autoj_reward")
 
@@ -48,12 +48,8 @@ class CachedEngine:
     ) -> None:
         self.inner = inner
         self.store = store
-        self.n_hits = 0
-        """Inputs answered without the engine so far."""
-        self.n_asked = 0
-        """Inputs given to the engine so far."""
-        self.spent = Usage()
-        """What the engine spent on them."""
+        self.stats = EngineStats()
+        """Inputs answered by the store and by the engine so far, and what the engine spent."""
         self._chunk = chunk
         self._refresh = refresh
         self._noted = self._closed = False
@@ -69,6 +65,10 @@ class CachedEngine:
     def describe(self) -> dict[str, Any]:
         """Who answers; see `DescribedEngine.describe`. Stored answers are of nobody else."""
         return describe_engine(self.inner)
+
+    def load(self) -> None:
+        """Load the engine behind the cache now, and not at the first input that the store lacks."""
+        load_engine(self.inner)
 
     def close(self) -> None:
         self._closed = True
@@ -96,7 +96,7 @@ class CachedEngine:
         }
         failures, n_asked = self._complete(wanted, found) if wanted else ({}, 0)
         with self._counting:
-            self.n_hits += len(inputs) - n_asked
+            self.stats += EngineStats(n_cached=len(inputs) - n_asked)
         return [
             failures[key] if key in failures else decode(found[key], item.readout)
             for key, item in zip(keys, inputs, strict=True)
@@ -175,8 +175,7 @@ class CachedEngine:
     def _count(self, answers: Sequence[JudgeOutput | Failure]) -> None:
         spent = sum((a.usage for a in answers if isinstance(a, JudgeOutput)), start=Usage())
         with self._counting:
-            self.n_asked += len(answers)
-            self.spent += spent
+            self.stats += EngineStats(n_asked=len(answers), usage=spent)
 
     def _renew(self, owner: str) -> None:
         try:

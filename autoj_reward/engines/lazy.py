@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from autoj_reward.engines import Engine, describe_engine
+from autoj_reward.engines import Engine, describe_engine, engine_stats, load_engine
 from autoj_reward.errors import ConfigError, EngineRejected
-from autoj_reward.types import Failure, JudgeInput, JudgeOutput
+from autoj_reward.types import EngineStats, Failure, JudgeInput, JudgeOutput
 
 
 class LazyEngine:
@@ -57,6 +57,15 @@ class LazyEngine:
             if self._announced is None and self._announce is not None:
                 self._announced, self._announce = self._announce(), None
         return {**self._planned(), "fingerprint": self._announced}
+
+    @property
+    def stats(self) -> EngineStats | None:
+        """What the engine counted so far; see `engine_stats`."""
+        return engine_stats(self._engine)
+
+    def load(self) -> None:
+        """Build the engine now."""
+        load_engine(self.built)
 
     @property
     def is_built(self) -> bool:

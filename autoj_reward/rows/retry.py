@@ -18,12 +18,12 @@ from autoj_reward.rows.run import (
     RowItem,
     RowResult,
     RowTask,
-    Spending,
     Summary,
     cache_status,
     good_rows,
 )
 from autoj_reward.rows.source import Row, RowSource, open_source
+from autoj_reward.types import EngineStats
 
 
 def retry_failed(
@@ -35,7 +35,7 @@ def retry_failed(
     fields: Sequence[str],
     chunk_requests: int,
     quiet: bool = False,
-    spending: Callable[[], Spending] | None = None,
+    spending: Callable[[], EngineStats] | None = None,
 ) -> Summary:
     """Judge again what failed, and keep the rest as it is.
 

@@ -21,7 +21,7 @@ from autoj_reward.rows.fields import RowFormat, RowProblem
 from autoj_reward.rows.output import Output, to_json
 from autoj_reward.rows.resume import check_done
 from autoj_reward.rows.source import Row, RowSource
-from autoj_reward.types import Request, Usage
+from autoj_reward.types import EngineStats, Request, Usage
 
 _LEAST_FOR_LIMIT = 64
 """Judgments from which the share of failures means something."""
@@ -99,21 +99,6 @@ class CheckedRows:
     first_not_finite: tuple[int, str] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spending:
-    """Where a run's answers came from so far.
-
-    Attributes:
-        n_cached: Answers from the cache.
-        n_asked: Answers that the engine was asked for.
-        usage: What it spent on them.
-    """
-
-    n_cached: int
-    n_asked: int
-    usage: Usage
-
-
 @dataclass(slots=True)
 class Summary:
     """What a run did, for its last line and its record."""
@@ -130,9 +115,9 @@ class Summary:
     failures: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
     """Of all judgments, whenever they were paid for; with a cache, what this run spent."""
-    spending: Spending | None = None
+    spending: EngineStats | None = None
 
-    def spend(self, spending: Callable[[], Spending] | None) -> None:
+    def spend(self, spending: Callable[[], EngineStats] | None) -> None:
         """Note, at the end, what was spent where there is a cache."""
         if spending is not None:
             self.spending = spending()
@@ -274,7 +259,7 @@ def run_rows(
     chunk_requests: int,
     max_failures: float = 1.0,
     quiet: bool = False,
-    spending: Callable[[], Spending] | None = None,
+    spending: Callable[[], EngineStats] | None = None,
     replaced: Collection[str] = (),
 ) -> Summary:
     """Judge the rows that are not yet in the output.
@@ -322,7 +307,7 @@ def refuse_no_verdict(summary: Summary) -> None:
         )
 
 
-def cache_status(spending: Callable[[], Spending] | None) -> Callable[[], str]:
+def cache_status(spending: Callable[[], EngineStats] | None) -> Callable[[], str]:
     """What progress says about the cache."""
     return (lambda: "") if spending is None else (lambda: f"{spending().n_cached:,} answers from the cache")
 
