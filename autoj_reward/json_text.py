@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON that every reader takes: `NaN` and the infinities, which JSON does not have, become null."""
+"""Values for formats that hold less than Python: JSON without NaN, text without lone surrogates."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ def finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def without_surrogates(text: str) -> str:
+    """The text with U+FFFD in the place of each lone surrogate; two that make a character become it."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def plain(value: Any) -> Any:

@@ -258,10 +258,10 @@ def test_an_unknown_fingerprint_is_asked_of_the_engine(store: JudgmentStore) -> 
     assert lazy.is_built
 
 
-def test_an_engine_that_is_not_what_was_announced_is_refused(store: JudgmentStore) -> None:
+def test_an_engine_that_is_not_what_was_predicted_is_refused(store: JudgmentStore) -> None:
     """Its answers would be kept under another model's name."""
     cached = CachedEngine(LazyEngine(DrawingEngine, lambda: "another"), store)
-    with pytest.raises(ConfigError, match="announced as another and is drawing"):
+    with pytest.raises(ConfigError, match="predicted to be another and is drawing"):
         cached.generate([question("a")])
     assert list(store.records()) == []
 
