@@ -17,7 +17,7 @@ Message = Mapping[str, Any]
 """One chat message: `role` and `content`, and whatever else the trainer keeps beside them."""
 
 Text = str | Sequence[Message]
-"""A prompt or completion: plain text, or a list of chat messages (see `judge/layout.py` for their shapes)."""
+"""A prompt or completion: plain text, or a list of chat messages (see `judge/messages` for their shapes)."""
 
 Mode = Literal["direct", "critique"]
 """direct: force the words before the verdict and read it; critique: let the judge write first."""
@@ -307,7 +307,7 @@ class JudgeOutput:
         finish_reason: Why it ended.
         usage: Tokens spent.
         reading: The reading asked for. None for text, and for endpoints that cannot read.
-        thinking: The reasoning part, where a server returns it apart from the text.
+        thinking: The reasoning part, if a server returns it separately.
     """
 
     text: str

@@ -32,7 +32,7 @@ class CachedEngine:
 
     What the engine finished is kept, unreadable and truncated texts too. A `Failure` is not: what was too
     long, refused or lost on the way is asked again the next time. Equal inputs reach the engine once; where
-    somebody else is judging one at this moment, this call waits for that answer.
+    another thread or process is judging one, this call waits for that answer.
 
     Args:
         inner: The engine that is asked, or a `LazyEngine`: then a call that the store answers whole builds
@@ -63,7 +63,7 @@ class CachedEngine:
         return self.inner.fingerprint
 
     def describe(self) -> dict[str, Any]:
-        """Who answers; see `DescribedEngine.describe`. Stored answers are of nobody else."""
+        """Who answers; see `DescribedEngine.describe`. Stored answers are all its own."""
         return describe_engine(self.inner)
 
     def load(self) -> None:
@@ -184,7 +184,7 @@ class CachedEngine:
             logger.warning("leases could not be renewed, so that others may judge the same: %s", error)
 
     def _note(self) -> None:
-        """Record, once, what stands behind the fingerprint."""
+        """Record, once, which engine the fingerprint belongs to."""
         if self._noted:
             return
         known = describe_engine(self.inner)
@@ -199,7 +199,7 @@ class CachedEngine:
 
 
 def with_cache(engine: Engine, cache: bool | str | Path | JudgmentStore, *, refresh: bool = False) -> Engine:
-    """The engine behind a cache, or the engine itself where there is to be none.
+    """The engine behind a cache, or the engine itself without one.
 
     Args:
         engine: Any engine; a `LazyEngine` stays unbuilt while the cache answers.
