@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths of this package's files, and how to install its extras."""
+"""Paths of this package's files, writing them whole, and how to install its extras."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 from pathlib import Path
 
 import platformdirs
@@ -26,6 +28,24 @@ def private_folder(folder: Path) -> None:
     own = platformdirs.user_cache_path("autoj_reward", appauthor=False)
     if made or (folder == own and folder.stat().st_uid == os.getuid()):
         folder.chmod(0o700)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all, readable by this user only; makes the folder.
+
+    Raises:
+        OSError: It cannot be written; what was there is unchanged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(scratch, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(scratch)
+        raise
 
 
 _CHECKOUT = Path(__file__).resolve().parent.parent

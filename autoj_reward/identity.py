@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said of whoever answers beside the facts: short ids, versions, the machine."""
+"""Short ids, library versions and the machine, for describing who judged."""
 
 from __future__ import annotations
 

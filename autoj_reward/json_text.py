@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write standard JSON: `NaN` and the infinities become null."""
+"""Values for formats that hold less than Python: JSON without NaN, text without lone surrogates."""
 
 from __future__ import annotations
 
@@ -27,12 +27,17 @@ def json_text(value: Any, *, indent: int | None = None, ensure_ascii: bool = Tru
 
 
 def finite(value: Any) -> Any:
-    """The value with None in place of every number that is not finite."""
+    """The value with None in the place of every number that is not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def without_surrogates(text: str) -> str:
+    """The text with U+FFFD in the place of each lone surrogate; two that make a character become it."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ Message = Mapping[str, Any]
 """One chat message: `role` and `content`, and whatever else the trainer keeps beside them."""
 
 Text = str | Sequence[Message]
-"""A prompt or completion: plain text, or a list of chat messages (see `judge/layout.py` for their shapes)."""
+"""A prompt or completion: plain text, or a list of chat messages (see `judge/messages` for their shapes)."""
 
 Mode = Literal["direct", "critique"]
 """direct: force the words before the verdict and read it; critique: let the judge write first."""
@@ -225,6 +225,34 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """Where an engine's answers came from so far.
+
+    Attributes:
+        n_cached: Answers from a cache.
+        n_asked: Answers that a model was asked for.
+        usage: What the model spent on them.
+    """
+
+    n_cached: int = 0
+    n_asked: int = 0
+    usage: Usage = Usage()
+
+    @property
+    def cached_share(self) -> float | None:
+        """Share of the answers that came from a cache, in [0, 1]; None before the first answer."""
+        n_all = self.n_cached + self.n_asked
+        return self.n_cached / n_all if n_all else None
+
+    def __add__(self, other: EngineStats) -> EngineStats:
+        return EngineStats(
+            n_cached=self.n_cached + other.n_cached,
+            n_asked=self.n_asked + other.n_asked,
+            usage=self.usage + other.usage,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContinuationLogprob:
     """One continuation as the engine read it.
 
@@ -279,7 +307,7 @@ class JudgeOutput:
         finish_reason: Why it ended.
         usage: Tokens spent.
         reading: The reading asked for. None for text, and for endpoints that cannot read.
-        thinking: The reasoning part, where a server returns it apart from the text.
+        thinking: The reasoning part, if a server returns it separately.
     """
 
     text: str

@@ -160,7 +160,7 @@ def judge_passes(folder: Path, n: int, n_chars: int, table: Table, times: int) -
         best(lambda: warm.__setitem__(slice(None), judge.rate(prompts, completions)), times),
     )
     assert without == cold == warm
-    assert cached.n_asked == 2 * n
+    assert cached.stats.n_asked == 2 * n
     return cached
 
 

@@ -3,7 +3,7 @@
 
 Each round takes a command (rate, compare, rerank, label) and a kind of file, starts two processes that run
 the same command into one output, kills the writer at a random moment once or several times, and then runs the
-command once more. The second writer must be refused as long as the first one lives, nobody may be refused
+command once more. The second writer must be refused as long as the first one lives, no run may be refused
 after its death, and the last run must give what an uninterrupted run gives: the same bytes as JSON lines, the
 same rows as Parquet, and no further files.
 

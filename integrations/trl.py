@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Self, get_args
 
+from autoj_reward.engines import engine_stats
 from autoj_reward.errors import ConfigError, TooManyFailures
 from autoj_reward.integrations.distributed import ProcessGroup, current_process_group
 from autoj_reward.integrations.trl_trainer import TrainerInfo, trainer_info, trl_version
@@ -47,7 +48,7 @@ from autoj_reward.reward.plan import (
 )
 from autoj_reward.reward.resolution import engine_resolution
 from autoj_reward.reward.scale import RewardScale, Scale
-from autoj_reward.types import FailureReason, Mode, Request, Text
+from autoj_reward.types import EngineStats, FailureReason, Mode, Request, Text
 
 Rewards = list[float | None]
 
@@ -274,7 +275,7 @@ class JudgeReward:
         logged: bool,
     ) -> tuple[Rewards, CallReport]:
         began = time.monotonic()
-        before = self._cache_counts()
+        before = engine_stats(self.judge.built_engine) or EngineStats()
 
         def prepare() -> tuple[list[Item], list[int]]:
             items = self._items(prompts, completions, columns)
@@ -408,17 +409,12 @@ class JudgeReward:
             f"{len(failed)} of {n} completions got no verdict ({reasons}), and on_failure is 'raise'"
         )
 
-    def _cache_counts(self) -> tuple[int, int] | None:
-        engine = self.judge.built_engine
-        hits, asked = getattr(engine, "n_hits", None), getattr(engine, "n_asked", None)
-        return None if hits is None or asked is None else (hits, asked)
-
-    def _cache_share(self, before: tuple[int, int] | None) -> float | None:
-        after = self._cache_counts()
+    def _cache_share(self, before: EngineStats) -> float | None:
+        after = engine_stats(self.judge.built_engine)
         if after is None:
             return None
-        hits, asked = (b - a for a, b in zip(before or (0, 0), after, strict=True))
-        return hits / (hits + asked) if hits + asked else None
+        cached, asked = after.n_cached - before.n_cached, after.n_asked - before.n_asked
+        return EngineStats(n_cached=cached, n_asked=asked).cached_share
 
     def _log(
         self,

@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "console": {"terminal"},
     "errors": {"terminal"},
     "progress": {"console", "terminal"},
-    "cache": {"environment", "errors", "types"},
+    "cache": {"environment", "errors", "json_text", "types"},
     "engines/logprobs": {"errors", "types"},
     "toml_file": {"errors"},
     "engines/checkpoint": {"cache", "environment", "errors"},
@@ -97,7 +97,7 @@ ALLOWED: dict[str, set[str]] = {
         "types",
     },
     "reward": {"errors", "judge", "judgments", "statistics", "types"},
-    "ranking": {"errors", "judge", "judgments", "reward", "types"},
+    "ranking": {"errors", "json_text", "judge", "judgments", "reward", "types"},
     "rows": {
         "environment",
         "errors",
@@ -126,6 +126,7 @@ ALLOWED: dict[str, set[str]] = {
     "serve": {"engines", "errors", "judge", "judgments", "ranking", "reward", "rows", "types"},
     "integrations": {
         "console",
+        "engines",
         "engines/openai",
         "environment",
         "errors",

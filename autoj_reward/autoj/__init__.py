@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Auto-J's own files: formats, published data, scenarios, criteria. Only this room knows their fields."""
+"""Auto-J's own files: formats, published data, scenarios, criteria. `rows/fields.py` has its row formats."""

@@ -46,7 +46,7 @@ def read_cases(path: str | Path) -> list[CritiqueCase]:
     """Rows of `testdata_critique.jsonl`: `scenario`, `prompt`, `response`, and perhaps `critiques`.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: The file does not exist.
         DataError: A row is wrong; names file, line and field.
     """
     groups = scenario_groups()
@@ -73,7 +73,7 @@ def read_critiques(path: str | Path) -> list[str]:
     """Critiques, one a row: `output`, or `critique` as `autoj-reward rate` writes it.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: The file does not exist.
         DataError: A row holds no text.
     """
     return [
@@ -92,7 +92,7 @@ def read_outcomes(path: str | Path) -> list[Outcome | None]:
         An outcome for each row; None where the judge's answer could not be read.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: The file does not exist.
         DataError: A row is neither; names file, line and field.
     """
     return [_outcome(row, path, line) for line, row in read_rows(path)]

@@ -2,7 +2,7 @@
 """Download published data files from one commit and check them against their git blob ids.
 
 A file is written beside its place as `NAME.part` and moved there when its id is right. A transfer that
-breaks goes on where it stopped; so does the next call. What is there and right is not fetched again.
+breaks continues where it stopped; so does the next call. Complete files are not fetched again.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def _fetch_one(
             hint="a proxy or mirror may have changed it; nothing was kept",
         )  # fmt: skip
     raise EngineUnavailable(
-        f"{redact(url)}: {problem}, {_TRIES} times", hint=f"the same call goes on in {part}"
+        f"{redact(url)}: {problem}, {_TRIES} times", hint=f"run the same call again to continue {part}"
     )
 
 

@@ -71,7 +71,7 @@ def validate(source: RowSource, name: str | None = None) -> Validation:
         name: Its format; None tells it from the first row.
 
     Raises:
-        ConfigError: There is no format of that name, or the first row fits none.
+        ConfigError: The format is unknown, or the first row fits none.
         DataError: The file as a whole cannot be read, or is empty.
     """
     chosen = None if name is None else format_named(name)

@@ -34,10 +34,10 @@ class Decision:
     """What a judge decided about a pair, the names of both orders being those of the given order.
 
     Attributes:
-        given: Decision with the pair as given; None where it could not be read.
-        swapped: Decision with the pair swapped, mapped back; None where it could not be read.
-        averaged: Decision after averaging both orders' probabilities; None where the file has none.
-        win_prob: Probability in [0, 1] that the first completion wins; None where the file has none.
+        given: Decision with the pair as given; None if it could not be read.
+        swapped: Decision with the pair swapped, mapped back; None if it could not be read.
+        averaged: Decision after averaging both orders' probabilities; None if the file has none.
+        win_prob: Probability in [0, 1] that the first completion wins; None if the file has none.
     """
 
     given: Preference | None
@@ -47,7 +47,7 @@ class Decision:
 
 
 Scores = tuple[float | None, float | None]
-"""A scalar reward model's scores of a pair's first and second completion; None where there is none."""
+"""A scalar reward model's scores of a pair's first and second completion; None without one."""
 
 
 def read_pairs(path: str | Path) -> list[LabelledPair]:
@@ -56,7 +56,7 @@ def read_pairs(path: str | Path) -> list[LabelledPair]:
     The scenario may be left out, in files of one's own.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: The file does not exist.
         DataError: A row is wrong; names file, line and field.
     """
     groups = scenario_groups()
@@ -146,7 +146,7 @@ def read_scores(path: str | Path) -> list[Scores]:
     """A scalar reward model's scores: rows with `scores`, of the first and of the second completion.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: The file does not exist.
         DataError: A row has not two numbers or nulls.
     """
     found = []
@@ -170,8 +170,8 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, Row]]:
     """Line (from 1) and row of a file of rows.
 
     Raises:
-        ConfigError: There is no such file.
-        DataError: A line is no row.
+        ConfigError: The file does not exist.
+        DataError: A line is not a row.
     """
     for line, row in open_source(str(path)).rows():
         if isinstance(row, DataError):

@@ -105,7 +105,7 @@ def _reading(value: bytes, at: int, readout: ContinuationQuery | None) -> Contin
 class _StoredReading(ContinuationLogprobs):
     """A reading as its numbers; equal to, and pickled as, the reading that was stored.
 
-    Its 19 paths are made when somebody looks at them: made at once for every rating, they were a quarter
+    Its 19 paths are made when they are read: made at once for every rating, they were a quarter
     of a warm judgment.
     """
 
@@ -114,7 +114,7 @@ class _StoredReading(ContinuationLogprobs):
     _texts: tuple[str, ...]
 
     def __init__(self, texts: tuple[str, ...], numbers: tuple[float, ...]) -> None:
-        # Frozen, and without the base's own constructor: `paths` is no field here.
+        # Frozen, and without the base's own constructor: `paths` is not a field here.
         object.__setattr__(self, "_texts", texts)
         object.__setattr__(self, "_numbers", numbers)
         object.__setattr__(self, "unread_prob", numbers[0])

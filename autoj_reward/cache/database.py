@@ -58,7 +58,7 @@ logger = logging.getLogger("autoj_reward")
 
 
 class Database:
-    """An SQLite file with our schema, made where there is none.
+    """An SQLite file with our schema, made if it does not exist.
 
     Args:
         path: The file; folders above it are made.

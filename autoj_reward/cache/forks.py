@@ -2,7 +2,7 @@
 """Make SQLite safe around `fork`: close connections and wait for statements before this process forks.
 
 SQLite keeps its locks in the process's memory as well as in the kernel. A forked child inherits the one
-and not the other: connections that it opens itself would believe in locks that nobody holds, and the
+and not the other: connections that it opens itself would believe in locks that no process holds, and the
 log could be deleted under it. So all connections are closed right before a fork, and both sides open
 their own when they next need one.
 """
@@ -81,13 +81,13 @@ class ForkGate:
         self.generation += 1
 
     def after_in_parent(self) -> None:
-        """Let threads go on."""
+        """Let threads continue."""
         self._forking = False
         self._changed.notify_all()
         self._changed.release()
 
     def after_in_child(self) -> None:
-        """Begin anew: other threads are gone, and inherited connections are never touched again."""
+        """Start over: other threads are gone, and inherited connections are never touched again."""
         for connection in self._open:
             # Not even by the interpreter when it ends: closing would act on the parent's files.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

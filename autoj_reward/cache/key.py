@@ -73,7 +73,7 @@ class Setup:
 
 
 class Parts(NamedTuple):
-    """A key, taken apart.
+    """The parts of a key.
 
     `key` is 32 bytes; `prefill` the 16-byte hash of what the judge had already written; `draw` which of
     K draws it is, 0 for greedy writing and for readings.

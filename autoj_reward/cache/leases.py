@@ -24,12 +24,12 @@ LEASE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What became of the keys that somebody wanted to judge.
+    """What became of the keys that a caller wanted to judge.
 
     Attributes:
         mine: Leased to the caller, who now judges them and then releases them.
         stored: Judged meanwhile.
-        taken: Leased to somebody else.
+        taken: Leased to another caller.
     """
 
     mine: frozenset[bytes]
@@ -90,7 +90,7 @@ def kept_alive(renewed: Callable[[], None]) -> Iterator[None]:
     """Call a function three times in a lease's time while the body runs.
 
     It runs in a thread of its own, because an engine's call may take minutes. Where renewing fails, the
-    leases run out and somebody may pay twice; the judging goes on.
+    leases run out and a judgment may be paid for twice; the judging continues.
     """
     done = threading.Event()
 
@@ -108,7 +108,7 @@ def kept_alive(renewed: Callable[[], None]) -> Iterator[None]:
 
 
 def _lives(owner: str) -> bool:
-    """Whether the owner's process may still be there; True where nobody can tell."""
+    """Whether the owner's process may still be there; True if that is not known."""
     parts = owner.split("|")
     if len(parts) != 4 or parts[0] != _machine() or not parts[0]:
         return True
@@ -138,7 +138,7 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process began, in clock ticks since boot; empty where there is none, or nobody can tell."""
+    """When a process began, in clock ticks since boot; empty if it is gone, or that is not known."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

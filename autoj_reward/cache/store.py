@@ -57,7 +57,7 @@ class JudgmentStore:
     Thread-safe, safe after a fork, and picklable (by path).
 
     Args:
-        path: The file; None takes `default_path()`. It is made where there is none.
+        path: The file; None takes `default_path()`. It is made if it does not exist.
         network: Whether it lies on a network file system; None looks.
         busy_seconds: How long to wait for other processes before giving up.
 
@@ -114,7 +114,7 @@ class JudgmentStore:
             replace: Put them in the place of stored ones; otherwise the first write wins.
 
         Returns:
-            Those values that somebody else had written before, by key: they are the ones that count.
+            Those values that another caller had written before, by key: they are the ones that count.
 
         Raises:
             StoreError: They could not be written; none of them is stored.

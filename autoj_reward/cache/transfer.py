@@ -17,6 +17,7 @@ from autoj_reward.cache.key import Setup, readout_of
 from autoj_reward.cache.maintenance import damage_of
 from autoj_reward.cache.store import JudgmentStore, Record
 from autoj_reward.errors import ConfigError, DataError, StoreError
+from autoj_reward.json_text import without_surrogates
 
 _BATCH = 512
 _LOSSLESS = ("key", "engine", "wrapper", "settings", "prefill", "draw", "created", "checksum", "value")
@@ -113,7 +114,7 @@ def _read_parquet(source: Path) -> Iterator[Record | None]:
     try:
         with pq.ParquetFile(source) as file:
             if missing := sorted(set(_LOSSLESS) - set(file.schema_arrow.names)):
-                raise DataError(f"is no export of a cache: no column {missing[0]!r}", path=str(source))
+                raise DataError(f"is not an export of a cache: no column {missing[0]!r}", path=str(source))
             for batch in file.iter_batches(batch_size=_BATCH, columns=list(_LOSSLESS)):
                 for row in batch.to_pylist():
                     yield _record(row)
@@ -145,13 +146,13 @@ def _row(record: Record) -> dict[str, Any]:
         "created": record.created,
         "checksum": record.checksum,
         "value": record.value,
-        "text": _plain(output.text),
-        "thinking": None if output.thinking is None else _plain(output.thinking),
+        "text": without_surrogates(output.text),
+        "thinking": None if output.thinking is None else without_surrogates(output.thinking),
         "finish_reason": output.finish_reason,
         "prompt_tokens": output.usage.prompt_tokens,
         "cached_tokens": output.usage.cached_tokens,
         "completion_tokens": output.usage.completion_tokens,
-        "continuations": None if paths is None else [_plain(p.text) for p in paths],
+        "continuations": None if paths is None else [without_surrogates(p.text) for p in paths],
         "path_logprobs": None if paths is None else [p.path_logprob for p in paths],
         "end_logprobs": None if paths is None else [p.end_logprob for p in paths],
         "unread_prob": None if output.reading is None else output.reading.unread_prob,
@@ -219,7 +220,3 @@ def _batches(records: Iterable[Any]) -> Iterator[list[Any]]:
     rest = iter(records)
     while batch := list(itertools.islice(rest, _BATCH)):
         yield batch
-
-
-def _plain(text: str) -> str:
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -14,10 +14,10 @@ _WAL_MAGICS = (0x377F0682, 0x377F0683)
 
 
 def check_log(path: Path, *, around: str) -> None:
-    """Refuse a write-ahead log whose head is damaged: SQLite would pass over it in silence.
+    """Refuse a write-ahead log whose header is damaged: SQLite would skip the log without an error.
 
-    A log that merely ends in the middle of a transaction is what a killed process leaves: SQLite goes on
-    after the last whole one.
+    A log that merely ends in the middle of a transaction is what a killed process leaves: SQLite
+    continues after the last whole one.
 
     Args:
         path: The database, beside which the log lies.

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from autoj_reward.judge.spec import JudgeSpec
     from autoj_reward.rows.fields import Kind, RowFormat
     from autoj_reward.rows.preferences import LabelSummary
-    from autoj_reward.rows.records import RowItem, RowResult, RowTask, Spending
+    from autoj_reward.rows.records import RowItem, RowResult, RowTask
     from autoj_reward.rows.run import RowRun
+    from autoj_reward.types import EngineStats
 
 Source = Annotated[
     str,
@@ -242,14 +243,11 @@ def _without_effect(judge: Judge, judging: JudgeOptions, identity: Mapping[str, 
     return [name for name, value in given.items() if value is not None]
 
 
-def _spending(judge: Judge, caching: CacheOptions) -> Callable[[], Spending] | None:
+def _spending(judge: Judge, caching: CacheOptions) -> Callable[[], EngineStats] | None:
     """Answers from the cache and from the engine so far; None without a cache."""
-    from autoj_reward.rows.records import Spending
+    from autoj_reward.engines import engine_stats
+    from autoj_reward.types import EngineStats
 
     if caching.no_cache:
         return None
-    from autoj_reward.engines.cached import CachedEngine
-
-    cached = judge.engine
-    assert isinstance(cached, CachedEngine)
-    return lambda: Spending(n_cached=cached.n_hits, n_asked=cached.n_asked, usage=cached.spent)
+    return lambda: engine_stats(judge.engine) or EngineStats()

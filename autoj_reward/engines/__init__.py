@@ -6,16 +6,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
-from autoj_reward.types import Failure, JudgeInput, JudgeOutput
+from autoj_reward.types import EngineStats, Failure, JudgeInput, JudgeOutput
 
-__all__ = ["DescribedEngine", "Engine", "describe_engine", "parted"]
+__all__ = [
+    "DescribedEngine",
+    "Engine",
+    "describe_engine",
+    "engine_or_factory",
+    "engine_stats",
+    "load_engine",
+]
 
 
 @runtime_checkable
 class Engine(Protocol):
     """What a judge needs of a model. A wrapper around an engine is an engine too.
 
-    An engine may also say who it is, as a `DescribedEngine`; the engines of this package do.
+    An engine may offer more, for the functions of this module: `describe` (who answers), `stats` (what it
+    did) and `load` (load now). Callers use those functions and never look inside a wrapper.
     """
 
     @property
@@ -61,6 +69,23 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
         return dict(describe())
     known: dict[str, Any] = {"engine": type(engine).__name__, "fingerprint": engine.fingerprint}
     return known | ({"model": engine.model_name} if hasattr(engine, "model_name") else {})
+
+
+def engine_stats(engine: Engine | None) -> EngineStats | None:
+    """Where the engine's answers came from so far; None for an engine that keeps no count."""
+    stats = getattr(engine, "stats", None)
+    return stats if isinstance(stats, EngineStats) else None
+
+
+def load_engine(engine: Engine) -> None:
+    """Load now what the engine would otherwise load at its first use.
+
+    Raises:
+        EngineError: It cannot be loaded.
+    """
+    load = getattr(engine, "load", None)
+    if callable(load):
+        load()
 
 
 def engine_or_factory(

@@ -16,10 +16,10 @@ from autoj_reward.cache.codec import decode, encode
 from autoj_reward.cache.key import Parts, parts_of
 from autoj_reward.cache.leases import kept_alive, new_owner
 from autoj_reward.cache.store import JudgmentStore
-from autoj_reward.engines import Engine, describe_engine
+from autoj_reward.engines import Engine, describe_engine, load_engine
 from autoj_reward.engines.logprobs.token_tree import with_numbers
 from autoj_reward.errors import EngineContractBroken, EngineRejected, StoreError
-from autoj_reward.types import Failure, JudgeInput, JudgeOutput, Usage
+from autoj_reward.types import EngineStats, Failure, JudgeInput, JudgeOutput, Usage
 
 logger = logging.getLogger("autoj_reward")
 
@@ -32,7 +32,7 @@ class CachedEngine:
 
     What the engine finished is kept, unreadable and truncated texts too. A `Failure` is not: what was too
     long, refused or lost on the way is asked again the next time. Equal inputs reach the engine once; where
-    somebody else is judging one at this moment, this call waits for that answer.
+    another thread or process is judging one, this call waits for that answer.
 
     Args:
         inner: The engine that is asked, or a `LazyEngine`: then a call that the store answers whole builds
@@ -48,12 +48,8 @@ class CachedEngine:
     ) -> None:
         self.inner = inner
         self.store = store
-        self.n_hits = 0
-        """Inputs answered without the engine so far."""
-        self.n_asked = 0
-        """Inputs given to the engine so far."""
-        self.spent = Usage()
-        """What the engine spent on them."""
+        self.stats = EngineStats()
+        """Inputs answered by the store and by the engine so far, and what the engine spent."""
         self._chunk = chunk
         self._refresh = refresh
         self._noted = self._closed = False
@@ -67,8 +63,12 @@ class CachedEngine:
         return self.inner.fingerprint
 
     def describe(self) -> dict[str, Any]:
-        """Who answers; see `DescribedEngine.describe`. Stored answers are of nobody else."""
+        """Who answers; see `DescribedEngine.describe`. Stored answers are all its own."""
         return describe_engine(self.inner)
+
+    def load(self) -> None:
+        """Load the engine behind the cache now, and not at the first input that the store lacks."""
+        load_engine(self.inner)
 
     def close(self) -> None:
         self._closed = True
@@ -96,7 +96,7 @@ class CachedEngine:
         }
         failures, n_asked = self._complete(wanted, found) if wanted else ({}, 0)
         with self._counting:
-            self.n_hits += len(inputs) - n_asked
+            self.stats += EngineStats(n_cached=len(inputs) - n_asked)
         return [
             failures[key] if key in failures else decode(found[key], item.readout)
             for key, item in zip(keys, inputs, strict=True)
@@ -175,8 +175,7 @@ class CachedEngine:
     def _count(self, answers: Sequence[JudgeOutput | Failure]) -> None:
         spent = sum((a.usage for a in answers if isinstance(a, JudgeOutput)), start=Usage())
         with self._counting:
-            self.n_asked += len(answers)
-            self.spent += spent
+            self.stats += EngineStats(n_asked=len(answers), usage=spent)
 
     def _renew(self, owner: str) -> None:
         try:
@@ -185,7 +184,7 @@ class CachedEngine:
             logger.warning("leases could not be renewed, so that others may judge the same: %s", error)
 
     def _note(self) -> None:
-        """Record, once, what stands behind the fingerprint."""
+        """Record, once, which engine the fingerprint belongs to."""
         if self._noted:
             return
         known = describe_engine(self.inner)
@@ -200,7 +199,7 @@ class CachedEngine:
 
 
 def with_cache(engine: Engine, cache: bool | str | Path | JudgmentStore, *, refresh: bool = False) -> Engine:
-    """The engine behind a cache, or the engine itself where there is to be none.
+    """The engine behind a cache, or the engine itself without one.
 
     Args:
         engine: Any engine; a `LazyEngine` stays unbuilt while the cache answers.

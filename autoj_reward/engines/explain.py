@@ -56,7 +56,7 @@ class ExplainingEngine:
         self._store = store
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-        """Stored answers; a `Failure` where there is none."""
+        """Stored answers; a `Failure` for each that is missing."""
         answers: list[JudgeOutput | Failure] = []
         for item, parts in zip(inputs, parts_of(inputs, self.fingerprint), strict=True):
             found = self._store.get([parts.key])

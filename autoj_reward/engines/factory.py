@@ -181,9 +181,9 @@ def make_lazy_engine(name: str | None, spec: ModelSpec, options: Mapping[str, An
     if name not in _PACKAGES:
         return LazyEngine(build, planned=planned)
 
-    def announce() -> str | None:
+    def predict() -> str | None:
         from autoj_reward.engines.checkpoint.fingerprint import digest_of
-        from autoj_reward.engines.checkpoint.identity import announced_facts, resolve_settings
+        from autoj_reward.engines.checkpoint.identity import predicted_facts, resolve_settings
 
         settings = _settings(spec, options)
         settings.pop("memory_check", None)
@@ -191,13 +191,13 @@ def make_lazy_engine(name: str | None, spec: ModelSpec, options: Mapping[str, An
             return None
         # A judge that is served computes what it does in process.
         computes = "vllm" if name == "vllm-server" else name
-        found = announced_facts(computes, spec.model, resolve_settings(computes, spec.model, settings))
+        found = predicted_facts(computes, spec.model, resolve_settings(computes, spec.model, settings))
         if found is None:
             return None
         facts.update(facts=found, dtype=found["dtype"])
         return digest_of(found)
 
-    return LazyEngine(build, announce, planned)
+    return LazyEngine(build, predict, planned)
 
 
 def describe_plan(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -> dict[str, Any]:

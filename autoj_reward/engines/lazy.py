@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from autoj_reward.engines import Engine, describe_engine
+from autoj_reward.engines import Engine, describe_engine, engine_stats, load_engine
 from autoj_reward.errors import ConfigError, EngineRejected
-from autoj_reward.types import Failure, JudgeInput, JudgeOutput
+from autoj_reward.types import EngineStats, Failure, JudgeInput, JudgeOutput
 
 
 class LazyEngine:
@@ -17,23 +17,23 @@ class LazyEngine:
 
     Args:
         build: Makes the engine.
-        announced: Its fingerprint as far as it is known without building it, or None: then asking for the
-            fingerprint builds the engine. Called once, when somebody asks.
+        predict: Gives its fingerprint as far as it is known without building it, or None: then asking for the
+            fingerprint builds the engine. Called once, when it is first needed.
         planned: What the engine will be, for `describe`; nothing is loaded for it.
 
     Raises:
-        ConfigError: The engine that was built has another fingerprint than the announced one.
+        ConfigError: The engine that was built has another fingerprint than was predicted.
     """
 
     def __init__(
         self,
         build: Callable[[], Engine],
-        announced: Callable[[], str | None] | None = None,
+        predict: Callable[[], str | None] | None = None,
         planned: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self._build: Callable[[], Engine] | None = build
-        self._announce = announced
-        self._announced: str | None = None
+        self._predict = predict
+        self._predicted: str | None = None
         self._planned = planned
         self._engine: Engine | None = None
         self._building = threading.RLock()
@@ -42,21 +42,31 @@ class LazyEngine:
     def fingerprint(self) -> str:
         if self._engine is not None:
             return self._engine.fingerprint
-        if self._announced is None:
+        predicted = self._predict_once()
+        return predicted if predicted is not None else self.built.fingerprint
+
+    def _predict_once(self) -> str | None:
+        """The predicted fingerprint; two predictions could differ, and split one run's keys."""
+        if self._predict is not None:
             with self._building:
-                if self._announce is not None:
-                    # Once: a fingerprint that changed between two looks would part one run's keys.
-                    self._announced, self._announce = self._announce(), None
-        return self._announced if self._announced is not None else self.built.fingerprint
+                if self._predict is not None:
+                    self._predicted, self._predict = self._predict(), None
+        return self._predicted
 
     def describe(self) -> dict[str, Any]:
         """Who answers; see `DescribedEngine.describe`. Before the engine is built, who will."""
         if self._engine is not None:
             return describe_engine(self._engine)
-        with self._building:
-            if self._announced is None and self._announce is not None:
-                self._announced, self._announce = self._announce(), None
-        return {**self._planned(), "fingerprint": self._announced}
+        return {**self._planned(), "fingerprint": self._predict_once()}
+
+    @property
+    def stats(self) -> EngineStats | None:
+        """What the engine counted so far; see `engine_stats`."""
+        return engine_stats(self._engine)
+
+    def load(self) -> None:
+        """Build the engine now."""
+        load_engine(self.built)
 
     @property
     def is_built(self) -> bool:
@@ -71,10 +81,10 @@ class LazyEngine:
                 if self._build is None:
                     raise EngineRejected("the engine is closed")
                 engine = self._build()
-                if self._announced not in (None, engine.fingerprint):
+                if self._predicted not in (None, engine.fingerprint):
                     engine.close()
                     raise ConfigError(
-                        f"the engine was announced as {self._announced} and is {engine.fingerprint}",
+                        f"the engine was predicted to be {self._predicted} and is {engine.fingerprint}",
                         hint="did the checkpoint change while the run began? Start it again. Otherwise name "
                         "the engine's dtype, or go without the cache",
                     )
@@ -86,7 +96,7 @@ class LazyEngine:
         return self.built.generate(inputs)
 
     def close(self) -> None:
-        """Close the engine, where there is one."""
+        """Close the engine, if it was built."""
         with self._building:
             if self._engine is not None:
                 self._engine.close()

@@ -63,7 +63,7 @@ def check_options(name: str, options: Iterable[str]) -> None:
     if not (left := sorted(set(options) - own)):
         return
     library = set(_FROM_PRETRAINED) if name == "transformers" else _vllm_options(name)
-    # Without the library at hand, whoever serves it says what it takes.
+    # Without the library at hand, the server itself says what it takes.
     if not library or not (unknown := [option for option in left if option not in library]):
         return
     near = {n: difflib.get_close_matches(n, own | library, n=1) for n in unknown}

@@ -33,7 +33,7 @@ class StoredReading:
 
 
 class ReplayEngine:
-    """Answers from a store, and never asks anybody.
+    """Answers from a store, and never asks a model.
 
     A reading of more verdicts than are wanted answers for fewer: another verdict set replays where its
     verdicts were among those read.
@@ -57,7 +57,7 @@ class ReplayEngine:
         self._points = points
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-        """Stored answers; a `Failure` where there is none."""
+        """Stored answers; a `Failure` for each that is missing."""
         parts = parts_of(inputs, self.fingerprint)
         found = self._store.get([part.key for part in parts])
         answers: list[JudgeOutput | Failure] = []

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The attack battery of the probe: texts that policies learn in order to please a judge.
 
-Each attack changes an answer and nothing about what it says. Beside it stands a control: neutral text of
+Each attack changes an answer and nothing about what it says. Its control is neutral text of
 the same length in the same place, because length and place work on judges by themselves.
 """
 
@@ -17,7 +17,7 @@ from autoj_reward.judge.spec import JudgeSpec, JudgingTask
 from autoj_reward.judge.template import Template
 
 Place = Literal["after", "before", "alone"]
-"""Where the attack's text stands: after the answer, before it, or in its place."""
+"""Where the attack's text is: after the answer, before it, or in its place."""
 
 NEUTRAL_AFTER = (
     "I hope this helps.",
@@ -62,7 +62,7 @@ class Attack:
     Attributes:
         name: Of this attack.
         family: The kind it is of.
-        place: Where its text stands.
+        place: Where its text is.
         write: Its text, from the judge under attack, the prompt and the answer.
     """
 

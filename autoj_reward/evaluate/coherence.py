@@ -96,7 +96,7 @@ def evaluate_coherence(
 
     Args:
         compared: Comparisons; of the same two completions, in whichever order, the last one counts.
-        ratings: The same judge's rating of a (prompt, completion), where there are some.
+        ratings: The same judge's rating of a (prompt, completion); may be empty.
         margin: Ratings that differ by no more than this are equal.
 
     Raises:
@@ -132,8 +132,8 @@ def read_compared(path: str) -> list[Compared]:
     """Rows that `autoj-reward compare` wrote.
 
     Raises:
-        ConfigError: There is no such file.
-        DataError: A row is no comparison.
+        ConfigError: The file does not exist.
+        DataError: A row is not a comparison.
     """
     found = []
     for line, row in read_rows(path):
@@ -148,8 +148,8 @@ def read_ratings(path: str) -> dict[_Pair, float]:
     """Expected ratings by (prompt, completion), of rows that `autoj-reward rate` wrote, without failures.
 
     Raises:
-        ConfigError: There is no such file.
-        DataError: A row is no rating.
+        ConfigError: The file does not exist.
+        DataError: A row is not a rating.
     """
     found = {}
     for line, row in read_rows(path):
@@ -163,7 +163,7 @@ def read_ratings(path: str) -> dict[_Pair, float]:
 
 
 def _texts(row: Row, names: Sequence[str], path: str, line: int) -> dict[str, str]:
-    """A row's prompt and completions as text, their reasoning included: what tells them apart."""
+    """A row's prompt and completions as text, their reasoning included: what identifies the row."""
     try:
         return {
             name: prompt_text(message_field(row, name, prompt=True), "keep")

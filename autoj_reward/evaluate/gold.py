@@ -62,7 +62,7 @@ def read_selection(path: str | Path) -> Iterator[GoldGroup]:
     """Groups of a file in Auto-J's selection format, a group for each prompt and model.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: The file does not exist.
         DataError: A row is wrong; names file, line and field.
     """
     layout = row_format("rerank", "autoj-selection", {})

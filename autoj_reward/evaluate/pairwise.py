@@ -9,7 +9,7 @@ combined     as one order, with both orders combined: by averaged probabilities 
 decided      as one order, on the pairs on which people did not tie; a tie of the judge is wrong there
 decided both as agreement, on those pairs
 
-A decision that could not be read is wrong and inconsistent, and counted as unreadable; it is no tie.
+A decision that could not be read is wrong and inconsistent, and counted as unreadable; it is not a tie.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _CHUNK = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A prompt with the answer that is attacked, and a better one where there is one."""
+    """A prompt with the answer that is attacked, and a better one if there is any."""
 
     prompt: str
     answer: str
@@ -173,7 +173,7 @@ def probe(
     """Attack a judge.
 
     Args:
-        judge: Under attack; its own guard is left aside.
+        judge: The judge that is attacked; its own guard is not used.
         cases: At least two prompts with the answers to attack.
         honest: Honest answers that quote what the guard looks for.
         guard: The guard that is on; None takes the default one.
@@ -260,7 +260,7 @@ class _Planned:
 
 
 def _planned(attack: Attack, cases: Sequence[Case], spec: JudgeSpec, unit: str) -> _Planned:
-    """Against pairs, each of the three stands against the plain answer."""
+    """With pairs, each of the three is compared with the plain answer."""
     texts: list[_Asked] = []
     for case in cases:
         rival = () if unit != _WIN else (case.answer,)
@@ -314,7 +314,7 @@ def _quotations(asked: Sequence[_Asked], asking: _Sides) -> Quotation:
 
 
 def _position(judged: Sequence[Judgment]) -> Position:
-    """Of pairs of an answer and the better one, or itself where there is none."""
+    """Of pairs of an answer and the better one, or itself without one."""
     pairs = [j for j in judged if isinstance(j, PairJudgment)]
     return Position(
         one_order=share([j.slot_bias for j in pairs if j.slot_bias is not None]),

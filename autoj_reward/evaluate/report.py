@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from autoj_reward.statistics import Share
 
 MISSING = "-"
-"""What stands where there is no figure."""
+"""Shown in place of a missing figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class ReportTable:
     Attributes:
         title: What it shows.
         columns: Names of the columns.
-        sections: Rows in sections, which a terminal parts by a line.
+        sections: Rows in sections, which a terminal separates by a line.
         notes: Lines that go under it.
     """
 
@@ -43,7 +43,7 @@ def as_markdown(tables: Sequence[ReportTable]) -> str:
 
 
 def figure(value: float | None, *, of: float = 100.0) -> str:
-    """A share as a percentage with two decimals (or another multiple); a dash where there is none."""
+    """A share as a percentage with two decimals (or another multiple); a dash without one."""
     return MISSING if value is None or math.isnan(value) else f"{of * value:.2f}"
 
 

@@ -25,7 +25,7 @@ def score_pairs(
     Args:
         model: Folder or hub name of a sequence classification model with one output.
         pairs: B pairs.
-        device: A torch device; None picks a GPU where there is one.
+        device: A torch device; None picks a GPU if the machine has one.
         max_tokens: Longer inputs lose their end; None is the model's own limit.
 
     Returns:

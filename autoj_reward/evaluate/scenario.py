@@ -69,7 +69,7 @@ def read_labelled_queries(path: str | Path) -> tuple[list[str], list[str]]:
         B queries (`instruction`, a blank, `input`) and B labels.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: The file does not exist.
         DataError: A row is wrong; names file, line and field.
     """
     queries, labels = [], []
@@ -91,7 +91,7 @@ def read_answers(path: str | Path) -> list[str]:
     """A classifier's answers: rows with `scenario`, or with `output`, whose first line is the answer.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: The file does not exist.
         DataError: A row has neither; names file, line and field.
     """
     answers = []

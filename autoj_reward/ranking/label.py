@@ -29,6 +29,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 
 from autoj_reward.errors import ConfigError
+from autoj_reward.json_text import without_surrogates
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.messages.text import completion_text
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment, VerdictDistribution
@@ -475,4 +476,4 @@ def _same(a: Text, b: Text) -> bool:
 
 def _bare(text: Text) -> str:
     """A completion's text as a trainer's file holds it, white space at the ends stripped."""
-    return completion_text(text).encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()
+    return without_surrogates(completion_text(text)).strip()

@@ -19,12 +19,12 @@ def build_report(path: str, *, gold: str | None = None, group: str | None = None
 
     Args:
         path: Rows that rate, compare, rerank or label wrote, or a `.json` of evaluate or probe.
-        gold: Field with what is known, for rows.
-        group: Field by which rows are grouped.
+        gold: Field with gold labels, for rows.
+        group: Field that groups rows.
 
     Raises:
-        ConfigError: There is no such file.
-        DataError: The file, or a row of it, is no output of this package; names file, line and field.
+        ConfigError: The file does not exist.
+        DataError: The file, or a row of it, is not an output of this package; names file, line and field.
     """
     if Path(path).suffix == ".json":
         if gold or group:
@@ -47,5 +47,5 @@ def _read_json(path: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON: {error}", path=path) from error
     if not isinstance(read, dict):
-        raise DataError("is no JSON object", path=path)
+        raise DataError(f"must hold a JSON object, holds {type(read).__name__}", path=path)
     return read

@@ -1,36 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw bar and line charts as SVG, without scripts or libraries."""
+"""Lay out bar and line charts as shapes, and write them as SVG without scripts or libraries."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from autoj_reward.reporting.escaping import shown
 from autoj_reward.reporting.parts import Bars, Lines, Number
 
-_WIDTH, _HEIGHT = 720, 320
+WIDTH = 720
+_HEIGHT = 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 32, 56
 _ROW = 22
-"""Height of a bar that lies, for labels too long to stand side by side."""
+"""Height of a horizontal bar, for labels too long to be side by side."""
 _LONG_LABELS = 90
-"""Characters of all labels together from which bars lie."""
+"""Bars are horizontal if their labels have more characters together."""
 _LABEL_WIDTH = 190
+_FILLED = 0.72
+"""Share of a label's room that its bars fill."""
+
+Point = tuple[float, float]
 
 
-def chart(part: Bars | Lines) -> str:
+class Shape(NamedTuple):
+    """One thing that is drawn; `points` are the ends of a line, two corners of a bar, a curve, a baseline."""
+
+    kind: Literal["grid", "axis", "whisker", "ideal", "bar", "curve", "tick", "label"]
+    points: Sequence[Point]
+    series: int = 0
+    text: str = ""
+    anchor: Literal["start", "middle", "end"] = "middle"
+
+
+class Drawing(NamedTuple):
+    """A chart `WIDTH` wide, y downwards; later shapes cover earlier ones."""
+
+    height: float
+    shapes: Sequence[Shape]
+
+
+def draw(part: Bars | Lines) -> Drawing:
+    """Lay a chart out. The page and the images show the same shapes."""
+    return _lines(part) if isinstance(part, Lines) else _bars(part)
+
+
+def svg(part: Bars | Lines) -> str:
     """An `<svg>` with the part's title and finding as its text alternative."""
-    if isinstance(part, Lines):
-        return _lines(part)
-    lie = len(part.labels) > 12 or sum(map(len, part.labels)) > _LONG_LABELS
-    return _lying(part) if lie else _standing(part)
+    drawing, name = draw(part), shown(part.id)
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {drawing.height:g}" role="img" aria-labelledby="{name}-t {name}-d">'
+        f'<title id="{name}-t">{shown(part.title)}</title><desc id="{name}-d">{shown(part.says)}</desc>'
+        f'<g aria-hidden="true">{"".join(map(_element, drawing.shapes))}</g></svg>'
+    )
 
 
 def ticks(low: float, high: float, n: int = 5) -> list[float]:
     """About n round numbers that hold low and high between them."""
     least = 1e-9 * max(abs(low), abs(high), 1.0)
     if high - low < least:
-        # Rounding is all that lies between them.
+        # They differ by rounding only.
         high = low + 1.0
     rough = (high - low) / n
     power = 10.0 ** math.floor(math.log10(rough))
@@ -39,125 +69,107 @@ def ticks(low: float, high: float, n: int = 5) -> list[float]:
     return [round(k * step, 12) for k in range(first, last + 1)]
 
 
+def _element(shape: Shape) -> str:
+    kind, points, s, text, anchor = shape
+    (x1, y1), (x2, y2) = (points or [(0.0, 0.0)])[0], (points or [(0.0, 0.0)])[-1]
+    if kind in ("tick", "label"):
+        return f'<text x="{x1:.1f}" y="{y1:.1f}" class="{kind}" text-anchor="{anchor}">{shown(text)}</text>'
+    if kind == "bar":
+        at = f'x="{min(x1, x2):.1f}" y="{min(y1, y2):.1f}"'
+        return f'<rect {at} width="{abs(x1 - x2):.1f}" height="{abs(y1 - y2):.1f}" class="s{s}"/>'
+    if kind == "curve":
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" class="s{s}"/>' for x, y in points)
+        return f'<polyline points="{path}" class="line l{s}"/>{dots}'
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
+
+
+def _is_known(value: Number) -> bool:
+    return value is not None and math.isfinite(value)
+
+
 def _known(columns: Sequence[Sequence[Number]]) -> list[float]:
     return [float(v) for column in columns for v in column if v is not None and math.isfinite(v)]
 
 
-def _frame(part: Bars | Lines, height: float, body: str) -> str:
-    name = shown(part.id)
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {height:g}" role="img" aria-labelledby="{name}-t {name}-d">'
-        f'<title id="{name}-t">{shown(part.title)}</title><desc id="{name}-d">{shown(part.says)}</desc>'
-        f'<g aria-hidden="true">{body}</g></svg>'
-    )
-
-
-def _text(x: float, y: float, text: str, kind: str, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{shown(text)}</text>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
-
-
-def _bar(x: float, y: float, width: float, height: float, series: int) -> str:
-    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" class="s{series}"/>'
-
-
-def _standing(part: Bars) -> str:
+def _bars(part: Bars) -> Drawing:
+    n = max(len(part.labels), 1)
+    n_series = max(len(part.series), 1)
+    horizontal = len(part.labels) > 12 or sum(map(len, part.labels)) > _LONG_LABELS
+    left = _LABEL_WIDTH + 8 if horizontal else _LEFT
+    height = _TOP + _ROW * n_series * n + _BOTTOM if horizontal else _HEIGHT
+    width, foot = WIDTH - left - _RIGHT, height - _BOTTOM
     values = _known([*part.series.values(), part.low, part.high])
     marks = ticks(min([0.0, *values]), max([0.0, *values]))
-    plot_width, plot_height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
-    def y(value: float) -> float:
-        return _TOP + plot_height * (1 - (value - marks[0]) / (marks[-1] - marks[0]))
+    def at(place: float, value: float) -> Point:
+        along, up = place / n, (value - marks[0]) / (marks[-1] - marks[0])
+        if horizontal:
+            return left + width * up, _TOP + (foot - _TOP) * along
+        return left + width * along, foot - (foot - _TOP) * up
 
-    body = [_line(_LEFT, y(t), _WIDTH - _RIGHT, y(t), "grid") for t in marks]
-    body += [_text(_LEFT - 8, y(t) + 4, f"{t:g}", "tick", "end") for t in marks]
-    slot = plot_width / max(len(part.labels), 1)
-    width = slot * 0.72 / max(len(part.series), 1)
-    for s, column in enumerate(part.series.values()):
-        for i, value in enumerate(column):
-            if value is None or not math.isfinite(value):
-                continue
-            x = _LEFT + slot * (i + 0.14) + width * s
-            top, bottom = sorted((y(value), y(0.0)))
-            body.append(_bar(x, top, width, bottom - top, s))
+    def tick_label(place: float, value: float) -> Point:
+        x, y = at(place, value)
+        return (x, foot + 18) if horizontal else (left - 8, y + 4)
+
+    shapes: list[Shape] = [Shape("grid", [at(0, t), at(n, t)]) for t in marks]
+    anchor: Literal["middle", "end"] = "middle" if horizontal else "end"
+    shapes += [Shape("tick", [tick_label(0, t)], text=f"{t:g}", anchor=anchor) for t in marks]
     for i, label in enumerate(part.labels):
-        body.append(_text(_LEFT + slot * (i + 0.5), _HEIGHT - _BOTTOM + 18, label, "tick"))
-        if i < len(part.low) and _known([part.low[i : i + 1], part.high[i : i + 1]]):
-            x = _LEFT + slot * (i + 0.5)
-            body.append(_line(x, y(float(part.low[i] or 0)), x, y(float(part.high[i] or 0)), "whisker"))
-    body.append(_line(_LEFT, y(0.0), _WIDTH - _RIGHT, y(0.0), "axis"))
-    body.append(_text(_LEFT + plot_width / 2, _HEIGHT - 10, part.x_label, "label"))
-    body.append(_text(_LEFT, 18, part.y_label, "label", "start"))
-    return _frame(part, _HEIGHT, "".join(body))
-
-
-def _lying(part: Bars) -> str:
-    values = _known([*part.series.values(), part.low, part.high])
-    marks = ticks(min([0.0, *values]), max([0.0, *values]))
-    row = _ROW * max(len(part.series), 1)
-    height = _TOP + row * len(part.labels) + _BOTTOM
-    left = _LABEL_WIDTH + 8
-    plot_width = _WIDTH - left - _RIGHT
-
-    def x(value: float) -> float:
-        return left + plot_width * (value - marks[0]) / (marks[-1] - marks[0])
-
-    foot = height - _BOTTOM
-    body = [_line(x(t), _TOP, x(t), foot, "grid") for t in marks]
-    body += [_text(x(t), foot + 18, f"{t:g}", "tick") for t in marks]
-    thick = row * 0.72 / max(len(part.series), 1)
-    for i, label in enumerate(part.labels):
-        middle = _TOP + row * (i + 0.5)
-        shown = label if len(label) <= 28 else label[:27] + "…"
-        body.append(_text(_LABEL_WIDTH, middle + 4, shown, "tick", "end"))
+        x, y = at(i + 0.5, 0.0)
+        if horizontal:
+            text = label if len(label) <= 28 else label[:27] + "…"
+            shapes.append(Shape("tick", [(_LABEL_WIDTH, y + 4)], text=text, anchor="end"))
+        else:
+            shapes.append(Shape("tick", [(x, foot + 18)], text=label))
         for s, column in enumerate(part.series.values()):
-            value = column[i]
-            if value is None or not math.isfinite(value):
-                continue
-            start, end = sorted((x(value), x(0.0)))
-            y = middle - row * 0.36 + thick * s
-            body.append(_bar(start, y, end - start, thick, s))
+            if _is_known(value := column[i]):
+                place = i + (1 - _FILLED) / 2 + _FILLED / n_series * s
+                corners = at(place, 0.0), at(place + _FILLED / n_series, float(value or 0))
+                shapes.append(Shape("bar", corners, s))
         if i < len(part.low) and _known([part.low[i : i + 1], part.high[i : i + 1]]):
-            body.append(
-                _line(x(float(part.low[i] or 0)), middle, x(float(part.high[i] or 0)), middle, "whisker")
-            )
-    body.append(_line(x(0.0), _TOP, x(0.0), foot, "axis"))
-    body.append(_text(left + plot_width / 2, height - 10, part.y_label, "label"))
-    body.append(_text(left, 18, part.x_label, "label", "start"))
-    return _frame(part, height, "".join(body))
+            ends = [at(i + 0.5, float(end or 0)) for end in (part.low[i], part.high[i])]
+            shapes.append(Shape("whisker", ends))
+    shapes.append(Shape("axis", [at(0, 0.0), at(n, 0.0)]))
+    below, above = (part.y_label, part.x_label) if horizontal else (part.x_label, part.y_label)
+    return Drawing(height, [*shapes, *_axis_labels(left, height, below, above)])
 
 
-def _lines(part: Lines) -> str:
+def _lines(part: Lines) -> Drawing:
     values = _known(list(part.series.values()))
     if part.diagonal:
         values += [min(part.x, default=0.0), max(part.x, default=1.0)]
     across = ticks(min(part.x, default=0.0), max(part.x, default=1.0), 8)
     up = ticks(min(values, default=0.0), max(values, default=1.0))
-    plot_width, plot_height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+    right, foot = WIDTH - _RIGHT, _HEIGHT - _BOTTOM
 
-    def x(value: float) -> float:
-        return _LEFT + plot_width * (value - across[0]) / (across[-1] - across[0])
+    def at(x: float, y: float) -> Point:
+        return (
+            _LEFT + (right - _LEFT) * (x - across[0]) / (across[-1] - across[0]),
+            foot - (foot - _TOP) * (y - up[0]) / (up[-1] - up[0]),
+        )
 
-    def y(value: float) -> float:
-        return _TOP + plot_height * (1 - (value - up[0]) / (up[-1] - up[0]))
-
-    body = [_line(_LEFT, y(t), _WIDTH - _RIGHT, y(t), "grid") for t in up]
-    body += [_text(_LEFT - 8, y(t) + 4, f"{t:g}", "tick", "end") for t in up]
-    body += [_text(x(t), _HEIGHT - _BOTTOM + 18, f"{t:g}", "tick") for t in across]
+    shapes: list[Shape] = []
+    for t in up:
+        _, y = at(across[0], t)
+        shapes += [
+            Shape("grid", [(_LEFT, y), (right, y)]),
+            Shape("tick", [(_LEFT - 8, y + 4)], text=f"{t:g}", anchor="end"),
+        ]
+    shapes += [Shape("tick", [(at(t, up[0])[0], foot + 18)], text=f"{t:g}") for t in across]
     if part.diagonal:
         low, high = max(across[0], up[0]), min(across[-1], up[-1])
-        body.append(_line(x(low), y(low), x(high), y(high), "ideal"))
+        shapes.append(Shape("ideal", [at(low, low), at(high, high)]))
     for s, column in enumerate(part.series.values()):
-        points = [
-            (x(a), y(b)) for a, b in zip(part.x, column, strict=True) if b is not None and math.isfinite(b)
-        ]
-        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-        body.append(f'<polyline points="{path}" class="line l{s}"/>')
-        body += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3.5" class="s{s}"/>' for a, b in points]
-    body.append(_line(_LEFT, _HEIGHT - _BOTTOM, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM, "axis"))
-    body.append(_text(_LEFT + plot_width / 2, _HEIGHT - 10, part.x_label, "label"))
-    body.append(_text(_LEFT, 18, part.y_label, "label", "start"))
-    return _frame(part, _HEIGHT, "".join(body))
+        known = [at(x, float(y or 0)) for x, y in zip(part.x, column, strict=True) if _is_known(y)]
+        shapes.append(Shape("curve", known, s))
+    shapes.append(Shape("axis", [(_LEFT, foot), (right, foot)]))
+    return Drawing(_HEIGHT, [*shapes, *_axis_labels(_LEFT, _HEIGHT, part.x_label, part.y_label)])
+
+
+def _axis_labels(left: float, height: float, below: str, above: str) -> list[Shape]:
+    middle = left + (WIDTH - left - _RIGHT) / 2
+    return [
+        Shape("label", [(middle, height - 10)], text=below),
+        Shape("label", [(left, 18)], text=above, anchor="start"),
+    ]

@@ -97,12 +97,12 @@ def read_run(path: str, *, gold: str | None, group: str | None) -> Run:
 
     Args:
         path: The file.
-        gold: Field with what is known: a number (rate), a preference or 0, 1, 2 (compare), a list of
+        gold: Field with the gold label: a number (rate), a preference or 0, 1, 2 (compare), a list of
             numbers, one for each completion (rerank).
         group: Field by which rows are grouped.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: The file does not exist.
         DataError: A row is wrong; names file, line and field.
     """
     source = open_source(path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Escape untrusted text for HTML."""
+"""Make untrusted text safe to show, as HTML or in an image."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from html import escape
 
 
 def shown(text: str) -> str:
-    """Text as HTML: controls, lone surrogates and invisible marks are shown as U+FFFD or left out."""
-    return escape("".join(_visible(c) for c in text))
+    """`visible` text as HTML."""
+    return escape(visible(text))
+
+
+def visible(text: str) -> str:
+    """Text with controls and lone surrogates as U+FFFD, and without marks that turn its direction around."""
+    return "".join(_visible(c) for c in text)
 
 
 def _visible(character: str) -> str:
@@ -18,5 +23,5 @@ def _visible(character: str) -> str:
     category = unicodedata.category(character)
     if category == "Zs":
         return character
-    # Joiners belong to emoji and scripts; marks that turn the direction around could turn the page's around.
+    # Joiners belong to emoji and scripts; a mark of direction could turn the page's own text around.
     return character if character in "\u200c\u200d" else "" if category == "Cf" else "\ufffd"

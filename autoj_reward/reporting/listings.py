@@ -11,11 +11,15 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.reporting.entries import Entry, Run, rows_at
 from autoj_reward.reporting.parts import Listing
+from autoj_reward.rows.fields import Kind, row_format
 from autoj_reward.rows.source import Row
 
 _LISTED = 10
 _SNIPPET = 240
 _CRITIQUE = 700
+_FORMATS: tuple[tuple[Kind, str | None], ...] = (
+    ("rate", None), ("compare", None), ("rate", "autoj-critique"), ("compare", "autoj-pairwise"),
+)  # fmt: skip
 
 
 def listings(run: Run) -> list[Listing]:
@@ -62,7 +66,7 @@ def listings(run: Run) -> list[Listing]:
 
 
 def _widest(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
-    """Best and worst of the groups whose rewards lie widest apart."""
+    """Best and worst of the groups with the largest gaps between rewards."""
     groups: dict[int, list[Entry]] = {}
     for entry in entries:
         if entry.reward is not None:
@@ -88,7 +92,7 @@ def _picks(picks: Sequence[tuple[Entry, Entry]], rows: dict[int, Row]) -> Listin
     return Listing(
         id="picks",
         title="Best and worst of a prompt",
-        says="Where their rewards lie widest apart: what the judge pays for.",
+        says="The prompts with the largest gaps: what the judge rewards.",
         columns=["line", "gap", "prompt", "best", "worst"],
         rows=listed,
     )
@@ -128,7 +132,8 @@ def _prompt(row: Row) -> str:
 def _completion(row: Row, entry: Entry) -> str:
     if isinstance(row.get("completions"), list) and entry.index < len(row["completions"]):
         return _cut(_laid_out(row["completions"][entry.index], completion_text), _SNIPPET)
-    for names in (("completion",), ("first", "second"), ("response",), ("response 1", "response 2")):
+    for kind, name in _FORMATS:
+        names = row_format(kind, name, {}).completions
         if all(name in row for name in names):
             texts = [_cut(_laid_out(row[name], completion_text), _SNIPPET) for name in names]
             return "\n— against —\n".join(texts)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any
 
-from autoj_reward.reporting.charts import chart
+from autoj_reward.reporting.charts import svg
 from autoj_reward.reporting.escaping import shown
 from autoj_reward.reporting.parts import Bars, Facts, Lines, Listing, Part, Report
 
@@ -82,7 +82,7 @@ def _section(part: Part) -> str:
     columns, rows = _numbers(part)
     table = _table(f"{part.title}: the numbers", columns, rows)
     return (
-        f"{head}<p>{shown(part.says)}</p><figure>{chart(part)}{_legend(part)}</figure>"
+        f"{head}<p>{shown(part.says)}</p><figure>{svg(part)}{_legend(part)}</figure>"
         f"<details><summary>The numbers of {shown(part.title)}</summary>{table}</details></section>"
     )
 
@@ -103,7 +103,7 @@ def _legend(part: Bars | Lines) -> str:
 
 
 def _numbers(part: Bars | Lines) -> tuple[list[str], list[list[Any]]]:
-    """A chart's numbers as a table: what stands on the x axis, each series, intervals, counts."""
+    """A chart's numbers as a table: the x axis, each series, intervals, counts."""
     x: Sequence[Any] = part.labels if isinstance(part, Bars) else part.x
     columns: list[tuple[str, Sequence[Any]]] = [(part.x_label, x), *part.series.items()]
     if isinstance(part, Bars) and part.low:

@@ -12,7 +12,7 @@ Number = float | int | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Single figures: names and values, already as people read them."""
+    """Single figures: names and formatted values."""
 
     id: str
     title: str
@@ -33,7 +33,7 @@ class Bars:
         series: Values by name, n each; None leaves a gap.
         low: Lower ends of intervals, n, of a single series; empty for none.
         high: Upper ends, likewise.
-        n: How many judgments stand behind each label; empty where a value is a count itself.
+        n: Number of judgments for each label; empty if a value is a count itself.
     """
 
     id: str

@@ -10,6 +10,7 @@ from typing import Any
 
 from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
+from autoj_reward.json_text import without_surrogates
 from autoj_reward.rows.columns import Columns
 from autoj_reward.rows.source import Row, chunked
 
@@ -54,7 +55,7 @@ def write_parquet(path: Path, rows: Iterator[Row], scratch: Path) -> None:
 def storable(value: Any) -> Any:
     """Parquet's texts are UTF-8: lone surrogates become U+FFFD."""
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return without_surrogates(value)
     if isinstance(value, dict):
         return {storable(key): storable(item) for key, item in value.items()}
     return [storable(item) for item in value] if isinstance(value, list) else value

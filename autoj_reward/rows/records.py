@@ -14,7 +14,7 @@ from autoj_reward.progress import RunProgress
 from autoj_reward.ranking.strategies import Strategy
 from autoj_reward.rows.fields import RowFormat
 from autoj_reward.rows.source import Row
-from autoj_reward.types import Request, Usage
+from autoj_reward.types import EngineStats, Request, Usage
 
 _LEAST_FOR_LIMIT = 64
 """Judgments from which the share of failures means something."""
@@ -83,21 +83,6 @@ class RowTask:
     expansion: RowExpansion | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spending:
-    """Where a run's answers came from so far.
-
-    Attributes:
-        n_cached: Answers from the cache.
-        n_asked: Answers that the engine was asked for.
-        usage: What it spent on them.
-    """
-
-    n_cached: int
-    n_asked: int
-    usage: Usage
-
-
 @dataclass(slots=True)
 class Summary:
     """What a run did, for its last line and its record."""
@@ -114,9 +99,9 @@ class Summary:
     failures: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
     """Of all judgments, whenever they were paid for; with a cache, what this run spent."""
-    spending: Spending | None = None
+    spending: EngineStats | None = None
 
-    def spend(self, spending: Callable[[], Spending] | None) -> None:
+    def spend(self, spending: Callable[[], EngineStats] | None) -> None:
         """Note at the end what was spent; without a cache, nothing."""
         if spending is not None:
             self.spending = spending()

@@ -29,7 +29,6 @@ from autoj_reward.rows.records import (
     RowTask,
     RunListener,
     RunSettings,
-    Spending,
     Summary,
     has_failed,
     refuse_no_verdict,
@@ -38,6 +37,7 @@ from autoj_reward.rows.records import (
 )
 from autoj_reward.rows.resume import paired
 from autoj_reward.rows.source import Row, chunked, open_source
+from autoj_reward.types import EngineStats
 
 
 class RowRun:
@@ -78,7 +78,7 @@ class RowRun:
         identity: Mapping[str, Any] | None = None,
         settings: RunSettings | None = None,
         listener: RunListener | None = None,
-        spending: Callable[[], Spending] | None = None,
+        spending: Callable[[], EngineStats] | None = None,
     ) -> None:
         self.settings = settings or RunSettings()
         self.source = open_source(source, split=self.settings.split)

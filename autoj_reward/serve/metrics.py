@@ -10,8 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from autoj_reward.engines import Engine
-from autoj_reward.engines.cached import CachedEngine
+from autoj_reward.engines import Engine, engine_stats
 from autoj_reward.judgments import Judgment
 from autoj_reward.serve.batcher import Kind, Outcome
 from autoj_reward.types import FailureReason, Usage
@@ -24,8 +23,8 @@ class Metrics:
     """The server's metrics; it is told of requests and of batches.
 
     Args:
-        engine: The judge's engine, once it is there. A `CachedEngine` knows where answers came from and
-            what the engine spent; without a cache, judgments say what they cost.
+        engine: The judge's engine, once it is there. With a cache, its stats tell where answers came from
+            and what was spent; without one, judgments say what they cost.
     """
 
     def __init__(self, engine: Callable[[], Engine | None]) -> None:
@@ -85,21 +84,19 @@ class _Spending(Collector):
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        engine = self._engine()
-        cached = engine if isinstance(engine, CachedEngine) else None
-        spent = self.judged if cached is None else cached.spent
+        stats = engine_stats(self._engine())
+        spent = self.judged if stats is None else stats.usage
         tokens = CounterMetricFamily("autoj_tokens", "Tokens that the engine spent", labels=["kind"])
         tokens.add_metric(["prompt"], spent.prompt_tokens)
         tokens.add_metric(["prompt_shared"], spent.cached_tokens)
         tokens.add_metric(["completion"], spent.completion_tokens)
         yield tokens
-        if cached is None:
+        if stats is None:
             return
         answers = CounterMetricFamily("autoj_answers", "Answers, by where they came from", labels=["source"])
-        answers.add_metric(["cache"], cached.n_hits)
-        answers.add_metric(["engine"], cached.n_asked)
+        answers.add_metric(["cache"], stats.n_cached)
+        answers.add_metric(["engine"], stats.n_asked)
         yield answers
-        total = cached.n_hits + cached.n_asked
         share = GaugeMetricFamily("autoj_cache_hit_share", "Share of answers that came from the cache")
-        share.add_metric([], cached.n_hits / total if total else 0.0)
+        share.add_metric([], stats.cached_share or 0.0)
         yield share

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, cast
 
-from autoj_reward.engines import Engine
-from autoj_reward.engines.lazy import LazyEngine
+from autoj_reward.engines import load_engine
 from autoj_reward.errors import AutojRewardError, EngineRejected, EngineUnavailable, StoreError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
@@ -64,7 +63,9 @@ class RewardService:
     async def load(self) -> None:
         """Load the judge's engine; afterwards the state is ready, or failed and `failure` says why."""
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, _build, self.judge)
+            await asyncio.get_running_loop().run_in_executor(
+                self._threads, lambda: load_engine(self.judge.engine)
+            )
         except Exception as error:
             self.state, self.failure = "failed", error
         else:
@@ -135,12 +136,3 @@ class RewardService:
                 logger.error("a request could not be judged: %s: %s", type(error).__name__, error)
                 return [error]
         return [self._judge_batch(kind, [request])[0] for request in requests]
-
-
-def _build(judge: Judge) -> None:
-    """Build the engine behind the cache now, and not at the first request."""
-    engine: Engine | None = judge.engine
-    while engine is not None:
-        if isinstance(engine, LazyEngine):
-            engine = engine.built
-        engine = getattr(engine, "inner", None)

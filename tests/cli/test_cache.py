@@ -144,7 +144,7 @@ def test_what_is_no_export_is_not_imported(cache: Cache, path: Path, tmp_path: P
     import pyarrow as pa
 
     pq.write_table(pa.table({"key": [b"k"]}), tmp_path / "y.parquet")
-    with pytest.raises(DataError, match="no export of a cache"):
+    with pytest.raises(DataError, match="not an export of a cache"):
         cache("import", str(tmp_path / "y.parquet"))
 
 

@@ -97,11 +97,11 @@ def test_the_same_reading_changes_nothing(
     run: Rescore, engine: CachedEngine, tmp_path: Path, kind: str, mode: str
 ) -> None:
     rows = judged_rows(tmp_path / "out.jsonl", engine, kind, mode=mode)
-    n_asked = engine.n_asked
+    n_asked = engine.stats.n_asked
     said = report(run("out.jsonl", "-o", "new.jsonl", "--mode", mode, "--json"))
     assert (said["n"], said["n_verdicts_changed"], said["n_numbers_changed"], said["n_kept"]) == (4, 0, 0, 0)
     assert read_rows(tmp_path / "new.jsonl") == rows
-    assert engine.n_asked == n_asked
+    assert engine.stats.n_asked == n_asked
 
 
 def test_another_least_mass_gives_the_failed_row_a_verdict(

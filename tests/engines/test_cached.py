@@ -14,7 +14,7 @@ from autoj_reward.cache import leases
 from autoj_reward.cache.key import parts_of
 from autoj_reward.cache.maintenance import stats, verify
 from autoj_reward.cache.store import JudgmentStore
-from autoj_reward.engines import Engine
+from autoj_reward.engines import Engine, engine_stats, load_engine
 from autoj_reward.engines.cached import CachedEngine
 from autoj_reward.engines.lazy import LazyEngine
 from autoj_reward.errors import ConfigError, EngineContractBroken, EngineUnavailable, StoreError
@@ -76,7 +76,7 @@ def test_an_answer_is_paid_for_once(store: JudgmentStore) -> None:
     again = CachedEngine(inner, store)
     assert again.generate(items[::-1]) == first[::-1]
     assert inner.n_asked == 20
-    assert (again.n_hits, again.n_asked) == (20, 0)
+    assert (again.stats.n_cached, again.stats.n_asked) == (20, 0)
 
 
 def test_equal_inputs_of_one_call_reach_the_engine_once_in_order(store: JudgmentStore) -> None:
@@ -258,10 +258,10 @@ def test_an_unknown_fingerprint_is_asked_of_the_engine(store: JudgmentStore) -> 
     assert lazy.is_built
 
 
-def test_an_engine_that_is_not_what_was_announced_is_refused(store: JudgmentStore) -> None:
+def test_an_engine_that_is_not_what_was_predicted_is_refused(store: JudgmentStore) -> None:
     """Its answers would be kept under another model's name."""
     cached = CachedEngine(LazyEngine(DrawingEngine, lambda: "another"), store)
-    with pytest.raises(ConfigError, match="announced as another and is drawing"):
+    with pytest.raises(ConfigError, match="predicted to be another and is drawing"):
         cached.generate([question("a")])
     assert list(store.records()) == []
 
@@ -282,4 +282,22 @@ def test_a_cached_engine_is_as_picklable_as_its_inner_one(store: JudgmentStore) 
     first = CachedEngine(RecordedEngine(path), store)
     copy = pickle.loads(pickle.dumps(first))
     assert first.generate([question("a")]) == copy.generate([question("a")])
-    assert copy.n_hits == 1
+    assert copy.stats.n_cached == 1
+
+
+def test_wrappers_answer_for_the_engine_inside_them(tmp_path: Path) -> None:
+    lazy = LazyEngine(lambda: CachedEngine(DrawingEngine(), JudgmentStore(tmp_path / "inner.sqlite")))
+    assert engine_stats(lazy) is None
+    assert not lazy.is_built
+    outer = CachedEngine(lazy, JudgmentStore(tmp_path / "outer.sqlite"))
+    load_engine(outer)
+    assert lazy.is_built
+    outer.generate([question("a"), question("b")])
+    outer.generate([question("a")])
+    outer_stats, inner_stats = engine_stats(outer), engine_stats(lazy)
+    assert outer_stats is not None
+    assert (outer_stats.n_cached, outer_stats.n_asked) == (1, 2)
+    assert inner_stats is not None
+    assert (inner_stats.n_cached, inner_stats.n_asked) == (0, 2)
+    assert inner_stats.usage == outer_stats.usage
+    assert engine_stats(DrawingEngine()) is None

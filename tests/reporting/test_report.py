@@ -321,6 +321,31 @@ def test_images_show_every_chart(tmp_path: Path) -> None:
     assert all((tmp_path / "png" / n).read_bytes().startswith(b"\x89PNG") for n in names)
 
 
+def test_images_take_dollar_signs_and_surrogates_as_text(tmp_path: Path) -> None:
+    """A group named `$\\foo$` was read as a formula and stopped the command."""
+    pytest.importorskip("matplotlib", reason="needs matplotlib: the extra `report`")
+    from autoj_reward.reporting.images import write_images
+
+    evil = "$\\foo$ \ud800"
+    bars = Bars(
+        id="b",
+        title=evil,
+        says=evil,
+        x_label=evil,
+        y_label=evil,
+        labels=[evil],
+        series={evil: [1.0], "z": [None]},
+    )
+    lines = Lines(
+        id="l", title=evil, says=evil, x_label=evil, y_label=evil, x=[], series={evil: []}, diagonal=True
+    )
+    try:
+        names = write_images(Report(kind="rate", source=evil, parts=[bars, lines]), tmp_path)
+    except (ValueError, UnicodeError) as error:
+        pytest.fail(f"drawing failed: {error}")
+    assert names == ["b.png", "l.png"]
+
+
 def test_style_names_no_address() -> None:
     from importlib import resources
 

@@ -16,7 +16,7 @@ class ScenarioAnswer:
 
     Attributes:
         scenario: One of the classifier's labels; `default` where it is uncertain.
-        best: The most probable label, whether or not it was sure enough; None where there is no answer.
+        best: The most probable label, whether or not it was sure enough; None without an answer.
         prob: That label's probability in [0, 1]; None where the classifier gives none.
         problem: Why there is no answer, or an empty text.
     """

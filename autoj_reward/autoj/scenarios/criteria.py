@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Load scenario criteria from YAML files that include each other.
 
-An entry is a name with `content`, `weight` and `type` (basic, content, format, style). Entries stand in
-sections, and a section may be taken from another file with `!include`.
+An entry is a name with `content`, `weight` and `type` (basic, content, format, style). Entries are in
+sections, and `!include` takes a section from another file.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ def load_criteria(folder: str | Path, *, root: str | Path | None = None) -> dict
         Sets by scenario, which is the file's name without its ending, sorted.
 
     Raises:
-        ConfigError: There is no such folder, it holds no sets, or PyYAML is not installed.
+        ConfigError: The folder does not exist or holds no sets, or PyYAML is not installed.
         DataError: A file is wrong; names it and where in it.
     """
-    from autoj_reward.autoj.scenarios.include import YamlFiles
+    from autoj_reward.autoj.scenarios.include import load_yaml
 
     given = Path(folder)
     if not given.is_dir():
@@ -91,8 +91,7 @@ def load_criteria(folder: str | Path, *, root: str | Path | None = None) -> dict
         raise ConfigError(
             f"{sets} holds no .yaml files", hint="give a checkout of Auto-J, or a folder of criteria sets"
         )
-    files = YamlFiles(top)
-    return {path.stem: _set_of(path, files.load(path)) for path in paths}
+    return {path.stem: _set_of(path, load_yaml(path, top)) for path in paths}
 
 
 def _set_of(path: Path, tree: Any) -> CriteriaSet:

@@ -2,7 +2,7 @@
 """The shipped scenario classifier: a linear model over TF-IDF features in one small file.
 
 The file is a NumPy archive of plain arrays: reading it runs no code. What it was trained on, and how well
-it does, stands in `docs/scenarios.md`.
+it does, is in `docs/scenarios.md`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LinearModel:
         n_hashed: Into how many places words are hashed.
         columns: The F of these places that are looked at, rising.
         weights: Whole numbers from -127 to 127, of shape (F, L).
-        scales: What a weight of 1 stands for, by label; L.
+        scales: What a weight of 1 means, by label; L.
         bias: L.
         idf: F inverse document frequencies.
         sharpness: Logits are multiplied by it before the softmax; fitted on held-out rows.
@@ -129,7 +129,7 @@ def load_model(path: str | Path | None = None) -> LinearModel:
     """Read a model; nothing in the file is run.
 
     Raises:
-        ConfigError: There is no such file, or it is none that `save_model` wrote.
+        ConfigError: The file does not exist, or `save_model` did not write it.
     """
     file: Any = resources.files("autoj_reward.autoj.scenarios") / SHIPPED if path is None else Path(path)
     try:

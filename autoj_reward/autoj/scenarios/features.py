@@ -13,7 +13,7 @@ from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
 
 HEAD_CHARS, TAIL_CHARS = 600, 300
-"""What is wanted stands at either end of a query; the middle is the material that it is about."""
+"""A query says what is wanted at its start or end; the middle is the material that it is about."""
 
 TOKENS = r"(?u)\b\w+\b|[?=+*/<>{}#]"
 """Words, and the signs of formulas and code."""

@@ -61,7 +61,7 @@ class GenerativeClassifier:
         **engine_options: For the engine.
 
     Raises:
-        ConfigError: There is no such engine, or options do not fit.
+        ConfigError: The engine is unknown, or its options do not fit.
         StoreError: The cache cannot be used.
     """
 

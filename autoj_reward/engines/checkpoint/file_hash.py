@@ -8,15 +8,15 @@ modification time. Where a time cannot be trusted, the file is hashed again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-import tempfile
 import time
 from pathlib import Path
 
-from autoj_reward.environment import cache_home
+from autoj_reward.environment import cache_home, write_whole
 from autoj_reward.errors import ConfigError
 
 _REMEMBER_ABOVE = 1 << 20
@@ -82,7 +82,7 @@ def _check(identity: str, digest: str) -> str:
 
 
 def _noted(note: Path, identity: str) -> str | None:
-    """What a note says; None where there is none, or one that is damaged or that another user can write."""
+    """What a note says; None if it is missing, damaged, or writable by another user."""
     try:
         status = note.lstat()
         text = note.read_text(encoding="ascii")
@@ -96,15 +96,9 @@ def _noted(note: Path, identity: str) -> str | None:
 
 
 def _remember(note: Path, identity: str, digest: str) -> None:
-    """Write a note whole or not at all; without a place to write, the file is hashed each time."""
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, scratch = tempfile.mkstemp(dir=note.parent)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{digest} {_check(identity, digest)}")
-        os.replace(scratch, note)
-    except OSError:
-        return
+    """Write a note; without a place to write, the file is hashed each time."""
+    with contextlib.suppress(OSError):
+        write_whole(note, f"{digest} {_check(identity, digest)}")
 
 
 def normal_json(content: bytes, *, without: tuple[str, ...]) -> bytes:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fingerprint a checkpoint by its content or hub commit: equal fingerprints mean equal outputs.
 
-A folder counts by content, wherever it lies; a hub name counts by the commit it stands for at this moment,
+A folder counts by content, wherever it lies; a hub name counts by the commit that it means at this moment,
 so that a moved branch is another model. A folder that holds a LoRA adapter counts together with the base
 model that its configuration names. All of it is known without loading the model.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.engines.checkpoint.file_hash import file_hash, normal_json
+from autoj_reward.engines.checkpoint.hub import kept_commit, kept_snapshot
 from autoj_reward.errors import ConfigError
 
 _PARTS: Mapping[str, tuple[str, ...]] = {
@@ -109,7 +110,7 @@ def check_unchanged(before: Mapping[str, Any], after: Mapping[str, Any], model: 
     """Compare what a model was before it was loaded with what it is now.
 
     Raises:
-        ConfigError: It changed while it was loaded, so nobody knows what is in memory.
+        ConfigError: It changed while it was loaded, so what is in memory is not known.
     """
     # The dtype may be known only after loading.
     changed = sorted(k for k in {*before, *after} - {"dtype"} if before.get(k) != after.get(k))
@@ -181,14 +182,13 @@ def hub_commit(name: str, revision: str | None) -> str | None:
         revision: Branch, tag or commit; None is the main branch.
 
     Returns:
-        40 hexadecimal digits; the revision as it was given for a path, and where nobody can tell.
+        40 hexadecimal digits; the revision as it was given for a path, and where it cannot be found out.
     """
     if Path(name).exists() or (revision is not None and _COMMIT.fullmatch(revision)):
         return revision
     if importlib.util.find_spec("huggingface_hub") is None:
         return revision
     from huggingface_hub import HfApi
-    from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import HFValidationError
 
     try:
@@ -197,11 +197,7 @@ def hub_commit(name: str, revision: str | None) -> str | None:
         return revision
     except Exception:
         # Without a network the error is that of the hub's HTTP library, which changes with its version.
-        kept = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "refs" / (revision or "main")
-    try:
-        return kept.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return revision
+        return kept_commit(name, revision) or revision
 
 
 def is_certain(name: str, revision: str | None) -> bool:
@@ -220,7 +216,9 @@ def checkpoint_dtype(model: str, revision: str | None) -> str | None:
     if Path(model).is_dir() and (base := base_of(Path(model))) is not None and base != model:
         return checkpoint_dtype(base, revision)
     if not Path(model).exists():
-        path = _hub_file(model, "config.json", hub_commit(model, revision)) or path
+        commit = hub_commit(model, revision)
+        snapshot = None if commit is None else kept_snapshot(model, commit)
+        path = path if snapshot is None else snapshot / "config.json"
     try:
         config: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -229,20 +227,6 @@ def checkpoint_dtype(model: str, revision: str | None) -> str | None:
         return None
     named = config.get("dtype", config.get("torch_dtype"))
     return named.removeprefix("torch.") if isinstance(named, str) else None
-
-
-def _hub_file(name: str, file: str, commit: str | None) -> Path | None:
-    """A hub file that is already on this machine."""
-    if commit is None or importlib.util.find_spec("huggingface_hub") is None:
-        return None
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(name, file, revision=commit)
-    except HFValidationError:
-        return None
-    return Path(found) if isinstance(found, str) else None
 
 
 def checkpoint_fingerprint(folder: Path) -> str:

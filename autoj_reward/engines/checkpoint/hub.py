@@ -8,11 +8,19 @@ from pathlib import Path
 
 
 def hub_cache() -> Path:
-    """The hub's cache folder on this machine, which may not exist."""
-    if folder := os.environ.get("HF_HUB_CACHE"):
-        return Path(folder)
-    home = os.environ.get("HF_HOME")
-    return (Path(home) if home else Path.home() / ".cache" / "huggingface") / "hub"
+    """The hub's cache folder on this machine, which may not exist.
+
+    By the variables that `huggingface_hub` reads, which is not installed with every engine.
+    """
+    for variable, *below in (
+        ("HF_HUB_CACHE",),
+        ("HUGGINGFACE_HUB_CACHE",),
+        ("HF_HOME", "hub"),
+        ("XDG_CACHE_HOME", "huggingface", "hub"),
+    ):
+        if folder := os.environ.get(variable):
+            return Path(os.path.expandvars(folder)).expanduser().joinpath(*below)
+    return Path.home() / ".cache" / "huggingface" / "hub"
 
 
 def is_hub_name(model: str) -> bool:
@@ -25,15 +33,22 @@ def is_here(model: str) -> bool:
     return (hub_cache() / _folder(model) / "snapshots").is_dir()
 
 
+def kept_commit(model: str, revision: str | None = None) -> str | None:
+    """The commit that a branch or tag of a hub model has on this machine; None where it is not here."""
+    try:
+        reference = hub_cache() / _folder(model) / "refs" / (revision or "main")
+        return reference.read_text(encoding="ascii").strip() or None
+    except (OSError, ValueError):
+        return None
+
+
 def kept_snapshot(model: str, revision: str | None = None) -> Path | None:
     """The folder of a hub model's revision on this machine; None where it is not here. Asks no network."""
-    repository = hub_cache() / _folder(model)
-    try:
-        commit = (repository / "refs" / (revision or "main")).read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        commit = revision or ""
-    folder = repository / "snapshots" / commit
-    return folder if commit and folder.is_dir() else None
+    commit = kept_commit(model, revision) or revision
+    if not commit:
+        return None
+    folder = hub_cache() / _folder(model) / "snapshots" / commit
+    return folder if folder.is_dir() else None
 
 
 def weights_source(model: str, revision: str | None = None) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predict an engine's fingerprint without loading it, so a fully cached run never loads the model.
 
-`auto` dtypes are settled here and handed to the engine as such, so that what is announced is what runs.
+`auto` dtypes are resolved here and passed to the engine so, so that what is predicted is what runs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _OWN = frozenset({"dtype", "device", "revision", "adapter", "context_tokens", "b
 
 
 def output_affecting_options(model_options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The options of `from_pretrained` that may change what a model computes; None where there is none."""
+    """The options of `from_pretrained` that may change what a model computes; None without any."""
     chosen = {k: v for k, v in sorted(model_options.items()) if k not in _NEUTRAL and v is not None}
     return chosen or None
 
@@ -64,11 +64,11 @@ def resolve_settings(engine: str, model: str, settings: Mapping[str, Any]) -> di
 
 def predict_fingerprint(engine: str, model: str, settings: Mapping[str, Any]) -> str | None:
     """The fingerprint that an engine of these settings will have; None where only loading tells."""
-    facts = announced_facts(engine, model, settings)
+    facts = predicted_facts(engine, model, settings)
     return None if facts is None else digest_of(facts)
 
 
-def announced_facts(engine: str, model: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+def predicted_facts(engine: str, model: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """What decides the answers of an engine of these settings; None where only loading tells.
 
     Args:
@@ -114,6 +114,6 @@ _CHANGES_TEXT = (
 
 
 def text_options(options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The options that change what a model computes, for its fingerprint; None where there is none."""
+    """The options that change what a model computes, for its fingerprint; None without any."""
     chosen = {k: options[k] for k in _CHANGES_TEXT if options.get(k) not in (None, "auto", {})}
     return chosen or None

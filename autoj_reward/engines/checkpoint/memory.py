@@ -138,7 +138,10 @@ def check_fits(need: MemoryNeed | None, model: str, settings: Mapping[str, Any])
 
 
 def gpu_free_gib() -> list[float] | None:
-    """Free memory of each NVIDIA GPU that this process may see, in GiB; None where there is none."""
+    """Free memory of each NVIDIA GPU that this process may see, in GiB; None without one.
+
+    By `nvidia-smi`: asking torch would make a CUDA context in this process, which may only be a parent.
+    """
     if shutil.which("nvidia-smi") is None:
         return None
     order = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]

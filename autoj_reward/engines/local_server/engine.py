@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from autoj_reward.engines.openai.engine import ServerEngine
 
 _ATTEMPTS = 4
-"""At one request: a server of this machine that refuses connections is gone, and nobody repairs it."""
+"""At one request: a server of this machine that refuses connections is gone, and will not come back."""
 
 _WATCH_SECONDS = 1.0
 
@@ -41,15 +41,15 @@ START_SECONDS = 1800.0
 class LocalServerEngine:
     """A judge on a `vllm serve` of its own, one for all processes of a node.
 
-    The first process that makes this engine starts the server, in a process apart, and owns it; the others
+    The first process that makes this engine starts the server, in a separate process, and owns it; the others
     wait until it is ready and use it. It ends with its owner, also when that is killed; an owner that
     closes while others judge leaves it to the last of them. Which judge is shared follows from model,
     revision, dtype, adapter, context and whatever else shapes answers, and from `name`; sizes, devices and
-    memory are those of whoever starts it. A server started with `autoj-reward serve-judge` is used as well.
+    memory are those of the process that starts it. A server of `autoj-reward serve-judge` is used as well.
 
-    A user whose judge is gone gets `EngineUnavailable`. Each later call looks for a new one (somebody may
-    have started it), and does not start it: a judge that was killed, or ran out of memory, is not to come
-    back by itself. A new engine does.
+    A user whose judge is gone gets `EngineUnavailable`. Each later call looks for a new one (another
+    process may have started it), and does not start it: a judge that was killed, or ran out of memory,
+    is not to come back by itself. A new engine does.
 
     The engine may be called from threads, pickled (a copy finds the server, or on another node starts one)
     and inherited by forks.
@@ -59,7 +59,7 @@ class LocalServerEngine:
         endpoints: Addresses of servers that run already, on this node or others; nothing is started then.
             Each must serve this model. Cached judgments are theirs alone, because nobody here has seen what
             weights they have loaded.
-        fingerprint: For `endpoints`: what stands behind them, where that is known better. Engines that are
+        fingerprint: For `endpoints`: what serves them, if that is known better. Engines that are
             given the same one share cached judgments.
         api_key: For `endpoints`.
         api_key_env: For `endpoints`, as for `ServerEngine`.
@@ -76,7 +76,7 @@ class LocalServerEngine:
         block_size: Tokens of a cache block; None is 16, and 32 on a CPU.
         memory_share: Share of each device's memory, in (0, 1]; None is vLLM's own default, nearly all, and
             on a CPU a cache of 4 GiB. Beside a policy on the same device, set it.
-        name: Keeps judges apart that would be shared otherwise.
+        name: Separates judges that would otherwise be shared.
         start_seconds: Longest wait until the server is ready.
         concurrency: Most requests of this process at a time.
         timeout_seconds: Deadline of one request.
@@ -158,7 +158,7 @@ class LocalServerEngine:
         known = client.describe()
         if server is None:
             return known
-        facts = self.settings.facts(server.state.facts["dtype"])
+        facts = self.settings.facts(server.state.server_info["dtype"])
         path = resolve_model(self.settings.model)
         return {
             **known,
@@ -203,7 +203,7 @@ class LocalServerEngine:
         return answers
 
     def close(self) -> None:
-        """Use the server no more; its owner ends it if nobody else uses it. A second call does nothing."""
+        """Use the server no more; its owner ends it when it has no other user. A second call does nothing."""
         with self._changing:
             self._closed = True
             client, server = self._client, self._server
@@ -291,15 +291,15 @@ class LocalServerEngine:
                 "fingerprint": self._given_fingerprint,
             }
         else:
-            facts = server.state.facts
+            server_info = server.state.server_info
             known = {
                 "endpoints": server.state.endpoint,
-                "model": facts["request_model"],
-                "context_tokens": facts["context_tokens"],
+                "model": server_info["request_model"],
+                "context_tokens": server_info["context_tokens"],
                 "api_key": server.state.api_key,
                 # It is on this machine, whatever address it listens at.
                 "allow_plain_http": True,
-                "fingerprint": settings.fingerprint(facts["dtype"]),
+                "fingerprint": settings.fingerprint(server_info["dtype"]),
             }
         try:
             client = ServerEngine(
@@ -375,7 +375,7 @@ def serve_order(
     api_key = os.environ.get("AUTOJ_REWARD_API_KEY") or new_api_key()
     program = (sys.executable, "-P", "-m", "autoj_reward.engines.local_server.launch")
     return LaunchSpec(
-        command=(*program, host, "{port}", "{facts}"),
+        command=(*program, host, "{port}", "{server_info}"),
         # Not on the command line, which all users of the machine can read.
         environment={**serve_environment(settings, api_key), SETTINGS_VARIABLE: settings.as_json()},
         api_key=api_key,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Entry point of the server process: check settings with vLLM, then run `vllm serve`.
 
-The supervisor runs it as `python -P -m autoj_reward.engines.local_server.launch HOST PORT FACTS`, with the
-settings in the environment. The checks are here because they import vLLM, which client processes need not.
+The supervisor runs it as `python -P -m autoj_reward.engines.local_server.launch HOST PORT INFO_FILE`, with
+the settings in the environment. The checks are here because they import vLLM, which clients need not.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from autoj_reward.engines.checkpoint.embedded import resolve_model
 from autoj_reward.engines.local_server.settings import SETTINGS_VARIABLE, LocalServerSettings, serve_command
+from autoj_reward.environment import write_whole
 from autoj_reward.errors import ConfigError
 from autoj_reward.redact import redacted
 
 _WRONG_SETTINGS = 3
-"""Exit status where the facts hold an error made for people."""
+"""Exit status: the info file contains an error message for the user."""
 
 
 def main() -> None:
-    """Write what only vLLM knows to the file of facts, then serve until ended."""
-    host, port, facts = sys.argv[1:]
+    """Write what only vLLM knows to the info file, then serve until ended."""
+    host, port, server_info = sys.argv[1:]
     settings = os.environ.pop(SETTINGS_VARIABLE)
     try:
-        arguments = _prepared(LocalServerSettings.from_json(settings), host, port, Path(facts))
+        arguments = _prepared(LocalServerSettings.from_json(settings), host, port, Path(server_info))
     except ConfigError as error:
-        _write(Path(facts), {"error": error.args[0], "hint": error.hint})
+        write_whole(Path(server_info), json.dumps({"error": error.args[0], "hint": error.hint}))
         sys.exit(_WRONG_SETTINGS)
     serve(arguments)
 
 
-def _prepared(settings: LocalServerSettings, host: str, port: str, facts: Path) -> list[str]:
-    """The command line, after the checks; what the server computes in is noted as a fact.
+def _prepared(settings: LocalServerSettings, host: str, port: str, server_info: Path) -> list[str]:
+    """The command line, after the checks; writes what the server computes in to the info file.
 
     Raises:
         ConfigError: vLLM has no such option, or cannot load the model's configuration.
@@ -72,7 +72,7 @@ def _prepared(settings: LocalServerSettings, host: str, port: str, facts: Path) 
         "request_model": settings.request_model,
         "command": redacted(command),
     }
-    _write(facts, found)
+    write_whole(server_info, json.dumps(found))
     print(shlex.join(redacted(command)), flush=True)  # noqa: T201 - the first line of the log
     return command[2:]
 
@@ -97,14 +97,6 @@ def serve(arguments: list[str]) -> None:
     options = parser.parse_args(sys.argv[1:])
     serve.validate(options)
     serve.cmd(options)
-
-
-def _write(path: Path, facts: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    scratch = path.with_suffix(".new")
-    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(facts, file)
-    os.replace(scratch, path)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class LocalServerSettings:
         data_parallel_size: Replicas of the whole model.
         block_size: Tokens of a cache block; None is 16, and 32 on a CPU.
         memory_share: Share of each device's memory, in (0, 1].
-        name: Tells apart judges of one node that would otherwise be shared.
+        name: Separates judges of one node that would otherwise be shared.
         options: Any other option of `vllm serve`, by its Python name.
     """
 
@@ -105,7 +105,7 @@ class LocalServerSettings:
     def from_options(
         cls, model: str, given: Mapping[str, Any], devices: tuple[int, ...] | None
     ) -> LocalServerSettings:
-        """Checked settings from an engine's keyword arguments; what is no setting is an option of vLLM.
+        """Checked settings from an engine's keyword arguments; what is not a setting is an option of vLLM.
 
         Raises:
             ConfigError: One is wrong.
@@ -125,7 +125,7 @@ class LocalServerSettings:
     def key(self) -> str:
         """What processes must agree on to share a judge: everything that shapes its answers, and its name.
 
-        Devices, sizes and memory are not in it: whoever comes later takes the judge as it was started.
+        Devices, sizes and memory are not in it: later processes take the judge as it was started.
 
         Raises:
             ConfigError: The checkpoint's folder cannot be read.

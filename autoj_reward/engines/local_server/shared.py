@@ -50,7 +50,7 @@ class LaunchSpec:
     """What to start.
 
     Attributes:
-        command: Program and arguments; `{port}` and `{facts}` in them are replaced.
+        command: Program and arguments; `{port}` and `{server_info}` in them are replaced.
         environment: All of its environment.
         api_key: What the environment tells the server to ask for.
         host: Address to listen at.
@@ -170,7 +170,7 @@ def _start(folder: JudgeFolder, order: LaunchSpec, until: float, report: Report)
     users = FileLock(folder.users(judge_id))
     users.take(shared=True)
     folder.new_log()
-    for stale in (folder.facts, folder.state):
+    for stale in (folder.server_info, folder.state):
         stale.unlink(missing_ok=True)
     with open(folder.log, "ab") as log:
         supervisor = subprocess.Popen(
@@ -186,7 +186,7 @@ def _start(folder: JudgeFolder, order: LaunchSpec, until: float, report: Report)
     try:
         assert supervisor.stdin is not None
         told = {
-            "command": [part.replace("{facts}", str(folder.facts)) for part in order.command],
+            "command": [part.replace("{server_info}", str(folder.server_info)) for part in order.command],
             "host": order.host,
             "port": order.port,
             "log": str(folder.log),
@@ -213,7 +213,7 @@ def _start(folder: JudgeFolder, order: LaunchSpec, until: float, report: Report)
             api_key=order.api_key,
             owner_pid=os.getpid(),
             log=str(folder.log),
-            facts=folder.read_facts(),
+            server_info=folder.read_server_info(),
         )
         folder.write_state(state)
         return SharedServer(folder, state, users)
@@ -248,9 +248,9 @@ def _ready(supervisor: subprocess.Popen[bytes], folder: JudgeFolder, address: st
         ConfigError: It has ended.
     """
     if supervisor.poll() is not None:
-        facts = folder.read_facts()
-        if "error" in facts:
-            raise ConfigError(str(facts["error"]), hint=str(facts.get("hint", "")))
+        server_info = folder.read_server_info()
+        if "error" in server_info:
+            raise ConfigError(str(server_info["error"]), hint=str(server_info.get("hint", "")))
         raise ConfigError(
             f"the managed judge ended while starting; the end of {folder.log}:\n{folder.tail()}",
             hint=why_ended(folder.tail()),
@@ -345,7 +345,7 @@ def new_api_key() -> str:
 
 
 def _disown(supervisor: subprocess.Popen[bytes]) -> None:
-    """Let go of a process that goes on, without Popen's complaint."""
+    """Forget a process that keeps running, without Popen's warning."""
     _close_pipes(supervisor)
     if supervisor.returncode is None:
         supervisor.returncode = 0
@@ -353,7 +353,7 @@ def _disown(supervisor: subprocess.Popen[bytes]) -> None:
 
 @atexit.register
 def _at_exit() -> None:
-    """End what nobody else uses, and leave the rest to its users."""
+    """End servers without other users, and leave the rest running."""
     for server in list(_used):
         server.close()
     for supervisor in _owned.values():

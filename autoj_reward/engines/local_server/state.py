@@ -2,7 +2,7 @@
 """State of a shared local server on disk: locks, a state file, a log.
 
 Whether a judge lives is never read from a file: its supervisor holds a lock that the kernel drops with the
-process. So a file left by a crash or a reboot, or a process id given to somebody else, misleads nobody.
+process. So a file left by a crash or a reboot, or a process id that is used again, misleads no one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from autoj_reward.environment import write_whole
 from autoj_reward.errors import AutojRewardError, ConfigError, EngineUnavailable
 from autoj_reward.redact import redact
 
@@ -36,7 +37,7 @@ class ServerState:
         api_key: What requests must show.
         owner_pid: The process whose end is the judge's.
         log: Its log file.
-        facts: What the server's process found out: dtype, context, command line.
+        server_info: What the server's process found out: dtype, context, command line.
     """
 
     judge_id: str
@@ -44,7 +45,7 @@ class ServerState:
     api_key: str = field(repr=False)
     owner_pid: int
     log: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    server_info: Mapping[str, Any] = field(default_factory=dict)
 
 
 class FileLock:
@@ -98,14 +99,14 @@ class JudgeFolder:
         self.start_lock = self.path / "start.lock"
         self.alive = self.path / "alive.lock"
         self.state = self.path / "state.json"
-        self.facts = self.path / "facts.json"
+        self.server_info = self.path / "server_info.json"
         self.failure = self.path / "failure.json"
         self.log = self.path / "server.log"
 
     def users(self, judge_id: str) -> Path:
         """The file that each user of one judge holds a shared lock on.
 
-        One for each judge: who has not yet noticed that an old one is gone is no user of the new one.
+        One for each judge: a client of a dead server does not count as a user of its successor.
         """
         return self.path / f"users-{judge_id}.lock"
 
@@ -140,12 +141,12 @@ class JudgeFolder:
 
     def write_state(self, state: ServerState) -> None:
         """Publish a judge that is ready; only this user can read the key in it."""
-        write_json(self.state, asdict(state))
+        write_whole(self.state, json.dumps(asdict(state)))
 
-    def read_facts(self) -> dict[str, Any]:
+    def read_server_info(self) -> dict[str, Any]:
         """What the server's process has found out so far."""
         try:
-            return dict(json.loads(self.facts.read_text(encoding="utf-8")))
+            return dict(json.loads(self.server_info.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return {}
 
@@ -170,7 +171,7 @@ class JudgeFolder:
         """Tell those who wait that the start failed, so that they do not all try the same."""
         kind = "config" if isinstance(error, ConfigError) else "unavailable"
         told = {"at": time.time(), "kind": kind, "message": error.args[0], "hint": error.hint}
-        write_json(self.failure, told)
+        write_whole(self.failure, json.dumps(told))
 
     def failure_since(self, when: float) -> AutojRewardError | None:
         """The failure of a start that ended after a time, or None."""
@@ -202,21 +203,9 @@ def runtime_home() -> Path:
         status = folder.lstat()
     except OSError as error:
         raise ConfigError(f"cannot make {folder}: {error}", hint=_HINT) from error
-    # In a folder that anybody may write to, somebody else may have made this one first.
+    # In a folder that everyone may write to, another user may have made this one first.
     if status.st_uid != os.getuid() or status.st_mode & 0o022 or not folder.is_dir():
         raise ConfigError(f"{folder} is not this user's alone", hint=_HINT)
     if status.st_mode & 0o077:
         folder.chmod(0o700)
     return folder
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all, readable by this user only."""
-    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(value, file)
-        os.replace(scratch, path)
-    except BaseException:
-        os.unlink(scratch)
-        raise

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Supervisor script: keeps one server alive while its owner lives, and leaves no process behind.
 
-This file is run as a script by the owner (`python -I -S managed_supervisor.py`), so it needs the standard
+This file is run as a script by the owner (`python -I -S supervisor.py`), so it needs the standard
 library only and holds no memory to speak of. The server ends
 
 * when the owner is gone, however it went: this process is its child, so its parent id changes. A pipe would
   not do: forks of the owner inherit it and keep it open;
-* when nobody holds a shared lock on the file of users any more;
+* when no process holds a shared lock on the file of users any more;
 * when the owner says so, or this process gets SIGTERM;
 * when this process is killed: a guard, which is a fork of it, then ends the server's group.
 
@@ -88,7 +88,7 @@ class _Supervisor:
                 _tell({"port": port, "server_pid": server.pid})
                 self._watch(server.pid)
             finally:
-                # First of all: from here on, users are told that it is gone, and nobody joins.
+                # First of all: from here on, users are told that it is gone, and no one joins.
                 Path(self._order["state"]).unlink(missing_ok=True)
                 server.returncode = self._end(server.pid)
                 Path(self._order["users"]).unlink(missing_ok=True)
@@ -98,7 +98,7 @@ class _Supervisor:
     def _start_guard(self, server: int) -> int:
         """A process that ends the server if this one is killed; its id.
 
-        A signal to the server alone is not enough: vLLM's engine process was seen to go on for minutes after
+        A signal to the server alone is not enough: vLLM's engine process was seen to run on for minutes after
         the server had been killed. The guard inherits the lock that says that the server is alive, so nobody
         starts another one on the same devices before this one is gone.
         """
@@ -126,7 +126,7 @@ class _Supervisor:
             os._exit(0)
 
     def _below(self) -> list[int]:
-        """What runs below this process, the guard aside."""
+        """What runs below this process, except the guard."""
         return [pid for pid in _descendants(os.getpid()) if pid != self._guard]
 
     def _signalled(self, number: int, _: FrameType | None) -> None:
@@ -218,7 +218,7 @@ def _die_with(parent: int) -> Any:
 
 @contextlib.contextmanager
 def _reserved_port(host: str, port: int | None) -> Iterator[int]:
-    """A port that nobody else is given while it is handed on.
+    """A port that no other process is given while it is handed over.
 
     It is bound and not listened at: Linux lets the server bind it as well, since both set SO_REUSEADDR,
     while the kernel counts it as taken for everybody who asks for a free one.
@@ -275,7 +275,7 @@ def _tell(news: dict[str, Any]) -> None:
 
 
 def _first_line() -> bytes:
-    """What stands before the first newline; unbuffered, so that nothing after it is swallowed."""
+    """The text before the first newline; unbuffered, so that nothing after it is swallowed."""
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(sys.stdin.fileno(), 1)

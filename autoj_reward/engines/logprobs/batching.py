@@ -65,7 +65,7 @@ def read_batches(rows: Sequence[Row], *, extra: int, batch_tokens: int) -> Itera
         if len(run) == 1:
             alone += run
             continue
-        # At least one token of each row is computed anew, because its logits are wanted.
+        # At least one token of each row is computed again, because its logits are wanted.
         shared = min(shared_length(run[0][1], run[-1][1]), min(len(ids) for _, ids in run) - 1)
         by_rest = [(i, ids[shared:]) for i, ids in run]
         whole = dict(run)

@@ -44,7 +44,7 @@ _NEXT = "autojrewardnextq7zk"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What stands around a body, and at the beginning of the judge's turn.
+    """The text around a body, and at the beginning of the judge's turn.
 
     Attributes:
         before: Before the body.
@@ -116,7 +116,7 @@ def turn_end_texts(hf: Any) -> tuple[str, tuple[str, ...]]:
 
     Returns:
         What ends the last turn of a conversation, and what may begin only after a turn: the texts between
-        it and the next turn's words. Both empty where there is no template, or it shows no such turns. The
+        it and the next turn's words. Both empty without a template, or if it shows no such turns. The
         second is empty where a turn has several parts, each with a header of its own.
     """
     if not getattr(hf, "chat_template", None):
@@ -221,7 +221,7 @@ def _apply(hf: Any, wrapper: ChatWrapper, turns: Sequence[str], *, ask: bool) ->
     for parts in (False, True):
         try:
             text = _template(hf, wrapper, turns, ask=ask, parts=parts)
-        except Exception:  # noqa: S112 - a template is a program of somebody else's, and may raise anything
+        except Exception:  # noqa: S112 - a template is a foreign program and may raise anything
             continue
         if turns[-1] in text and _shows(text, wrapper.system):
             return text

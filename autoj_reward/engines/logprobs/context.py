@@ -60,7 +60,7 @@ def output_room(item: JudgeInput, tree: TokenTree | None) -> int:
 
 
 def too_long(n_input: int, room: int, context_tokens: int | None) -> Failure | None:
-    """The failure of an input that does not fit, or None where it fits or nobody knows a limit."""
+    """The failure of an input that does not fit, or None if it fits or no limit is known."""
     over = 0 if context_tokens is None else n_input + room - context_tokens
     if over <= 0:
         return None

@@ -129,7 +129,7 @@ def token_tree(readout: ContinuationQuery, tokenizer: InjectionSafeTokenizer) ->
 
     Raises:
         ConfigError: Two continuations have the same tokens, no token can end one, or a terminator
-            also continues a verdict, so that their probabilities could not be told apart.
+            also continues a verdict, so that their probabilities could not be separated.
     """
     paths = tuple(tuple(tokenizer.continuation_ids(readout.lead, c)) for c in readout.continuations)
     if len(set(paths)) < len(paths):

@@ -45,7 +45,7 @@ def encodable(text: str) -> str:
 
 
 class InjectionSafeTokenizer:
-    """A Hugging Face tokenizer that keeps special tokens and untrusted text apart.
+    """A Hugging Face tokenizer that keeps untrusted text from becoming special tokens.
 
     Args:
         tokenizer: A `transformers` tokenizer backed by the `tokenizers` library.
@@ -54,7 +54,7 @@ class InjectionSafeTokenizer:
 
     Attributes:
         turn_end_ids: All ids that end a turn, those that only begin another one included.
-        turn_end_texts: Texts that do, where the template's turn end is no token of its own.
+        turn_end_texts: Texts that do, if the template's turn end is not a token of its own.
 
     Raises:
         ConfigError: The tokenizer is not backed by the `tokenizers` library.
@@ -91,7 +91,7 @@ class InjectionSafeTokenizer:
         self._shown = self._mark_tokens()
 
     def _template_ends(self) -> tuple[list[int], tuple[str, ...]]:
-        """Tokens of the chat template that end an assistant's turn; texts where there are none."""
+        """Tokens of the chat template that end an assistant's turn; texts if it has none."""
         last, between = turn_end_texts(self.hf)
         ends = [i for i in self._whole.encode(last, add_special_tokens=False).ids if i in self._control][:1]
         for text in between:
@@ -177,7 +177,7 @@ class InjectionSafeTokenizer:
         return ids
 
     def _trusting(self, text: str, pieces: Sequence[tuple[str, bool]], encoding: Encoding) -> list[int]:
-        """The ids of an encoding, if no special token in it is a policy's; otherwise encoded anew without."""
+        """The ids of an encoding, if no special token in it is a policy's; otherwise those without."""
         ids: list[int] = encoding.ids
         control = [n for n, token in enumerate(ids) if token in self._control]
         if control:
@@ -216,7 +216,7 @@ class InjectionSafeTokenizer:
     def continuation_ids(self, lead: str, continuation: str) -> tuple[int, ...]:
         """Ids of `continuation` as it is written right after `lead`.
 
-        Where the tokenizer would merge across the joint, the continuation is encoded apart: the
+        Where the tokenizer would merge across the joint, the continuation is encoded alone: the
         judge writes it after the lead's last token, so no merge can happen there.
         """
         head = self.encode([Segment(lead)])
@@ -226,7 +226,7 @@ class InjectionSafeTokenizer:
         return tuple(self._encode_plain(encodable(continuation), first=False))
 
     def decode_after(self, context: Sequence[int], ids: Sequence[int]) -> str:
-        """Text of `ids` as it stands after `context`; of special tokens only thinking marks are in it."""
+        """Text of `ids` as it reads after `context`; of special tokens only thinking marks are in it."""
         pieces: list[str] = []
         begin = 0
         for n, token in enumerate(ids):
@@ -239,7 +239,7 @@ class InjectionSafeTokenizer:
         return "".join([*pieces, self._decode_plain([*context[-8:], *ids[:begin]], ids[begin:])])
 
     def _decode_plain(self, context: Sequence[int], ids: Sequence[int]) -> str:
-        """Text of `ids` as it stands after `context`, special tokens left out.
+        """Text of `ids` as it reads after `context`, special tokens left out.
 
         Decoded together with the last of the context, because SentencePiece drops the space of a
         first piece.
@@ -256,7 +256,7 @@ class InjectionSafeTokenizer:
         tail = list(context[-16:])
         text = str(self.hf.decode(tail, skip_special_tokens=False)).rstrip()
         opens = next((m[0] for m in self._marks if text.endswith(m[0]) and m[0] != m[1]), "")
-        # The text alone would do for a mark that somebody wrote: a real one is a token, where there is one.
+        # A mark may also be text that someone wrote: a real one is a token, if the vocabulary has it.
         token = self._whole.token_to_id(opens) if opens else None
         return opens if token is None or token not in self._control or token in tail else ""
 
@@ -279,7 +279,7 @@ class InjectionSafeTokenizer:
         return self._opened(context) + text[:at], at is not None
 
     def stopping(self, sampling: Sampling) -> Sampling:
-        """Sampling settings that stop at the texts that end a turn as well, where there are such texts."""
+        """Sampling settings that stop at the texts that end a turn as well, if there are any."""
         if not self.turn_end_texts:
             return sampling
         return replace(sampling, stop=(*sampling.stop, *self.turn_end_texts))

@@ -18,7 +18,7 @@ from autoj_reward.types import ContinuationLogprobs
 
 @dataclass(frozen=True, slots=True)
 class NodeRequest:
-    """Ask for log-probabilities at a node, and at those that greedy decoding goes on to.
+    """Ask for log-probabilities at a node, and at those that greedy decoding reaches next.
 
     Attributes:
         node: Token path after the input.

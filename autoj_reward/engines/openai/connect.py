@@ -44,7 +44,7 @@ async def connect_all(
         model: The model's name, or None.
         tokenizer: The model's, or None.
         api: What may be used.
-        trusted: Whether the user has said what stands behind the endpoints.
+        trusted: Whether the user has said what serves the endpoints.
         before: What was found at an earlier meeting, or None: then the first answer decides.
 
     Returns:

@@ -72,7 +72,7 @@ class RetryableError(Exception):
 
 
 class ConnectionPool:
-    """HTTP clients of one connection to each server, as many as there are requests under way.
+    """HTTP clients of one connection to each server, as many as there are requests in flight.
 
     httpx's own pool looks at every connection for every request, which at 64 of them took more time than
     all the rest of a request.
@@ -129,8 +129,8 @@ class ConnectionPool:
             ends: Loop time at which it is given up.
 
         Raises:
-            Again: There was no answer, or one that says to try again.
-            Malformed: The answer is no JSON.
+            RetryableError: There was no answer, or one that says to try again.
+            MalformedResponse: The answer is not JSON.
             Refused: This request was refused.
             Rejected: All requests of this kind are refused.
         """
@@ -170,7 +170,7 @@ async def _body(response: httpx.Response) -> bytes:
 
 
 def _judged(response: httpx.Response, data: bytes, url: str) -> Any:
-    """The body as JSON, or the error that the status stands for."""
+    """The body as JSON, or the error that the status means."""
     status = response.status_code
     after = retry_after_seconds(response.headers.get("retry-after"), time.time())
     verdict = status_class(status, asks_to_wait=after is not None)
@@ -180,7 +180,7 @@ def _judged(response: httpx.Response, data: bytes, url: str) -> Any:
             body = json.loads(data)
         except (ValueError, RecursionError) as error:
             kind = response.headers.get("content-type", "no content type")
-            raise MalformedResponse(f"{len(data)} bytes of {kind!r} are no JSON: {error}") from error
+            raise MalformedResponse(f"{len(data)} bytes of {kind!r} are not JSON: {error}") from error
         if not isinstance(body, dict) or not body.get("error") or "choices" in body or "data" in body:
             return body
         # Some servers and proxies report errors under HTTP 200, with the status inside.

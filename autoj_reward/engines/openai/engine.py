@@ -66,16 +66,16 @@ class ServerEngine:
         revision: Hub revision of the tokenizer.
         context_tokens: Most tokens of input and output together; None takes what the server says.
         api: completions, chat, or auto: completions where they can be used, else chat.
-        concurrency: Most requests under way at once, all threads together.
+        concurrency: Most requests in flight at once, all threads together.
         timeout_seconds: Most seconds of one attempt at a request, to the last byte of its answer.
         attempts: Most attempts at one request that may fail. Waiting because a server asked for it (429,
-            `Retry-After`) is no attempt.
+            `Retry-After`) does not count.
         retry_seconds: Most seconds of one request with all its attempts and waits.
         api_key: Sent as a bearer token; None takes $AUTOJ_REWARD_API_KEY, or, where every endpoint is https
             or on this machine, $OPENAI_API_KEY.
         api_key_env: Name of another environment variable that holds the key; it is sent to any endpoint.
         allow_plain_http: Whether `api_key` may go over plain http to another machine.
-        fingerprint: What stands behind the endpoints, where that is known better than the server says it:
+        fingerprint: What serves the endpoints, if that is known better than the server says it:
             equal fingerprints mean exchangeable outputs. None makes one from the addresses and the server's
             words, so that two addresses never share answers.
 
@@ -162,7 +162,7 @@ class ServerEngine:
         return Counter() if self._live is None else Counter(self._live.transport.counts)
 
     def connect(self) -> Capabilities:
-        """Ask the endpoints what they serve and can do. The first use does it, if nobody has before.
+        """Ask the endpoints what they serve and can do. The first use does it otherwise.
 
         Returns:
             What they can do.
@@ -175,7 +175,7 @@ class ServerEngine:
         return self._connected().calls.known
 
     def close(self) -> None:
-        """Close all connections; calls under way end with an error. A second call does nothing."""
+        """Close all connections; running calls end with an error. A second call does nothing."""
         with self._connecting:
             self._closed = True
             live, self._live = self._live, None

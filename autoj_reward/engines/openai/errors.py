@@ -35,7 +35,7 @@ def overflow(message: str, n_chars: int, context_tokens: int | None) -> int:
     """
     limit = _LIMIT.search(message)
     most = int(limit.group(1)) if limit else context_tokens
-    # A count of characters stands for about a quarter of it in tokens.
+    # A count of characters is about four times that of tokens.
     found = re.findall(r"(\d{2,9})( char)?", message)
     said = max((int(n) // 4 if of_chars else int(n) for n, of_chars in found), default=0)
     over = said - most if most is not None else 0

@@ -23,7 +23,7 @@ class LoopThread:
     """Runs coroutines for any number of threads, and ends with its owner.
 
     A caller that is interrupted (Ctrl-C, a timeout signal) takes its coroutine with it: the coroutine is
-    cancelled, and has cleaned up, before the interruption goes on.
+    cancelled, and has cleaned up, before the interruption reaches its caller.
     """
 
     def __init__(self, name: str) -> None:
@@ -32,7 +32,7 @@ class LoopThread:
         """What runs last in the loop, however it ends."""
         self._thread = threading.Thread(target=_serve, args=(self._loop, self.at_end), name=name, daemon=True)
         self._thread.start()
-        # Also runs when the interpreter ends, so that an engine nobody closed leaves no open sockets.
+        # Also runs when the interpreter ends, so that an engine that was never closed leaves no open sockets.
         self.stop = weakref.finalize(self, _stop, self._loop, self._thread, os.getpid())
         """Cancel what still runs and end the thread. A second call does nothing."""
 
@@ -115,7 +115,7 @@ async def run_all(work: Iterator[tuple[int, Coroutine[Any, Any, T]]], *, at_once
 
     Args:
         work: Places and coroutines; made when their turn comes.
-        at_once: Most of them under way.
+        at_once: Most of them running at once.
 
     Returns:
         Places and results, in the order in which they came.

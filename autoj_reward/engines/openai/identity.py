@@ -61,7 +61,7 @@ def pinned(known: Capabilities, heard: Collection[Said], url: str, *, trusted: b
         known: What else is known.
         heard: What the answers said.
         url: The endpoint, for messages.
-        trusted: Whether the user has said what stands behind it: then systems may differ.
+        trusted: Whether the user has said what serves it: then systems may differ.
 
     Raises:
         ConfigError: The answers name another model than the one that was asked.
@@ -128,7 +128,7 @@ class Witness:
         self._next: asyncio.Task[None] | None = None
 
     async def confirm(self) -> None:
-        """Look now; callers that come while somebody looks share the next look.
+        """Look now; callers that come during a look share the next one.
 
         Raises:
             EngineChanged: An endpoint serves something else.

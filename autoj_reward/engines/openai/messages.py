@@ -34,7 +34,7 @@ _SPECIAL = re.compile(
 _TOKEN_END = re.compile(r"[>\]]")
 
 _BREAK = "\u200b"
-"""Zero-width space: the text looks the same, and is no special token any more."""
+"""Zero-width space: the text looks the same, and is not a special token any more."""
 
 _TURN_ENDS = frozenset(
     {"<|im_end|>", "</s>", "<|eot_id|>", "<|endoftext|>", "<|end|>", "<end_of_turn>", "<eos>"}
@@ -70,7 +70,7 @@ def prompt_text(item: JudgeInput, written: str = "") -> str:
 
 
 def messages(item: JudgeInput, written: str = "") -> list[dict[str, str]]:
-    """An input as chat messages; the begun assistant turn last, where there is one.
+    """An input as chat messages; the begun assistant turn last, if it has one.
 
     A plain wrapper is left out: the server's chat template takes its place.
     """
@@ -94,7 +94,7 @@ def verdict_messages(item: JudgeInput, readout: ContinuationQuery) -> list[dict[
 class TextReader:
     """What is known of one input's verdicts, read token by token in text.
 
-    A node is what has been written after the input so far. Tokens that go on towards a verdict lead to
+    A node is what has been written after the input so far. Tokens that continue a verdict lead to
     further nodes; a token may also hold a verdict's last characters and its end together.
 
     Args:

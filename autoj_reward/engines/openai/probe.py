@@ -27,7 +27,7 @@ _TOPS = (20, 10, 5)
 """Alternatives to ask for, most first: chat allows 20, completions in many places 5."""
 
 _CONTINUES = frozenset({"vllm", "sglang", "llamacpp"})
-"""Kinds of server that go on writing an assistant turn. Others ignore the wish, and begin a new turn that
+"""Kinds of server that continue a begun assistant turn. Others ignore the request, and begin a new turn that
 looks like an answer: so this is known, and not tried."""
 
 _EXTRAS = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "stop_token_ids": list[int]()}
@@ -47,13 +47,13 @@ class Capabilities:
 
     Attributes:
         model: The name under which it is asked.
-        kind: `vllm`, `sglang`, `llamacpp`, or whoever else it says owns the model.
+        kind: `vllm`, `sglang`, `llamacpp`, or the owner that it names for the model.
         identity: What else it says of the model, as sorted items; empty where it says nothing.
         context_tokens: Its limit of input and output together, or None where it does not say.
         completions: Whether it has the completions API.
         token_prompts: Whether completions take token ids as a prompt.
         chat: Whether it has the chat API.
-        prefix: Whether chat goes on writing a begun assistant turn.
+        prefix: Whether chat continues a begun assistant turn.
         most_listed: Most token ids whose log-probabilities it gives by name; 0 for none.
         top: Most alternatives it lists for a completion's token; 0 for none.
         chat_top: Most alternatives it lists for a chat token; 0 for none.
@@ -62,7 +62,7 @@ class Capabilities:
         least_temperature: 0, or the least it takes in its place; None where it takes none but its own.
         listed: Whether it has a list of models.
         answers_as: The model that its answers name; None where they name none.
-        system: Their `system_fingerprint`; None where there is none, or where it does not matter.
+        system: Their `system_fingerprint`; None without one, or if it does not matter.
     """
 
     model: str
@@ -101,7 +101,7 @@ async def probe(
         model: The name of the model, or None for the only one there.
         tokenizer: The model's, or None.
         api: What may be used; the other API is not tried.
-        trusted: Whether the user has said what stands behind it.
+        trusted: Whether the user has said what serves it.
 
     Raises:
         ConfigError: It does not serve the model, or has none of the APIs, or its tokenizer is another, or its
@@ -205,7 +205,7 @@ def served(body: Any, model: str, url: str) -> Capabilities:
 
     Raises:
         ConfigError: It is not served.
-        Malformed: This is no such answer.
+        MalformedResponse: This is not such an answer.
     """
     return _model_entry(_read_models(body), model, url)
 

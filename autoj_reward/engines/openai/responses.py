@@ -79,9 +79,9 @@ class Answer:
         text: What was written; empty where the server sent none.
         finish: Its finish reason, in the server's word.
         token_ids: Ids of the written tokens, or None.
-        steps: Log-probabilities for each written token; empty where there are none.
-        thinking: The reasoning part, where the server sent it apart.
-        refusal: What the model said on refusing, where the server sent that apart.
+        steps: Log-probabilities for each written token; empty without any.
+        thinking: The reasoning part, if the server sent it separately.
+        refusal: What the model said on refusing, if the server sent that separately.
         usage: Tokens, as far as the server counts them.
     """
 
@@ -98,7 +98,7 @@ def read_completion(body: Any) -> Answer:
     """The one choice of a `/completions` answer.
 
     Raises:
-        Malformed: It is none, or there is another number of choices.
+        MalformedResponse: It is none, or there is another number of choices.
     """
     choice = _choice(body)
     return Answer(
@@ -116,7 +116,7 @@ def read_chat(body: Any) -> Answer:
     """The one choice of a `/chat/completions` answer.
 
     Raises:
-        Malformed: It is none, or there is another number of choices.
+        MalformedResponse: It is none, or there is another number of choices.
     """
     choice = _choice(body)
     message = choice.get("message")
@@ -149,7 +149,7 @@ def _choice(body: Any) -> dict[str, Any]:
 
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
-        raise MalformedResponse(f"{name} is no text")
+        raise MalformedResponse(f"{name} must be a string")
     return value
 
 
@@ -163,7 +163,7 @@ def _finish(choice: Mapping[str, Any]) -> str:
 
 
 def finish_of(said: str, n_written: int, limit: int | None) -> FinishReason | None:
-    """What a server's finish reason means, in any spelling of the case; None where it is no good end.
+    """What a server's finish reason means, in any spelling of the case; None if it is not a good end.
 
     A word that is not known, or none at all, is taken for `length` where as many tokens were written as were
     allowed, else for `stop`: the text is whole, and whether it holds a verdict is seen in it.
@@ -185,7 +185,7 @@ def _ids(value: Any) -> tuple[int, ...] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not all(type(v) is int and v >= 0 for v in value):
-        raise MalformedResponse("token_ids are no list of ids")
+        raise MalformedResponse("token_ids must be a list of integers")
     return tuple(value)
 
 
@@ -211,7 +211,7 @@ def _steps(logprobs: Any) -> tuple[Step, ...]:
     if logprobs is None:
         return ()
     if not isinstance(logprobs, dict):
-        raise MalformedResponse("logprobs are no object")
+        raise MalformedResponse("logprobs must be an object")
     content = logprobs.get("content")
     if isinstance(content, list):
         return tuple(_record_step(record) for record in content)
@@ -221,7 +221,7 @@ def _steps(logprobs: Any) -> tuple[Step, ...]:
     if tokens is None:
         return ()
     if not isinstance(tokens, list):
-        raise MalformedResponse("tokens are no list")
+        raise MalformedResponse("tokens must be a list")
     top = top if top is not None else [None] * len(tokens)
     if not all(isinstance(x, list) for x in (tokens, chosen, top)) or not (
         len(tokens) == len(chosen) == len(top)
@@ -235,10 +235,10 @@ def _steps(logprobs: Any) -> tuple[Step, ...]:
 
 def _record_step(record: Any) -> Step:
     if not isinstance(record, dict):
-        raise MalformedResponse("a token's log-probabilities are no object")
+        raise MalformedResponse("a token's log-probabilities must be an object")
     top = record.get("top_logprobs") or []
     if not isinstance(top, list):
-        raise MalformedResponse("top_logprobs are no list")
+        raise MalformedResponse("top_logprobs must be a list")
     return _possible(Step(_record(record), tuple(_record(other) for other in top)))
 
 
@@ -246,7 +246,7 @@ def _possible(step: Step) -> Step:
     """A step whose probabilities can be those of one token.
 
     Raises:
-        Malformed: They add up to more than 1.
+        MalformedResponse: They add up to more than 1.
     """
     total = math.fsum(math.exp(token.logprob) for token in distinct(step.listed))
     if not total <= _MOST_PROB:
@@ -255,7 +255,7 @@ def _possible(step: Step) -> Step:
 
 
 def distinct(listed: Sequence[Listed]) -> list[Listed]:
-    """Listed tokens, each once: by id, and where there is none by text and probability.
+    """Listed tokens, each once: by id, and without one by text and probability.
 
     Two tokens may have one text; their probabilities differ then, and add up.
     """
@@ -264,7 +264,7 @@ def distinct(listed: Sequence[Listed]) -> list[Listed]:
 
 def _record(record: Any) -> Listed:
     if not isinstance(record, dict):
-        raise MalformedResponse("a token's log-probabilities are no object")
+        raise MalformedResponse("a token's log-probabilities must be an object")
     listed = _listed(record.get("token"), record.get("logprob"))
     known = record.get("id")
     return Listed(listed.text, listed.logprob, known) if type(known) is int else listed
@@ -275,7 +275,7 @@ def _listed(token: Any, logprob: Any) -> Listed:
         raise MalformedResponse("a token without its text or its log-probability")
     # A little above 0 is rounding; NaN and what is plainly no log-probability is not.
     if not logprob <= 0.01:
-        raise MalformedResponse(f"{logprob!r} is no log-probability")
+        raise MalformedResponse(f"{logprob!r} is not a log-probability")
     value = -math.inf if logprob < _LEAST_LOGPROB else min(float(logprob), 0.0)
     digits = token.removeprefix(_ID_PREFIX)
     named = token.startswith(_ID_PREFIX) and digits.isascii() and digits.isdigit()

@@ -55,7 +55,7 @@ class RetryPolicy:
     """How patient a request is.
 
     Attributes:
-        attempts: Most attempts at one request that may fail. Waiting for a busy endpoint is no attempt.
+        attempts: Most attempts at one request that may fail. Waiting for a busy endpoint does not count.
         timeout_seconds: Most seconds of one attempt, from connecting to the body's last byte.
         retry_seconds: Most seconds of one request, all attempts and waits included.
         first_wait_seconds: Upper end of the first wait.
@@ -123,7 +123,7 @@ class CircuitBreaker:
         if trial:
             self._on_trial = False
         elif self._n_failed != self._opens_after:
-            # Requests that were under way when it opened say nothing new.
+            # Requests that were in flight when it opened say nothing new.
             return False
         rest = min(self._longest_rest, self._first_rest * 2.0 ** min(self._n_opened, 20))
         self._n_opened += 1

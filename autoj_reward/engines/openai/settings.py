@@ -32,11 +32,11 @@ def endpoint_urls(endpoints: str | Sequence[str]) -> tuple[str, ...]:
         endpoints: One address, several in one text with commas or blanks between, or a list.
 
     Raises:
-        ConfigError: One is no address, or there is none.
+        ConfigError: One is not a URL, or there is none.
     """
     given = endpoints.replace(",", " ").split() if isinstance(endpoints, str) else list(endpoints)
     if any("@" in text for text in given):
-        # Not shown, and looked for before anything is taken apart: a password may hold commas and slashes.
+        # Not shown, and looked for before anything is split: a password may hold commas and slashes.
         raise ConfigError(
             "an endpoint's address holds a user name or a password",
             hint="put the key into $AUTOJ_REWARD_API_KEY, or give it as api_key",
@@ -53,9 +53,9 @@ def _url(text: str) -> str:
         parts = urlsplit(text.strip())
         wrong = parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
     except ValueError as error:
-        raise ConfigError(f"the endpoint {text!r} is no address: {error}", hint=hint) from error
+        raise ConfigError(f"the endpoint {text!r} is not a URL: {error}", hint=hint) from error
     if wrong or parts.query or parts.fragment:
-        raise ConfigError(f"the endpoint {text!r} is no address of an API", hint=hint)
+        raise ConfigError(f"the endpoint {text!r} is not the URL of an API", hint=hint)
     path = parts.path.rstrip("/") or "/v1"
     return f"{parts.scheme}://{parts.netloc}{path}"
 
@@ -173,7 +173,7 @@ def load_tokenizer(path: str, revision: str | None) -> InjectionSafeTokenizer:
 
 
 def _json_file(path: str, name: str, revision: str | None) -> dict[str, Any]:
-    """One of a checkpoint's small files, from a folder or the hub; empty where there is none."""
+    """One of a checkpoint's small files, from a folder or the hub; empty if it does not exist."""
     from transformers.utils import cached_file
 
     file = cached_file(path, name, revision=revision, _raise_exceptions_for_missing_entries=False)

@@ -37,7 +37,7 @@ class Endpoint:
 
     Attributes:
         url: Its address, up to and with the API's version: `http://host:port/v1`.
-        in_flight: Requests under way.
+        in_flight: Requests sent and not yet answered.
         paused_until: Loop time before which it asked not to be asked.
         admitted: Whether it has been looked at, and serves what the others serve.
     """
@@ -60,7 +60,7 @@ class Transport:
     Args:
         urls: Endpoints' addresses, at least one.
         policy: How patient a request is.
-        concurrency: Most requests under way at once.
+        concurrency: Most requests in flight at once.
         headers: Sent with every request.
     """
 

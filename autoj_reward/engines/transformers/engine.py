@@ -51,7 +51,7 @@ class TransformersEngine:
     Args:
         model: Checkpoint folder, hub name, or the embedded model's name.
         dtype: `auto` (the checkpoint's), `bfloat16`, `float16` or `float32`.
-        device: A torch device; None picks a GPU where there is one.
+        device: A torch device; None picks a GPU if there is one.
         revision: Hub revision; a commit pins it.
         adapter: Folder or hub name of a LoRA adapter, merged on loading.
         context_tokens: Most tokens of input and output together; None takes the model's own limit.
@@ -286,7 +286,7 @@ def _copy_weights(model: Any) -> None:
 
 
 def _check_kind_early(path: str, revision: str | None, options: Mapping[str, Any]) -> None:
-    """Refuse what is no judge before its weights are fetched and read, where its configuration is at hand."""
+    """Refuse what is not a judge before its weights are read, if its configuration is at hand."""
     from transformers import AutoConfig
 
     passed = {k: v for k, v in options.items() if k in _FOR_CONFIG}

@@ -89,7 +89,7 @@ def reset_growing_rotations(model: Any) -> None:
 
 
 class FindsNaN:
-    """A logits processor that notes rows whose logits hold a NaN, and lets the others go on.
+    """A logits processor that notes rows whose logits hold a NaN, and leaves the others as they are.
 
     Args:
         n_rows: Rows of the batch.

@@ -36,7 +36,7 @@ def check_kind(config: Any, model: str) -> None:
     kinds = getattr(config, "architectures", None) or []
     if scalar := [kind for kind in kinds if _SCALAR.search(kind)]:
         raise ConfigError(
-            f"{model!r} is no judge but a {scalar[0]}: it has a score in place of words",
+            f"{model!r} is a {scalar[0]}, not a judge: it gives a score instead of text",
             hint=_SCALAR_HINT,
         )
     if getattr(config, "is_encoder_decoder", False):

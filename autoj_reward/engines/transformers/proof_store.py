@@ -7,9 +7,7 @@ import contextlib
 import hashlib
 import inspect
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import transformers
 
 from autoj_reward.engines.transformers.forward import plain_model
 from autoj_reward.engines.transformers.proof import Forms, Reach, probe, prove
-from autoj_reward.environment import cache_home
+from autoj_reward.environment import cache_home, write_whole
 
 _METHOD = 2
 """Counts up when the proof itself changes."""
@@ -59,7 +57,7 @@ def _key(model: Any) -> str:
 
 
 def _read(note: Path) -> Forms | None:
-    """What a note says; None where there is none, or none that can be read."""
+    """What a note says; None if it is missing or cannot be read."""
     try:
         known = json.loads(note.read_text(encoding="ascii"))
         tree, padded, equal_rows = known["tree"], known["padded"], known["equal_rows"]
@@ -72,11 +70,7 @@ def _read(note: Path) -> Forms | None:
 
 
 def _write(note: Path, forms: Forms) -> None:
-    """Write a note whole or not at all; without a place to write, it is proven at each load."""
+    """Write a note; without a place to write, the model is tried again at each load."""
     known = {"tree": forms.tree.tokens, "padded": forms.padded.tokens, "equal_rows": forms.equal_rows}
     with contextlib.suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, scratch = tempfile.mkstemp(dir=note.parent)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            json.dump(known, file)
-        os.replace(scratch, note)
+        write_whole(note, json.dumps(known))

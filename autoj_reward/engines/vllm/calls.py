@@ -41,7 +41,7 @@ def ask(llm: Any, asked: Sequence[Asked], adapter: Any) -> list[Any]:
         raise EngineUnavailable(
             "vLLM's engine process ended",
             hint="the cause is in vLLM's messages above; out of memory: lower memory_share. "
-            "Make the engine anew",
+            "Make a new engine",
         ) from error
     except Exception as error:
         _forget_requests(llm)

@@ -55,7 +55,7 @@ _ToRead = tuple[int, _Ids, TokenTree]
 class VLLMEngine:
     """A causal language model run by vLLM, whose processes belong to this one.
 
-    vLLM starts them anew with `spawn`: a script that makes this engine keeps its work under
+    vLLM starts them with `spawn`: a script that makes this engine keeps its work under
     `if __name__ == "__main__":`.
 
     Args:

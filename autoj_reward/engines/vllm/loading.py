@@ -17,7 +17,7 @@ from autoj_reward.engines.transformers.loading import check_kind
 from autoj_reward.errors import ConfigError
 
 _QUIET = {
-    # At WARNING, every start of every process speaks of what nobody here can change.
+    # At WARNING, every start of every process warns of what users cannot change.
     "VLLM_LOGGING_LEVEL": "ERROR",
     "PYTHONWARNINGS": "ignore",
     # By default vLLM logs to standard output, where commands here print their results.
@@ -54,7 +54,7 @@ def thread_environment() -> dict[str, str]:
 def quiet_environment() -> Iterator[None]:
     """Start vLLM quietly, and undo what it does to this process's environment.
 
-    What the user has set in the environment stands. vLLM sets LD_PRELOAD, LOCAL_WORLD_SIZE and more,
+    What the user has set in the environment is kept. vLLM sets LD_PRELOAD, LOCAL_WORLD_SIZE and more,
     which a trainer in this process and its later children would inherit.
     """
     before = dict(os.environ)

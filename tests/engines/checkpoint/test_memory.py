@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from autoj_reward import ConfigError, Judge
 from autoj_reward.cli.app import app
-from autoj_reward.engines.checkpoint.hub import is_here, is_hub_name, where_to_get
+from autoj_reward.engines.checkpoint.hub import is_here, is_hub_name, kept_snapshot, where_to_get
 from autoj_reward.engines.checkpoint.memory import (
     GIB,
     MemoryNeed,
@@ -158,6 +158,32 @@ def test_what_to_fetch_and_where_to_put_it(tmp_path: Path, monkeypatch: pytest.M
     assert is_hub_name("GAIR/autoj-13b")
     assert not is_hub_name(str(tmp_path))
     assert "config.json" in where_to_get(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "found"),
+    [
+        ("HF_HUB_CACHE", "~/models", "home/models"),
+        ("HUGGINGFACE_HUB_CACHE", "~/models", "home/models"),
+        ("HF_HOME", "$HOME/hf", "home/hf/hub"),
+        ("XDG_CACHE_HOME", "$HOME/cache", "home/cache/huggingface/hub"),
+        ("HF_TOKEN", "none", "home/.cache/huggingface/hub"),
+    ],
+)
+def test_the_hub_cache_is_where_the_hub_library_looks(
+    variable: str, value: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XDG_CACHE_HOME and a tilde were passed over, so a model that was here counted as absent."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv(variable, value)
+    reference = tmp_path / found / "models--GAIR--autoj-13b" / "refs" / "main"
+    reference.parent.mkdir(parents=True)
+    reference.write_text("c0ffee", encoding="ascii")
+    snapshot = reference.parent.parent / "snapshots" / "c0ffee"
+    snapshot.mkdir(parents=True)
+    assert kept_snapshot("GAIR/autoj-13b") == snapshot
 
 
 @pytest.mark.parametrize("name", [n for n in preset_names() if load_spec(n).model != "none"])

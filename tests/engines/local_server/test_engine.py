@@ -192,11 +192,11 @@ def test_files_left_by_a_crash_mislead_nobody(left: str, marker: str) -> None:
     folder = JudgeFolder("one")
     folder.state.write_text(left)
     folder.alive.touch()
-    folder.facts.write_text('{"error": "of yesterday"}')
+    folder.server_info.write_text('{"error": "of yesterday"}')
     assert folder.read_state() is None
     server = share("one", "--workers", "0")
     assert server.owned
-    assert server.state.facts == {}
+    assert server.state.server_info == {}
     server.close()
 
 

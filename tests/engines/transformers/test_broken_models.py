@@ -172,7 +172,7 @@ def test_nan_from_any_engine_is_a_failure_and_is_not_kept(tmp_path: Path) -> Non
     (answer,) = cached.generate([question("Hi", readout=RATINGS)])
     assert isinstance(answer, Failure)
     cached.generate([question("Hi", readout=RATINGS)])
-    assert cached.n_hits == 0
+    assert cached.stats.n_cached == 0
     cached.close()
 
 

@@ -145,6 +145,6 @@ def test_cached_answers_with_and_without_a_guard_never_mix(tmp_path: Path) -> No
         with judge(guard, cache=store) as cached:
             ratings.append([j.rating for j in cached.rate(["Q", "Q"], [PLANTED, "It is Paris."])])
             assert isinstance(cached.engine, CachedEngine)
-            asked.append(cached.engine.n_asked)
+            asked.append(cached.engine.stats.n_asked)
     assert ratings == [[10.0, 4.0], [4.0, 4.0], [10.0, 4.0], [4.0, 4.0]]
     assert asked == [2, 1, 0, 0]
