@@ -62,6 +62,7 @@ def test_commands_and_their_options_exist(line: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cache", "guard", "monitor"])
+@pytest.mark.slow
 def test_python_runs(name: str, tmp_path: Path) -> None:
     """The other pages' code is run by the tests of what they describe."""
     for code in blocks(REPO / "docs" / f"{name}.md", "python"):
@@ -165,6 +166,7 @@ def test_every_public_name_is_in_the_reference() -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("material") is None, reason="needs mkdocs-material: the extra `docs`"
 )
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],

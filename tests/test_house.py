@@ -84,6 +84,7 @@ ALLOWED: dict[str, set[str]] = {
         "identity",
         "types",
     },
+    "testing": {"engines", "types"},
     "judge": {
         "cache",
         "engines",

@@ -33,6 +33,7 @@ def test_judges_lists_every_preset(run: Run) -> None:
     assert "mini" in run("judges", judge=False).stdout
 
 
+@pytest.mark.slow
 def test_errors_are_printed_with_the_next_step(tmp_path: Path) -> None:
     done = subprocess.run(
         [*COMMAND, "rate", "nowhere.jsonl", "-o", "out.jsonl"], cwd=tmp_path, capture_output=True, text=True
@@ -42,6 +43,7 @@ def test_errors_are_printed_with_the_next_step(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_help_loads_no_model_library(tmp_path: Path) -> None:
     code = "import sys; sys.argv = ['autoj-reward', '--help']; from autoj_reward.cli import main\n"
     code += "try: main()\nexcept SystemExit: pass\n"
@@ -50,6 +52,7 @@ def test_help_loads_no_model_library(tmp_path: Path) -> None:
     assert done.stdout.rstrip().endswith("set()")
 
 
+@pytest.mark.slow
 def test_interrupting_keeps_what_is_done_and_the_same_command_goes_on(
     tmp_path: Path, recorded: list[str]
 ) -> None:
@@ -71,6 +74,7 @@ def test_interrupting_keeps_what_is_done_and_the_same_command_goes_on(
     assert [row["completion"] for row in read_rows(output)] == [row["completion"] for row in rows]
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, recorded: list[str]) -> None:
     write_rows(tmp_path / "in.jsonl", [{"prompt": "Q" * 500, "completion": "Paris"}] * 2000)
     command = " ".join([*COMMAND, "rate", "in.jsonl", "-o", "-", "--quiet", "--chunk", "16", *recorded])
@@ -80,6 +84,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, recorded: list[str]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
+@pytest.mark.slow
 def test_memory_stays_flat_on_large_input(tmp_path: Path, recorded: list[str]) -> None:
     """Ten times the rows must not take the memory of ten times the rows."""
     peaks = []

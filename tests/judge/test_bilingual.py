@@ -191,6 +191,7 @@ def test_all_chinese_pairs_are_laid_out_in_chinese(data: Path, tmp_path: Path) -
     assert all(text.endswith("最终决定是") for text in seen)
 
 
+@pytest.mark.slow
 def test_the_embedded_judge_compares_chinese_pairs(data: Path, mini_float32: TransformersEngine) -> None:
     """A failure here would be ours: the model is given every chance to write a verdict by the low mass."""
     rows = read_rows(data / "auto-j" / "data" / "test" / "zh_testdata_pairwise.jsonl")
