@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from autoj_reward.engines.openai.engine import ServerEngine
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.generation import write
 from autoj_reward.judge.spec import Thinking
+from autoj_reward.testing import ScriptedEngine
 from autoj_reward.types import (
     ChatWrapper,
-    Failure,
     JudgeInput,
     JudgeOutput,
     PlainWrapper,
@@ -405,16 +405,9 @@ def test_a_server_is_told_the_templates_turn_end(folder: Path, strict: bool) -> 
 def test_thinking_in_whichever_marks_a_text_begins_with(
     text: str, apart: str | None, critique: str, thinking: str
 ) -> None:
-    class Writes:
-        fingerprint = "writes"
-
-        def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-            return [JudgeOutput(text=text, finish_reason="stop", thinking=apart) for _ in inputs]
-
-        def close(self) -> None:
-            """Nothing is held open."""
-
-    (turn,) = write([JudgeInput(body=(), wrapper=ChatWrapper())], Writes(), Thinking())
+    answer = JudgeOutput(text=text, finish_reason="stop", thinking=apart)
+    engine = ScriptedEngine(write=answer)
+    (turn,) = write([JudgeInput(body=(), wrapper=ChatWrapper())], engine, Thinking())
     assert (turn.failure, turn.critique, turn.thinking) == (None, critique, thinking)
     written = "".join(s.text for s in turn.up_to(len(turn.critique)))
     assert written == (text if apart in (None, "") else turn.critique)
