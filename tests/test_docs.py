@@ -145,15 +145,6 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in slugs, target
 
 
-UNUSUAL = ("anew", "by lot", "nobody", "set aside", "talk round", "told apart", "under way", "where there")
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_pages_use_usual_words(page: Path) -> None:
-    text = " ".join(page.read_text(encoding="utf-8").lower().split())
-    assert [word for word in UNUSUAL if re.search(rf"\b{word}\b", text)] == []
-
-
 def test_every_public_name_is_in_the_reference() -> None:
     shown = set(re.findall(r"^::: (autoj_reward[\w.]*)$", API, re.MULTILINE))
     missing = [n for n in autoj_reward.__all__ if f"autoj_reward.{n}" not in shown]
