@@ -14,10 +14,10 @@ from typing import Any
 
 from autoj_reward.engines.checkpoint.memory import Architecture
 from autoj_reward.errors import ConfigError, TemplateError
-from autoj_reward.judge.setting_reader import SettingReader
 from autoj_reward.judge.template import Template
 from autoj_reward.judge.verdict import VerdictSet, preference_set, rating_set
 from autoj_reward.judgments import PREFERENCES
+from autoj_reward.toml_file import SettingReader
 from autoj_reward.types import ChatWrapper, Mode, PlainWrapper, Sampling, Wrapper
 
 OPTIONAL_FIELDS = frozenset({"rubric", "reference"})
@@ -140,15 +140,20 @@ def parse_spec(source: Mapping[str, Any], *, origin: str, folder: Path | None = 
         TemplateError: A template does not show the right fields.
     """
     reader = SettingReader(dict(source), origin)
+    finish = functools.partial(
+        reader.finish,
+        "the judge's settings are",
+        hint="compare with the judges that ship with the package: autoj-reward judges --show NAME",
+    )
     try:
         spec = _spec(reader, folder)
     except (ConfigError, TemplateError):
-        # What came of a setting that is wrong itself.
-        reader.finish(with_unknown=False)
+        # If a setting is wrong, this error may be its consequence.
+        finish(with_unknown=False)
         raise
     if spec.rating is None and spec.comparison is None:
         reader.problems.append("neither [rating] nor [comparison] is given")
-    reader.finish()
+    finish()
     return spec
 
 
@@ -307,7 +312,7 @@ def read_text(name: str, folder: Path | None) -> str:
     """A template's text, from the judge file's folder or from the package; no newline is changed.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: The file does not exist or cannot be read.
     """
     try:
         if folder is not None and (folder / name).is_file():
@@ -317,7 +322,7 @@ def read_text(name: str, folder: Path | None) -> str:
     shipped = resources.files("autoj_reward.judge") / "templates" / name
     if not name or "/" in name or name.startswith(".") or not shipped.is_file():
         raise ConfigError(
-            f"there is no template {name!r}",
+            f"the template {name!r} does not exist",
             hint=f"put it beside the judge file{f' in {folder}' if folder else ''}",
         )
     return shipped.read_bytes().decode("utf-8")
