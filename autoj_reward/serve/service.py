@@ -78,7 +78,7 @@ class RewardService:
         self._ends_at = min(self._ends_at, time.monotonic() + self.settings.drain_seconds)
 
     async def close(self) -> None:
-        """End after what is under way, for at most the time that draining may take."""
+        """End after the running batches, waiting at most `drain_seconds`."""
         self.begin_to_end()
         ends = self._ends_at
         while self._window.n_batches and time.monotonic() < ends:
@@ -92,7 +92,7 @@ class RewardService:
 
     @property
     def drained(self) -> bool:
-        """Whether nothing is under way."""
+        """Whether no batch is running."""
         return self._window.n_batches == 0
 
     async def rate(self, requests: Sequence[Request], deadline_seconds: float | None) -> list[RatingJudgment]:
@@ -103,7 +103,7 @@ class RewardService:
             deadline_seconds: The client's, or None for the server's.
 
         Raises:
-            Refusal: There is no answer; says why.
+            Refusal: The requests cannot be answered; says why.
         """
         return cast(list[RatingJudgment], await self._ask("rate", requests, deadline_seconds))
 

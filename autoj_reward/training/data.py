@@ -110,8 +110,8 @@ class Example:
         kind: Which kind of example, for logs.
         origin: Where it came from.
         unit: Examples of one unit follow each other, in one step as far as the sizes of units and steps
-            allow, so that what they have in common cancels out and what tells them apart remains. Empty
-            for one that stands alone.
+            allow, so that what they have in common cancels out and their difference remains. Empty
+            for a single one.
     """
 
     prompt: str
@@ -334,7 +334,7 @@ def encode(
     # Of all that may end a turn, what the chat template ends it with.
     end = tokenizer.turn_end_ids[:1] if tokenizer.hf.eos_token_id is None else (tokenizer.hf.eos_token_id,)
     given = tokenizer.encode_inputs([_input_of(e, spec) for e in examples])
-    # Encoded apart, because the judge writes after the input's last token: no merge crosses it.
+    # Encoded separately, because the judge writes after the input's last token: no merge crosses it.
     written = tokenizer.encode_rows([[Segment(e.critique)] for e in examples])
     encoded = []
     for example, before, critique in zip(examples, given, written, strict=True):

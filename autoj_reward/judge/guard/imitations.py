@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Patterns of judge delimiters and verdicts that a completion must not imitate.
 
-Derived from a judge's templates, wrappers and verdict sets, so that a judge of one's own is covered as
+Derived from a judge's templates, wrappers and verdict sets, so a judge of your own is covered as
 well. All patterns are for folded text (`folding.fold`).
 """
 
@@ -75,7 +75,7 @@ INSTRUCTIONS = (
     r"\b(?:rating|score|rated|10|ten|highest|marks?|preferred)\b",
     r"(?:忽略|无视)[^。\n]{0,12}(?:指示|指令|标准|规则)|给(?:予|出)?[^。\n]{0,8}(?:满分|最高分)",
 )
-"""Words addressed to a judge. Nothing can be done to them that reads the same: they are only flagged."""
+"""Words addressed to a judge. Only flagged: they cannot be neutralised without changing the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Imitations:
     heads: tuple[re.Pattern[str], ...]
 
     def delimiter_spans(self, folded: str) -> list[tuple[int, int]]:
-        """Where a delimiter, or what looks like one, stands in a folded text."""
+        """Where a folded text has a delimiter, or what looks like one."""
         return [m.span() for pattern in self.delimiters for m in pattern.finditer(folded)]
 
     def addresses_judge(self, folded: str) -> bool:
@@ -115,7 +115,7 @@ class Imitations:
         return any(_stands_alone(folded, m, fold(lead)) for lead, m in self._stated(folded))
 
     def verdict_spans(self, folded: str) -> list[tuple[int, int]]:
-        """Where a verdict, or what looks like one, stands in a folded text."""
+        """Where a folded text has a verdict, or what looks like one."""
         spans = [m.span() for pattern in self.verdicts for m in pattern.finditer(folded)]
         return spans + [m.span() for _, m in self._stated(folded)]
 
