@@ -80,10 +80,8 @@ def prepare(spec: JudgeSpec, reasoning: Reasoning, requests: Sequence[Request]) 
             where = f"request {i}: " if len(requests) > 1 else ""
             raise ConfigError(f"{where}{error.args[0]}", hint=error.hint) from None
         language = language_of(spec, request, reasoning)
-        own, n = spec.in_language(language), len(request.completions)
-        task = {1: own.rating, 2: own.comparison}.get(n)
-        if task is None:
-            raise ConfigError(f"judge {spec.name!r} does not judge {n} completions at once")
+        n = len(request.completions)
+        task = spec.in_language(language).task_for(n)
         prepared.append(PreparedRequest(request=request, task=task, language=language, cut_chars=(0,) * n))
     return prepared
 

@@ -90,7 +90,7 @@ class JudgeSpec:
     def fingerprint(self) -> str:
         """Hash of what shapes the judge's input and the reading of its verdict."""
 
-        def protocol(p: JudgingTask | None) -> Any:
+        def facts(p: JudgingTask | None) -> Any:
             if p is None:
                 return None
             verdicts = [p.verdicts.texts, p.verdicts.lead, p.verdicts.end_prefixes, p.verdicts.end_of_turn]
@@ -104,12 +104,26 @@ class JudgeSpec:
             repr(self.wrapper),
             repr(self.direct_wrapper),
             repr(self.thinking),
-            protocol(self.rating),
-            protocol(self.comparison),
+            facts(self.rating),
+            facts(self.comparison),
         ]
         if self.translations:
             parts.append({language: spec.fingerprint for language, spec in self.translations.items()})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def task_for(self, n_completions: int) -> JudgingTask:
+        """The task of rating one completion or comparing two.
+
+        Raises:
+            ConfigError: The judge cannot do it.
+        """
+        task = {1: self.rating, 2: self.comparison}.get(n_completions)
+        if task is None:
+            raise ConfigError(
+                f"judge {self.name!r} does not judge {n_completions} completions at once",
+                hint="one is rated by [rating] of the judge's file, two are compared by [comparison]",
+            )
+        return task
 
     def in_language(self, language: str | None) -> JudgeSpec:
         """The judge for requests in a language; itself for None, for its main one, and without translations.
@@ -190,8 +204,8 @@ def _spec(reader: SettingReader, folder: Path | None) -> JudgeSpec:
         direct_wrapper=direct,
         sampling=_sampling(reader.table("sampling")),
         thinking=thinking,
-        rating=_protocol(reader.table("rating"), folder, _RATING_FIELDS, _rating_verdicts),
-        comparison=_protocol(reader.table("comparison"), folder, _COMPARISON_FIELDS, _preference_verdicts),
+        rating=_task(reader.table("rating"), folder, _RATING_FIELDS, _rating_verdicts),
+        comparison=_task(reader.table("comparison"), folder, _COMPARISON_FIELDS, _preference_verdicts),
     )
 
 
@@ -258,7 +272,7 @@ def _thinking(source: SettingReader) -> Thinking | None:
     )
 
 
-def _protocol(
+def _task(
     source: SettingReader,
     folder: Path | None,
     needed: frozenset[str],

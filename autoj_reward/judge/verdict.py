@@ -18,7 +18,7 @@ _MOST_RATINGS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictSet:
-    """The verdicts of one protocol.
+    """The verdicts of one task.
 
     Attributes:
         verdicts: V ratings in rising order, or the three preferences.

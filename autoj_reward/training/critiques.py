@@ -114,6 +114,6 @@ def pair_critique(rng: random.Random, texts: Sequence[str], verdict: Preference,
     return f"{' '.join(parts)} {_verdict_text(verdict, spec.comparison)}"
 
 
-def _verdict_text(verdict: Verdict, protocol: JudgingTask | None) -> str:
-    assert protocol is not None  # examples are only built of what the judge does
-    return protocol.verdicts.lead.lstrip() + closed(verdict, protocol)
+def _verdict_text(verdict: Verdict, task: JudgingTask | None) -> str:
+    assert task is not None  # examples are only built of what the judge does
+    return task.verdicts.lead.lstrip() + closed(verdict, task)

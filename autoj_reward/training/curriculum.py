@@ -26,7 +26,7 @@ from autoj_reward.training.critiques import (
     pair_critique,
     rating_critique,
 )
-from autoj_reward.training.data import Example, PairRow, Part, RatedRow, on_scale, protocol_of
+from autoj_reward.training.data import Example, PairRow, Part, RatedRow, on_scale
 
 PREFERRED_RATING, OTHER_RATING = 7.0, 4.0
 """Ratings that stand for a preferred completion and for the other one of a pair."""
@@ -89,7 +89,7 @@ def _examples(kind: str, n: int, stage: Stage, part: Part, spec: JudgeSpec, *, s
     n_completions, make = _MAKERS[cast(ExampleKind, kind)]
     rng = random.Random(seed)
     # The exact limit is applied to tokens afterwards; this one keeps hopeless cases out.
-    around = 40 + len(protocol_of(spec, n_completions).template.text) // 4
+    around = 40 + len(spec.task_for(n_completions).template.text) // 4
     draw = _Draw(
         kind=kind,
         n=n,
@@ -232,7 +232,7 @@ def _rated(draw: _Draw, *, critiques: bool) -> Iterator[Example]:
     rows = [r for r in draw.part.rated if len(r.prompt) + len(r.completion) <= draw.max_chars]
     if critiques:
         # These state their rating, so it has to be one of the judge's own.
-        verdicts = protocol_of(draw.spec, 1).verdicts
+        verdicts = draw.spec.task_for(1).verdicts
         rows = [r for r in rows if on_scale(r.rating, verdicts) == r.rating]
     for row in _cycle(draw.rng, rows, draw.n):
         yield Example(

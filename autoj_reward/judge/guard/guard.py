@@ -178,7 +178,7 @@ class GuardRunner:
     def __init__(self, guard: Guard, spec: JudgeSpec) -> None:
         self.guard = guard
         self._spec = spec
-        self._look_alikes: Imitations = imitations_of(spec)
+        self._imitations: Imitations = imitations_of(spec)
 
     def apply(self, request: Request) -> GuardedRequest:
         """Neutralise and flag a request's completions, and decide what is decided by rule."""
@@ -204,19 +204,19 @@ class GuardRunner:
         folded = fold(text)
         if not folded.strip() and is_blank(text):
             return text, _ordered({*found, "empty"})
-        if self._look_alikes.forges(folded):
+        if self._imitations.forges(folded):
             found.add("forged")
         if is_trivial(folded):
             found.add("trivial")
         if is_repeated(folded):
             found.add("repeated")
-        if guard.instructions and self._look_alikes.addresses_judge(folded):
+        if guard.instructions and self._imitations.addresses_judge(folded):
             found.add("instruction")
         spans: list[tuple[int, int]] = []
-        if guard.delimiters and (delimiters := self._look_alikes.delimiter_spans(folded)):
+        if guard.delimiters and (delimiters := self._imitations.delimiter_spans(folded)):
             found.add("delimiter")
             spans += delimiters
-        if guard.verdicts and (verdicts := self._look_alikes.verdict_spans(folded)):
+        if guard.verdicts and (verdicts := self._imitations.verdict_spans(folded)):
             found.add("verdict")
             spans += verdicts
         if not spans:

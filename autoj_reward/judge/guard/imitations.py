@@ -129,14 +129,14 @@ class Imitations:
 
 def imitations_of(spec: JudgeSpec) -> Imitations:
     """The patterns for a judge: its own, and the general ones."""
-    protocols = _protocols(spec)
+    tasks = _tasks(spec)
     own = dict.fromkeys(_mark_pattern(mark) for mark in marks(spec))
     heads = dict.fromkeys(_mark_pattern(m) for m in marks(spec) if _is_head(m))
-    leads = dict.fromkeys(_lead_pattern(p.verdicts) for p in protocols)
+    leads = dict.fromkeys(_lead_pattern(p.verdicts) for p in tasks)
     return Imitations(
         delimiters=_compiled([*own, *GENERAL_DELIMITERS]),
         verdicts=_compiled([*leads, *GENERAL_VERDICTS]),
-        stated=tuple(p.verdicts for p in protocols),
+        stated=tuple(p.verdicts for p in tasks),
         instructions=_compiled(INSTRUCTIONS),
         heads=_compiled(pattern if pattern[0] == "^" else rf"^[ \t>*]*{pattern}" for pattern in heads),
     )
@@ -163,17 +163,17 @@ def _is_head(mark: str) -> bool:
     return marked and any(c.isalpha() for c in mark)
 
 
-def _protocols(spec: JudgeSpec) -> list[JudgingTask]:
-    """A judge's protocols in all its languages: a completion may imitate any of them."""
+def _tasks(spec: JudgeSpec) -> list[JudgingTask]:
+    """A judge's tasks in all its languages: a completion may imitate any of them."""
     specs = (spec, *spec.translations.values())
     return [p for s in specs for p in (s.rating, s.comparison) if p is not None]
 
 
 def _trusted_texts(spec: JudgeSpec) -> Iterator[str]:
-    for protocol in _protocols(spec):
+    for task in _tasks(spec):
         # Where a placeholder stood a line ends: what touches it is a line of its own.
-        yield re.sub(r"\{[A-Za-z_]+\}", "\n", protocol.template.text)
-        for block in protocol.template.blocks.values():
+        yield re.sub(r"\{[A-Za-z_]+\}", "\n", task.template.text)
+        for block in task.template.blocks.values():
             yield block.replace("{value}", "\n")
     for wrapper in (spec.wrapper, spec.direct_wrapper):
         if isinstance(wrapper, PlainWrapper):
