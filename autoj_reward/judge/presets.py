@@ -62,7 +62,7 @@ def _load(name_or_path: str, above: tuple[str, ...]) -> JudgeSpec:
         name = Path(name_or_path).name if Path(name_or_path).is_dir() else name_or_path
         return replace(_preset(_GENERAL), name=name, model=name_or_path)
     raise ConfigError(
-        f"no judge is called {name_or_path!r}",
+        f"no judge {name_or_path!r} was found",
         hint=f"presets: {', '.join(names)}; or a checkpoint folder, a hub name ORG/MODEL, or a file.toml",
     )
 

@@ -113,7 +113,7 @@ def test_translations_in_a_file_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text(own, encoding="utf-8")
     assert list(load_spec(str(tmp_path / "own.toml")).translations) == ["zh"]
     (tmp_path / "own.toml").write_text(own.replace('"m/m"', '"m/other"'), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"no judge of m/other"):
+    with pytest.raises(ConfigError, match=r"must be a judge of m/other"):
         load_spec(str(tmp_path / "own.toml"))
 
 
