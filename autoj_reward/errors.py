@@ -52,7 +52,7 @@ class TemplateError(AutojRewardError, ValueError):
 
     Args:
         message: Names the template.
-        missing: Fields that the template needs and nobody gave.
+        missing: Fields that the template needs and that were not given.
         unknown: Fields that were given, or asked for, and do not exist.
     """
 

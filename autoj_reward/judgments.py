@@ -93,8 +93,8 @@ class Sample:
     Attributes:
         critique: What the judge wrote, verdict included; empty in direct mode.
         thinking: Its reasoning part, where the model has one; else empty.
-        stated: The verdict as written in the text; None in direct mode and where there is none.
-        distribution: The distribution where the verdict stands, or None with a failure.
+        stated: The verdict as written in the text; None in direct mode and without one.
+        distribution: The distribution at the place of the verdict, or None with a failure.
         forced: Whether the judge wrote no verdict, and was made to give one after its text.
         failure: Why there is none, or None.
         finish_reason: How the output ended; None where the engine failed.
@@ -124,7 +124,7 @@ class Provenance:
         guard: The fingerprint of the guard that looked at the completions; empty where none did. What it
             changed is in the rendered text, and with that in the cache's key.
         language: Whose templates were used, for judges that have several languages; else None.
-        judge_id: `Judge.identity` of who answered; empty where nobody was asked.
+        judge_id: `Judge.identity` of who answered; empty if no judge was asked.
     """
 
     judge: str
@@ -144,14 +144,14 @@ class Judgment:
         mode: direct or critique.
         distribution: The aggregated distribution, or None with a failure.
         samples: What it was aggregated from: K samples, for comparisons in each order.
-        failure: Why there is no verdict, or None.
+        failure: Why the verdict is missing, or None.
         usage: Tokens spent on this request.
         provenance: Judge, template and engine.
         flags: For each completion what the guard found in it; empty without a guard.
         penalties: For each completion what its reward loses, as a share of the scale in [0, 1]; empty
             without a guard.
         by_rule: Whether the judge was not asked: two completions of one text tie, and the guard decides some
-            requests (an empty completion). There are no samples then.
+            requests (an empty completion). It has no samples then.
     """
 
     mode: Mode
@@ -265,7 +265,7 @@ class PairJudgment(Judgment):
     def slot_bias(self) -> float | None:
         """How much the first slot gains by being first, in [-0.5, 0.5].
 
-        Half the difference of the two orders' win probabilities; None where there are not two.
+        Half the difference of the two orders' win probabilities; None without two orders.
         """
         orders = self.order_win_probs
         return None if orders is None else (orders[0] - orders[1]) / 2.0
@@ -274,7 +274,7 @@ class PairJudgment(Judgment):
     def flipped(self) -> bool | None:
         """Whether the two orders decide differently; a tie against a win is a flip.
 
-        None where there are not two orders.
+        None without two orders.
         """
         orders = self.order_preferences
         return None if orders is None else orders[0] != orders[1]

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TOML files as settings: what cannot be a setting is refused with its file and key, whatever it is."""
+"""Read TOML files and check their settings, with all problems reported at once."""
 
 from __future__ import annotations
 
 import math
+import reprlib
 import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from autoj_reward.errors import ConfigError
 
@@ -59,3 +63,161 @@ def _check(value: Any, path: str, key: str, depth: int) -> None:
     elif isinstance(value, list):
         for n, item in enumerate(value):
             _check(item, path, f"{key}[{n}]", depth + 1)
+
+
+class SettingReader:
+    """Takes settings out of a table and collects everything that is wrong with them.
+
+    Args:
+        source: The table; settings are removed as they are taken.
+        where: What messages call it.
+        problems: A list that is shared with the table around it.
+    """
+
+    def __init__(self, source: dict[str, Any], where: str, problems: list[str] | None = None) -> None:
+        self._source = source
+        self.where = where
+        self.given = bool(source)
+        self.problems: list[str] = [] if problems is None else problems
+        self._children: list[SettingReader] = []
+
+    def table(self, key: str) -> SettingReader:
+        """A reader of a table in this one; empty if it is not given."""
+        child = SettingReader(dict(self.take(key, dict, {})), f"{self.where} [{key}]", self.problems)
+        self._children.append(child)
+        return child
+
+    def take(
+        self,
+        key: str,
+        kind: type | tuple[type, ...],
+        default: Any = None,
+        *,
+        required: bool = False,
+        among: tuple[str, ...] = (),
+    ) -> Any:
+        """A setting, or the default if it is missing or wrong."""
+        value = self._source.pop(key, None)
+        if value is None:
+            if required:
+                self.problems.append(f"{self.where}: {key} is missing")
+                return kind() if isinstance(kind, type) else None
+            return default
+        wrong_bool = isinstance(value, bool) and kind is not bool
+        if wrong_bool or not isinstance(value, kind):
+            self.problems.append(f"{self.where}: {key} = {reprlib.repr(value)} is of the wrong kind")
+            return kind() if required and isinstance(kind, type) else default
+        if among and value not in among:
+            self.problems.append(f"{self.where}: {key} = {value!r} is none of {', '.join(among)}")
+            return default
+        return value
+
+    def texts(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """A list of texts."""
+        return tuple(self._all_texts(key, self.take(key, list, list(default)), default))
+
+    def text_table(self, key: str) -> dict[str, str]:
+        """A table of texts."""
+        found: dict[str, str] = self.take(key, dict, {})
+        return found if self._all_texts(key, list(found.values()), ()) else {}
+
+    def _all_texts(self, key: str, values: list[Any], default: Any) -> Any:
+        if all(isinstance(value, str) for value in values):
+            return values
+        self.problems.append(f"{self.where}: {key} must hold texts only")
+        return default
+
+    def number(self, key: str, default: float, *, least: float = -math.inf, most: float = math.inf) -> float:
+        """A number in a range, its ends included."""
+        given = self.take(key, (int, float), default)
+        try:
+            value = float(given)
+        except OverflowError:
+            self.problems.append(f"{self.where}: {key} is too large a number")
+            return default
+        if not least <= value <= most:
+            self.problems.append(f"{self.where}: {key} = {value:g} is not in [{least:g}, {most:g}]")
+            return default
+        return value
+
+    def whole(self, key: str, default: Any = None, *, least: int, required: bool = False) -> Any:
+        """A whole number that is at least `least`; `default` may be None."""
+        value = self.take(key, int, default, required=required)
+        if isinstance(value, int) and value < least:
+            self.problems.append(f"{self.where}: {key} = {value} is below {least}")
+            return max(default, least) if isinstance(default, int) else least if required else default
+        return value
+
+    def record(self, kind: type[Any]) -> Any:
+        """A dataclass whose fields are taken by their annotations; None if one of them is wrong.
+
+        A field that is a dataclass is a table, and a tuple of dataclasses a list of tables.
+        """
+        hints, before = get_type_hints(kind), len(self.problems)
+        values = {}
+        for field in fields(kind):
+            if field.name in self._source:
+                values[field.name] = self._converted(
+                    field.name, self._source.pop(field.name), hints[field.name]
+                )
+            elif field.default is MISSING and field.default_factory is MISSING:
+                self.problems.append(f"{self.where}: {field.name} is missing")
+        self.problems += self.unknown()
+        self._source.clear()
+        return kind(**values) if len(self.problems) == before else None
+
+    def _converted(self, key: str, value: Any, hint: Any) -> Any:
+        if is_dataclass(hint):
+            return self._nested(value, f"{self.where} [{key}]", hint)
+        if get_origin(hint) is tuple and is_dataclass(item := get_args(hint)[0]):
+            tables = value if isinstance(value, list) else [value]
+            return tuple(self._nested(t, f"{self.where} [[{key}]] {n}", item) for n, t in enumerate(tables))
+        if not _fits(value, hint):
+            wanted = getattr(hint, "__name__", hint) if get_origin(hint) is None else hint
+            choices = f"none of {', '.join(get_args(hint))}: " if get_origin(hint) is Literal else ""
+            self.problems.append(
+                f"{self.where}: {key} = {reprlib.repr(value)} is {choices}of the wrong kind ({wanted})"
+            )
+        return tuple(value) if isinstance(value, list) else value
+
+    def _nested(self, table: Any, where: str, kind: Any) -> Any:
+        if isinstance(table, Mapping):
+            return SettingReader(dict(table), where, self.problems).record(kind)
+        self.problems.append(f"{where}: must be a table, is {reprlib.repr(table)}")
+        return None
+
+    def unknown(self) -> list[str]:
+        """A problem for each setting that was not taken."""
+        own = [f"{self.where}: {key} is not a setting" for key in self._source]
+        return own + [line for child in self._children for line in child.unknown()]
+
+    def finish(self, what: str, *, hint: str, with_unknown: bool = True) -> None:
+        """Report everything that is wrong.
+
+        Args:
+            what: What the error calls the settings.
+            hint: What to do.
+            with_unknown: Whether settings that were not taken are wrong too.
+
+        Raises:
+            ConfigError: Something is.
+        """
+        problems = self.problems + (self.unknown() if with_unknown else [])
+        if problems:
+            raise ConfigError(f"{what} wrong:\n  " + "\n  ".join(problems), hint=hint)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value from a file is what an annotation asks for."""
+    kind, arguments = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return value in arguments
+    if kind in (Union, UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if kind is tuple:
+        return isinstance(value, list) and all(_fits(v, arguments[0]) for v in value)
+    if kind is Mapping:
+        return isinstance(value, Mapping) and all(_fits(v, arguments[1]) for v in value.values())
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float if hint is float else hint)

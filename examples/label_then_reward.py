@@ -14,7 +14,7 @@ from autoj_reward import Judge, LabelSettings, label_dataset
 def main() -> None:
     given = options(__doc__)
     with Judge.load(given.judge, engine=given.engine) as judge:
-        # Every better one against the next worse one, as far apart as the judge has them.
+        # Each completion against the next worse one, with the margin that the judge sees between them.
         pairs = label_dataset(sample(given, 4), judge, settings=LabelSettings(pairs="adjacent"))
     print(f"{len(pairs)} pairs, margins up to {max(pairs['margin'], default=0.0):.3f}")
     tokenizer = AutoTokenizer.from_pretrained(given.policy)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,34 @@ if TYPE_CHECKING:
     from autoj_reward.engines.transformers.engine import TransformersEngine
 
 REPO = Path(__file__).resolve().parent.parent
+
+# Fixtures that start a process for each test, a browser or vLLM: tests that use them are slow.
+SLOW_FIXTURES = {"browser", "process", "vllm_float32", "vllm_serve"}
+
+
+def needs(package: str, *, extra: str) -> pytest.MarkDecorator:
+    """Skip where a package is not installed, without importing it, which may take seconds."""
+    missing = importlib.util.find_spec(package) is None
+    return pytest.mark.skipif(missing, reason=f"needs {package}: the extra {extra}")
+
+
+def examples(n: int) -> int:
+    """How many examples a Hypothesis test takes: n in a whole run, a tenth in one without the slow tests."""
+    return n if os.environ.get("AUTOJ_REWARD_EXAMPLES") != "few" else n // 10
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "not slow" in config.option.markexpr:
+        os.environ.setdefault("AUTOJ_REWARD_EXAMPLES", "few")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start vLLM or run PPO are slow too: `-m "not slow"` replaces the default `-m "not vllm"`."""
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        if marks & {"vllm", "ppo"} or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

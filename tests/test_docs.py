@@ -62,6 +62,7 @@ def test_commands_and_their_options_exist(line: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cache", "guard", "monitor"])
+@pytest.mark.slow
 def test_python_runs(name: str, tmp_path: Path) -> None:
     """The other pages' code is run by the tests of what they describe."""
     for code in blocks(REPO / "docs" / f"{name}.md", "python"):
@@ -144,15 +145,6 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in slugs, target
 
 
-UNUSUAL = ("anew", "by lot", "nobody", "set aside", "talk round", "told apart", "under way", "where there")
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_pages_use_usual_words(page: Path) -> None:
-    text = " ".join(page.read_text(encoding="utf-8").lower().split())
-    assert [word for word in UNUSUAL if re.search(rf"\b{word}\b", text)] == []
-
-
 def test_every_public_name_is_in_the_reference() -> None:
     shown = set(re.findall(r"^::: (autoj_reward[\w.]*)$", API, re.MULTILINE))
     missing = [n for n in autoj_reward.__all__ if f"autoj_reward.{n}" not in shown]
@@ -165,6 +157,7 @@ def test_every_public_name_is_in_the_reference() -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("material") is None, reason="needs mkdocs-material: the extra `docs`"
 )
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],

@@ -36,6 +36,7 @@ def test_commands_and_their_options_exist(command: str) -> None:
 
 
 @pytest.mark.parametrize("code", blocks("python"), ids=list(PAGES))
+@pytest.mark.slow
 def test_python_code_runs(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,8 @@ from autoj_reward.integrations.trl_trainer import has_ppo
 from tests.conftest import REPO
 
 pytest.importorskip("trl", reason="needs TRL: ./setup mini trl")
+
+pytestmark = pytest.mark.slow
 HAS_PPO = has_ppo()
 
 SHOWN = {

@@ -84,6 +84,7 @@ ALLOWED: dict[str, set[str]] = {
         "identity",
         "types",
     },
+    "testing": {"engines", "types"},
     "judge": {
         "cache",
         "engines",
@@ -197,7 +198,6 @@ MOST_LINES, LEAST_LINES = 400, 20
 FACES = ("__init__.py", "__main__.py")
 TO_SPLIT = {
     "autoj_reward.integrations.trl",
-    "autoj_reward.judge.judge",
     "autoj_reward.ranking.label",
     "autoj_reward.ranking.rank",
 }

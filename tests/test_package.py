@@ -51,6 +51,7 @@ def test_public_names_are_these_and_all_there() -> None:
         autoj_reward.Judgement  # noqa: B018
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_no_model_library() -> None:
     code = f"import sys, autoj_reward; print(len(sys.modules), {{*{HEAVY!r}}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import REPO
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
@@ -51,6 +53,7 @@ def test_every_extra_is_named() -> None:
         assert f"`{extra}`" in README, extra
 
 
+@pytest.mark.slow
 def test_python_code_runs(tmp_path: Path) -> None:
     _, code = blocks("python")
     done = subprocess.run(

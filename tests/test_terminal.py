@@ -127,6 +127,7 @@ def test_only_the_safe_console_and_its_escape_are_used() -> None:
                     }, path
 
 
+@pytest.mark.slow
 def test_a_commands_error_on_a_terminal_holds_no_escape_sequence(tmp_path: Path) -> None:
     """A field's name comes from the file, and the message quotes it."""
     rows = tmp_path / "in.jsonl"

@@ -12,7 +12,7 @@ from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.types import ChatWrapper
 
 if TYPE_CHECKING:
-    from autoj_reward.judge.judge import JudgeSettings
+    from autoj_reward.judge.settings import JudgeSettings
 
 
 _INFORMATION = ("engine", "model", "revision", "judge")

@@ -28,11 +28,11 @@ class Turn:
 
     Attributes:
         critique: Its answer, thinking left out; empty where it never came to one.
-        thinking: Its thinking; empty where there is none.
-        before: What stands in its turn before the critique: the thinking, with its marks.
-        finish_reason: How it ended; None where the engine failed.
+        thinking: Its thinking; empty without any.
+        before: Its turn up to the critique: the thinking, with its marks.
+        finish_reason: How it ended; None if the engine failed.
         usage: Tokens spent.
-        failure: Why there is no critique, or None.
+        failure: Why the critique is missing, or None.
     """
 
     critique: str = ""
@@ -47,9 +47,9 @@ class Turn:
         return tuple(s for s in (*self.before, Segment(self.critique[:position])) if s.text)
 
     def closed_with(self, lead: str) -> tuple[Segment, ...]:
-        """The whole turn as a prefill that goes on, in a line of its own, with the words before a verdict."""
-        apart = "" if not self.critique or self.critique.endswith("\n") else "\n"
-        return (*self.up_to(len(self.critique)), Segment(apart + lead, True))
+        """The whole turn as a prefill, followed on a new line by the words before a verdict."""
+        line_feed = "" if not self.critique or self.critique.endswith("\n") else "\n"
+        return (*self.up_to(len(self.critique)), Segment(line_feed + lead, True))
 
 
 def write(inputs: Sequence[JudgeInput], engine: Engine, thinking: Thinking | None) -> list[Turn]:
@@ -64,8 +64,8 @@ def write(inputs: Sequence[JudgeInput], engine: Engine, thinking: Thinking | Non
     first = [replace(i, sampling=replace(i.sampling, max_new_tokens=budget, stop=closes)) for i in inputs]
     answers = ask(engine, first)
     turns = [_turn(answer, thinking) for answer in answers]
-    # A turn that never left its thinking stopped at the closing mark or at the budget: either way the
-    # mark is set now, and the judge goes on.
+    # If thinking was not closed, generation stopped at the closing mark or at the budget. Either way the
+    # mark is added now, and the judge continues with its critique.
     thoughts = {
         i: _closed(answer.text, marks_in(answer.text, thinking) or thinking)
         for i, (answer, turn) in enumerate(zip(answers, turns, strict=True))
@@ -99,13 +99,13 @@ def marks_in(text: str, given: Thinking | None) -> Thinking | None:
 
 
 def split_thinking(text: str, marks: Thinking) -> tuple[str, str | None]:
-    """Part a reasoning model's output into thinking and answer.
+    """Split a reasoning model's output into thinking and answer.
 
     The last closing mark counts, because thinking may quote one.
 
     Returns:
         The text up to and with the closing mark (empty if there was no thinking), and the answer; the
-        answer is None where thinking never ended.
+        answer is None if thinking never ended.
     """
     head, mark, answer = text.rpartition(marks.closes)
     if mark:

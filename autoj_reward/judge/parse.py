@@ -3,7 +3,7 @@
 
 Match loosely, then validate. Only the judge's own output is read, never the prompt, which holds an
 example verdict. A verdict counts only where the output concludes with it: the same words quoted in
-the middle, with the conclusion missing, are no verdict. What follows the judge's lead counts before
+the middle, without a conclusion, are not a verdict. What follows the judge's lead counts before
 other verdicts of its line; a line that states two different ones states none.
 """
 
@@ -81,8 +81,8 @@ def find_verdict(text: str, finish_reason: FinishReason | None, verdicts: Verdic
     cut = finish_reason == "length"
     found = _concluding(text, matches, list(leads), cut=cut)
     if found is None:
-        aside = " (a verdict is quoted before the end, which does not count)" if matches else ""
-        return _none(text, f"its verdict{aside}", cut=cut)
+        quoted = " (a verdict is quoted before the end, which does not count)" if matches else ""
+        return _none(text, f"its verdict{quoted}", cut=cut)
     others = _differing(text, found, list(leads) if found in leads else matches)
     if others:
         return Failure(

@@ -1,151 +1,210 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run rendered inputs through an engine: generate, find the verdict, read its distribution.
-
-Direct mode forces the words before the verdict and reads what comes next. Critique mode lets the judge
-write, finds the verdict that the text concludes with, and reads the distribution at that place; a critique
-without a verdict is a failure, or is closed with the forced words if the rules say so.
-"""
+"""From prepared requests to judgments: guard, rules, truncation, samples in each order, aggregation."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
-from autoj_reward.engines import Engine
-from autoj_reward.judge.generation import ask, usage_of, write
-from autoj_reward.judge.parse import Stated, find_verdict
+from autoj_reward.judge.engine import JudgeEngine
+from autoj_reward.judge.guard.guard import GuardRunner
+from autoj_reward.judge.requests import PreparedRequest
+from autoj_reward.judge.samples import MeteredSample, judge_directly, judge_with_critique
+from autoj_reward.judge.settings import JudgeSettings
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.verdict import VerdictSet
-from autoj_reward.judgments import Sample
-from autoj_reward.types import (
-    ContinuationQuery,
-    Failure,
-    FailureReason,
-    JudgeInput,
-    JudgeOutput,
-    Segment,
-    Usage,
+from autoj_reward.judgments import (
+    Judgment,
+    PairJudgment,
+    Provenance,
+    RatingJudgment,
+    Sample,
+    Verdict,
+    VerdictDistribution,
+    aggregate,
 )
+from autoj_reward.types import Failure, FailureReason, JudgeInput, Usage
 
-_WITHOUT_VERDICT = (FailureReason.TRUNCATED, FailureReason.NO_VERDICT)
-"""What a forced verdict can mend; one off the scale was stated."""
+_MOST_CUTS = 8
+"""Rounds of truncation before an input counts as too long after all."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadingRules:
-    """How verdicts are read.
+class RequestPipeline:
+    """Judges prepared requests, each of one completion or of two.
 
-    Attributes:
-        min_mass: Least probability, in (0, 1], inside the verdict set.
-        follow_above: Branches of the verdicts' token tree at or below this probability may be left
-            unread; what they could hold is reported.
-        force_verdict: Whether a critique that ends without a verdict is closed with the words before it,
-            and the distribution read there.
+    Args:
+        spec: The judge.
+        settings: How it is run.
+        engine: Its engine, not built before a request needs it.
     """
 
-    min_mass: float
-    follow_above: float
-    force_verdict: bool = False
+    def __init__(self, spec: JudgeSpec, settings: JudgeSettings, engine: JudgeEngine) -> None:
+        self._spec = spec
+        self._settings = settings
+        self._engine = engine
+        self._guard = None if settings.guard is None else GuardRunner(settings.guard, spec)
 
+    def judge(self, requests: Sequence[PreparedRequest]) -> list[Judgment]:
+        """A judgment for each request, in the same order; the guard sees completions first.
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A sample, and what it cost."""
+        Raises:
+            TemplateError: Fields are missing or unknown.
+            EngineError: The engine failed as a whole.
+        """
+        if self._guard is None:
+            return self._judge_unguarded(requests)
+        guarded = [self._guard.apply(prepared.request) for prepared in requests]
+        sanitized = [replace(p, request=g.request) for p, g in zip(requests, guarded, strict=True)]
+        verdicts = [g.verdict for g in guarded]
+        undecided = [p for p, verdict in zip(sanitized, verdicts, strict=True) if verdict is None]
+        judged = iter(self._judge_unguarded(undecided))
+        judgments = [
+            next(judged) if verdict is None else self._by_rule(prepared, verdict)
+            for prepared, verdict in zip(sanitized, verdicts, strict=True)
+        ]
+        fingerprint = self._guard.guard.fingerprint
+        return [
+            replace(
+                judgment,
+                provenance=replace(judgment.provenance, guard=fingerprint),
+                flags=g.flags,
+                penalties=g.penalties,
+            )
+            for judgment, g in zip(judgments, guarded, strict=True)
+        ]
 
-    sample: Sample
-    usage: Usage
+    def _judge_unguarded(self, requests: Sequence[PreparedRequest]) -> list[Judgment]:
+        """Two completions with the same text tie without asking the judge.
 
+        A judge that is asked often prefers whichever is shown first.
+        """
+        for prepared in requests:
+            if prepared.is_tie:
+                prepared.task.template.check(frozenset(prepared.values()))
+        asked = iter(self._ask([p for p in requests if not p.is_tie]))
+        return [self._by_rule(p, "tie") if p.is_tie else next(asked) for p in requests]
 
-def judge_directly(
-    inputs: Sequence[JudgeInput],
-    engine: Engine,
-    spec: JudgeSpec,
-    verdicts: Sequence[VerdictSet],
-    rules: ReadingRules,
-) -> list[Judged]:
-    """Read a verdict right after the forced words, for every input; each may have its own verdict set."""
-    empty = spec.thinking.empty_block if spec.thinking else ""
-    readouts = _readouts(verdicts, rules)
-    asked = [
-        replace(
-            item,
-            prefill=tuple(s for s in (Segment(empty, True), Segment(own.lead, True)) if s.text),
-            readout=readouts[id(own)],
+    def _by_rule(self, prepared: PreparedRequest, verdict: Verdict) -> Judgment:
+        """A judgment for which no judge was asked, and for which no model is loaded."""
+        return _judgment_type(prepared)(
+            mode=self._settings.mode,
+            distribution=prepared.task.verdicts.point(verdict),
+            samples=(),
+            failure=None,
+            usage=Usage(),
+            provenance=self._provenance(prepared, engine="", judge_id=self._engine.known_identity),
+            by_rule=True,
         )
-        for item, own in zip(inputs, verdicts, strict=True)
-    ]
-    return [
-        Judged(_read_sample(answer, Sample(), own, rules), usage_of(answer))
-        for answer, own in zip(ask(engine, asked), verdicts, strict=True)
-    ]
 
+    def _ask(self, requests: Sequence[PreparedRequest]) -> list[Judgment]:
+        """Judge requests as they are, truncating those that do not fit if the settings allow it."""
+        if not requests:
+            return []
+        current = list(requests)
+        results = self._sample(current)
+        for _ in range(_MOST_CUTS if self._settings.overlong == "truncate" else 0):
+            overlong = {i: tokens for i, result in enumerate(results) if (tokens := _overflow(result))}
+            if not overlong:
+                break
+            for i, tokens in overlong.items():
+                current[i] = current[i].truncated(tokens)
+            for i, result in zip(overlong, self._sample([current[i] for i in overlong]), strict=True):
+                results[i] = result
+        fingerprint, identity = self._engine.engine.fingerprint, self._engine.identity
+        provenances: dict[Any, Provenance] = {}
+        judgments = []
+        for prepared, result in zip(current, results, strict=True):
+            kind = prepared.cut_chars, prepared.language
+            if kind not in provenances:
+                provenances[kind] = self._provenance(prepared, engine=fingerprint, judge_id=identity)
+            judgments.append(self._judgment(prepared, result, provenances[kind]))
+        return judgments
 
-def judge_with_critique(
-    inputs: Sequence[JudgeInput],
-    engine: Engine,
-    spec: JudgeSpec,
-    verdicts: Sequence[VerdictSet],
-    rules: ReadingRules,
-) -> list[Judged]:
-    """Let the judge write, then read its verdict where the text concludes with it, or where it is forced."""
-    turns = write(inputs, engine, spec.thinking)
-    found = [
-        turn.failure or find_verdict(turn.critique, turn.finish_reason, own)
-        for turn, own in zip(turns, verdicts, strict=True)
-    ]
-    places: dict[int, tuple[Segment, ...]] = {}
-    for i, (turn, stated) in enumerate(zip(turns, found, strict=True)):
-        if isinstance(stated, Stated):
-            places[i] = turn.up_to(stated.start)
-        elif rules.force_verdict and turn.failure is None and stated.reason in _WITHOUT_VERDICT:
-            places[i] = turn.closed_with(verdicts[i].lead)
-    readouts = _readouts(verdicts, rules)
-    asked = {
-        i: replace(inputs[i], prefill=place, readout=readouts[id(verdicts[i])]) for i, place in places.items()
-    }
-    answers = dict(zip(asked, ask(engine, list(asked.values())), strict=True))
-
-    judged: list[Judged] = []
-    for i, (turn, stated) in enumerate(zip(turns, found, strict=True)):
-        sample = Sample(
-            critique=turn.critique,
-            thinking=turn.thinking,
-            stated=None if isinstance(stated, Failure) else stated.verdict,
-            failure=stated if isinstance(stated, Failure) else None,
-            finish_reason=turn.finish_reason,
+    def _provenance(self, prepared: PreparedRequest, *, engine: str, judge_id: str) -> Provenance:
+        return Provenance(
+            judge=self._spec.name,
+            template=self._spec.fingerprint,
+            engine=engine,
+            judge_id=judge_id,
+            cut_chars=prepared.cut_chars,
+            language=prepared.language,
         )
-        usage = turn.usage
-        if i in answers:
-            usage += usage_of(answers[i])
-            read = _read_sample(answers[i], sample, verdicts[i], rules)
-            if sample.failure is None:
-                sample = read
-            elif read.distribution is not None:
-                sample = replace(read, failure=None, forced=True)
-        judged.append(Judged(sample, usage))
-    return judged
+
+    def _sample(self, requests: Sequence[PreparedRequest]) -> list[list[MeteredSample]]:
+        """All samples of every request: K draws in the given order, then K in the swapped order."""
+        settings = self._settings
+        direct = settings.mode == "direct"
+        wrapper = self._spec.direct_wrapper if direct else self._spec.wrapper
+        inputs: list[JudgeInput] = []
+        verdicts: list[VerdictSet] = []
+        swaps: list[list[bool]] = []
+        for prepared in requests:
+            orders = (False, True) if prepared.is_pair and settings.both_orders else (False,)
+            bodies = [prepared.body(swapped=s) for s in orders]
+            inputs += [
+                JudgeInput(body=body, wrapper=wrapper, sampling=settings.sampling, sample_index=k)
+                for body in bodies
+                for k in range(settings.n_samples)
+            ]
+            swaps.append([s for s in orders for _ in range(settings.n_samples)])
+            verdicts += [prepared.task.verdicts] * len(swaps[-1])
+        # Every template is filled by now, so a wrong field is reported before a model is loaded.
+        run = judge_directly if direct else judge_with_critique
+        judged = iter(run(inputs, self._engine.engine, self._spec, verdicts, settings.rules))
+        return [
+            [replace(m, sample=_mapped_back(m.sample)) if s else m for s, m in zip(own, judged, strict=False)]
+            for own in swaps
+        ]
+
+    def _judgment(
+        self, prepared: PreparedRequest, metered: Sequence[MeteredSample], provenance: Provenance
+    ) -> Judgment:
+        """Average a request's samples, each order by itself first."""
+        samples = tuple(m.sample for m in metered)
+        given = _average([s.distribution for s in samples if s.distribution and not s.swapped])
+        swapped = _average([s.distribution for s in samples if s.distribution and s.swapped])
+        orders = [given, swapped] if any(s.swapped for s in samples) else [given]
+        readable = [d for d in orders if d is not None]
+        # One order alone would bring back the slot bias that the other is there to cancel.
+        complete = len(readable) == len(orders)
+        return _judgment_type(prepared)(
+            mode=self._settings.mode,
+            distribution=_average(readable) if complete else None,
+            samples=samples,
+            failure=None if complete else _common_failure(samples),
+            usage=metered[0].usage if len(metered) == 1 else sum((m.usage for m in metered), start=Usage()),
+            provenance=provenance,
+        )
 
 
-def _readouts(verdicts: Sequence[VerdictSet], rules: ReadingRules) -> dict[int, ContinuationQuery]:
-    """Each set's readout, made once: engines tell readouts apart by looking at all of them."""
-    return {id(own): own.readout(follow_above=rules.follow_above) for own in verdicts}
+def _judgment_type(prepared: PreparedRequest) -> type[RatingJudgment | PairJudgment]:
+    return PairJudgment if prepared.is_pair else RatingJudgment
 
 
-def _read_sample(
-    answer: JudgeOutput | Failure, sample: Sample, verdicts: VerdictSet, rules: ReadingRules
-) -> Sample:
-    """The sample with its distribution, or with the reason why there is none."""
-    if isinstance(answer, Failure):
-        return replace(sample, failure=answer)
-    finish = sample.finish_reason or "read"
-    if answer.reading is not None:
-        result = verdicts.distribution(answer.reading, min_mass=rules.min_mass)
-    elif sample.stated is not None:
-        result = verdicts.point(sample.stated)
-    else:
-        # An endpoint that cannot read was asked for a direct verdict, and wrote on from the lead.
-        stated = find_verdict(verdicts.lead + answer.text, answer.finish_reason, verdicts)
-        result = stated if isinstance(stated, Failure) else verdicts.point(stated.verdict)
-    if isinstance(result, Failure):
-        return replace(sample, failure=replace(result, raw_text=sample.critique), finish_reason=finish)
-    return replace(sample, distribution=result, finish_reason=finish)
+def _mapped_back(sample: Sample) -> Sample:
+    """A sample of the swapped order, in terms of the request's own order."""
+    stated = sample.stated
+    if stated in ("first", "second"):
+        stated = "second" if stated == "first" else "first"
+    distribution = sample.distribution.swapped() if sample.distribution else None
+    return replace(sample, swapped=True, stated=stated, distribution=distribution)
+
+
+def _average(distributions: Sequence[VerdictDistribution]) -> VerdictDistribution | None:
+    """The average; one distribution is returned as it is, which saves a fifth of a warm cache's time."""
+    return distributions[0] if len(distributions) == 1 else aggregate(distributions)
+
+
+def _overflow(metered: Sequence[MeteredSample]) -> int:
+    """Tokens by which a request's longest input is over the limit; 0 if all fit."""
+    failures = [m.sample.failure for m in metered if m.sample.failure is not None]
+    return max((f.overflow_tokens for f in failures if f.reason is FailureReason.TOO_LONG), default=0)
+
+
+def _common_failure(samples: Sequence[Sample]) -> Failure:
+    """The first failure with the most frequent reason."""
+    failures = [s.failure for s in samples if s.failure is not None]
+    reason = Counter(f.reason for f in failures).most_common(1)[0][0]
+    return next(f for f in failures if f.reason is reason)

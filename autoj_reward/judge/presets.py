@@ -62,7 +62,7 @@ def _load(name_or_path: str, above: tuple[str, ...]) -> JudgeSpec:
         name = Path(name_or_path).name if Path(name_or_path).is_dir() else name_or_path
         return replace(_preset(_GENERAL), name=name, model=name_or_path)
     raise ConfigError(
-        f"there is no judge {name_or_path!r}",
+        f"no judge {name_or_path!r} was found",
         hint=f"presets: {', '.join(names)}; or a checkpoint folder, a hub name ORG/MODEL, or a file.toml",
     )
 
@@ -91,8 +91,8 @@ def _translated(
         found = _load(str(folder / judge) if beside and folder is not None else judge, above)
         if found.model != spec.model or found.languages[0] != language:
             raise ConfigError(
-                f"{origin}: the translation {judge!r} is no judge of {spec.model} whose main language is "
-                f"{language}"
+                f"{origin}: the translation {judge!r} must be a judge of {spec.model} in {language}, "
+                f"is one of {found.model} in {found.languages[0]}"
             )
         translations[language] = found
     return replace(spec, translations=translations)
@@ -104,7 +104,7 @@ def _extended(source: dict[str, Any], folder: Path | None, seen: tuple[str, ...]
     if base is None:
         return source
     if not isinstance(base, str):
-        raise ConfigError(f"extends = {reprlib.repr(base)} is no name of a preset or file")
+        raise ConfigError(f"extends = {reprlib.repr(base)} must be the name of a preset or a file")
     if len(seen) >= _MOST_EXTENDED:
         raise ConfigError(f"judge files extend each other {_MOST_EXTENDED} deep: {' -> '.join(seen)}")
     if base in seen:

@@ -14,10 +14,10 @@ from typing import Any
 
 from autoj_reward.engines.checkpoint.memory import Architecture
 from autoj_reward.errors import ConfigError, TemplateError
-from autoj_reward.judge.setting_reader import SettingReader
 from autoj_reward.judge.template import Template
 from autoj_reward.judge.verdict import VerdictSet, preference_set, rating_set
 from autoj_reward.judgments import PREFERENCES
+from autoj_reward.toml_file import SettingReader
 from autoj_reward.types import ChatWrapper, Mode, PlainWrapper, Sampling, Wrapper
 
 OPTIONAL_FIELDS = frozenset({"rubric", "reference"})
@@ -90,7 +90,7 @@ class JudgeSpec:
     def fingerprint(self) -> str:
         """Hash of what shapes the judge's input and the reading of its verdict."""
 
-        def protocol(p: JudgingTask | None) -> Any:
+        def facts(p: JudgingTask | None) -> Any:
             if p is None:
                 return None
             verdicts = [p.verdicts.texts, p.verdicts.lead, p.verdicts.end_prefixes, p.verdicts.end_of_turn]
@@ -104,12 +104,26 @@ class JudgeSpec:
             repr(self.wrapper),
             repr(self.direct_wrapper),
             repr(self.thinking),
-            protocol(self.rating),
-            protocol(self.comparison),
+            facts(self.rating),
+            facts(self.comparison),
         ]
         if self.translations:
             parts.append({language: spec.fingerprint for language, spec in self.translations.items()})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def task_for(self, n_completions: int) -> JudgingTask:
+        """The task of rating one completion or comparing two.
+
+        Raises:
+            ConfigError: The judge cannot do it.
+        """
+        task = {1: self.rating, 2: self.comparison}.get(n_completions)
+        if task is None:
+            raise ConfigError(
+                f"judge {self.name!r} does not judge {n_completions} completions at once",
+                hint="one is rated by [rating] of the judge's file, two are compared by [comparison]",
+            )
+        return task
 
     def in_language(self, language: str | None) -> JudgeSpec:
         """The judge for requests in a language; itself for None, for its main one, and without translations.
@@ -140,15 +154,20 @@ def parse_spec(source: Mapping[str, Any], *, origin: str, folder: Path | None = 
         TemplateError: A template does not show the right fields.
     """
     reader = SettingReader(dict(source), origin)
+    finish = functools.partial(
+        reader.finish,
+        "the judge's settings are",
+        hint="compare with the judges that ship with the package: autoj-reward judges --show NAME",
+    )
     try:
         spec = _spec(reader, folder)
     except (ConfigError, TemplateError):
-        # What came of a setting that is wrong itself.
-        reader.finish(with_unknown=False)
+        # If a setting is wrong, this error may be its consequence.
+        finish(with_unknown=False)
         raise
     if spec.rating is None and spec.comparison is None:
         reader.problems.append("neither [rating] nor [comparison] is given")
-    reader.finish()
+    finish()
     return spec
 
 
@@ -185,8 +204,8 @@ def _spec(reader: SettingReader, folder: Path | None) -> JudgeSpec:
         direct_wrapper=direct,
         sampling=_sampling(reader.table("sampling")),
         thinking=thinking,
-        rating=_protocol(reader.table("rating"), folder, _RATING_FIELDS, _rating_verdicts),
-        comparison=_protocol(reader.table("comparison"), folder, _COMPARISON_FIELDS, _preference_verdicts),
+        rating=_task(reader.table("rating"), folder, _RATING_FIELDS, _rating_verdicts),
+        comparison=_task(reader.table("comparison"), folder, _COMPARISON_FIELDS, _preference_verdicts),
     )
 
 
@@ -253,7 +272,7 @@ def _thinking(source: SettingReader) -> Thinking | None:
     )
 
 
-def _protocol(
+def _task(
     source: SettingReader,
     folder: Path | None,
     needed: frozenset[str],
@@ -307,7 +326,7 @@ def read_text(name: str, folder: Path | None) -> str:
     """A template's text, from the judge file's folder or from the package; no newline is changed.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: The file does not exist or cannot be read.
     """
     try:
         if folder is not None and (folder / name).is_file():
@@ -317,7 +336,7 @@ def read_text(name: str, folder: Path | None) -> str:
     shipped = resources.files("autoj_reward.judge") / "templates" / name
     if not name or "/" in name or name.startswith(".") or not shipped.is_file():
         raise ConfigError(
-            f"there is no template {name!r}",
+            f"the template {name!r} does not exist",
             hint=f"put it beside the judge file{f' in {folder}' if folder else ''}",
         )
     return shipped.read_bytes().decode("utf-8")

@@ -2,7 +2,7 @@
 """Templates: how rubric, prompt and completions are laid out for a judge.
 
 A placeholder is `{name}`. The text is cut into pieces once; values are put between them and are never
-looked at again, so braces and delimiters inside a completion are only text. `{{name}}` stands for the
+looked at again, so braces and delimiters inside a completion are only text. `{{name}}` is the
 literal `{name}`.
 """
 
@@ -26,7 +26,7 @@ class Template:
     Attributes:
         name: For messages.
         text: The template, byte for byte as the model expects it.
-        aliases: The template's own placeholder names, and the field each stands for.
+        aliases: The template's own placeholder names, and the field each one means.
         blocks: Fields that may be left out: field to text with one `{value}`. With no value the
             placeholder leaves nothing behind.
     """
@@ -62,7 +62,7 @@ class Template:
         return self.fields - set(self.blocks)
 
     def require(self, *, needed: frozenset[str], allowed: frozenset[str]) -> None:
-        """Check that the template shows what it must, and nothing that nobody gives.
+        """Check that the template shows what it must, and nothing that is never given.
 
         Raises:
             TemplateError: With all missing and unknown fields.

@@ -18,7 +18,7 @@ _MOST_RATINGS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictSet:
-    """The verdicts of one protocol.
+    """The verdicts of one task.
 
     Attributes:
         verdicts: V ratings in rising order, or the three preferences.
@@ -30,7 +30,7 @@ class VerdictSet:
         end_of_turn: Whether the end of the turn ends it too.
         assume_ends: Whether the end of a verdict that begins no other is taken for granted. Right for a
             judge that always closes its verdict: a direct verdict is then one request, unless it is the
-            beginning of another. Mass then also holds what goes on otherwise.
+            beginning of another. The mass then includes longer continuations.
         temperature: Fitted on labelled rows by `autoj-reward calibrate`: above 1 flattens readings,
             below 1 sharpens them. The most probable verdict of a reading stays.
     """

@@ -18,7 +18,7 @@ from autoj_reward.cache.codec import decode
 from autoj_reward.cache.key import HALF, readout_of, sampling_of, segments_hash, wrapper_json
 from autoj_reward.cache.store import JudgmentStore, Record
 from autoj_reward.engines.replay import MISSING, GroupEngine, StoredReading
-from autoj_reward.judge.pipeline import ReadingRules, judge_directly, judge_with_critique
+from autoj_reward.judge.samples import ReadingRules, judge_directly, judge_with_critique
 from autoj_reward.judge.spec import JudgeSpec, JudgingTask
 from autoj_reward.judgments import PairJudgment, RatingJudgment, Sample, VerdictDistribution, aggregate
 from autoj_reward.types import JudgeInput, JudgeOutput, Mode

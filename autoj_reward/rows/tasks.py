@@ -92,16 +92,14 @@ def rerank_task(
         written = _write_critiques(judge, items, wanted)
         return [
             RowResult(
-                {
-                    "ranking": [
+                ranking_fields(
+                    judge,
+                    ranking,
+                    [
                         candidate_fields(ranking, c, written.get((n, c.index)))
                         for c in ranking.candidates[:top]
                     ],
-                    "best": ranking.best,
-                    "mode": judge.settings.mode,
-                    "judge_id": judge.identity,
-                    **_spent_fields(ranking),
-                },
+                ),
                 ranking.judgments,
                 [written[n, c.index] for c in ranking.candidates if (n, c.index) in written],
             )
@@ -141,9 +139,14 @@ def group_task(
     )
 
 
-def _spent_fields(ranking: Ranking) -> Row:
+def ranking_fields(judge: Judge, ranking: Ranking, entries: Sequence[Row]) -> Row:
+    """What `rerank` adds to a row, from the entries of its ranking."""
     usage = ranking.usage
     return {
+        "ranking": list(entries),
+        "best": ranking.best,
+        "mode": judge.settings.mode,
+        "judge_id": judge.identity,
         "strategy": ranking.strategy,
         "n_calls": ranking.n_calls,
         "n_tokens": usage.prompt_tokens + usage.completion_tokens,

@@ -22,7 +22,7 @@ import autoj_reward
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import Judgment
 from autoj_reward.ranking.rank import rank_judged
-from autoj_reward.rows.tasks import candidate_fields, pair_fields, rating_fields
+from autoj_reward.rows.tasks import candidate_fields, pair_fields, ranking_fields, rating_fields
 from autoj_reward.serve.auth import TokenGuard
 from autoj_reward.serve.errors import Refusal, json_response
 from autoj_reward.serve.limits import BodyLimit, HostCheck
@@ -121,11 +121,7 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
             for row in rows
         ]
         fields = [
-            {
-                "ranking": [candidate_fields(ranking, c) for c in ranking.candidates],
-                "best": ranking.best,
-                "mode": judge.settings.mode,
-            }
+            ranking_fields(judge, ranking, [candidate_fields(ranking, c) for c in ranking.candidates])
             for ranking in rankings
         ]
         return _answer(fields, judgments)

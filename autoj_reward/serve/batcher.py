@@ -64,7 +64,7 @@ class DynamicBatcher:
     """Merges requests into batches and has them judged in threads.
 
     A batch that is not full goes when its first request has waited for the window and fewer than `at_once`
-    batches are under way; a full one may go ahead of that by one, so that the engine never waits for a batch
+    batches are running; one more full batch may be prepared, so that the engine never waits for a batch
     to be laid out. While the engine is busy, batches fill by themselves.
 
     Args:
@@ -72,7 +72,7 @@ class DynamicBatcher:
         executor: Runs it; needs `at_once` + 1 threads.
         sizes: For each kind, how many requests make a full batch.
         window_seconds: How long the first request of a batch waits for others.
-        at_once: Batches under way at the same time.
+        at_once: Batches running at the same time.
         max_waiting: Judgments that may wait.
         watch: Told about every batch.
     """
@@ -100,7 +100,7 @@ class DynamicBatcher:
         self.n_waiting = 0
         """Judgments that wait for a batch."""
         self.n_batches = 0
-        """Batches under way."""
+        """Running batches."""
 
     async def judge(self, kind: Kind, requests: Sequence[Request], *, seconds: float) -> list[Judgment]:
         """Have requests judged.
@@ -142,7 +142,7 @@ class DynamicBatcher:
             self._leave(ticket, lane)
 
     def _leave(self, ticket: _Pending, lane: _Queue) -> None:
-        """Give up the places of a request that nobody waits for any more."""
+        """Give up the places of a request whose client is gone."""
         if not ticket.n_waiting:
             return
         self.n_waiting -= ticket.n_waiting
@@ -176,7 +176,7 @@ class DynamicBatcher:
             if lane.places and (kind in full or now >= lane.places[0].since + self._window)
         ]
         idle = self.n_batches < self._at_once
-        # The place ahead is opened by a full batch, and taken by whoever has waited longest: full batches
+        # A full batch opens the place ahead, and the one that has waited longest takes it: full batches
         # of one kind would otherwise keep the other kind out for ever.
         ahead = self.n_batches == self._at_once and bool(full)
         return min(waited)[1] if waited and (idle or ahead) else None

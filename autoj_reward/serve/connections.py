@@ -23,7 +23,7 @@ _SHARE_OF_FILES = 0.75
 """Of the files this process may open, so many may be connections: the cache and the engine need the rest."""
 
 _WORDS = {
-    400: "this is no HTTP request",
+    400: "this is not an HTTP request",
     408: "the request did not come in time",
     431: "the head of the request is too long",
     503: "too many connections are in use",
@@ -33,8 +33,8 @@ _WORDS = {
 class Room:
     """The connections of one server, and who has to leave when there are too many.
 
-    When a new connection comes and there is no room, the one that has waited longest without a complete
-    request is closed: so a crowd of silent connections keeps nobody out. Only where all are in use is the
+    When a new connection comes and all are in use, the one that has waited longest without a complete
+    request is closed: so many silent connections cannot keep others out. Only where all are in use is the
     new one refused.
 
     Args:
@@ -144,7 +144,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # Trailers come after the checks of a request, and are no part of it here.
+        # Trailers come after the checks of a request, and are ignored here.
         if self._in_head:
             super().on_header(name, value)
 
@@ -154,7 +154,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._status = 431
             raise _TooMuch
         self._in_head, self._complete, self._moved = False, False, True
-        # The application answers what is late; this ends what goes on after that.
+        # The application answers what is late; this ends what continues after that.
         self._within(self.settings.body_seconds + _LINGER_SECONDS)
         super().on_headers_complete()
 
@@ -277,7 +277,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 class _TooMuch(Exception):
-    """Ends the parsing of a request; seen by nobody but the parser."""
+    """Ends the parsing of a request; only the parser sees it."""
 
 
 def limited_protocol(settings: ServeSettings) -> type[LimitedProtocol]:

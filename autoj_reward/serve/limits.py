@@ -26,7 +26,7 @@ class BodyLimit:
     client is gone.
 
     Refuses bodies that are too long (413), do not come in time (408), are compressed (415), or for which
-    there is no memory now (503).
+    memory is short now (503).
 
     Args:
         app: What gets the request.
@@ -120,7 +120,7 @@ class BodyLimit:
         finally:
             watching.cancel()
             if not working.done():
-                # Judging for nobody would take the place of those who wait.
+                # Judging it would take the place of clients that still wait.
                 working.cancel()
                 await asyncio.wait((working,))
         if not working.cancelled():

@@ -36,7 +36,7 @@ class _Server(uvicorn.Server):
 def serve(
     judge: Judge, settings: ServeSettings, *, listening: Callable[[str], None] = lambda url: None
 ) -> bool:
-    """Serve until SIGINT or SIGTERM; then take no more requests, and end after those under way.
+    """Serve until SIGINT or SIGTERM; then take no more requests, and end after the running ones.
 
     Args:
         judge: Closed at the end.
@@ -44,7 +44,7 @@ def serve(
         listening: Called with the server's address as soon as it listens; the judge may still be loading.
 
     Returns:
-        Whether everything under way was done. If not, threads still wait for the engine.
+        Whether every running request was answered. If not, threads still wait for the engine.
 
     Raises:
         ConfigError: The address cannot be listened at.

@@ -82,7 +82,7 @@ _TEXTS = Annotated[
 
 
 class RewardBody(BaseModel):
-    """What OpenRLHF posts to a remote reward model; fields it may add one day are left aside."""
+    """What OpenRLHF posts to a remote reward model; unknown fields are ignored."""
 
     query: Annotated[_TEXTS, Field(description="Prompt and completion as one text, special tokens included.")]
     prompts: Annotated[_TEXTS, Field(description="The prompts alone, as they stand in the queries.")]

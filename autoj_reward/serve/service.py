@@ -47,7 +47,7 @@ class RewardService:
         self._threads = ThreadPoolExecutor(settings.at_once + 1, thread_name_prefix="autoj-reward-judge")
         orders = 2 if judge.settings.both_orders else 1
         per_batch = max(1, settings.max_batch // judge.settings.n_samples)
-        self._window = DynamicBatcher(
+        self._batcher = DynamicBatcher(
             self._judge_batch,
             self._threads,
             sizes={"rate": per_batch, "compare": max(1, per_batch // orders)},
@@ -56,8 +56,8 @@ class RewardService:
             max_waiting=settings.max_waiting,
             watch=self.metrics,
         )
-        self.metrics.waiting.set_function(lambda: self._window.n_waiting)
-        self.metrics.under_way.set_function(lambda: self._window.n_batches)
+        self.metrics.waiting.set_function(lambda: self._batcher.n_waiting)
+        self.metrics.under_way.set_function(lambda: self._batcher.n_batches)
         self.metrics.ready.set_function(lambda: float(self.state == "ready"))
 
     async def load(self) -> None:
@@ -78,13 +78,15 @@ class RewardService:
         self._ends_at = min(self._ends_at, time.monotonic() + self.settings.drain_seconds)
 
     async def close(self) -> None:
-        """End after what is under way, for at most the time that draining may take."""
+        """End after the running batches, waiting at most `drain_seconds`."""
         self.begin_to_end()
         ends = self._ends_at
-        while self._window.n_batches and time.monotonic() < ends:
+        while self._batcher.n_batches and time.monotonic() < ends:
             await asyncio.sleep(0.01)
-        if self._window.n_batches:
-            logger.warning("%d batches were not done in time; their answers are lost", self._window.n_batches)
+        if self._batcher.n_batches:
+            logger.warning(
+                "%d batches were not done in time; their answers are lost", self._batcher.n_batches
+            )
             self._threads.shutdown(wait=False, cancel_futures=True)
             return
         await asyncio.get_running_loop().run_in_executor(None, self.judge.close)
@@ -92,8 +94,8 @@ class RewardService:
 
     @property
     def drained(self) -> bool:
-        """Whether nothing is under way."""
-        return self._window.n_batches == 0
+        """Whether no batch is running."""
+        return self._batcher.n_batches == 0
 
     async def rate(self, requests: Sequence[Request], deadline_seconds: float | None) -> list[RatingJudgment]:
         """Rate completions.
@@ -103,7 +105,7 @@ class RewardService:
             deadline_seconds: The client's, or None for the server's.
 
         Raises:
-            Refusal: There is no answer; says why.
+            Refusal: The requests cannot be answered; says why.
         """
         return cast(list[RatingJudgment], await self._ask("rate", requests, deadline_seconds))
 
@@ -119,7 +121,7 @@ class RewardService:
             raise Refusal(503, self.state, f"the judge is {self.state}", retry_after=5)
         longest = self.settings.deadline_seconds
         try:
-            return await self._window.judge(kind, requests, seconds=min(seconds or longest, longest))
+            return await self._batcher.judge(kind, requests, seconds=min(seconds or longest, longest))
         except AutojRewardError as error:
             raise of_engine(error) from error
 

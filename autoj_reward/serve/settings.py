@@ -32,14 +32,14 @@ class ServeSettings:
         deadline_seconds: Longest time of a request in the server; clients may ask for less.
         max_body_bytes: Longest request body.
         max_completions: Most completions in one request.
-        drain_seconds: After a signal to end, how long requests under way may take.
+        drain_seconds: After a signal to end, how long running requests may take.
         failure_reward: What `/get_reward` gives for a judgment without a verdict; None gives null.
         end_tokens: Special tokens taken off the end of OpenRLHF's completions, besides the known ones.
         labels_as_references: Whether OpenRLHF's labels are reference answers for the judge.
         allowed_hosts: Names by which clients may call this server (`Host`). Without any: those of this
             machine where no token is asked for, else all.
         max_connections: Most connections; at most three quarters of the files this process may open. When
-            there is no room, the one that has waited longest for its client is closed.
+            they are all in use, the one that has waited longest for its client is closed.
         max_connections_per_peer: Of them, from one address.
         max_head_bytes: Longest head of a request: its address and its headers.
         max_headers: Most headers of a request.
@@ -88,7 +88,7 @@ class ServeSettings:
             if not low <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} = {getattr(self, name)} is not a number from {low:g} on")
         if self.failure_reward is not None and not math.isfinite(self.failure_reward):
-            raise ConfigError(f"failure_reward = {self.failure_reward} is no number that JSON has")
+            raise ConfigError(f"failure_reward = {self.failure_reward} must be a finite number")
         if self.max_completions > self.max_waiting:
             raise ConfigError(
                 f"a request may hold {self.max_completions} completions, and only {self.max_waiting} wait",

@@ -190,7 +190,7 @@ def fit_temperature(probs: NDArray[np.float64], labels: NDArray[np.int64]) -> fl
 
 
 def scaled(probs: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Distributions at a temperature, samples averaged: (B, S, V), nan where there is none, to (B, V)."""
+    """Distributions at a temperature, samples averaged: (B, S, V), nan if missing, to (B, V)."""
     with np.errstate(divide="ignore"):
         logs = np.log(probs) / temperature
     weights = np.exp(logs - logs.max(axis=2, keepdims=True))

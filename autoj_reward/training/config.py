@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import json
 import os
-import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from autoj_reward.errors import ConfigError
-from autoj_reward.toml_file import read_toml
+from autoj_reward.toml_file import SettingReader, read_toml
 
 FileKind = Literal["auto-j-ratings", "auto-j-comparisons", "pairs"]
 
@@ -163,24 +162,12 @@ def load_config(path: str | Path, *, output: str | Path | None = None) -> TrainC
     source = read_toml(path, what="the training file")
     if output is not None:
         source["output"] = str(Path(output).absolute())
-    problems: list[str] = []
-    files = tuple(
-        _build(DataFile, t, f"[[files]] {n}", problems) for n, t in enumerate(_tables(source, "files"))
-    )
-    stages = tuple(
-        _build(Stage, t, f"[[stages]] {n}", problems) for n, t in enumerate(_tables(source, "stages"))
-    )
-    lora = _build(Lora, source.pop("lora", {}), "[lora]", problems)
-    config = _build(
-        TrainConfig, {**source, "files": files, "stages": stages, "lora": lora}, str(path), problems
-    )
-    problems += _wrong(config) if config is not None and not problems else []
-    if problems:
-        raise ConfigError(
-            f"the training file {path} is wrong:\n  " + "\n  ".join(problems),
-            hint="examples/train_mini.toml is a complete one",
-        )
-    # Absolute, so that a run goes on from any working folder.
+    reader = SettingReader(source, str(path))
+    config: TrainConfig | None = reader.record(TrainConfig)
+    reader.problems += _wrong(config) if config is not None else []
+    reader.finish(f"the training file {path} is", hint="examples/train_mini.toml is a complete one")
+    assert config is not None
+    # Absolute, so that a run can be resumed from any working folder.
     return _with_paths(config, path.parent.absolute())
 
 
@@ -204,57 +191,6 @@ def refuse_another_split(config: TrainConfig) -> None:
                 f"{path.parent} was trained with another split: {', '.join(changed)} changed since",
                 hint="rows that it was trained on would count as held out; set these back",
             )
-
-
-def _tables(source: dict[str, Any], key: str) -> list[Any]:
-    value = source.pop(key, [])
-    return value if isinstance(value, list) else [value]
-
-
-def _build(kind: Any, table: Any, where: str, problems: list[str]) -> Any:
-    """A record from a table; what is wrong goes into `problems`, and the result is then None."""
-    if not isinstance(table, Mapping):
-        problems.append(f"{where}: a table is needed")
-        return None
-    known = {f.name: f for f in fields(kind)}
-    before = len(problems)
-    problems += [f"{where}: {key} is not a setting" for key in table if key not in known]
-    for name, spec in known.items():
-        if name not in table:
-            if spec.default is MISSING and spec.default_factory is MISSING:
-                problems.append(f"{where}: {name} is missing")
-        elif not _fits(table[name], str(spec.type)):
-            problems.append(
-                f"{where}: {name} = {reprlib.repr(table[name])} is of the wrong kind ({spec.type})"
-            )
-    if len(problems) > before:
-        return None
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
-
-
-def _fits(value: Any, annotation: str) -> bool:
-    if annotation == "int":
-        return isinstance(value, int) and not isinstance(value, bool)
-    if annotation == "float":
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if annotation == "str":
-        return isinstance(value, str)
-    if annotation == "FileKind":
-        return value in get_args(FileKind)
-    if annotation == "Mapping[str, int]":
-        return isinstance(value, Mapping) and all(
-            isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in value.values()
-        )
-    if annotation == "Mapping[str, float]":
-        return isinstance(value, Mapping) and all(
-            isinstance(share, int | float) and not isinstance(share, bool) and share >= 0
-            for share in value.values()
-        )
-    if annotation.startswith("tuple[str"):
-        return isinstance(value, list) and all(isinstance(v, str) for v in value)
-    if annotation.startswith("str | tuple"):
-        return isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value))
-    return True
 
 
 def _wrong(config: TrainConfig) -> list[str]:
@@ -282,9 +218,14 @@ def _wrong(config: TrainConfig) -> list[str]:
         unknown = sorted(set(stage.examples) - set(EXAMPLE_KINDS))
         if unknown:
             problems.append(
-                f"stage {stage.name}: {unknown} are no kinds of example: {', '.join(EXAMPLE_KINDS)}"
+                f"stage {stage.name}: {unknown} are not kinds of example: {', '.join(EXAMPLE_KINDS)}"
             )
         problems += _wrong_names(stage)
+        problems += [
+            f"stage {stage.name}: {name} holds a number below 0"
+            for name in ("examples", "until", "flaws")
+            if any(number < 0 for number in getattr(stage, name).values())
+        ]
         if not 0 <= stage.final_share <= 1:
             problems.append(f"stage {stage.name}: final_share = {stage.final_share} is not in [0, 1]")
         if stage.max_tokens < 1 or stage.measure_every < 0:
@@ -299,11 +240,11 @@ def _wrong(config: TrainConfig) -> list[str]:
 def _wrong_names(stage: Stage) -> list[str]:
     problems = []
     if unknown := sorted(set(stage.flaws) - set(FLAWS)):
-        problems.append(f"stage {stage.name}: {unknown} are no flaws: {', '.join(FLAWS)}")
+        problems.append(f"stage {stage.name}: {unknown} are not flaws: {', '.join(FLAWS)}")
     known = {f"{protocol} {case}" for protocol in ("rating", "comparison") for case in (*FLAWS, "human")}
     known.remove("rating identical")  # equal texts have equal ratings
     if unknown := sorted({*stage.measures, *stage.until} - known):
-        problems.append(f"stage {stage.name}: {unknown} are no measures, such as `rating other_prompt`")
+        problems.append(f"stage {stage.name}: {unknown} are not measures, such as `rating other_prompt`")
     if stage.measures and (unread := sorted(set(stage.until) - set(stage.measures))):
         problems.append(f"stage {stage.name}: until waits for {unread}, which are not among its measures")
     if stage.until and not stage.measure_every:
@@ -312,8 +253,6 @@ def _wrong_names(stage: Stage) -> list[str]:
 
 
 def _with_paths(config: TrainConfig, base: Path) -> TrainConfig:
-    from dataclasses import replace
-
     def at(path: str) -> str:
         expanded = os.path.expanduser(os.path.expandvars(path))
         if "$" in expanded:

@@ -253,7 +253,7 @@ def _repeated(rng: random.Random, entry: _Entry) -> tuple[str, str] | None:
 
 
 def _wrong_language(rng: random.Random, entry: _Entry) -> tuple[str, str] | None:
-    """A completion to the same prompt, in a language that nobody asked for."""
+    """A completion to the same prompt, in a language that was not asked for."""
     return _sound(rng, entry), entry.translation[: rng.randint(60, 260)].rstrip() + "。"
 
 

@@ -2,7 +2,7 @@
 """Write short critiques for pairs, which Auto-J's published data lacks.
 
 A critique says only what is known: how a completion was spoilt, or, for a pair that people judged,
-what can be measured about the two texts. No quality is claimed that nobody checked.
+what can be measured about the two texts. No quality is claimed that was not checked.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def rating_critique(rng: random.Random, flaw: Flaw | None, rating: float, spec: 
 
 
 def comparison_critique(rng: random.Random, flaw: Flaw, verdict: Preference, spec: JudgeSpec) -> str:
-    """What tells two completions apart, and the decision."""
+    """How two completions differ, and the decision."""
     if verdict == "tie":
         text = rng.choice(_IDENTICAL)
     else:
@@ -114,6 +114,6 @@ def pair_critique(rng: random.Random, texts: Sequence[str], verdict: Preference,
     return f"{' '.join(parts)} {_verdict_text(verdict, spec.comparison)}"
 
 
-def _verdict_text(verdict: Verdict, protocol: JudgingTask | None) -> str:
-    assert protocol is not None  # examples are only built of what the judge does
-    return protocol.verdicts.lead.lstrip() + closed(verdict, protocol)
+def _verdict_text(verdict: Verdict, task: JudgingTask | None) -> str:
+    assert task is not None  # examples are only built of what the judge does
+    return task.verdicts.lead.lstrip() + closed(verdict, task)

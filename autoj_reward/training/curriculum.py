@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import TypeVar, cast
 
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judgments import Preference
-from autoj_reward.training.config import Flaw, Stage
+from autoj_reward.training.config import ExampleKind, Flaw, Stage
 from autoj_reward.training.contrast import (
     RATINGS,
     SHARES,
@@ -23,7 +26,7 @@ from autoj_reward.training.critiques import (
     pair_critique,
     rating_critique,
 )
-from autoj_reward.training.data import Example, PairRow, Part, RatedRow, on_scale, protocol_of
+from autoj_reward.training.data import Example, PairRow, Part, RatedRow, on_scale
 
 PREFERRED_RATING, OTHER_RATING = 7.0, 4.0
 """Ratings that stand for a preferred completion and for the other one of a pair."""
@@ -36,18 +39,43 @@ _CHARS_PER_TOKEN = 3.6
 """English text under the tokenizers tried."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Draw:
+    """What the examples of one kind are drawn from.
+
+    Attributes:
+        kind: The kind.
+        n: About how many examples.
+        stage: The stage that asks for them.
+        part: Rows of the training side.
+        spec: The judge.
+        rng: For every random choice.
+        seed: For the contrast made from rows.
+        max_chars: Longest example, in characters.
+    """
+
+    kind: str
+    n: int
+    stage: Stage
+    part: Part
+    spec: JudgeSpec
+    rng: random.Random
+    seed: int
+    max_chars: int
+
+
 def stage_examples(stage: Stage, part: Part, spec: JudgeSpec, *, seed: int) -> list[Example]:
-    """All examples of a stage, in a drawn order; comparisons are there in both orders.
+    """All examples of a stage in random order; comparisons are there in both orders.
 
     Args:
         stage: Which kinds, and how many of each.
         part: Rows of the training side.
         spec: The judge, for how it writes its verdicts.
-        seed: The run's seed; stages draw apart from each other.
+        seed: The run's seed; every stage draws its own examples from it.
     """
     examples: list[Example] = []
     for kind, n in stage.examples.items():
-        examples += _build(kind, n, stage, part, spec, seed=f"{seed} {stage.name} {kind}")
+        examples += _examples(kind, n, stage, part, spec, seed=f"{seed} {stage.name} {kind}")
     units: dict[str, list[Example]] = {}
     for n, example in enumerate(examples):
         units.setdefault(example.unit or f"alone {n}", []).append(example)
@@ -56,53 +84,43 @@ def stage_examples(stage: Stage, part: Part, spec: JudgeSpec, *, seed: int) -> l
     return [example for unit in order for example in unit]
 
 
-def _build(kind: str, n: int, stage: Stage, part: Part, spec: JudgeSpec, *, seed: str) -> list[Example]:
-    """About n examples of one kind."""
+def _examples(kind: str, n: int, stage: Stage, part: Part, spec: JudgeSpec, *, seed: str) -> list[Example]:
+    """At most n examples of one kind."""
+    n_completions, make = _MAKERS[cast(ExampleKind, kind)]
     rng = random.Random(seed)
-    ratings = "rating" in kind
     # The exact limit is applied to tokens afterwards; this one keeps hopeless cases out.
-    protocol = protocol_of(spec, 1 if ratings else 2)
-    around = 40 + len(protocol.template.text) // 4
-    max_chars = max(0, int((stage.max_tokens - around) * _CHARS_PER_TOKEN))
-    number = rng.randrange(2**32)
-    if kind == "crossed_ratings":
-        return list(_crossed_ratings(part, n // 4, max_chars, rng, kind))
-    if kind.startswith("contrast"):
-        shares = cast("Mapping[Flaw, float]", stage.flaws) or (None if ratings else _COMPARED)
-        cases = make_contrast(
-            part, n // 2, seed=number, max_chars=max_chars, flaws=shares, together=not ratings
-        )
-        made = _contrast_ratings if ratings else _contrast_comparisons
-        return list(made(cases, spec, rng, kind, critiques="critiques" in kind))[:n]
-    if kind.startswith("pair"):
-        pairs = [p for p in part.pairs if len(p.prompt) + len(p.first) + len(p.second) <= max_chars]
-        made_pairs = _pair_ratings if kind == "pair_ratings" else _pair_comparisons
-        return list(made_pairs(_cycle(rng, pairs, n // 2), spec, rng, kind))[:n]
-    rows = [r for r in part.rated if len(r.prompt) + len(r.completion) <= max_chars]
-    if kind == "rating_critiques":
-        # These state their rating, so it has to be one of the judge's own.
-        rows = [r for r in rows if on_scale(r.rating, protocol.verdicts) == r.rating]
-    return list(_rated(_cycle(rng, rows, n), kind))
+    around = 40 + len(spec.task_for(n_completions).template.text) // 4
+    draw = _Draw(
+        kind=kind,
+        n=n,
+        stage=stage,
+        part=part,
+        spec=spec,
+        rng=rng,
+        seed=rng.randrange(2**32),
+        max_chars=max(0, int((stage.max_tokens - around) * _CHARS_PER_TOKEN)),
+    )
+    return list(islice(make(draw), n))
 
 
 def _cycle(rng: random.Random, rows: Sequence[Row], n: int) -> Iterator[Row]:
-    """n rows: each once in a drawn order, and again from the start where there are fewer."""
+    """n rows: each once in random order, then again from the start if there are fewer."""
     order = list(rows)
     rng.shuffle(order)
     for i in range(n if order else 0):
         yield order[i % len(order)]
 
 
-def _crossed_ratings(part: Part, n: int, max_chars: int, rng: random.Random, kind: str) -> Iterator[Example]:
+def _crossed_ratings(draw: _Draw) -> Iterator[Example]:
     """Two prompts with a completion each, in all four combinations.
 
-    Each prompt and each completion is right once and wrong once, so only whether they belong together
-    tells the ratings apart.
+    Each prompt and each completion is right once and wrong once, so the ratings depend only on whether
+    they belong together.
     """
-    entries = [e for e in sound_entries(part) if len(e[0]) + len(e[1]) <= max_chars]
-    rng.shuffle(entries)
+    entries = [e for e in sound_entries(draw.part) if len(e[0]) + len(e[1]) <= draw.max_chars]
+    draw.rng.shuffle(entries)
     # Neighbours by length: little padding, and length says nothing.
-    entries = sorted(entries[: 2 * n], key=lambda e: len(e[1]))
+    entries = sorted(entries[: 2 * (draw.n // 4)], key=lambda e: len(e[1]))
     for number, (one, two) in enumerate(zip(entries[::2], entries[1::2], strict=False)):
         for prompt, completion, sound in (
             (one[0], one[1], True),
@@ -114,16 +132,27 @@ def _crossed_ratings(part: Part, n: int, max_chars: int, rng: random.Random, kin
                 prompt=prompt,
                 completions=(completion,),
                 verdict=SOUND_RATING if sound else RATINGS["other_prompt"],
-                kind=kind,
+                kind=draw.kind,
                 origin=f"{one[2]} {two[2]}",
-                unit=f"{kind} {number}",
+                unit=f"{draw.kind} {number}",
             )
 
 
-def _contrast_ratings(
-    cases: Iterable[Contrast], spec: JudgeSpec, rng: random.Random, kind: str, *, critiques: bool
-) -> Iterator[Example]:
-    for number, case in enumerate(cases):
+def _contrasts(draw: _Draw, flaws: Mapping[Flaw, float] | None, *, together: bool) -> list[Contrast]:
+    """Sound and spoilt completions, the flaws in the stage's own shares if it names any."""
+    own = cast(Mapping[Flaw, float], draw.stage.flaws)
+    return make_contrast(
+        draw.part,
+        draw.n // 2,
+        seed=draw.seed,
+        max_chars=draw.max_chars,
+        flaws=own or flaws,
+        together=together,
+    )
+
+
+def _contrast_ratings(draw: _Draw, *, critiques: bool) -> Iterator[Example]:
+    for number, case in enumerate(_contrasts(draw, None, together=False)):
         for text, rating, flaw in (
             (case.better, SOUND_RATING, None),
             (case.worse, RATINGS[case.flaw], case.flaw),
@@ -132,17 +161,15 @@ def _contrast_ratings(
                 prompt=case.prompt,
                 completions=(text,),
                 verdict=rating,
-                kind=kind,
+                kind=draw.kind,
                 origin=f"{case.origin} {flaw or 'sound'}",
-                critique=rating_critique(rng, flaw, rating, spec) if critiques else "",
-                unit=f"{kind} {number}",
+                critique=rating_critique(draw.rng, flaw, rating, draw.spec) if critiques else "",
+                unit=f"{draw.kind} {number}",
             )
 
 
-def _contrast_comparisons(
-    cases: Iterable[Contrast], spec: JudgeSpec, rng: random.Random, kind: str, *, critiques: bool
-) -> Iterator[Example]:
-    for number, case in enumerate(cases):
+def _contrast_comparisons(draw: _Draw, *, critiques: bool) -> Iterator[Example]:
+    for number, case in enumerate(_contrasts(draw, _COMPARED, together=True)):
         for better_first in (True, False):
             texts = (case.better, case.worse) if better_first else (case.worse, case.better)
             verdict: Preference = "tie" if case.flaw == "identical" else "first" if better_first else "second"
@@ -150,17 +177,20 @@ def _contrast_comparisons(
                 prompt=case.prompt,
                 completions=texts,
                 verdict=verdict,
-                kind=kind,
+                kind=draw.kind,
                 origin=f"{case.origin} {case.flaw}",
-                critique=comparison_critique(rng, case.flaw, verdict, spec) if critiques else "",
-                unit=f"{kind} {number}",
+                critique=comparison_critique(draw.rng, case.flaw, verdict, draw.spec) if critiques else "",
+                unit=f"{draw.kind} {number}",
             )
 
 
-def _pair_ratings(
-    pairs: Iterable[PairRow], spec: JudgeSpec, rng: random.Random, kind: str
-) -> Iterator[Example]:
-    for number, pair in enumerate(pairs):
+def _pairs(draw: _Draw) -> Iterator[PairRow]:
+    fitting = [p for p in draw.part.pairs if len(p.prompt) + len(p.first) + len(p.second) <= draw.max_chars]
+    return _cycle(draw.rng, fitting, draw.n // 2)
+
+
+def _pair_ratings(draw: _Draw) -> Iterator[Example]:
+    for number, pair in enumerate(_pairs(draw)):
         if pair.preference == "tie":
             continue
         for text, name in ((pair.first, "first"), (pair.second, "second")):
@@ -169,44 +199,62 @@ def _pair_ratings(
                 prompt=pair.prompt,
                 completions=(text,),
                 verdict=rating,
-                kind=kind,
+                kind=draw.kind,
                 origin=pair.origin,
-                unit=f"{kind} {number}",
+                unit=f"{draw.kind} {number}",
             )
 
 
-def _pair_comparisons(
-    pairs: Iterable[PairRow], spec: JudgeSpec, rng: random.Random, kind: str
-) -> Iterator[Example]:
+def _pair_comparisons(draw: _Draw, *, critiques: bool) -> Iterator[Example]:
     other: dict[Preference, Preference] = {"first": "second", "second": "first", "tie": "tie"}
-    for number, pair in enumerate(pairs):
+    for number, pair in enumerate(_pairs(draw)):
         for swapped in (False, True):
             texts = (pair.second, pair.first) if swapped else (pair.first, pair.second)
             verdict = other[pair.preference] if swapped else pair.preference
             written = ""
-            if kind == "pair_critiques":
+            if critiques:
                 # A critique from the data names the slots, so it is right in the given order only.
                 if pair.critique and swapped:
                     continue
-                written = pair.critique or pair_critique(rng, texts, verdict, spec)
+                written = pair.critique or pair_critique(draw.rng, texts, verdict, draw.spec)
             yield Example(
                 prompt=pair.prompt,
                 completions=texts,
                 verdict=verdict,
-                kind=kind,
+                kind=draw.kind,
                 origin=pair.origin,
                 critique=written,
-                unit=f"{kind} {number}",
+                unit=f"{draw.kind} {number}",
             )
 
 
-def _rated(rows: Iterable[RatedRow], kind: str) -> Iterator[Example]:
-    for row in rows:
+def _rated(draw: _Draw, *, critiques: bool) -> Iterator[Example]:
+    rows = [r for r in draw.part.rated if len(r.prompt) + len(r.completion) <= draw.max_chars]
+    if critiques:
+        # These state their rating, so it has to be one of the judge's own.
+        verdicts = draw.spec.task_for(1).verdicts
+        rows = [r for r in rows if on_scale(r.rating, verdicts) == r.rating]
+    for row in _cycle(draw.rng, rows, draw.n):
         yield Example(
             prompt=row.prompt,
             completions=(row.completion,),
             verdict=row.rating,
-            kind=kind,
+            kind=draw.kind,
             origin=row.origin,
-            critique=row.critique if kind == "rating_critiques" else "",
+            critique=row.critique if critiques else "",
         )
+
+
+_MAKERS: dict[ExampleKind, tuple[int, Callable[[_Draw], Iterator[Example]]]] = {
+    "crossed_ratings": (1, _crossed_ratings),
+    "contrast_ratings": (1, partial(_contrast_ratings, critiques=False)),
+    "contrast_comparisons": (2, partial(_contrast_comparisons, critiques=False)),
+    "contrast_rating_critiques": (1, partial(_contrast_ratings, critiques=True)),
+    "contrast_comparison_critiques": (2, partial(_contrast_comparisons, critiques=True)),
+    "pair_ratings": (1, _pair_ratings),
+    "pair_comparisons": (2, partial(_pair_comparisons, critiques=False)),
+    "pair_critiques": (2, partial(_pair_comparisons, critiques=True)),
+    "ratings": (1, partial(_rated, critiques=False)),
+    "rating_critiques": (1, partial(_rated, critiques=True)),
+}
+"""For each kind how many completions an example has, and what makes its examples."""

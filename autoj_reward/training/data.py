@@ -110,8 +110,8 @@ class Example:
         kind: Which kind of example, for logs.
         origin: Where it came from.
         unit: Examples of one unit follow each other, in one step as far as the sizes of units and steps
-            allow, so that what they have in common cancels out and what tells them apart remains. Empty
-            for one that stands alone.
+            allow, so that what they have in common cancels out and their difference remains. Empty
+            for a single one.
     """
 
     prompt: str
@@ -202,20 +202,20 @@ def _read_file(file: DataFile) -> Iterator[RatedRow | PairRow]:
         yield from _read_pairs(file.path)
         return
     spec = load_spec("autoj-13b")
-    protocol = spec.rating if file.kind == "auto-j-ratings" else spec.comparison
-    assert protocol is not None  # the preset has both
+    task = spec.rating if file.kind == "auto-j-ratings" else spec.comparison
+    assert task is not None  # the preset has both
     translations = _translations(file)
     for n, row in read_rows(file.path):
         message = row.get("usrmsg", row.get("usermsg"))
         target = row.get("target_output")
         if not isinstance(message, str) or not isinstance(target, str):
             raise DataError("usrmsg (or usermsg) and target_output are needed", path=file.path, line=n)
-        values = unfill(protocol.template, message)
+        values = unfill(task.template, message)
         if values is None:
             raise DataError(
                 "usrmsg does not follow Auto-J's template", path=file.path, line=n, field="usrmsg"
             )
-        stated = find_verdict(target, "stop", protocol.verdicts)
+        stated = find_verdict(target, "stop", task.verdicts)
         if not isinstance(stated, Stated):
             raise DataError(stated.detail, path=file.path, line=n, field="target_output")
         origin = f"{Path(file.path).name}:{n}"
@@ -243,12 +243,12 @@ def _translations(file: DataFile) -> dict[int, str]:
     """Completions of the same rows in another language, by line."""
     if not file.translations:
         return {}
-    protocol = load_spec(file.translations_judge).rating
-    if protocol is None:
+    task = load_spec(file.translations_judge).rating
+    if task is None:
         raise ConfigError(f"judge {file.translations_judge!r} does not rate")
     found = {}
     for n, row in read_rows(file.translations):
-        values = unfill(protocol.template, str(row.get("usrmsg", row.get("usermsg", ""))))
+        values = unfill(task.template, str(row.get("usrmsg", row.get("usermsg", ""))))
         if values is not None:
             found[n] = values["completion"]
     return found
@@ -308,18 +308,6 @@ def unfill(template: Template, text: str) -> dict[str, str] | None:
     return {**values, names[-1]: text[position:end]}
 
 
-def protocol_of(spec: JudgeSpec, n_completions: int) -> JudgingTask:
-    """The judge's protocol for one or two completions.
-
-    Raises:
-        ConfigError: The judge has none.
-    """
-    protocol = spec.rating if n_completions == 1 else spec.comparison
-    if protocol is None:
-        raise ConfigError(f"judge {spec.name!r} does not judge {n_completions} completions at once")
-    return protocol
-
-
 def encode(
     examples: Sequence[Example], spec: JudgeSpec, tokenizer: InjectionSafeTokenizer
 ) -> list[dict[str, list[int]]]:
@@ -334,13 +322,13 @@ def encode(
     # Of all that may end a turn, what the chat template ends it with.
     end = tokenizer.turn_end_ids[:1] if tokenizer.hf.eos_token_id is None else (tokenizer.hf.eos_token_id,)
     given = tokenizer.encode_inputs([_input_of(e, spec) for e in examples])
-    # Encoded apart, because the judge writes after the input's last token: no merge crosses it.
+    # Encoded separately, because the judge writes after the input's last token: no merge crosses it.
     written = tokenizer.encode_rows([[Segment(e.critique)] for e in examples])
     encoded = []
     for example, before, critique in zip(examples, given, written, strict=True):
-        protocol = protocol_of(spec, len(example.completions))
-        lead = protocol.verdicts.lead
-        ids = critique or tokenizer.continuation_ids(lead, closed(example.verdict, protocol))
+        task = spec.task_for(len(example.completions))
+        lead = task.verdicts.lead
+        ids = critique or tokenizer.continuation_ids(lead, closed(example.verdict, task))
         target = [*ids, *end]
         encoded.append({"input_ids": before + target, "labels": [IGNORED] * len(before) + target})
     return encoded
@@ -348,20 +336,20 @@ def encode(
 
 def _input_of(example: Example, spec: JudgeSpec) -> JudgeInput:
     """What the judge reads: with the words before the verdict for a direct example."""
-    protocol = protocol_of(spec, len(example.completions))
+    task = spec.task_for(len(example.completions))
     names = ("completion",) if len(example.completions) == 1 else ("first", "second")
-    body = protocol.template.fill(
+    body = task.template.fill(
         {"prompt": example.prompt, **dict(zip(names, example.completions, strict=True))}
     )
     if example.critique:
         return JudgeInput(body=body, wrapper=spec.wrapper)
-    lead = (Segment(protocol.verdicts.lead, True),)
+    lead = (Segment(task.verdicts.lead, True),)
     return JudgeInput(body=body, wrapper=spec.direct_wrapper, prefill=lead)
 
 
-def closed(verdict: Verdict, protocol: JudgingTask) -> str:
+def closed(verdict: Verdict, task: JudgingTask) -> str:
     """A verdict as it is written after the lead, with what closes it; ratings as in `on_scale`."""
-    verdicts = protocol.verdicts
+    verdicts = task.verdicts
     own = verdict if isinstance(verdict, str) else on_scale(verdict, verdicts)
     text = verdicts.texts[verdicts.verdicts.index(own)]
     return text if verdicts.end_of_turn else text + verdicts.end_prefixes[0] * verdicts.lead.count("[")

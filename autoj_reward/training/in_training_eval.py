@@ -125,8 +125,8 @@ def won(a: float | None, b: float | None) -> float:
 
 def live_judge(model: Any, spec: JudgeSpec, tokenizer: InjectionSafeTokenizer, *, autocast: bool) -> Judge:
     """A direct judge over a model in memory."""
-    from autoj_reward.judge.judge import JudgeSettings
-    from autoj_reward.judge.pipeline import ReadingRules
+    from autoj_reward.judge.samples import ReadingRules
+    from autoj_reward.judge.settings import JudgeSettings
 
     settings = JudgeSettings(
         mode="direct",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run a curriculum with TRL's SFTTrainer and a LoRA adapter.
 
-A stage that is finished has its adapter in `stage-N-NAME/adapter`; one that was interrupted goes on
+A stage that is finished has its adapter in `stage-N-NAME/adapter`; one that was interrupted resumes
 from its last checkpoint. The finished adapter, in bfloat16, is in `adapter`.
 """
 
@@ -313,7 +313,7 @@ def _finish(config: TrainConfig, model: Any, output: Path) -> Path:
     save_file(halved, str(weights), metadata={"format": "pt"})
     (folder / "README.md").unlink(missing_ok=True)
     shape = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    # Where the base model lay on this machine is nobody's business.
+    # The base model's path on this machine must not be published.
     shape["base_model_name_or_path"] = load_spec(config.judge).model
     (folder / "adapter_config.json").write_text(json_text(shape, indent=1) + "\n", encoding="utf-8")
     settings = asdict(config)

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 DRILL = Path(__file__).resolve().parents[2] / "benchmarks" / "cache_crash.py"
 
 

@@ -37,6 +37,7 @@ def exit_code(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.slow
 def test_children_of_a_process_whose_threads_write(tmp_path: Path) -> None:
     """A child once inherited another thread's write lock, which nobody ever gave back."""
     store = JudgmentStore(tmp_path / "a.sqlite", busy_seconds=20)

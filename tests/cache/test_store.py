@@ -100,6 +100,7 @@ def test_a_cache_moves_to_another_machine_as_a_file(tmp_path: Path) -> None:
     assert list(verify(moved)) == [None] * 100
 
 
+@pytest.mark.slow
 def test_no_torch_is_needed() -> None:
     code = "import sys, autoj_reward.engines.cached; print('torch' in sys.modules, 'pyarrow' in sys.modules)"
     done = subprocess.run(
@@ -128,6 +129,7 @@ def _write_range(path: Path, network: bool | None, first: int) -> None:
 
 
 @pytest.mark.parametrize("network", [False, True], ids=["write-ahead log", "network file system"])
+@pytest.mark.slow
 def test_many_processes_make_and_fill_one_file(tmp_path: Path, network: bool) -> None:
     """They all meet a file that is not there yet; none may meet 'database is locked'."""
     path = tmp_path / "judgments.sqlite"
@@ -225,6 +227,7 @@ def _claim_and_die(path: Path, key: bytes) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_the_lease_of_a_killed_process_is_void_at_once(store: JudgmentStore) -> None:
     key = parts(0).key
     victim = multiprocessing.get_context("spawn").Process(target=_claim_and_die, args=(store.path, key))
@@ -332,6 +335,7 @@ def _fill_until_error(path: Path) -> None:
         store.put([(parts(i), value("x" * 2000))])
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path: Path) -> None:
     """A real file system of 2 MB, where mounting one is allowed; what was kept before stays readable."""
     if os.getuid() != 0 or shutil.which("mount") is None:

@@ -99,6 +99,7 @@ def test_options_that_exclude_each_other(run: Run, tmp_path: Path, other: list[s
         run("rate", "in.jsonl", "-o", "a.jsonl", "--no-cache", *other)
 
 
+@pytest.mark.slow
 def test_runs_at_the_same_time_share_one_cache(tmp_path: Path, recorded: list[str]) -> None:
     """Peers' annotation files were overwritten by the last of several runs; their databases were locked."""
     rows = [{"prompt": "Q", "completion": f"Paris {n}"} for n in range(400)]
@@ -132,6 +133,7 @@ def kill_at(command: list[str], folder: Path, output: Path, n_bytes: int) -> boo
     [("rate", []), ("rate", ["--mode", "critique"]), ("compare", []), ("rerank", ["--show", "0"])],
     ids=["rate", "critiques", "compare", "rerank"],
 )
+@pytest.mark.slow
 def test_a_killed_run_ends_as_if_it_had_not_been_killed(
     tmp_path: Path, recorded: list[str], kind: str, options: list[str]
 ) -> None:
@@ -159,6 +161,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(
     assert " 0 damaged" in verified.stdout
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_a_real_model_goes_on_and_a_warm_one_loads_none(tmp_path: Path) -> None:
     """Finished rows stay byte for byte; the others may differ by what batches do to the model's numbers."""
     pytest.importorskip("transformers", reason="needs the mini extra")

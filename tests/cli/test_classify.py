@@ -112,6 +112,7 @@ def test_criteria_become_the_rubric(run: Run, tmp_path: Path) -> None:
         run("rate", "in.jsonl", "-o", "o.jsonl", *options, "--criteria-root", "sets", judge=False)
 
 
+@pytest.mark.slow
 def test_scenarios_are_listed_and_criteria_printed_by_type(run: Run, data: Path) -> None:
     assert "Code: code_correction_rewriting" in run("scenarios", judge=False).stdout
     shown = run("scenarios", "--criteria", str(data / "auto-j"), "--name", "chitchat", judge=False).stdout

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from autoj_reward.rows.source import ParquetRows
 from tests.cli.conftest import Run, write_rows
+from tests.conftest import examples
 
 MIXED = {
     "number and text": (1, "x"),
@@ -72,7 +73,7 @@ VALUES = st.recursive(
 
 
 @given(values=st.lists(VALUES, min_size=1, max_size=4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_column_can_be_written_and_holds_what_was_given(values: list[Any]) -> None:
     from autoj_reward.rows.columns import Columns
     from autoj_reward.rows.parquet import write_parquet

@@ -33,6 +33,7 @@ def test_judges_lists_every_preset(run: Run) -> None:
     assert "mini" in run("judges", judge=False).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["autoj_reward", "autoj_reward.cli"])
 def test_errors_are_printed_with_the_next_step(tmp_path: Path, module: str) -> None:
     done = subprocess.run(
@@ -46,6 +47,7 @@ def test_errors_are_printed_with_the_next_step(tmp_path: Path, module: str) -> N
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_help_loads_no_model_library(tmp_path: Path) -> None:
     code = "import sys; sys.argv = ['autoj-reward', '--help']; from autoj_reward.cli import main\n"
     code += "try: main()\nexcept SystemExit: pass\n"
@@ -54,6 +56,7 @@ def test_help_loads_no_model_library(tmp_path: Path) -> None:
     assert done.stdout.rstrip().endswith("set()")
 
 
+@pytest.mark.slow
 def test_interrupting_keeps_what_is_done_and_the_same_command_goes_on(
     tmp_path: Path, recorded: list[str]
 ) -> None:
@@ -75,6 +78,7 @@ def test_interrupting_keeps_what_is_done_and_the_same_command_goes_on(
     assert [row["completion"] for row in read_rows(output)] == [row["completion"] for row in rows]
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, recorded: list[str]) -> None:
     write_rows(tmp_path / "in.jsonl", [{"prompt": "Q" * 500, "completion": "Paris"}] * 2000)
     command = " ".join([*COMMAND, "rate", "in.jsonl", "-o", "-", "--quiet", "--chunk", "16", *recorded])
@@ -84,6 +88,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, recorded: list[str]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
+@pytest.mark.slow
 def test_memory_stays_flat_on_large_input(tmp_path: Path, recorded: list[str]) -> None:
     """Ten times the rows must not take the memory of ten times the rows."""
     peaks = []

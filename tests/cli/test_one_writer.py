@@ -60,6 +60,7 @@ def outcome(run: Run, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+@pytest.mark.slow
 def test_a_second_writer_is_refused_and_told_who_writes(run: Run, tmp_path: Path, name: str) -> None:
     write_rows(tmp_path / "in.jsonl", ROWS)
     with holding(OUTPUT, tmp_path / name) as (holder, _):
@@ -74,6 +75,7 @@ def test_a_second_writer_is_refused_and_told_who_writes(run: Run, tmp_path: Path
     assert not (tmp_path / f"{name}.lock").exists()
 
 
+@pytest.mark.slow
 def test_two_names_of_one_file_are_one_output(run: Run, tmp_path: Path) -> None:
     write_rows(tmp_path / "in.jsonl", ROWS)
     (tmp_path / "other.jsonl").symlink_to("out.jsonl")
@@ -82,6 +84,7 @@ def test_two_names_of_one_file_are_one_output(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["label", "retry", "rescore", "classify"])
+@pytest.mark.slow
 def test_every_command_that_writes_rows_takes_the_lock(run: Run, tmp_path: Path, command: str) -> None:
     rows = [{"prompt": "Q", "completions": ["Paris", "Berlin"]}]
     write_rows(tmp_path / "in.jsonl", rows if command == "label" else ROWS)
@@ -100,6 +103,7 @@ def test_every_command_that_writes_rows_takes_the_lock(run: Run, tmp_path: Path,
         assert "is writing" in str(result.exception)
 
 
+@pytest.mark.slow
 def test_a_lock_ends_with_its_holder_though_a_forked_child_lives_on(tmp_path: Path) -> None:
     from autoj_reward.errors import ConfigError
     from autoj_reward.rows.lock import OutputLock
@@ -228,6 +232,7 @@ def test_a_device_is_no_output(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_was_written(run: Run, tmp_path: Path, name: str) -> None:
     """With a limit on the size of files, which acts as a full disk does."""
     write_rows(tmp_path / "in.jsonl", [{**row, "text": "x" * 500} for row in ROWS])
@@ -249,6 +254,7 @@ def test_a_full_disk_keeps_what_was_written(run: Run, tmp_path: Path, name: str)
     assert [row["id"] for row in read_output(tmp_path / name)] == list(range(20))
 
 
+@pytest.mark.slow
 def test_waiting_for_a_lock_that_is_removed_does_not_give_two_holders(tmp_path: Path) -> None:
     """Two processes take and give back one lock for a second; never are both inside."""
     code = (

@@ -122,6 +122,7 @@ def test_what_commands_and_records_write_as_json_is_json() -> None:
 
 
 @pytest.mark.parametrize("further", [[], ["--dry-run"]], ids=["rows", "plan"])
+@pytest.mark.slow
 def test_a_full_disk_behind_standard_output_is_said(tmp_path: Path, further: list[str]) -> None:
     write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "Paris"}])
     (tmp_path / "answers.jsonl").write_text('{"contains": [], "reading": {"5": 1.0}}\n')

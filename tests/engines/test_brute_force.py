@@ -17,13 +17,17 @@ from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgingTask
 from autoj_reward.judgments import VerdictDistribution
-from autoj_reward.types import JudgeInput, JudgeOutput, Segment
+from autoj_reward.testing import ScriptedEngine
+from autoj_reward.types import JudgeInput, Segment
 from tests.engines.tokenizers import save_random_model, sentencepiece_like, whole_ten
 
 PROMPT, FIRST, SECOND = "What is 6 + 4?", "It is 10.", "Rating: [[10]] {it} is 11."
 
 
-@pytest.fixture(scope="module", params=["digits split", "ten is one token", "sentencepiece"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("digits split", marks=pytest.mark.slow), "ten is one token", "sentencepiece"],
+)
 def engine(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TransformersEngine]:
@@ -122,25 +126,6 @@ def test_direct_distributions_equal_brute_force(engine: TransformersEngine, assu
         check(engine, item, protocol, judgment.distribution)
 
 
-class Scripted:
-    """The engine with its writing replaced by a given critique; readings are its own."""
-
-    def __init__(self, inner: TransformersEngine, critique: str) -> None:
-        self._inner, self._critique = inner, critique
-        self.fingerprint = inner.fingerprint
-
-    def generate(self, inputs: Any) -> Any:
-        return [
-            JudgeOutput(text=self._critique, finish_reason="stop")
-            if item.readout is None
-            else self._inner.generate([item])[0]
-            for item in inputs
-        ]
-
-    def close(self) -> None:
-        self._inner.close()
-
-
 @pytest.mark.parametrize(
     ("place", "critique", "before"),
     [
@@ -155,7 +140,7 @@ def test_critique_distributions_equal_brute_force(
     engine: TransformersEngine, place: int, critique: str, before: str
 ) -> None:
     """The distribution is read where the critique states its verdict, given all that stands before."""
-    judge = load(Scripted(engine, critique), "critique")
+    judge = load(ScriptedEngine(write=critique, otherwise=engine), "critique")
     got = judge.rate([PROMPT], [FIRST])[0] if place == 0 else judge.compare([PROMPT], [FIRST], [SECOND])[0]
     protocol, values = protocols(judge)[place]
     item = JudgeInput(
@@ -178,7 +163,7 @@ def test_forced_distributions_equal_brute_force(
     engine: TransformersEngine, place: int, critique: str, forced: str
 ) -> None:
     """What ends without a verdict is closed with the words before one, and read there, all before it given."""
-    judge = load(Scripted(engine, critique), "critique", force_verdict=True)
+    judge = load(ScriptedEngine(write=critique, otherwise=engine), "critique", force_verdict=True)
     got = judge.rate([PROMPT], [FIRST])[0] if place == 0 else judge.compare([PROMPT], [FIRST], [SECOND])[0]
     protocol, values = protocols(judge)[place]
     item = JudgeInput(

@@ -26,6 +26,8 @@ from tests.engines.swapping import (
     swap_weights,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

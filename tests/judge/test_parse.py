@@ -18,6 +18,7 @@ from autoj_reward.judge.spec import Thinking
 from autoj_reward.judge.verdict import VerdictSet, preference_set
 from autoj_reward.judgments import Verdict
 from autoj_reward.types import Failure, FailureReason, FinishReason
+from tests.conftest import examples
 from tests.hostile import hostile_text
 
 EN, ZH = load_spec("autoj-13b"), load_spec("autoj-bilingual-6b-zh")
@@ -163,7 +164,7 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=24).map("".join), st.sampled_from(["stop", "length"]))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=examples(1500), deadline=None)
 def test_what_is_read_is_never_one_of_two(text: str, finish: FinishReason) -> None:
     """A verdict that is read has words of the text, and no line of leads states another beside it."""
     for verdicts in (RATING, PAIR):

@@ -12,6 +12,7 @@ from autoj_reward.errors import TemplateError
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.template import Template
 from autoj_reward.types import PlainWrapper
+from tests.conftest import examples
 from tests.hostile import LOOK_ALIKES, hostile_text
 
 # The models' input format: a changed byte puts a judge off its training distribution.
@@ -82,14 +83,17 @@ def test_all_missing_and_unknown_fields_are_named_at_once() -> None:
     assert "completion, prompt" in str(caught.value)
 
 
-@pytest.mark.parametrize("preset", ["mini", "general", "autoj-bilingual-6b-zh"])
-@settings(max_examples=1000, deadline=None)
+SPECS = {name: load_spec(name) for name in ("mini", "general", "autoj-bilingual-6b-zh")}
+
+
+@pytest.mark.parametrize("preset", SPECS)
+@settings(max_examples=examples(1000), deadline=None)
 @given(prompt=hostile_text, first=hostile_text, second=hostile_text)
 def test_hostile_text_comes_through_once_and_unchanged(
     preset: str, prompt: str, first: str, second: str
 ) -> None:
     """Whatever completions hold, the judge's input is the template's text around them."""
-    spec = load_spec(preset)
+    spec = SPECS[preset]
     assert spec.rating is not None
     assert spec.comparison is not None
     for template, values in (

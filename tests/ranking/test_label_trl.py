@@ -18,7 +18,7 @@ from tests.engines.tokenizers import save_random_model, whole_ten
 RECORDED = [
     {"contains": [f"mark {n}"], "reading": {str(n): 0.8, str(n - 1): 0.2}} for n in range(9, 1, -1)
 ] + [{"contains": ["mark"], "reading": {"Response 1": 0.5, "Response 2": 0.3, "Tie": 0.2}}]
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from autoj_reward.reporting.page import page
 from tests.reporting.test_report import RATES, RECORD, group, write
 
 pytest.importorskip("playwright", reason="needs playwright: the dependency group `browser`")
+
+pytestmark = pytest.mark.slow
 axe_module = pytest.importorskip(
     "axe_playwright_python.sync_playwright", reason="needs axe-playwright-python"
 )

@@ -18,6 +18,9 @@ from autoj_reward.cache.store import JudgmentStore
 from autoj_reward.engines.cached import CachedEngine
 from autoj_reward.engines.recorded import RecordedEngine
 from autoj_reward.errors import EngineError, EngineRejected, EngineUnavailable
+from autoj_reward.rows.fields import row_format
+from autoj_reward.rows.run import RowItem
+from autoj_reward.rows.tasks import rerank_task
 from autoj_reward.types import Failure, JudgeInput, JudgeOutput
 from tests.hostile import LOOK_ALIKES
 from tests.serve.conftest import Serve
@@ -96,6 +99,19 @@ def test_rank_equals_the_python_api(serve: Serve, judge: Judge) -> None:
         [c.index for c in ranking.candidates] for ranking in rankings
     ]
     assert [row["best"] for row in answer] == [1, 0]
+
+
+def test_rank_answers_every_field_that_rerank_adds(serve: Serve, judge: Judge) -> None:
+    groups = [["Berlin", "Paris", "Berlin"], ["one"]]
+    rows = [{"prompt": "Q", "completions": group} for group in groups]
+    answer = serve().post("/v1/rank", json={"rows": rows}).json()["rows"]
+    task = rerank_task(judge, row_format("rerank", None, {}), critiques="none")
+    items = [
+        RowItem(i, row, task.row_format.requests(row, optional=task.optional)) for i, row in enumerate(rows)
+    ]
+    assert answer == [json.loads(json.dumps(result.added)) for result in task.judge(items)]
+    assert [row["n_calls"] for row in answer] == [2, 1]
+    assert [row["strategy"] for row in answer] == ["pointwise"] * 2
 
 
 def test_a_failure_is_null_and_typed(serve: Serve) -> None:

@@ -95,6 +95,7 @@ def test_silent_connections_keep_nobody_out(recorded: Path) -> None:
     assert b"200 OK" in answer
 
 
+@pytest.mark.slow
 def test_a_huge_header_is_refused_and_costs_nobody_time(process: Start) -> None:
     port = int(process().url.rpartition(":")[2])
     pieces = [b"x" * (256 << 10)] * 32
@@ -137,6 +138,7 @@ def test_a_body_that_comes_a_byte_at_a_time_ends() -> None:
     assert [m["status"] for m in sent if m["type"] == "http.response.start"] == [408]
 
 
+@pytest.mark.slow
 def test_what_an_abandoned_request_asked_for_is_not_judged(process: Start) -> None:
     server = process("--seconds", "0.3")
     port = int(server.url.rpartition(":")[2])
@@ -362,6 +364,7 @@ def test_paths_of_clients_are_no_labels_of_metrics(serve: Serve) -> None:
     assert sum("autoj_requests_total" in line for line in page.splitlines()) < 12
 
 
+@pytest.mark.slow
 def test_the_short_drill() -> None:
     """A twentieth of what benchmarks/serve_hostile.py does: `/health` within a second, from beginning to end."""
     kinds = ("silent connections", "slow heads", "slow bodies", "huge headers", "abandoned requests")

@@ -3,38 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from autoj_reward.types import ContinuationLogprob, ContinuationLogprobs, JudgeInput, JudgeOutput
+from autoj_reward.testing import ScriptedEngine, untrusted_texts
+from autoj_reward.types import JudgeInput
 
 
-class SometimesNoNumbers:
-    """Reads NaN where a completion says `broken`, and the same for every verdict elsewhere."""
-
-    fingerprint = "sometimes no numbers"
-
-    def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput]:
-        answers = []
-        for item in inputs:
-            assert item.readout is not None
-            logprob = float("nan") if any("broken" in s.text for s in item.body) else -4.0
-            paths = [
-                ContinuationLogprob(text=c, path_logprob=logprob, end_logprob=0.0)
-                for c in item.readout.continuations
-            ]
-            answers.append(
-                JudgeOutput(text="", finish_reason="read", reading=ContinuationLogprobs(paths=tuple(paths)))
-            )
-        return answers
-
-    def close(self) -> None:
-        """Nothing is held open."""
+def read(item: JudgeInput) -> dict[str, float]:
+    """NaN where a completion says `broken`, and the same for every verdict elsewhere."""
+    assert item.readout is not None
+    prob = float("nan") if "broken" in untrusted_texts(item)[-1] else 0.02
+    return dict.fromkeys(item.readout.continuations, prob)
 
 
 def test_the_other_rows_of_a_request_are_answered(serve: Callable[..., Any]) -> None:
     """The whole request was lost with status 500: JSON has no NaN."""
-    client = serve(SometimesNoNumbers())
+    client = serve(ScriptedEngine(read=read))
     client._transport.raise_server_exceptions = False
     rows = [{"prompt": "Q?", "completion": c} for c in ("fine", "broken")]
     answer = client.post("/v1/rate", json={"rows": rows})

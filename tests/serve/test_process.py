@@ -25,6 +25,8 @@ from autoj_reward.integrations.client import JudgeClient
 from tests.conftest import REPO
 from tests.serve.conftest import Process, started
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "0123456789abcdef-token"
 COMMAND = [sys.executable, "-m", "autoj_reward.cli", "serve"]
 Start = Callable[..., Process]

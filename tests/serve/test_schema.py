@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests.conftest import REPO
 from tests.serve.conftest import ANSWERS, started
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ from autoj_reward.training.data import (
     read_rows,
     unfill,
 )
+from tests.conftest import examples
 from tests.hostile import hostile_text
 from tests.training.conftest import pair_rows, write_rows
 
@@ -117,16 +118,19 @@ def test_lines_that_are_not_json_objects(tmp_path: Path) -> None:
         list(read_rows(str(tmp_path / "a.jsonl")))
 
 
-@settings(max_examples=300, deadline=None)
+AUTOJ = load_spec("autoj-13b")
+
+
+@settings(max_examples=examples(300), deadline=None)
 @given(prompt=hostile_text, completion=hostile_text)
 def test_unfill_undoes_fill(prompt: str, completion: str) -> None:
     """Where filling leaves one reading only; a prompt that quotes the template has several."""
-    template = load_spec("autoj-13b").rating
-    assert template is not None
-    text = "".join(s.text for s in template.template.fill({"prompt": prompt, "completion": completion}))
-    values = unfill(template.template, text)
+    assert AUTOJ.rating is not None
+    template = AUTOJ.rating.template
+    text = "".join(s.text for s in template.fill({"prompt": prompt, "completion": completion}))
+    values = unfill(template, text)
     assert values is not None
-    again = "".join(s.text for s in template.template.fill(values))
+    again = "".join(s.text for s in template.fill(values))
     assert again == text
     if "[Response]" not in prompt and "[END DATA]" not in completion:
         assert values == {"prompt": prompt, "completion": completion}

@@ -21,7 +21,7 @@ from autoj_reward.training.config import TrainConfig, load_config
 from autoj_reward.training.data import load_corpus, prompt_key
 from autoj_reward.training.recipe import plan_stages, train
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from autoj_reward.training.config import TrainConfig
 from autoj_reward.training.data import IGNORED
 from autoj_reward.training.trainer import VerdictTrainer
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")]
 
 
 def test_the_loss_is_that_of_a_masked_batch(config: TrainConfig, tmp_path: Path) -> None:

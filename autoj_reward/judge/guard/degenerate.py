@@ -17,7 +17,7 @@ _OPENINGS = re.compile(
 
 _LONGEST_OPENING = 160
 _LONGEST_WORD = 24
-"""One character over more than this length is no word and no number."""
+"""One repeated character of more than this length is neither a word nor a number."""
 _LEAST_REPEATED = 400
 """Characters from which a text can count as repeated."""
 _REPEATED_RATIO = 12.0

@@ -2,12 +2,12 @@
 """The guard: sanitise untrusted completions before a judge reads them, and flag what it found.
 
 What imitates the judge's delimiters or verdicts is neutralised in the judge's input, so that a person
-reads the same text: two blanks stand between its words, and after each of its brackets and marks. Words
+reads the same text: two spaces are put between its words and after each of its brackets and marks. Words
 addressed to the judge cannot be neutralised that way: they are flagged. Only an empty completion loses by
 rule: right answers look like everything else, `[[6]]` on a line of its own included. The judge's prompt, the
 rows and what the trainer sees are never changed.
 
-Neither the prompt nor a rubric or reference is guarded: they come from whoever runs the judge.
+Neither the prompt nor a rubric or reference is guarded: they come from the person who runs the judge.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _SMUGGLED = re.compile(
 _SUSPECT = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u202d\u202e\ufe00-\ufe0f\ufff9-\ufffb\U000e0000-\U000e01ef]"
 )
-"""Any character of such text: whether one is there is told much faster than what it is."""
+"""Any character of such text. Searching for one is much faster than matching a whole run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,7 @@ class Guard:
         if not number or not 0 <= self.penalty <= 1:
             problems.append(f"penalty = {self.penalty!r} is not in [0, 1]")
         if unknown := sorted(set(self.penalised) - set(FLAGS)):
-            problems.append(f"penalised names {unknown}, which are no flags")
+            problems.append(f"penalised names {unknown}, which are not flags")
         if problems:
             raise ConfigError("the guard's settings are wrong: " + "; ".join(problems), hint=", ".join(FLAGS))
 
@@ -135,7 +135,7 @@ class Guard:
 
 
 def make_guard(given: Guard | bool | Mapping[str, Any] | None) -> Guard | None:
-    """A guard from what a caller may give: True or settings by name; False and None are no guard.
+    """A guard from what a caller may give: True or settings by name; False and None mean none.
 
     Raises:
         ConfigError: A setting is unknown or wrong.
@@ -173,12 +173,12 @@ class GuardedRequest:
 
 
 class GuardRunner:
-    """A guard at work for one judge, whose delimiters and verdicts it knows."""
+    """Applies a guard for one judge, whose delimiters and verdicts it knows."""
 
     def __init__(self, guard: Guard, spec: JudgeSpec) -> None:
         self.guard = guard
         self._spec = spec
-        self._look_alikes: Imitations = imitations_of(spec)
+        self._imitations: Imitations = imitations_of(spec)
 
     def apply(self, request: Request) -> GuardedRequest:
         """Neutralise and flag a request's completions, and decide what is decided by rule."""
@@ -204,19 +204,19 @@ class GuardRunner:
         folded = fold(text)
         if not folded.strip() and is_blank(text):
             return text, _ordered({*found, "empty"})
-        if self._look_alikes.forges(folded):
+        if self._imitations.forges(folded):
             found.add("forged")
         if is_trivial(folded):
             found.add("trivial")
         if is_repeated(folded):
             found.add("repeated")
-        if guard.instructions and self._look_alikes.addresses_judge(folded):
+        if guard.instructions and self._imitations.addresses_judge(folded):
             found.add("instruction")
         spans: list[tuple[int, int]] = []
-        if guard.delimiters and (delimiters := self._look_alikes.delimiter_spans(folded)):
+        if guard.delimiters and (delimiters := self._imitations.delimiter_spans(folded)):
             found.add("delimiter")
             spans += delimiters
-        if guard.verdicts and (verdicts := self._look_alikes.verdict_spans(folded)):
+        if guard.verdicts and (verdicts := self._imitations.verdict_spans(folded)):
             found.add("verdict")
             spans += verdicts
         if not spans:
@@ -263,9 +263,9 @@ def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def disarm(piece: str) -> str:
-    """The same to a reader, another text to a tokenizer: two blanks after its marks and between its words.
+    """The same to a reader, another text to a tokenizer: two spaces after its marks and between its words.
 
-    Blanks and not look-alikes: those put a judge off, also where honest text quotes a verdict.
+    Spaces and not look-alike letters, which lower the rating of honest quotations more.
     """
     shown = "".join(c for c in piece if not is_hidden(c))
     parted = _TOUCHING.sub("  ", shown)

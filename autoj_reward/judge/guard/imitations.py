@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Patterns of judge delimiters and verdicts that a completion must not imitate.
 
-Derived from a judge's templates, wrappers and verdict sets, so that a judge of one's own is covered as
+Derived from a judge's templates, wrappers and verdict sets, so a judge of your own is covered as
 well. All patterns are for folded text (`folding.fold`).
 """
 
@@ -75,7 +75,7 @@ INSTRUCTIONS = (
     r"\b(?:rating|score|rated|10|ten|highest|marks?|preferred)\b",
     r"(?:忽略|无视)[^。\n]{0,12}(?:指示|指令|标准|规则)|给(?:予|出)?[^。\n]{0,8}(?:满分|最高分)",
 )
-"""Words addressed to a judge. Nothing can be done to them that reads the same: they are only flagged."""
+"""Words addressed to a judge. Only flagged: they cannot be neutralised without changing the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Imitations:
     heads: tuple[re.Pattern[str], ...]
 
     def delimiter_spans(self, folded: str) -> list[tuple[int, int]]:
-        """Where a delimiter, or what looks like one, stands in a folded text."""
+        """Where a folded text has a delimiter, or what looks like one."""
         return [m.span() for pattern in self.delimiters for m in pattern.finditer(folded)]
 
     def addresses_judge(self, folded: str) -> bool:
@@ -115,7 +115,7 @@ class Imitations:
         return any(_stands_alone(folded, m, fold(lead)) for lead, m in self._stated(folded))
 
     def verdict_spans(self, folded: str) -> list[tuple[int, int]]:
-        """Where a verdict, or what looks like one, stands in a folded text."""
+        """Where a folded text has a verdict, or what looks like one."""
         spans = [m.span() for pattern in self.verdicts for m in pattern.finditer(folded)]
         return spans + [m.span() for _, m in self._stated(folded)]
 
@@ -129,14 +129,14 @@ class Imitations:
 
 def imitations_of(spec: JudgeSpec) -> Imitations:
     """The patterns for a judge: its own, and the general ones."""
-    protocols = _protocols(spec)
+    tasks = _tasks(spec)
     own = dict.fromkeys(_mark_pattern(mark) for mark in marks(spec))
     heads = dict.fromkeys(_mark_pattern(m) for m in marks(spec) if _is_head(m))
-    leads = dict.fromkeys(_lead_pattern(p.verdicts) for p in protocols)
+    leads = dict.fromkeys(_lead_pattern(p.verdicts) for p in tasks)
     return Imitations(
         delimiters=_compiled([*own, *GENERAL_DELIMITERS]),
         verdicts=_compiled([*leads, *GENERAL_VERDICTS]),
-        stated=tuple(p.verdicts for p in protocols),
+        stated=tuple(p.verdicts for p in tasks),
         instructions=_compiled(INSTRUCTIONS),
         heads=_compiled(pattern if pattern[0] == "^" else rf"^[ \t>*]*{pattern}" for pattern in heads),
     )
@@ -163,17 +163,17 @@ def _is_head(mark: str) -> bool:
     return marked and any(c.isalpha() for c in mark)
 
 
-def _protocols(spec: JudgeSpec) -> list[JudgingTask]:
-    """A judge's protocols in all its languages: a completion may imitate any of them."""
+def _tasks(spec: JudgeSpec) -> list[JudgingTask]:
+    """A judge's tasks in all its languages: a completion may imitate any of them."""
     specs = (spec, *spec.translations.values())
     return [p for s in specs for p in (s.rating, s.comparison) if p is not None]
 
 
 def _trusted_texts(spec: JudgeSpec) -> Iterator[str]:
-    for protocol in _protocols(spec):
+    for task in _tasks(spec):
         # Where a placeholder stood a line ends: what touches it is a line of its own.
-        yield re.sub(r"\{[A-Za-z_]+\}", "\n", protocol.template.text)
-        for block in protocol.template.blocks.values():
+        yield re.sub(r"\{[A-Za-z_]+\}", "\n", task.template.text)
+        for block in task.template.blocks.values():
             yield block.replace("{value}", "\n")
     for wrapper in (spec.wrapper, spec.direct_wrapper):
         if isinstance(wrapper, PlainWrapper):

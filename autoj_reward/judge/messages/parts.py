@@ -221,7 +221,7 @@ def read_thought(value: Any, where: str) -> str:
     """Reasoning as text, whatever it is kept in.
 
     Raises:
-        ConfigError: It is no text, and holds none.
+        ConfigError: It is not a text and does not hold one.
     """
     if isinstance(value, str):
         return value

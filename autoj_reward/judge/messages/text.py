@@ -33,7 +33,7 @@ _SPEAKERS = {
 
 
 class ShownText(str):
-    """Text that went through the door already: it is shown as it is."""
+    """Text that was converted from messages already and is shown as it is."""
 
     __slots__ = ()
 
@@ -50,7 +50,7 @@ def prompt_text(prompt: Text | Mapping[str, Any], reasoning: Reasoning = "strip"
     """
     if isinstance(prompt, str):
         return prompt
-    # What a user wrote of `</think>` in a conversation is no end of the policy's reasoning.
+    # What a user wrote of `</think>` in a conversation does not end the policy's reasoning.
     rule: Reasoning = "strip" if reasoning == "strip_opened" else reasoning
     turns = _turns(prompt, rule)
     if len(turns) == 1 and turns[0].role == "user" and not turns[0].label:
@@ -92,7 +92,7 @@ def completion_text(
 
 
 def conversation_text(messages: Sequence[Message], reasoning: Reasoning = "strip") -> str:
-    """Messages as headed turns, also where there is one.
+    """Messages as headed turns, also a single one.
 
     Raises:
         ConfigError: A message cannot be shown.

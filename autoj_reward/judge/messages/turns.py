@@ -105,7 +105,7 @@ def role_of(message: Mapping[str, Any], where: str = "messages[0]") -> str:
     """Who speaks, by the common name; a role that is not known as it is.
 
     Raises:
-        ConfigError: There is no role, or two.
+        ConfigError: The role is missing, or given twice.
     """
     given = [v for k in ("role", "from") if (v := message.get(k)) is not None]
     if not given and _is_item(message):
@@ -131,7 +131,7 @@ def name_of(message: Mapping[str, Any], where: str = "messages[0]") -> str:
     """The speaker's own name; empty where the message has none.
 
     Raises:
-        ConfigError: It is no text.
+        ConfigError: It is not a text.
     """
     # An item's name is that of the tool.
     return "" if _is_item(message) else text_or_none(message, "name", where) or ""
@@ -152,7 +152,7 @@ def content_of(message: Mapping[str, Any], where: str = "messages[0]") -> Any:
 def _unwrapped(value: Mapping[str, Any]) -> Any:
     given = [k for k in _WRAPPERS if value.get(k) is not None]
     if not given:
-        # One message by itself; what is none is said by whoever reads it.
+        # One message by itself; `read_turns` reports what is not a message.
         return [value]
     if "role" in value or "from" in value:
         raise ConfigError(f"is a message and holds {given[0]} as well")

@@ -23,6 +23,7 @@ from autoj_reward.judge.judge import Judge
 torch = pytest.importorskip("torch", reason="needs the mini extra")
 
 
+@pytest.mark.slow
 def test_the_merged_checkpoint_is_the_base_model_with_the_adapter() -> None:
     """Up to one rounding to bfloat16: next-token probabilities differ by less than the adapter changes."""
     from peft import PeftModel
@@ -57,6 +58,7 @@ def test_the_checkpoints_say_what_ends_a_turn() -> None:
         assert tokenizer.convert_ids_to_tokens(found if isinstance(found, list) else [found]) == ends
 
 
+@pytest.mark.slow
 def test_its_critiques_end_in_a_verdict() -> None:
     prompts = ["Name three rivers in Africa.", "What is bread made of?"]
     good = ["The Nile, the Congo and the Niger are rivers in Africa.", "Bread is made of flour and water."]
@@ -89,6 +91,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["weights.lock"]
 
 
+@pytest.mark.slow
 def test_processes_that_ask_at_once_make_it_once(tmp_path: Path) -> None:
     program = (
         "import os, sys, time\n"

@@ -239,6 +239,7 @@ def test_a_judge_describes_itself_alike_before_and_after_it_is_loaded(folder: Pa
     assert after["engine"]["versions"]["transformers"]
 
 
+@pytest.mark.slow
 def test_sampling_and_template_are_part_of_who_judges(folder: Path) -> None:
     ids = set()
     for changes in ({}, {"temperature": 0.5}, {"temperature": 0.5, "seed": 1}, {"max_new_tokens": 9}):
@@ -258,6 +259,7 @@ def test_the_two_libraries_do_not_share_answers() -> None:
     assert engine_fingerprint(EMBEDDED_MODEL, revision=None, dtype="float32", adapter=None)
 
 
+@pytest.mark.slow
 def test_the_short_drill(tmp_path: Path) -> None:
     """`benchmarks/identity_drill.py` runs a hundred rounds."""
     found = drill(tmp_path, 5)

@@ -28,6 +28,7 @@ def known(engine: str, model: str, **options: Any) -> str | None:
     return predict_fingerprint(engine, model, resolve_settings(engine, model, options))
 
 
+@pytest.mark.slow
 def test_the_embedded_judge_is_what_was_announced(mini_float32: Any) -> None:
     assert known("transformers", EMBEDDED_MODEL, dtype="float32") == mini_float32.fingerprint
 
@@ -107,6 +108,7 @@ judge.close()
 """
 
 
+@pytest.mark.slow
 def test_a_hub_name_is_the_commit_that_is_here(tmp_path: Path) -> None:
     """A branch that moves is another model; its name alone was once the key."""
     repo = tmp_path / "hub" / "models--org--judge"

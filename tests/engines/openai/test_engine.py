@@ -372,6 +372,7 @@ def test_one_fatal_answer_ends_the_call() -> None:
         engine.close()
 
 
+@pytest.mark.slow
 def test_text_needs_neither_torch_nor_a_tokenizer_library() -> None:
     with serving(llamacpp) as url:
         code = f"""
@@ -444,6 +445,7 @@ def test_threads_share_one_engine() -> None:
         engine.close()
 
 
+@pytest.mark.slow
 def test_a_fork_has_connections_of_its_own() -> None:
     with serving(llamacpp) as url:
         engine = ServerEngine(url)

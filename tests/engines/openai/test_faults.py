@@ -18,6 +18,8 @@ from autoj_reward.errors import EngineError, EngineUnavailable
 from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput, PlainWrapper, Segment
 from tests.engines.openai.faulty_server import FAULTS, Model, faulty_server
 
+pytestmark = pytest.mark.slow
+
 DRILL = Path(__file__).resolve().parents[3] / "benchmarks" / "faults.py"
 MODEL = Model(digits=(32, 33, 34), ends=(77, 7896), half=30, n_vocab=49152)
 KINDS = {

@@ -391,6 +391,7 @@ def test_a_judge_without_a_model_is_refused_at_once() -> None:
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_serving_a_judge_without_vllm_says_that_it_is_not_installed(tmp_path: Path) -> None:
     """It said "out of memory", after a minute."""
     code = (

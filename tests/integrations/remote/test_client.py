@@ -97,6 +97,7 @@ def ask_in_child(pickled: bytes, url: str, results: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.slow
 def test_a_pickled_client_works_in_another_process(server: Process, judge: Judge, method: str) -> None:
     client = JudgeClient(server.url)
     wanted = client.rewards(["Q"], ["Paris"])  # connections are open by now

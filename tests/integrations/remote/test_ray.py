@@ -16,6 +16,8 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.ranking.rank import RESOLUTION
 from tests.conftest import REPO
 
+pytestmark = pytest.mark.slow
+
 DRILL = REPO / "benchmarks" / "ray_drill.py"
 
 

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make requests from columns, and prepare them: texts, language, template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from autoj_reward.errors import ConfigError
+from autoj_reward.judge.columns import as_column
+from autoj_reward.judge.language import detect_language
+from autoj_reward.judge.messages.parts import kind_of
+from autoj_reward.judge.messages.text import Reasoning, prompt_text, shown_request
+from autoj_reward.judge.spec import JudgeSpec, JudgingTask
+from autoj_reward.judge.truncate import truncate_middle
+from autoj_reward.types import Request, Segment, Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedRequest:
+    """A request that a template can be filled with.
+
+    Attributes:
+        request: Its prompt and its one or two completions are texts, as the judge is shown them.
+        task: The template and the verdicts that it is judged with.
+        language: The language of that template; None for judges that have one set of templates.
+        cut_chars: Characters cut from the middle of each completion to fit the context.
+    """
+
+    request: Request
+    task: JudgingTask
+    language: str | None
+    cut_chars: tuple[int, ...]
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether two completions are compared."""
+        return len(self.request.completions) == 2
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether two completions have the same text."""
+        return self.is_pair and self.request.completions[0] == self.request.completions[1]
+
+    def values(self, *, swapped: bool = False) -> dict[str, str]:
+        """The template's fields and their texts; `swapped` shows the second completion first."""
+        request = self.request
+        texts = [str(c) for c in request.completions]
+        names = (
+            ("completion",) if len(texts) == 1 else ("second", "first") if swapped else ("first", "second")
+        )
+        values = {"prompt": str(request.prompt), **dict(zip(names, texts, strict=True))}
+        extra = {"rubric": request.rubric, "reference": request.reference}
+        return values | {name: text for name, text in extra.items() if text is not None}
+
+    def body(self, *, swapped: bool = False) -> tuple[Segment, ...]:
+        """The filled template; raises `TemplateError` if fields are missing or unknown."""
+        return self.task.template.fill(self.values(swapped=swapped))
+
+    def truncated(self, overflow_tokens: int) -> PreparedRequest:
+        """The request with its longest completion cut in the middle."""
+        request, removed = truncate_middle(self.request, overflow_tokens)
+        cut = tuple(a + b for a, b in zip(self.cut_chars, removed, strict=True))
+        return replace(self, request=request, cut_chars=cut)
+
+
+def prepare(spec: JudgeSpec, reasoning: Reasoning, requests: Sequence[Request]) -> list[PreparedRequest]:
+    """Turn messages into text, and find each request's language and template.
+
+    Raises:
+        ConfigError: A request has messages that cannot be shown or too many completions, or its language
+            cannot be detected because py3langid is not installed.
+        TemplateError: The judge has no templates in a request's language.
+    """
+    prepared = []
+    for i, given in enumerate(requests):
+        try:
+            request = shown_request(given, reasoning)
+        except ConfigError as error:
+            where = f"request {i}: " if len(requests) > 1 else ""
+            raise ConfigError(f"{where}{error.args[0]}", hint=error.hint) from None
+        language = language_of(spec, request, reasoning)
+        n = len(request.completions)
+        task = spec.in_language(language).task_for(n)
+        prepared.append(PreparedRequest(request=request, task=task, language=language, cut_chars=(0,) * n))
+    return prepared
+
+
+def language_of(spec: JudgeSpec, request: Request, reasoning: Reasoning) -> str | None:
+    """The language whose templates a request gets; None for judges that have one set of them."""
+    if not spec.translations:
+        return None
+    known = (spec.languages[0], *spec.translations)
+    return request.language or detect_language(prompt_text(request.prompt, reasoning), known)
+
+
+def require_completions(requests: Sequence[Request], n: int) -> None:
+    """Check that every request has n completions.
+
+    Raises:
+        ConfigError: One is not a request or has another number; says which.
+    """
+    for i, request in enumerate(as_column("requests", requests)):
+        if not isinstance(request, Request):
+            raise ConfigError(f"request {i} must be a Request, is {kind_of(request)}")
+        if len(request.completions) != n:
+            raise ConfigError(f"request {i} has {len(request.completions)} completions, not {n}")
+
+
+def requests_from_columns(
+    prompts: Sequence[Text],
+    columns: Sequence[Sequence[Text]],
+    rubrics: Sequence[str | None] | None,
+    references: Sequence[str | None] | None,
+    languages: Sequence[str | None] | None,
+) -> list[Request]:
+    """One request for each prompt.
+
+    Args:
+        prompts: B prompts.
+        columns: One or two lists of B completions.
+        rubrics: B rubrics, or None for none; likewise the rest.
+        references: B reference answers.
+        languages: B language codes.
+
+    Raises:
+        ConfigError: A column is not a list, or has another length.
+    """
+    prompts = as_column("prompts", prompts)
+    n = len(prompts)
+    names = ("completions",) if len(columns) == 1 else ("first completions", "second completions")
+    columns = [as_column(name, column, n) for name, column in zip(names, columns, strict=True)]
+    rubrics, references, languages = (
+        [None] * n if values is None else as_column(name, values, n)
+        for name, values in (("rubrics", rubrics), ("references", references), ("languages", languages))
+    )
+    return [
+        Request(prompt=prompt, completions=completions, rubric=rubric, reference=reference, language=language)
+        for prompt, completions, rubric, reference, language in zip(
+            prompts, zip(*columns, strict=True), rubrics, references, languages, strict=True
+        )
+    ]
