@@ -36,13 +36,13 @@ from autoj_reward.reward.metrics import (
     failure_metrics,
     length_correlation,
 )
-from autoj_reward.reward.pairs import Schedule
 from autoj_reward.reward.plan import (
     ALONE,
     CompletionScore,
     JudgedRequest,
     Plan,
     RewardMode,
+    Schedule,
     judged_request,
     make_plan,
 )

@@ -97,8 +97,8 @@ ALLOWED: dict[str, set[str]] = {
         "toml_file",
         "types",
     },
-    "reward": {"errors", "judge", "judgments", "statistics", "types"},
-    "ranking": {"errors", "json_text", "judge", "judgments", "reward", "types"},
+    "ranking": {"errors", "json_text", "judge", "judgments", "types"},
+    "reward": {"errors", "judge", "judgments", "ranking", "statistics", "types"},
     "rows": {
         "environment",
         "errors",
@@ -132,6 +132,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "json_text",
         "judge",
+        "ranking",
         "redact",
         "reward",
         "rows",

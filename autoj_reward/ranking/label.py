@@ -41,8 +41,8 @@ from autoj_reward.ranking.rank import (
     rank_requests,
     shown_groups,
 )
-from autoj_reward.ranking.runner import distinct_completions, first_by_hash
 from autoj_reward.ranking.strategies import Pointwise, Strategy
+from autoj_reward.ranking.tiebreak import distinct_completions, first_by_hash
 from autoj_reward.types import Request, Text
 
 PairPolicy = Literal["best_worst", "best_random", "adjacent", "all"]

@@ -16,15 +16,9 @@ from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
 from autoj_reward.ranking.bradley_terry import cyclic_triads, find_cycles
 from autoj_reward.ranking.budgeted import Budgeted
 from autoj_reward.ranking.evidence import Answers, Evidence, Round
-from autoj_reward.ranking.runner import (
-    DistinctCompletions,
-    JudgeOracle,
-    as_rated,
-    check_judge,
-    distinct_completions,
-    run_strategy,
-)
+from autoj_reward.ranking.runner import JudgeOracle, as_rated, check_judge, run_strategy
 from autoj_reward.ranking.strategies import Pointwise, Standing, Strategy
+from autoj_reward.ranking.tiebreak import DistinctCompletions, distinct_completions
 from autoj_reward.types import Failure, Request, Text, Usage
 
 logger = logging.getLogger("autoj_reward")

@@ -129,7 +129,7 @@ class AllPairs(_Tournament):
 
 @dataclass(frozen=True, slots=True)
 class Ring(_Tournament):
-    """Put the completions in a ring by lot, and compare each with its next neighbours.
+    """Put the completions in a ring by their tie-break hashes, and compare each with its next neighbours.
 
     Attributes:
         neighbours: How many on one side, at least 1.
@@ -144,9 +144,8 @@ class Ring(_Tournament):
 
     def rounds(self, evidence: Evidence) -> Iterator[Round]:
         n = evidence.n
-        place = evidence.rng().permutation(n).tolist()
         steps = range(1, min(self.neighbours, n - 1) + 1)
-        yield Round(compare=tuple((place[i], place[(i + s) % n]) for s in steps for i in range(n)))
+        yield Round(compare=tuple((i, (i + s) % n) for s in steps for i in range(n)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +237,12 @@ def compared_standing(evidence: Evidence) -> Standing:
 
 
 def standing_of(evidence: Evidence, fit: Strengths) -> Standing:
-    """A standing by fitted strengths; completions without any verdict have none."""
-    means, errors = fit.against_group()
+    """A standing by fitted strengths.
+
+    Completions without any verdict have none, and do not count as the others' opponents.
+    """
     unheard = ~evidence.heard_of()
+    means, errors = fit.against_group(~unheard)
     rewards = np.where(unheard, np.nan, means)
     best = fit.best_probs(evidence.rng(1))
     return Standing(
