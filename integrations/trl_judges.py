@@ -115,8 +115,8 @@ class RankJudge:
             shuffle_order: Taken for the sake of old code; the order of showing follows from the texts.
 
         Returns:
-            B lists of indices into the completions, best first. Those without a judgment stand last, and
-            equal ones in the order of a hash of their texts.
+            B lists of indices into the completions, best first. Those without a judgment come last, and
+            equal ones are in the order of a hash of their texts.
 
         Raises:
             ConfigError: A prompt has no completion, or lengths differ.

@@ -98,7 +98,7 @@ ALLOWED: dict[str, set[str]] = {
         "types",
     },
     "ranking": {"errors", "json_text", "judge", "judgments", "types"},
-    "reward": {"errors", "judge", "judgments", "ranking", "statistics", "types"},
+    "reward": {"engines", "errors", "judge", "judgments", "ranking", "statistics", "types"},
     "rows": {
         "environment",
         "errors",
@@ -197,9 +197,6 @@ MOST_FILES = {"cli": 25}
 MOST_LINES, LEAST_LINES = 400, 20
 FACES = ("__init__.py", "__main__.py")
 TO_SPLIT = {
-    "autoj_reward.integrations.trl",
-    "autoj_reward.ranking.label",
-    "autoj_reward.ranking.rank",
     "autoj_reward.rows.preferences",
 }
 """Files over the limit; none may join them."""

@@ -15,12 +15,12 @@ from autoj_reward.types import Request
 
 
 def run_strategy(strategy: Strategy, seeds: Sequence[tuple[int, int]], referee: Referee) -> list[Evidence]:
-    """Play a strategy through for B groups, side by side.
+    """Run a strategy for B groups at once.
 
     Args:
         strategy: What to ask.
         seeds: For each group its number of distinct completions and its seed.
-        referee: Who answers.
+        referee: Answers the rounds.
 
     Returns:
         B records of what was found, in the same order.
@@ -44,7 +44,7 @@ class JudgeOracle:
     """A judge that answers rounds and keeps its judgments.
 
     Attributes:
-        judge: Who judges.
+        judge: Judges.
         requests: For each group one request for each entrant.
         ratings: Judgments by group and entrant.
         comparisons: Judgments by group and pair.

@@ -107,7 +107,7 @@ class Plan:
         groups: Its groups, as indices.
         requests: What is judged, each once.
         uses: Each item's request; empty where groups are compared.
-        contests: Each group's comparisons, likewise.
+        contests: Each group's comparisons; empty otherwise.
         strategy: What chose them.
     """
 

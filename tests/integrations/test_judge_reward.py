@@ -376,7 +376,7 @@ def test_attaching() -> None:
     assert first.attach(GRPOTrainer(first, len)).fill == "group_mean"
     assert first.attach(GRPOTrainer(len, first, aggregation="normalize_then_sum")).fill == "none"
     assert first.attach(GRPOTrainer(async_reward(first))).fill == "none"
-    assert first.attach(OnlineDPOTrainer(first)).fill == "coin"
+    assert first.attach(OnlineDPOTrainer(first)).fill == "hash"
     with pytest.raises(ConfigError, match="does not call this reward"):
         first.attach(GRPOTrainer(reward()))
     with pytest.raises(ConfigError, match="Log is none of GRPOTrainer"):

@@ -75,7 +75,7 @@ def test_scores_are_the_rewards_of_the_python_api(
     path.write_text(
         "from autoj_reward.integrations.client import JudgeClient\n"
         f"from autoj_reward.integrations.verl import {kind} as make\n"
-        f"client = JudgeClient({server.url!r})\ncompute_score = make(client)\n"
+        f"client = JudgeClient({server.url!r})\ncompute_score = make(client, scale='raw', resolution=0)\n"
     )
     function = loaded(path, "compute_score", {"further": 1})
     assert inspect.iscoroutinefunction(function) is (kind == "async_compute_score")
