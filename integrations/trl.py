@@ -220,7 +220,7 @@ class JudgeReward(BatchReward):
             prompts,
             completions,
             columns,
-            lengths=None if completion_ids is None else [len(ids) for ids in completion_ids],
+            completion_ids=completion_ids,
             group_size=None if self._facts is None else self._facts.group_size(),
             ranks=ranks,
             logged=logged,

@@ -134,7 +134,7 @@ class BatchReward:
         completions: Sequence[Text],
         columns: Mapping[str, Any] | None = None,
         *,
-        lengths: Sequence[int] | None = None,
+        completion_ids: Sequence[Sequence[int]] | None = None,
         group_size: int | None = None,
         ranks: Ranks | None = None,
         logged: bool = False,
@@ -145,7 +145,8 @@ class BatchReward:
             prompts: B prompts, as text or messages.
             completions: B completions, likewise.
             columns: The data set's columns by name, B values each.
-            lengths: B lengths, for their correlation with the judge's numbers; None counts characters.
+            completion_ids: Tokens of the completions, B lists, for the correlation with length; None counts
+                characters.
             group_size: Completions of one prompt, where it is known.
             ranks: The processes of a run, all of which call this with a part of the batch; each request is
                 judged by one of them.
@@ -173,7 +174,8 @@ class BatchReward:
                 shown=self._shown,
                 reasoning=self._reasoning,
             )
-            return items, [len(i.completion) for i in items] if lengths is None else list(lengths)
+            texts = completion_ids if completion_ids is not None else [i.completion for i in items]
+            return items, [len(text) for text in texts]
 
         parts = ranks.run(prepare)
         start = sum(len(part) for part, _ in parts[: ranks.rank])
