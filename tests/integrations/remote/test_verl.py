@@ -119,7 +119,7 @@ def test_prompts_of_parquet_and_special_tokens_are_taken_as_they_are(
         [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Q"}], dtype=object
     )
     score = call(
-        make(server.url, prompt_field="prompt", end_tokens=["<stop>"]),
+        make(server.url, prompt_field="prompt", end_tokens=["<stop>"], scale="raw", resolution=0),
         "Paris<stop><|im_end|>",
         prompt=messages,
     )
