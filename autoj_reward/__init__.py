@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from autoj_reward.judgments import PairJudgment, RatingJudgment, VerdictDistribution
     from autoj_reward.ranking.budgeted import Budgeted
     from autoj_reward.ranking.conversations import compare_conversations
-    from autoj_reward.ranking.label import LabelledGroup, LabelSettings, PreferencePair, label
-    from autoj_reward.ranking.rank import Ranking, best_of_n, rank, worst_of_n
+    from autoj_reward.ranking.label import label
+    from autoj_reward.ranking.orders import Ranking
+    from autoj_reward.ranking.pair_rules import LabelledGroup, LabelSettings, PreferencePair
+    from autoj_reward.ranking.rank import best_of_n, rank, worst_of_n
     from autoj_reward.ranking.strategies import AllPairs, Knockout, Pointwise, Ring, Strategy, Swiss
     from autoj_reward.rows.preferences import label_dataset
     from autoj_reward.types import Failure, FailureReason, Request
@@ -60,8 +62,10 @@ _HOMES = {
     "autoj_reward.judgments": ("PairJudgment", "RatingJudgment", "VerdictDistribution"),
     "autoj_reward.ranking.budgeted": ("Budgeted",),
     "autoj_reward.ranking.conversations": ("compare_conversations",),
-    "autoj_reward.ranking.label": ("LabelSettings", "LabelledGroup", "PreferencePair", "label"),
-    "autoj_reward.ranking.rank": ("Ranking", "best_of_n", "rank", "worst_of_n"),
+    "autoj_reward.ranking.label": ("label",),
+    "autoj_reward.ranking.orders": ("Ranking",),
+    "autoj_reward.ranking.pair_rules": ("LabelSettings", "LabelledGroup", "PreferencePair"),
+    "autoj_reward.ranking.rank": ("best_of_n", "rank", "worst_of_n"),
     "autoj_reward.ranking.strategies": (
         "AllPairs",
         "Knockout",

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from report import publish, show
 
-from autoj_reward.ranking.rank import RESOLUTION
+from autoj_reward.ranking.orders import RESOLUTION
 
 COMMAND = [sys.executable, "-m", "autoj_reward.cli", "rate", "in.parquet", "--no-cache", "--mode", "direct"]
 ANSWERS = [

@@ -32,7 +32,7 @@ from autoj_reward.evaluate.selection import (
     evaluate_selection,
 )
 from autoj_reward.judge.judge import Judge
-from autoj_reward.ranking.rank import RESOLUTION
+from autoj_reward.ranking.orders import RESOLUTION
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ from autoj_reward.autoj.pairs import read_decisions, read_pairs
 from autoj_reward.evaluate.gold import READERS
 from autoj_reward.ranking.budgeted import Budgeted
 from autoj_reward.ranking.evidence import Answers, Compared, Costs, Rated, Round
-from autoj_reward.ranking.rank import tied_best
+from autoj_reward.ranking.orders import tied_best
 from autoj_reward.ranking.runner import run_strategy
 from autoj_reward.ranking.strategies import AllPairs, Knockout, Pointwise, Ring, Strategy, Swiss
 

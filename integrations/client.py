@@ -21,9 +21,10 @@ import httpx
 
 from autoj_reward.engines.openai.retry import retry_after_seconds
 from autoj_reward.errors import ConfigError, EngineContractBroken, EngineRejected, EngineUnavailable
-from autoj_reward.judge.columns import as_column
+from autoj_reward.judge.messages.columns import as_column
 from autoj_reward.judge.messages.parts import kind_of
 from autoj_reward.redact import redact
+from autoj_reward.reward.scale import Scale
 from autoj_reward.types import Text
 
 Row = dict[str, Any]
@@ -103,12 +104,18 @@ class JudgeClient:
         self.__dict__.update(state)
         self._forget_connections()
 
-    def rate(self, rows: Sequence[Row]) -> list[Row]:
+    def rate(
+        self, rows: Sequence[Row], *, scale: Scale | None = None, resolution: float | None = None
+    ) -> list[Row]:
         """Rate completions.
 
         Args:
             rows: Each with `prompt` and `completion` (texts or chat messages), and `rubric`, `reference` and
                 `language` where the judge takes them.
+            scale: Of the rewards: raw, unit or centred, as `JudgeReward`'s. None leaves `reward` as the
+                judge's expected rating.
+            resolution: With a scale, the step to which ratings are rounded; 0 for none, None for the noise
+                of the server's engine.
 
         Returns:
             For each row, in order, the fields that `autoj-reward rate` adds: `reward` (None with a
@@ -119,7 +126,7 @@ class JudgeClient:
             EngineRejected: The server refuses this request; says why.
             EngineContractBroken: Something else than a reward server answers.
         """
-        return self._ask("/v1/rate", rows)
+        return self._ask("/v1/rate", rows, scale=scale, resolution=resolution)
 
     def compare(self, rows: Sequence[Row]) -> list[Row]:
         """Compare pairs: rows with `prompt`, `first` and `second`; otherwise as `rate`."""
@@ -130,12 +137,14 @@ class JudgeClient:
         return self._ask("/v1/rank", rows)
 
     def rewards(self, prompts: Sequence[Text], completions: Sequence[Text]) -> list[float | None]:
-        """The reward of each completion; None where there is no verdict. Raises as `rate`."""
+        """The reward of each completion; None without a verdict. Raises as `rate`."""
         return [row["reward"] for row in self.rate(_rows(prompts, completions))]
 
-    async def rate_async(self, rows: Sequence[Row]) -> list[Row]:
+    async def rate_async(
+        self, rows: Sequence[Row], *, scale: Scale | None = None, resolution: float | None = None
+    ) -> list[Row]:
         """`rate`, as a coroutine."""
-        return await self._ask_async("/v1/rate", rows)
+        return await self._ask_async("/v1/rate", rows, scale=scale, resolution=resolution)
 
     async def compare_async(self, rows: Sequence[Row]) -> list[Row]:
         """`compare`, as a coroutine."""
@@ -171,7 +180,7 @@ class JudgeClient:
             weakref.WeakKeyDictionary()
         )
 
-    def _ask(self, path: str, rows: Sequence[Row]) -> list[Row]:
+    def _ask(self, path: str, rows: Sequence[Row], **options: Any) -> list[Row]:
         if os.getpid() != self._owner:
             # A forked child shares its parent's sockets, and would read its answers.
             self._forget_connections()
@@ -180,7 +189,7 @@ class JudgeClient:
                 self._sync = httpx.Client(**self._options())
             client = self._sync
         answers: list[Row] = []
-        for content, n in self._bodies(rows):
+        for content, n in self._bodies(rows, options):
             ends, n_failed = time.monotonic() + self._patience, 0
             while True:
                 try:
@@ -194,7 +203,7 @@ class JudgeClient:
                 time.sleep(self._wait(attempt, n_failed, ends))
         return answers
 
-    async def _ask_async(self, path: str, rows: Sequence[Row]) -> list[Row]:
+    async def _ask_async(self, path: str, rows: Sequence[Row], **options: Any) -> list[Row]:
         if os.getpid() != self._owner:
             self._forget_connections()
         loop = asyncio.get_running_loop()
@@ -218,7 +227,7 @@ class JudgeClient:
                 n_failed += 1
                 await asyncio.sleep(self._wait(attempt, n_failed, ends))
 
-        parts = await asyncio.gather(*(ask(content, n) for content, n in self._bodies(rows)))
+        parts = await asyncio.gather(*(ask(content, n) for content, n in self._bodies(rows, options)))
         return [row for part in parts for row in part]
 
     def _attempt(self, client: httpx.Client, path: str, content: bytes, n: int) -> _Attempt:
@@ -257,11 +266,13 @@ class JudgeClient:
         plain = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         return plain | ({"Authorization": f"Bearer {token}"} if token else {})
 
-    def _bodies(self, rows: Sequence[Row]) -> list[tuple[bytes, int]]:
+    def _bodies(self, rows: Sequence[Row], options: Mapping[str, Any]) -> list[tuple[bytes, int]]:
+        given = {name: value for name, value in options.items() if value is not None}
+        further = "".join(f", {json.dumps(name)}: {json.dumps(value)}" for name, value in given.items())
         size = self._rows_per_request
         texts = [_written(i, row) for i, row in enumerate(as_column("rows", rows))]
         parts = [texts[start : start + size] for start in range(0, len(texts), size)]
-        return [(f'{{"rows": [{", ".join(part)}]}}'.encode("ascii"), len(part)) for part in parts]
+        return [(f'{{"rows": [{", ".join(part)}]{further}}}'.encode("ascii"), len(part)) for part in parts]
 
     def _wait(self, attempt: _Attempt, n_failed: int, ends: float) -> float:
         """Seconds until the next attempt; raises when it would come too late, or be of no use."""

@@ -43,7 +43,7 @@ class ProcessGroup:
         self.size: int = dist.get_world_size(group)
 
     def gather(self, value: T) -> list[T]:
-        """Everybody's value, by rank. Every rank must call it.
+        """Every rank's value, by rank. Every rank must call it.
 
         Raises:
             AutojRewardError: A rank is gone, or did not come in half an hour.
@@ -55,13 +55,13 @@ class ProcessGroup:
             dist.all_gather_object(values, value, group=self.group)
         except RuntimeError as error:
             raise AutojRewardError(
-                f"rank {self.rank} waited for the other ranks' completions in vain: {error}",
+                f"rank {self.rank} did not get the other ranks' completions: {error}",
                 hint="look at the other ranks' logs: one of them has ended, or hangs",
             ) from error
         return values
 
     def run(self, work: Callable[[], T]) -> list[T]:
-        """Do something on every rank, and give everybody all results.
+        """Do something on every rank, and give every rank all results.
 
         The work runs in a thread of its own, so that this one can tell the others, every two seconds, that
         all is well here, and hear of it when it is not there.
@@ -131,7 +131,7 @@ _making = threading.Lock()
 
 
 def current_process_group() -> ProcessGroup | None:
-    """The run's processes; None where there is one only, or no distributed run.
+    """The run's processes; None for a single process.
 
     The first call makes the gloo group, which is itself a collective: every rank must come here.
     """

@@ -3,7 +3,7 @@
 
 Only block numbers travel through Ray. An actor reads its block's rows from the folder of the run, judges
 them, and puts the finished block in its place (`rows.blocks`), so that a worker that dies costs its block,
-which another one judges again, and a run that was stopped goes on block by block.
+which another one judges again, and a run that was stopped continues block by block.
 """
 
 from __future__ import annotations

@@ -10,15 +10,15 @@ from autoj_reward.errors import AutojRewardError
 
 
 class NoVerdict(AutojRewardError):
-    """A completion has no verdict, and nobody said what reward it gets then."""
+    """A completion has no verdict, and no `failure_reward` was given."""
 
 
 def number(row: Mapping[str, Any], failure_reward: float | None) -> float:
     """The reward of a judged row, as a trainer that takes nothing but numbers needs it.
 
     Args:
-        row: What the judge said: `reward`, and `failure` where there is none.
-        failure_reward: The reward of a completion without a verdict, where there shall be one.
+        row: What the judge said: `reward`, or `failure` with the reason for none.
+        failure_reward: The reward of a completion without a verdict; None raises.
 
     Raises:
         NoVerdict: There is no verdict, and no such reward.

@@ -24,7 +24,7 @@ class JudgmentCallback(TrainerCallback):  # type: ignore[misc]
     """A table of judgments every few steps, and the judge's numbers in the trainer's log.
 
     GRPO and RLOO give a reward functions to log with: there the numbers are logged as it judges, and
-    critiques stand beside the completions in the trainer's own table. For other trainers this callback logs
+    critiques are beside the completions in the trainer's own table. For other trainers this callback logs
     the numbers at the end of each step, if the reward is attached.
 
     Args:
@@ -78,7 +78,7 @@ class JudgmentCallback(TrainerCallback):  # type: ignore[misc]
         if trainer is not None and reports:
             due = control.should_log
             trainer.log({f"{self._reward.__name__}/{k}": v for k, v in mean_metrics(reports).items()})
-            # Whoever logs tells the trainer that this step is done with; its own log is still to come.
+            # Logging tells the trainer that this step is done; its own log is still to come.
             control.should_log = due
 
 

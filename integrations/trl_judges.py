@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import Literal, overload
 
 from autoj_reward.errors import ConfigError
-from autoj_reward.judge.columns import as_column
 from autoj_reward.judge.judge import Judge
-from autoj_reward.reward.groups import Item
-from autoj_reward.reward.plan import judged_request, make_plan
-from autoj_reward.types import Text
+from autoj_reward.judge.messages.columns import as_column
+from autoj_reward.ranking.rank import rank_requests
+from autoj_reward.ranking.strategies import AllPairs
+from autoj_reward.ranking.tiebreak import first_by_hash
+from autoj_reward.types import Request, Text
 
 
 class PairwiseJudge:
@@ -106,7 +107,7 @@ class RankJudge:
     def judge(
         self, prompts: Sequence[Text], completions: Sequence[Sequence[Text]], shuffle_order: bool = True
     ) -> list[list[int]]:
-        """Rank completions by their mean win probability, all pairs compared.
+        """Rank completions by their strengths, all pairs compared; see `rank`.
 
         Args:
             prompts: B prompts.
@@ -114,38 +115,25 @@ class RankJudge:
             shuffle_order: Taken for the sake of old code; the order of showing follows from the texts.
 
         Returns:
-            B lists of indices into the completions, best first. Those without a judgment stand last, and
-            equal ones in the order of a hash of their texts.
+            B lists of indices into the completions, best first. Those without a judgment come last, and
+            equal ones are in the order of a hash of their texts.
 
         Raises:
             ConfigError: A prompt has no completion, or lengths differ.
             EngineError: The engine failed as a whole.
         """
         _check(prompts, completions, pairs=False)
-        plans = [
-            make_plan([_item(self._judge, prompt, completion) for completion in group], "pairwise", "all")
+        groups = [
+            [Request(prompt=prompt, completions=(completion,)) for completion in group]
             for prompt, group in zip(prompts, completions, strict=True)
         ]
-        verdicts = iter(self._judge.compare_requests([r for plan in plans for r in plan.requests]))
-        ranked = []
-        for plan in plans:
-            outcomes = plan.outcomes([judged_request(next(verdicts)) for _ in plan.requests])
-            keys = [
-                (outcome.raw is None, -(outcome.raw or 0.0), item.tiebreak_hash)
-                for outcome, item in zip(outcomes, plan.items, strict=True)
-            ]
-            ranked.append(sorted(range(len(keys)), key=keys.__getitem__))
-        return ranked
-
-
-def _item(judge: Judge, prompt: Text, completion: Text) -> Item:
-    return Item(prompt=judge.shown_prompt(prompt), completion=judge.shown_completion(completion))
+        rankings = rank_requests(self._judge, groups, strategy=AllPairs())
+        return [[candidate.index for candidate in ranking.candidates] for ranking in rankings]
 
 
 def _swaps(judge: Judge, prompt: Text, pair: Sequence[Text]) -> bool:
     """Whether the second comes first in the order of a hash of the texts."""
-    first, second = (_item(judge, prompt, completion).tiebreak_hash for completion in pair)
-    return second < first
+    return first_by_hash(judge.shown_prompt(prompt), [judge.shown_completion(c) for c in pair]) == 1
 
 
 def _check(prompts: Sequence[Text], completions: Sequence[Sequence[Text]], *, pairs: bool) -> None:

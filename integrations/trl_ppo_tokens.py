@@ -23,7 +23,7 @@ _Pattern = tuple[int | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class SplitRow:
-    """A row taken apart.
+    """The parts of a row.
 
     Attributes:
         known: The row of the data set that its prompt is from.
@@ -63,7 +63,7 @@ class PromptBook:
         self._lengths = sorted({len(pattern) for pattern in self._known})
 
     def split(self, input_ids: Sequence[Sequence[int]], mask: Sequence[Sequence[int]]) -> list[SplitRow]:
-        """Take the rows of one call apart.
+        """Split the rows of one call.
 
         Args:
             input_ids: B rows of one width, id 0 where masked.

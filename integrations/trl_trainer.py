@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import ConfigError
-from autoj_reward.reward.failures import Trainer
+from autoj_reward.integrations.trl_failures import Trainer
 
 _KINDS: dict[str, Trainer] = {
     "GRPOTrainer": "grpo",
@@ -87,7 +87,7 @@ def trainer_info(trainer: Any, reward: Any) -> TrainerInfo:
 
 
 def trl_version() -> tuple[int, ...] | None:
-    """The installed TRL's version, `(1, 16, 0)`; None where there is none."""
+    """The installed TRL's version, `(1, 16, 0)`; None if it is not installed."""
     try:
         found = importlib.metadata.version("trl")
     except importlib.metadata.PackageNotFoundError:

@@ -21,7 +21,8 @@ from typing import Any
 from autoj_reward.errors import ConfigError
 from autoj_reward.integrations.client import JudgeClient
 from autoj_reward.integrations.required_reward import number
-from autoj_reward.reward.chat_markup import answer_of
+from autoj_reward.judge.messages.chat_markup import answer_of
+from autoj_reward.reward.scale import Scale, check_scale
 
 Score = dict[str, float]
 
@@ -30,6 +31,8 @@ Score = dict[str, float]
 class _Settings:
     client: JudgeClient
     prompt_field: str
+    scale: Scale
+    resolution: float | None
     ground_truth_as_reference: bool
     failure_reward: float | None
     end_tokens: tuple[str, ...]
@@ -58,6 +61,8 @@ def compute_score(
     judge: str | JudgeClient,
     *,
     prompt_field: str = "question",
+    scale: Scale = "centred",
+    resolution: float | None = None,
     ground_truth_as_reference: bool = False,
     failure_reward: float | None = None,
     end_tokens: Sequence[str] = (),
@@ -68,18 +73,29 @@ def compute_score(
         judge: The server's address, or a client. With an address, the token is `$AUTOJ_REWARD_TOKEN`.
         prompt_field: Where `extra_info` keeps the prompt, as text or as chat messages. verl gives reward
             functions no prompt, and its own recipe for GSM8K stores it as `question`.
+        scale: raw, unit or centred, as `JudgeReward`'s.
+        resolution: Step to which ratings are rounded, in their own units; 0 for none, None for the noise of
+            the server's engine.
         ground_truth_as_reference: Show `ground_truth` to the judge, whose template has to take a reference.
         failure_reward: The reward of a completion without a verdict; None raises, and the run stops.
         end_tokens: Special tokens of the policy to take off, besides the usual ones.
 
     Returns:
         A function that can be pickled. It takes verl's keyword arguments, whatever comes with them, and
-        returns `score`, on the judge's scale, and `judge_failed`, 0.0 or 1.0.
+        returns `score` and `judge_failed`, 0.0 or 1.0.
 
     Raises:
-        ConfigError: The address is none.
+        ConfigError: The address or the scale is none.
     """
-    settings = _settings(judge, prompt_field, ground_truth_as_reference, failure_reward, end_tokens)
+    settings = _settings(
+        judge,
+        prompt_field=prompt_field,
+        scale=scale,
+        resolution=resolution,
+        ground_truth_as_reference=ground_truth_as_reference,
+        failure_reward=failure_reward,
+        end_tokens=end_tokens,
+    )
     return _named(functools.partial(_compute_score, settings))
 
 
@@ -87,6 +103,8 @@ def async_compute_score(
     judge: str | JudgeClient,
     *,
     prompt_field: str = "question",
+    scale: Scale = "centred",
+    resolution: float | None = None,
     ground_truth_as_reference: bool = False,
     failure_reward: float | None = None,
     end_tokens: Sequence[str] = (),
@@ -95,7 +113,15 @@ def async_compute_score(
 
     `inspect.iscoroutinefunction`, which verl asks, says so, and it can be pickled all the same.
     """
-    settings = _settings(judge, prompt_field, ground_truth_as_reference, failure_reward, end_tokens)
+    settings = _settings(
+        judge,
+        prompt_field=prompt_field,
+        scale=scale,
+        resolution=resolution,
+        ground_truth_as_reference=ground_truth_as_reference,
+        failure_reward=failure_reward,
+        end_tokens=end_tokens,
+    )
     return _named(functools.partial(_compute_score_async, settings))
 
 
@@ -107,7 +133,9 @@ def _compute_score(
     extra_info: Any = None,
     **_: Any,
 ) -> Score:
-    return settings.score(settings.client.rate([settings.row(solution_str, ground_truth, extra_info)])[0])
+    row = settings.row(solution_str, ground_truth, extra_info)
+    judged = settings.client.rate([row], scale=settings.scale, resolution=settings.resolution)
+    return settings.score(judged[0])
 
 
 async def _compute_score_async(
@@ -119,22 +147,15 @@ async def _compute_score_async(
     **_: Any,
 ) -> Score:
     row = settings.row(solution_str, ground_truth, extra_info)
-    return settings.score((await settings.client.rate_async([row]))[0])
+    judged = await settings.client.rate_async([row], scale=settings.scale, resolution=settings.resolution)
+    return settings.score(judged[0])
 
 
-def _settings(
-    judge: str | JudgeClient,
-    prompt_field: str,
-    ground_truth_as_reference: bool,
-    failure_reward: float | None,
-    end_tokens: Sequence[str],
-) -> _Settings:
+def _settings(judge: str | JudgeClient, *, end_tokens: Sequence[str], **options: Any) -> _Settings:
     return _Settings(
         client=JudgeClient(judge) if isinstance(judge, str) else judge,
-        prompt_field=prompt_field,
-        ground_truth_as_reference=ground_truth_as_reference,
-        failure_reward=failure_reward,
         end_tokens=tuple(end_tokens),
+        **{**options, "scale": check_scale(options["scale"])},
     )
 
 

@@ -217,7 +217,8 @@ def knockout(_: Path) -> None:
 
 
 def confirmed_labels(_: Path) -> None:
-    from autoj_reward.ranking.label import LabelSettings, label
+    from autoj_reward.ranking.label import label
+    from autoj_reward.ranking.pair_rules import LabelSettings
 
     label(judge(), [PROMPT], [[FIRST, SECOND]], settings=LabelSettings(confirm=True))
 

@@ -11,9 +11,9 @@ import pytest
 from autoj_reward.engines.openai.errors import overflow
 from autoj_reward.engines.openai.messages import plain_text
 from autoj_reward.judge.guard.guard import Guard, GuardRunner
+from autoj_reward.judge.messages.chat_markup import messages_of, without_end_tokens
 from autoj_reward.judge.parse import find_verdict
 from autoj_reward.judge.presets import load_spec
-from autoj_reward.reward.chat_markup import messages_of, without_end_tokens
 from autoj_reward.training.data import unfill
 from autoj_reward.types import Segment
 from tests.pumping import pump, worst

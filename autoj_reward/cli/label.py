@@ -103,7 +103,7 @@ def label(
     Groups are ranked first, two completions are compared. The output is ready for TRL: it holds what its
     trainers read, and beside that win_prob (a soft label), rewards, critiques, distributions and source.
     """
-    from autoj_reward.ranking.label import LabelSettings
+    from autoj_reward.ranking.pair_rules import LabelSettings
     from autoj_reward.ranking.registry import choose_strategy
     from autoj_reward.rows.fields import row_format
     from autoj_reward.rows.preferences import LabelSummary, label_task, layout_of

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -104,6 +104,20 @@ def serve(
     write_seconds: Annotated[
         float, _limits_option(metavar="SECONDS", help="Longest time for a client to read an answer.")
     ] = 60.0,
+    scale: Annotated[
+        Literal["raw", "unit", "centred"],
+        _openrlhf_option(
+            help="Scale of /get_reward's rewards: the judge's ratings, [0, 1] or [-1, 1].",
+        ),
+    ] = "centred",
+    resolution: Annotated[
+        float | None,
+        _openrlhf_option(
+            min=0.0,
+            metavar="STEP",
+            help="Step, in ratings, to which they are rounded; 0 for none, by default the engine's noise.",
+        ),
+    ] = None,
     failure_reward: Annotated[
         float | None,
         _openrlhf_option(
@@ -161,6 +175,8 @@ def serve(
         max_body_bytes=int(max_body_mb * (1 << 20)),
         max_completions=max_completions,
         drain_seconds=drain,
+        scale=scale,
+        resolution=resolution,
         failure_reward=failure_reward,
         allowed_hosts=tuple(allow_host or ()),
         max_connections=max_connections,

@@ -17,7 +17,7 @@ from typing import Any
 
 from autoj_reward.errors import DataError
 from autoj_reward.judge.messages.text import completion_text, prompt_text
-from autoj_reward.ranking.runner import distinct_completions
+from autoj_reward.ranking.tiebreak import distinct_completions
 from autoj_reward.rows.fields import RowProblem, row_format
 from autoj_reward.rows.source import Row, open_source
 from autoj_reward.types import Request

@@ -20,7 +20,7 @@ from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.evaluate.gold import GoldGroup
 from autoj_reward.judge.judge import Judge
 from autoj_reward.ranking.evidence import Answers, Costs, Evidence, Round
-from autoj_reward.ranking.rank import RESOLUTION, order
+from autoj_reward.ranking.orders import RESOLUTION, order
 from autoj_reward.ranking.registry import choose_strategy
 from autoj_reward.ranking.runner import JudgeOracle, run_strategy
 from autoj_reward.ranking.strategies import Pointwise, Standing, Strategy

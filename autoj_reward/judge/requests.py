@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autoj_reward.errors import ConfigError
-from autoj_reward.judge.columns import as_column
-from autoj_reward.judge.language import detect_language
+from autoj_reward.judge.messages.columns import as_column
+from autoj_reward.judge.messages.language import detect_language
 from autoj_reward.judge.messages.parts import kind_of
 from autoj_reward.judge.messages.text import Reasoning, prompt_text, shown_request
+from autoj_reward.judge.messages.truncate import truncate_middle
 from autoj_reward.judge.spec import JudgeSpec, JudgingTask
-from autoj_reward.judge.truncate import truncate_middle
 from autoj_reward.types import Request, Segment, Text
 
 

@@ -47,7 +47,7 @@ class Thresholds:
             baseline's.
         failed: Share of completions, in [0, 1], without a reward.
         spread: Standard deviation of rewards over the baseline's, in (0, 1), at or below which the judge
-            hardly tells completions apart any more.
+            hardly distinguishes completions any more.
     """
 
     length_correlation: float | None = 0.6
@@ -81,7 +81,7 @@ class Window:
         length_correlation: Spearman's correlation of reward and length; None where either is constant.
         distinct: Distinct over all word bigrams of the first 64 words of each completion, in [0, 1].
         duplicates: Share of completions that equal an earlier one of the window.
-        flagged: Share with a flag; None where nobody looked.
+        flagged: Share with a flag; None if no guard looked.
     """
 
     first_step: int | None
@@ -125,7 +125,7 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One completion with its reward; `flags` is None where nobody looked."""
+    """One completion with its reward; `flags` is None if no guard looked."""
 
     reward: float | None
     text: str
@@ -257,9 +257,9 @@ class Monitor:
         """Take in B completions; alarms of every window that they fill.
 
         Args:
-            rewards: B rewards; None or NaN where there is none.
+            rewards: B rewards; None or NaN for none.
             completions: B completions, as text or messages.
-            flags: What the guard found in each; None where nobody looked.
+            flags: What the guard found in each; None if no guard looked.
             step: Of the training.
 
         Raises:

@@ -119,7 +119,7 @@ def _scored(row: Row, path: str, line: int, reward: str, fields: LogFields) -> S
 
 
 def _number(value: Any, path: str, line: int, field: str) -> float | None:
-    """A reward; None where there is none, NaN included."""
+    """A reward; None for none, NaN included."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise DataError(f"must be a number or null, is {value!r}", path=path, line=line, field=field)
     try:

@@ -50,21 +50,25 @@ class Strengths:
         win, tie, _ = _outcomes(self.values[:, None] - self.values[None, :], self.log_tie)
         return win + tie / 2
 
-    def against_group(self) -> tuple[Floats, Floats]:
+    def against_group(self, known: Bools | None = None) -> tuple[Floats, Floats]:
         """Mean win probability of each completion against the others, and its standard error.
 
-        The error is the delta method's. A completion alone in its group wins half, without error.
+        The error is the delta method's. A completion without others wins half, without error.
+
+        Args:
+            known: (n,): which of the others count; None for all.
         """
-        n = len(self.values)
-        if n == 1:
-            return np.array([0.5]), np.array([0.0])
+        counts = np.ones(len(self.values)) if known is None else known.astype(np.float64)
+        others = counts.sum() - counts
+        n_others = np.maximum(others, 1.0)
         probs = self.win_probs()
         win, _, loss = _outcomes(self.values[:, None] - self.values[None, :], self.log_tie)
         # win + tie/2 is 1/2 plus the mean of _outcomes' x; its slope is x's variance.
         slope = (win + loss - (win - loss) ** 2) / 4
+        slope *= counts
         np.fill_diagonal(slope, 0.0)
-        jacobian = (np.diag(slope.sum(axis=1)) - slope) / (n - 1)
-        means = (probs.sum(axis=1) - 0.5) / (n - 1)
+        jacobian = (np.diag(slope.sum(axis=1)) - slope) / n_others[:, None]
+        means = np.where(others == 0, 0.5, (probs @ counts - 0.5 * counts) / n_others)
         variances = np.sum((jacobian @ self.covariance) * jacobian, axis=1)
         return means, np.sqrt(np.maximum(variances, 0.0))
 

@@ -137,23 +137,23 @@ def _mixed(fits: list[Strengths]) -> Strengths:
     weights = np.exp(logs - logs.max())
     weights /= weights.sum()
     values = np.einsum("k,ki->i", weights, np.array([f.values for f in fits]))
-    apart = np.array([f.values for f in fits]) - values
+    offsets = np.array([f.values for f in fits]) - values
     within = np.einsum("k,kij->ij", weights, np.array([f.covariance for f in fits]))
     return Strengths(
         values=values,
-        covariance=within + np.einsum("k,ki,kj->ij", weights, apart, apart),
+        covariance=within + np.einsum("k,ki,kj->ij", weights, offsets, offsets),
         log_tie=float(weights @ [f.log_tie for f in fits]),
         log_evidence=float(logs.max()),
     )
 
 
 def _standardised(ratings: Floats) -> Floats:
-    """Ratings with mean 0 and deviation 1 within the group; 0 where there is none, or all are equal."""
+    """Ratings with mean 0 and deviation 1 within the group; 0 for a missing one, and if all are equal."""
     if np.isnan(ratings).all():
         return np.zeros_like(ratings)
-    apart = ratings - np.nanmean(ratings)
+    offsets = ratings - np.nanmean(ratings)
     deviation = float(np.nanstd(ratings))
-    return np.nan_to_num(apart / deviation) if deviation > 1e-9 else np.zeros_like(ratings)
+    return np.nan_to_num(offsets / deviation) if deviation > 1e-9 else np.zeros_like(ratings)
 
 
 def _comparison_tokens(evidence: Evidence) -> int:
@@ -169,9 +169,9 @@ def _comparison_tokens(evidence: Evidence) -> int:
 def _telling(best: Floats, covariance: Floats, evidence: Evidence, n: int) -> list[Pair]:
     """The n unasked pairs that tell most about the best."""
     variance = np.diag(covariance)
-    apart = variance[:, None] + variance[None, :] - 2 * covariance
+    of_difference = variance[:, None] + variance[None, :] - 2 * covariance
     floor = 0.1 / len(best)
-    value = np.triu(np.outer(best + floor, best + floor) * apart, 1)
+    value = np.triu(np.outer(best + floor, best + floor) * of_difference, 1)
     chosen: list[Pair] = []
     times = np.zeros(len(best), dtype=np.int64)
     for flat in np.argsort(-value, axis=None, kind="stable")[: len(best) * (len(best) - 1) // 2]:
@@ -195,12 +195,12 @@ def _reserved(n_alive: int, left: int, n_later: int) -> int:
 
 def _spread(alive: list[int], evidence: Evidence, n: int) -> list[Pair]:
     """N unasked pairs among those still in, each as often as the others as far as it goes."""
-    lots = evidence.rng(len(alive)).random(evidence.n)
+    random = evidence.rng(len(alive)).random(evidence.n)
     unasked = [p for p in itertools.combinations(sorted(alive), 2) if p not in evidence.comparisons]
     times = np.zeros(evidence.n)
     chosen: list[Pair] = []
     while unasked and len(chosen) < n:
-        pair = min(unasked, key=lambda p: (times[p[0]] + times[p[1]], lots[p[0]] * lots[p[1]]))
+        pair = min(unasked, key=lambda p: (times[p[0]] + times[p[1]], random[p[0]] * random[p[1]]))
         unasked.remove(pair)
         chosen.append(pair)
         times[list(pair)] += 1

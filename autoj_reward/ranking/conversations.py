@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoj_reward.errors import ConfigError
-from autoj_reward.judge.columns import as_column
 from autoj_reward.judge.judge import Judge
+from autoj_reward.judge.messages.columns import as_column
 from autoj_reward.judge.messages.text import ShownText, conversation_text, prompt_text
 from autoj_reward.judge.messages.turns import as_messages, read_turns, role_of
 from autoj_reward.judgments import PairJudgment

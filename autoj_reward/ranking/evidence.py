@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a strategy may ask about one group, and what is known so far.
 
-Within a strategy a group's distinct completions stand in an order drawn by lot (`groups.lot`), so that
-nothing depends on where a completion stood in its group.
+A strategy sees a group's distinct completions ordered by their tie-break hashes, so that nothing depends on
+the order of the group.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Evidence:
         return np.random.default_rng([self.seed, purpose])
 
     def new(self, asked: Round) -> Round:
-        """The round without what is known already, or was asked in vain."""
+        """The round without what was asked before."""
         return Round(
             rate=tuple(dict.fromkeys(i for i in asked.rate if i not in self.ratings)),
             compare=tuple(dict.fromkeys(p for p in map(_sorted, asked.compare) if p not in self.comparisons)),
@@ -126,11 +126,11 @@ class Evidence:
             self.n_tokens += answer.n_tokens
 
     def expected(self) -> Floats:
-        """(n,) expected ratings; NaN where there is none."""
+        """(n,) expected ratings; NaN for none."""
         return self._rated("expected")
 
     def greedy(self) -> Floats:
-        """(n,) greedy ratings; NaN where there is none."""
+        """(n,) greedy ratings; NaN for none."""
         return self._rated("greedy")
 
     def _rated(self, name: str) -> Floats:

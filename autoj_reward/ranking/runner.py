@@ -3,56 +3,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
-from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
 from autoj_reward.ranking.evidence import Answers, Compared, Costs, Evidence, Rated, Referee, Round
 from autoj_reward.ranking.strategies import Strategy
-from autoj_reward.reward.groups import tiebreak_hash
-from autoj_reward.types import Request, Text
-
-
-@dataclass(frozen=True, slots=True)
-class DistinctCompletions:
-    """A group's distinct completions in the order of their lots.
-
-    Attributes:
-        members: For each distinct completion the indices it has in the group, ascending.
-        seed: Hash of the lots.
-    """
-
-    members: tuple[tuple[int, ...], ...]
-    seed: int
-
-
-def distinct_completions(prompt: Text, group: Sequence[Text]) -> DistinctCompletions:
-    """The entrants of a group. Completions of equal text, reasoning and tool calls included, are one."""
-    where: dict[str, list[int]] = {}
-    asked = prompt_text(prompt, "keep")
-    for index, completion in enumerate(group):
-        where.setdefault(tiebreak_hash(asked, completion_text(completion, "keep")), []).append(index)
-    lots = sorted(where)
-    seed = hashlib.sha256("".join(lots).encode()).digest()[:8]
-    return DistinctCompletions(tuple(tuple(where[name]) for name in lots), int.from_bytes(seed, "big"))
-
-
-def first_by_hash(prompt: Text, completions: Sequence[Text]) -> int:
-    """Index of the completion that a tie's lot falls on."""
-    return distinct_completions(prompt, completions).members[0][0]
+from autoj_reward.types import Request
 
 
 def run_strategy(strategy: Strategy, seeds: Sequence[tuple[int, int]], referee: Referee) -> list[Evidence]:
-    """Play a strategy through for B groups, side by side.
+    """Run a strategy for B groups at once.
 
     Args:
         strategy: What to ask.
         seeds: For each group its number of distinct completions and its seed.
-        referee: Who answers.
+        referee: Answers the rounds.
 
     Returns:
         B records of what was found, in the same order.
@@ -76,7 +44,7 @@ class JudgeOracle:
     """A judge that answers rounds and keeps its judgments.
 
     Attributes:
-        judge: Who judges.
+        judge: Judges.
         requests: For each group one request for each entrant.
         ratings: Judgments by group and entrant.
         comparisons: Judgments by group and pair.

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Strategies of best-of-N: which questions to ask, round by round, and the resulting order.
 
-A strategy sees one group. `rounds` yields what it wants to know and finds it in the evidence when it goes
-on, so that a caller can put the rounds of many groups into one batch. Schedules pair by lot.
+A strategy sees one group. `rounds` yields a round of requests and finds the answers in the evidence when it
+continues, so that a caller can put the rounds of many groups into one batch. Pairings are random, seeded by
+the texts.
 
 strategy   judge calls for n completions, both orders judged
 pointwise  n
@@ -10,7 +11,7 @@ all_pairs  n (n - 1)
 ring       2 n for each neighbour
 knockout   2 (n - 1)
 swiss      n for each round, log2 n rounds
-budgeted   as told (`budget.py`)
+budgeted   as set (`budgeted.py`)
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ class Standing:
     Attributes:
         rewards: Expected rating on the judge's scale (pointwise), else the mean win probability against
             the rest of the group in [0, 1], from the fitted strengths.
-        lows: Lower end of the rewards' 95% interval; NaN where there is none to give.
+        lows: Lower end of the rewards' 95% interval; NaN where there are no comparisons.
         highs: Upper end.
-        tiers: What counts before the reward: higher stands first. Zeros but for a knockout.
+        tiers: What counts before the reward: higher comes first. Zeros but for a knockout.
         strengths: The fit, or None without comparisons.
         best_prob: Probability of each that it is the best for this judge; None without comparisons.
     """
@@ -129,7 +130,7 @@ class AllPairs(_Tournament):
 
 @dataclass(frozen=True, slots=True)
 class Ring(_Tournament):
-    """Put the completions in a ring by lot, and compare each with its next neighbours.
+    """Put the completions in a ring by their tie-break hashes, and compare each with its next neighbours.
 
     Attributes:
         neighbours: How many on one side, at least 1.
@@ -144,18 +145,17 @@ class Ring(_Tournament):
 
     def rounds(self, evidence: Evidence) -> Iterator[Round]:
         n = evidence.n
-        place = evidence.rng().permutation(n).tolist()
         steps = range(1, min(self.neighbours, n - 1) + 1)
-        yield Round(compare=tuple((place[i], place[(i + s) % n]) for s in steps for i in range(n)))
+        yield Round(compare=tuple((i, (i + s) % n) for s in steps for i in range(n)))
 
 
 @dataclass(frozen=True, slots=True)
 class Knockout(_Tournament):
-    """Pair by lot, and go on with the winners until one is left; with an odd number one has a bye.
+    """Pair at random, and continue with the winners until one is left; with an odd number one has a bye.
 
-    A draw is decided by lot. Where a comparison has no verdict, who had one before goes on; of two who never
-    had one both do, once each, so that meeting what cannot be judged puts nobody out. The order is by rounds
-    survived, then by strength.
+    A draw is decided at random. If a comparison has no verdict, the completion that had one before continues;
+    of two that never had one both do, once each, so that none is out for meeting one that cannot be judged.
+    The order is by rounds survived, then by strength.
     """
 
     name = "knockout"
@@ -173,14 +173,14 @@ class Knockout(_Tournament):
         return Standing(made.rewards, made.lows, made.highs, survived, made.strengths, made.best_prob)
 
     def _stages(self, evidence: Evidence) -> Iterator[list[int]]:
-        """Who is left before each round and in the end; going on needs the answers to the round before."""
+        """Who is left before each round and in the end; the next round needs the answers to this one."""
         left = evidence.rng().permutation(evidence.n).tolist()
         heard: set[int] = set()
         spared: set[int] = set()
         yield left
         while len(left) > 1:
-            # Who had the bye goes first, so that nobody has two in a row; two who are both spared go to the
-            # two ends, so that they do not meet again.
+            # The one with the bye goes first, so that none has two in a row; two that are both spared go to
+            # the two ends, so that they do not meet again.
             firsts, seconds = left[-1:] if len(left) % 2 else [], []
             for pair in _paired(left):
                 if evidence.win_prob(*pair) is not None:
@@ -219,10 +219,10 @@ class Swiss(_Tournament):
 
     def rounds(self, evidence: Evidence) -> Iterator[Round]:
         n = evidence.n
-        lots = evidence.rng().permutation(n)
+        places = evidence.rng().permutation(n)
         for _ in range(self.n_rounds or max(1, math.ceil(math.log2(max(n, 2))))):
             points = _points(evidence)
-            order = sorted(range(n), key=lambda i: (-points[i], lots[i]))
+            order = sorted(range(n), key=lambda i: (-points[i], places[i]))
             pairs = _neighbours_that_have_not_met(order, evidence)
             if not pairs:
                 return
@@ -238,9 +238,12 @@ def compared_standing(evidence: Evidence) -> Standing:
 
 
 def standing_of(evidence: Evidence, fit: Strengths) -> Standing:
-    """A standing by fitted strengths; completions without any verdict have none."""
-    means, errors = fit.against_group()
+    """A standing by fitted strengths.
+
+    Completions without any verdict have none, and do not count as the others' opponents.
+    """
     unheard = ~evidence.heard_of()
+    means, errors = fit.against_group(~unheard)
     rewards = np.where(unheard, np.nan, means)
     best = fit.best_probs(evidence.rng(1))
     return Standing(
@@ -270,7 +273,7 @@ def _points(evidence: Evidence) -> Floats:
 
 
 def _neighbours_that_have_not_met(order: list[int], evidence: Evidence) -> list[Pair]:
-    """From the top down: each with the next below that it has not met; whoever finds none has a bye."""
+    """From the top down: each with the next below that it has not met; one that finds none has a bye."""
     free = list(order)
     pairs = []
     while len(free) > 1:

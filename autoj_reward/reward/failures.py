@@ -1,90 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The failure policy: what each trainer gets where a judgment failed.
-
-TRL's trainers read None in three ways. GRPO and RLOO leave a completion that no function scored out of the
-baseline and give it no advantage (since 1.6.0; before, it was 0.0). Where another function did score it, the
-sum leaves ours out, so that None is 0.0 again. OnlineDPO always reads 0.0, and trains every pair nonetheless.
-"""
+"""What a completion without a verdict gets, and when there are too many of them."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from autoj_reward.errors import ConfigError, TooManyFailures
 from autoj_reward.reward.groups import Item
 
-Fill = Literal["none", "group_mean", "coin", "running_mean", "raise"]
+Fill = Literal["none", "group_mean", "hash", "running_mean", "raise"]
 """none: None. group_mean: the mean of the group's judged members, which neither helps nor harms; None where
-not one was judged. coin: decides a pair by a hash of its texts. running_mean: the mean of the last thousand
+not one was judged. hash: decides a pair by a hash of its texts. running_mean: the mean of the last thousand
 rewards. raise: TooManyFailures at the first."""
 
-OnFailure = Literal["auto"] | Fill
-Trainer = Literal["grpo", "rloo", "online_dpo", "async_grpo", "ppo"]
-
-_NONE_IS_LEFT_OUT_SINCE = (1, 6)
 _LEAST_FOR_LIMIT = 64
 """Completions from which the share of failures means something."""
 _REMEMBERED = 1000
-
-
-def choose_fill(
-    on_failure: OnFailure,
-    trainer: Trainer | None,
-    *,
-    n_rewards: int = 1,
-    trl_version: tuple[int, ...] | None = None,
-    normalizes_first: bool = False,
-) -> Fill:
-    """The fill for a trainer.
-
-    Args:
-        on_failure: A fill, or auto: then the one that leaves the other completions' training as it would
-            have been.
-        trainer: None is unknown, for which a group's mean is safe.
-        n_rewards: Reward functions that the trainer sums up.
-        trl_version: Its version, `(1, 16, 0)`; None is one that knows None.
-        normalizes_first: Whether the trainer normalises each function's rewards before it sums them up
-            (GRPO's `normalize_then_sum`): None is left out of each then.
-
-    Raises:
-        ConfigError: There is no such fill or trainer, or the fill does not fit the trainer.
-    """
-    if on_failure not in ("auto", *get_args(Fill)):
-        raise ConfigError(f"on_failure = {on_failure!r} is none of auto, {', '.join(get_args(Fill))}")
-    if trainer is not None and trainer not in get_args(Trainer):
-        raise ConfigError(
-            f"trainer = {trainer!r} is none of {', '.join(get_args(Trainer))}",
-            hint="leave it out, and call attach(trainer) when the trainer is there",
-        )
-    if n_rewards < 1:
-        raise ConfigError(f"n_rewards = {n_rewards} is not at least 1")
-    if on_failure != "auto":
-        if on_failure == "coin" and trainer not in (None, "online_dpo"):
-            raise ConfigError(f"on_failure = 'coin' is for pairs, and {trainer} trains on none")
-        if on_failure in ("none", "group_mean") and trainer == "ppo":
-            raise ConfigError(
-                f"on_failure = {on_failure!r} does not fit PPO: it needs a number, and has one completion of "
-                "each prompt",
-                hint="running_mean, raise or auto",
-            )
-        if on_failure not in ("coin", "raise") and trainer == "online_dpo":
-            raise ConfigError(
-                f"on_failure = {on_failure!r} does not fit OnlineDPO: it reads None as 0.0, and of two equal "
-                "rewards it takes the first completion as chosen",
-                hint="coin, raise or auto",
-            )
-        return on_failure
-    if trainer == "online_dpo":
-        return "coin"
-    if trainer == "ppo":
-        return "running_mean"
-    if trainer is None:
-        return "group_mean"
-    knows_none = trl_version is None or trl_version[:2] >= _NONE_IS_LEFT_OUT_SINCE
-    return "none" if knows_none and (n_rewards == 1 or normalizes_first) else "group_mean"
 
 
 def fill_group_means(rewards: Sequence[float | None], groups: Sequence[Sequence[int]]) -> list[float | None]:
@@ -104,19 +38,18 @@ def decide_pairs(
 ) -> tuple[list[float | None], int, int]:
     """Rewards of which each pair has a winner, whatever failed or tied.
 
-    OnlineDPO takes completions i and i + n/2 as a pair and calls the first chosen unless the second has
-    more. A pair without two rewards, or with equal ones, is decided by a hash of its texts: the same in every
-    run, and blind to which stands first. The winner is `step` above the other, so that a further reward
-    function still has its say.
+    Completions i and i + n/2 are a pair, as OnlineDPO sends them. A pair without two rewards, or with equal
+    ones, is decided by a hash of its texts: the same in every run, and whichever comes first. The winner is
+    `step` above the other, so that a further reward function can still decide otherwise.
 
     Args:
         items: 2n completions, in the trainer's order.
-        rewards: One for each, None where there is none.
+        rewards: One for each, None without a verdict.
         step: What decides, above 0.
-        middle: What a pair without any reward stands at.
+        middle: The mean of a pair without any reward.
 
     Returns:
-        The rewards, how many pairs a failure left to the coin, and how many a tie did.
+        The rewards, how many pairs were decided because of a failure, and how many because of a tie.
 
     Raises:
         ConfigError: The number is odd, or a pair has two prompts.
@@ -156,7 +89,7 @@ class RunningMean:
     _last: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def fill(self, rewards: Sequence[float | None]) -> list[float]:
-        """Take the rewards in, then put the mean where there is none."""
+        """Remember the rewards, then replace each None by the mean."""
         self._last.extend(r for r in rewards if r is not None)
         mean = sum(self._last) / len(self._last) if self._last else self.middle
         return [mean if r is None else r for r in rewards]

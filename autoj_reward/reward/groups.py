@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from autoj_reward.ranking.tiebreak import tiebreak_hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +38,6 @@ class Item:
     def tiebreak_hash(self) -> str:
         """See `tiebreak_hash`."""
         return tiebreak_hash(self.prompt, self.completion)
-
-
-def tiebreak_hash(prompt: str, completion: str) -> str:
-    """A hash of prompt and completion: stable, the same in every run, blind to where either stood."""
-    whole = f"{len(prompt)}:{prompt}{completion}"
-    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def find_groups(items: Sequence[Item]) -> list[list[int]]:

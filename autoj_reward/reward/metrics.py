@@ -21,7 +21,7 @@ class JudgedRow:
         prompt: As the judge saw it.
         completion: Likewise.
         critique: The judge's words, or None in direct mode.
-        raw: Its rating, or the mean win probability; None with a failure.
+        raw: Its rating, or its win probability; None with a failure.
         reward: What the trainer got.
         reason: Why there is no verdict, or None.
     """
@@ -50,11 +50,11 @@ class CallReport:
 
 
 class ReportLog:
-    """The latest reports, until somebody takes them. Safe to use from threads.
+    """The latest reports, until they are taken. Safe to use from threads.
 
     Args:
         n_reports: Reports kept at most.
-        n_rows: Rows kept at most, for the latest of them: nobody may ever ask.
+        n_rows: Rows kept at most, of the latest reports: a run may never take them.
     """
 
     def __init__(self, n_reports: int = 1000, n_rows: int = 2000) -> None:

@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
+from autoj_reward.reward.plan import RewardMode
+from autoj_reward.reward.scale import RewardScale, Scale
 from autoj_reward.types import Request
 
 # Steps for each dtype: (rating points on a scale of nine points, win probability). Well above the noise, so
@@ -39,6 +42,29 @@ def engine_resolution(judge: Judge, *, pairwise: bool) -> float:
         return step
     ratings = [float(v) for v in judge.spec.rating.verdicts.verdicts]
     return step * (max(ratings) - min(ratings)) / 9.0
+
+
+def reward_scale(judge: Judge, mode: RewardMode, scale: Scale, resolution: float | None) -> RewardScale:
+    """The scale of a judge's rewards; every trainer's adapter and the server use this one.
+
+    Args:
+        judge: Its ratings are the range.
+        mode: rating, or pairwise for win probabilities.
+        scale: raw, unit or centred.
+        resolution: Step to which raw values are rounded; 0 for none, None for `engine_resolution`.
+
+    Raises:
+        ConfigError: The judge does not rate or compare as `mode` needs, or a setting is out of range.
+    """
+    protocol = judge.spec.rating if mode == "rating" else judge.spec.comparison
+    if protocol is None:
+        what = "rate" if mode == "rating" else "compare"
+        raise ConfigError(f"judge {judge.spec.name!r} does not {what}, which mode={mode!r} needs")
+    step = engine_resolution(judge, pairwise=mode == "pairwise") if resolution is None else resolution
+    if mode == "pairwise":
+        return RewardScale(0.0, 1.0, scale, step)
+    ratings = [float(v) for v in protocol.verdicts.verdicts]
+    return RewardScale(min(ratings), max(ratings), scale, step)
 
 
 def measure_resolution(judge: Judge, requests: Sequence[Request]) -> float:

@@ -16,6 +16,18 @@ _DECIMALS = 12
 """Digits kept after rounding: 0.1 * 3 is to equal 0.3."""
 
 
+def check_scale(value: str) -> Scale:
+    """The scale, if it is one.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    for choice in get_args(Scale):
+        if value == choice:
+            return choice  # type: ignore[no-any-return]
+    raise ConfigError(f"scale = {value!r} is none of {', '.join(get_args(Scale))}")
+
+
 @dataclass(frozen=True, slots=True)
 class RewardScale:
     """The judge's range, and where rewards go from there.
@@ -33,8 +45,7 @@ class RewardScale:
     resolution: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.scale not in get_args(Scale):
-            raise ConfigError(f"scale = {self.scale!r} is none of {', '.join(get_args(Scale))}")
+        check_scale(self.scale)
         if not 0.0 <= self.resolution < (self.high - self.low):
             raise ConfigError(
                 f"resolution = {self.resolution:g} is not in [0, {self.high - self.low:g}), the judge's range"

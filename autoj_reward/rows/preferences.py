@@ -23,13 +23,8 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.judgments import Judgment, RatingJudgment
-from autoj_reward.ranking.label import (
-    LabelledGroup,
-    LabelSettings,
-    PreferencePair,
-    label_compared,
-    label_requests,
-)
+from autoj_reward.ranking.label import label_compared, label_requests
+from autoj_reward.ranking.pair_rules import LabelledGroup, LabelSettings, PreferencePair
 from autoj_reward.ranking.strategies import Pointwise, Strategy
 from autoj_reward.rows.check import check_rows, good_rows, item_of
 from autoj_reward.rows.fields import RowFormat, row_format

@@ -14,7 +14,8 @@ from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.template import Template
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
-from autoj_reward.ranking.rank import Candidate, Ranking, rank_requests
+from autoj_reward.ranking.orders import Candidate, Ranking
+from autoj_reward.ranking.rank import rank_requests
 from autoj_reward.ranking.runner import check_judge
 from autoj_reward.ranking.strategies import Pointwise, Strategy
 from autoj_reward.rows.fields import OPTIONAL_FIELDS, RowFormat

@@ -19,16 +19,27 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import autoj_reward
+from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import Judgment
 from autoj_reward.ranking.rank import rank_judged
+from autoj_reward.reward.resolution import reward_scale
+from autoj_reward.reward.scale import RewardScale, Scale
 from autoj_reward.rows.tasks import candidate_fields, pair_fields, ranking_fields, rating_fields
 from autoj_reward.serve.auth import TokenGuard
 from autoj_reward.serve.errors import Refusal, json_response
 from autoj_reward.serve.limits import BodyLimit, HostCheck
 from autoj_reward.serve.metrics import Metrics
 from autoj_reward.serve.openrlhf import reward_answer, reward_requests
-from autoj_reward.serve.schema import CompareBody, RankBody, RateBody, RewardAnswer, RewardBody, requests_of
+from autoj_reward.serve.schema import (
+    CompareBody,
+    RankBody,
+    RateBody,
+    RewardAnswer,
+    RewardBody,
+    invalid,
+    requests_of,
+)
 from autoj_reward.serve.service import RewardService
 from autoj_reward.serve.settings import ServeSettings
 
@@ -60,7 +71,12 @@ def make_app(
 
     Returns:
         The application, and the service behind it.
+
+    Raises:
+        ConfigError: The scale's resolution does not fit the judge's ratings.
     """
+    if judge.spec.rating is not None:
+        reward_scale(judge, "rating", settings.scale, settings.resolution)
     service = RewardService(judge, settings)
 
     async def load() -> None:
@@ -100,8 +116,13 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
     async def rate(body: RateBody) -> Response:
         """A rating as a distribution for each row: the fields that `autoj-reward rate` adds."""
         rows = requests_of("rate", body.rows, judge, most=most)
+        scale = None if body.scale is None else _scale(judge, body.scale, body.resolution)
         judgments = await service.rate([row[0] for row in rows], body.deadline_seconds)
-        return _answer([rating_fields(j) for j in judgments], judgments)
+        fields = [rating_fields(j) for j in judgments]
+        if scale is not None:
+            for row in fields:
+                row["reward"] = None if row["reward"] is None else scale.reward(row["reward"])
+        return _answer(fields, judgments)
 
     @api.post("/v1/compare", responses=_REFUSALS, summary="Compare two completions")
     async def compare(body: CompareBody) -> Response:
@@ -129,10 +150,12 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
     @api.post("/get_reward", responses=_REFUSALS, summary="OpenRLHF's remote reward model")
     async def get_reward(body: RewardBody) -> RewardAnswer:
         """Rewards for queries, as OpenRLHF's `--remote_rm_url` asks for them."""
-        requests = reward_requests(body, judge, service.settings)
+        settings = service.settings
+        requests = reward_requests(body, judge, settings)
+        scale = reward_scale(judge, "rating", settings.scale, settings.resolution)
         judgments = await service.rate(requests, None)
         return json_response(  # type: ignore[return-value]
-            reward_answer(judgments, service.settings.failure_reward)
+            reward_answer(judgments, scale, settings.failure_reward)
         )
 
 
@@ -178,6 +201,13 @@ def _add_refusals(api: FastAPI) -> None:
     api.add_exception_handler(RequestValidationError, malformed)
     api.add_exception_handler(HTTPException, known)
     api.add_exception_handler(Exception, unexpected)
+
+
+def _scale(judge: Judge, scale: Scale, resolution: float | None) -> RewardScale:
+    try:
+        return reward_scale(judge, "rating", scale, resolution)
+    except ConfigError as error:
+        raise invalid(error.args[0], "resolution") from None
 
 
 def _answer(rows: list[Any], judgments: list[Any]) -> Response:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from autoj_reward.judge.judge import Judge
+from autoj_reward.judge.messages.chat_markup import completion_of, exchange_of
 from autoj_reward.judgments import RatingJudgment
-from autoj_reward.reward.chat_markup import completion_of, exchange_of
+from autoj_reward.reward.scale import RewardScale
 from autoj_reward.serve.errors import Refusal
 from autoj_reward.serve.schema import RewardBody, check, invalid
 from autoj_reward.serve.settings import ServeSettings
@@ -40,15 +41,17 @@ def reward_requests(body: RewardBody, judge: Judge, settings: ServeSettings) -> 
     return requests
 
 
-def reward_answer(judgments: Sequence[RatingJudgment], failure_reward: float | None) -> dict[str, Any]:
+def reward_answer(
+    judgments: Sequence[RatingJudgment], scale: RewardScale, failure_reward: float | None
+) -> dict[str, Any]:
     """The answer OpenRLHF reads.
 
     Args:
         judgments: One for each query.
-        failure_reward: In the place of rewards that there are none of; None leaves null, on which the
-            trainer stops.
+        scale: Of the rewards.
+        failure_reward: What a completion without a verdict gets; None gives null, on which the trainer stops.
     """
-    rewards = [failure_reward if j.reward is None else j.reward for j in judgments]
+    rewards = [failure_reward if j.reward is None else scale.reward(j.reward) for j in judgments]
     failed = [float(j.failure is not None) for j in judgments]
     return {"rewards": rewards, "scores": rewards, "extra_logs": {"judge_failed": failed}}
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 
 from autoj_reward.errors import ConfigError, TemplateError
 from autoj_reward.judge.judge import Judge
+from autoj_reward.reward.scale import Scale
 from autoj_reward.rows.fields import OPTIONAL_FIELDS, Kind, RowProblem, row_format
 from autoj_reward.serve.errors import Refusal
 from autoj_reward.types import Request
@@ -62,6 +63,14 @@ class RateBody(_Body):
     """Completions to rate."""
 
     rows: _rows(prompt=_TEXT, completion=_TEXT)  # type: ignore[valid-type]
+    scale: Annotated[
+        Scale | None,
+        Field(description="Scale of the rewards, as JudgeReward's; without it they are expected ratings."),
+    ] = None
+    resolution: Annotated[
+        float | None,
+        Field(ge=0, le=1e6, description="With a scale: the step, in ratings, to which they are rounded."),
+    ] = None
 
 
 class CompareBody(_Body):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoj_reward.errors import ConfigError
+from autoj_reward.reward.scale import Scale
 
 TOKEN_VARIABLE = "AUTOJ_REWARD_TOKEN"  # noqa: S105 - a name, not a secret
 _LEAST_TOKEN_CHARS = 16
@@ -33,6 +34,8 @@ class ServeSettings:
         max_body_bytes: Longest request body.
         max_completions: Most completions in one request.
         drain_seconds: After a signal to end, how long running requests may take.
+        scale: Scale of `/get_reward`'s rewards: raw, unit or centred, as `JudgeReward`'s.
+        resolution: Step to which its raw ratings are rounded; 0 for none, None for the engine's noise.
         failure_reward: What `/get_reward` gives for a judgment without a verdict; None gives null.
         end_tokens: Special tokens taken off the end of OpenRLHF's completions, besides the known ones.
         labels_as_references: Whether OpenRLHF's labels are reference answers for the judge.
@@ -63,6 +66,8 @@ class ServeSettings:
     max_body_bytes: int = 8 << 20
     max_completions: int = 1024
     drain_seconds: float = 30.0
+    scale: Scale = "centred"
+    resolution: float | None = None
     failure_reward: float | None = None
     end_tokens: tuple[str, ...] = ()
     labels_as_references: bool = False

@@ -24,12 +24,12 @@ from autoj_reward.errors import AutojRewardError
 from autoj_reward.judge.generation import split_thinking
 from autoj_reward.judge.guard.folding import fold, places
 from autoj_reward.judge.guard.guard import Guard, GuardRunner
+from autoj_reward.judge.messages.chat_markup import messages_of, without_end_tokens
 from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.judge.parse import find_verdict
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import parse_spec
 from autoj_reward.reporting.escaping import shown
-from autoj_reward.reward.chat_markup import messages_of, without_end_tokens
 from autoj_reward.types import Segment
 
 pytestmark = pytest.mark.slow

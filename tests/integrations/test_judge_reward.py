@@ -13,7 +13,16 @@ from typing import Any
 
 import pytest
 
-from autoj_reward import ConfigError, EngineUnavailable, Judge, JudgeReward, TooManyFailures, async_reward
+from autoj_reward import (
+    ConfigError,
+    EngineUnavailable,
+    Judge,
+    JudgeReward,
+    Ring,
+    TooManyFailures,
+    async_reward,
+    rank,
+)
 from autoj_reward.reward.resolution import engine_resolution, measure_resolution
 from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput, Request
 from tests.scripted import ScriptedEngine, win_prob
@@ -128,15 +137,11 @@ def test_pairwise() -> None:
     log = Log()
     wins = reward(mode="pairwise", scale="unit", resolution=0)
     rewards = log(wins, ["P", "Q", "P", "Q", "P"], ["q=2", "q=8", "q=3", "q=6", "q=5"])
-    assert rewards == pytest.approx(
-        [
-            (win_prob(2, 3) + win_prob(2, 5)) / 2,
-            win_prob(8, 6),
-            (win_prob(3, 2) + win_prob(3, 5)) / 2,
-            win_prob(6, 8),
-            (win_prob(5, 2) + win_prob(5, 3)) / 2,
-        ]
-    )
+    # What `rank` says of the same groups by the same comparisons.
+    p, q = rank(judge(), ["P", "Q"], [["q=2", "q=3", "q=5"], ["q=8", "q=6"]], strategy=Ring())
+    assert [rewards[0], rewards[2], rewards[4]] == pytest.approx(p.rewards)
+    assert [rewards[1], rewards[3]] == pytest.approx(q.rewards)
+    assert rewards[0] < rewards[2] < rewards[4]
     assert wins.__name__ == "judge_pairwise"
     assert "judge_pairwise/flat_group_share" in log.metrics
 
@@ -371,7 +376,7 @@ def test_attaching() -> None:
     assert first.attach(GRPOTrainer(first, len)).fill == "group_mean"
     assert first.attach(GRPOTrainer(len, first, aggregation="normalize_then_sum")).fill == "none"
     assert first.attach(GRPOTrainer(async_reward(first))).fill == "none"
-    assert first.attach(OnlineDPOTrainer(first)).fill == "coin"
+    assert first.attach(OnlineDPOTrainer(first)).fill == "hash"
     with pytest.raises(ConfigError, match="does not call this reward"):
         first.attach(GRPOTrainer(reward()))
     with pytest.raises(ConfigError, match="Log is none of GRPOTrainer"):

@@ -12,7 +12,7 @@ from hypothesis import given
 
 from autoj_reward import ConfigError, Judge, Request, TemplateError
 from autoj_reward.engines.recorded import RecordedEngine, rendered_text
-from autoj_reward.judge.language import detect_language
+from autoj_reward.judge.messages.language import detect_language
 from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.types import Failure, JudgeInput, JudgeOutput

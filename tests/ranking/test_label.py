@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from autoj_reward import Judge
 from autoj_reward.errors import ConfigError
-from autoj_reward.ranking.label import LabelledGroup, LabelSettings, label, label_compared
+from autoj_reward.ranking.label import label, label_compared
+from autoj_reward.ranking.pair_rules import LabelledGroup, LabelSettings
 from autoj_reward.ranking.registry import choose_strategy
 from autoj_reward.types import Request
 from tests.quality import QualityEngine

@@ -12,7 +12,8 @@ import pytest
 from autoj_reward import Judge, best_of_n, rank
 from autoj_reward.autoj.pairs import read_decisions
 from autoj_reward.ranking.budgeted import Budgeted
-from autoj_reward.ranking.label import LabelSettings, label, label_compared
+from autoj_reward.ranking.label import label, label_compared
+from autoj_reward.ranking.pair_rules import LabelSettings
 from autoj_reward.ranking.registry import STRATEGY_NAMES, choose_strategy
 from autoj_reward.rescore.cache import with_aggregation
 from autoj_reward.rows.tasks import pair_fields

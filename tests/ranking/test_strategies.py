@@ -12,7 +12,8 @@ from autoj_reward import Judge, best_of_n, rank
 from autoj_reward.errors import ConfigError
 from autoj_reward.ranking.budgeted import Budgeted
 from autoj_reward.ranking.evidence import Answers, Compared, Costs, Evidence, Rated, Round
-from autoj_reward.ranking.rank import order, rank_judged
+from autoj_reward.ranking.orders import order
+from autoj_reward.ranking.rank import rank_judged
 from autoj_reward.ranking.registry import STRATEGY_NAMES, choose_strategy
 from autoj_reward.ranking.runner import run_strategy
 from autoj_reward.ranking.strategies import Knockout, Pointwise, Ring, Standing, Strategy, Swiss

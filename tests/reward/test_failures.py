@@ -9,56 +9,11 @@ from autoj_reward import ConfigError, TooManyFailures
 from autoj_reward.reward.failures import (
     FailureLimit,
     RunningMean,
-    choose_fill,
     decide_pairs,
     fill_group_means,
 )
 from autoj_reward.reward.groups import Item
 from autoj_reward.reward.metrics import CallReport, JudgedRow, ReportLog, correlation, mean_metrics
-
-
-@pytest.mark.parametrize(
-    ("trainer", "n_rewards", "version", "normalizes", "fill"),
-    [
-        (None, 1, (1, 16, 0), False, "group_mean"),
-        ("grpo", 1, (1, 16, 0), False, "none"),
-        ("grpo", 1, (1, 6, 0), False, "none"),
-        ("grpo", 1, (1, 5, 2), False, "group_mean"),
-        ("grpo", 1, (0, 29, 0), False, "group_mean"),
-        ("grpo", 2, (1, 16, 0), False, "group_mean"),
-        ("grpo", 2, (1, 16, 0), True, "none"),
-        ("rloo", 1, (1, 12, 0), False, "none"),
-        ("rloo", 3, (1, 12, 0), False, "group_mean"),
-        ("async_grpo", 1, None, False, "none"),
-        ("async_grpo", 2, (1, 16, 0), False, "group_mean"),
-        ("online_dpo", 1, (1, 16, 0), False, "coin"),
-        ("online_dpo", 2, (1, 12, 0), False, "coin"),
-        ("ppo", 1, (1, 12, 0), False, "running_mean"),
-    ],
-)
-def test_fill_for_each_trainer(trainer, n_rewards, version, normalizes, fill) -> None:
-    chosen = choose_fill(
-        "auto", trainer, n_rewards=n_rewards, trl_version=version, normalizes_first=normalizes
-    )
-    assert chosen == fill
-    assert choose_fill("raise", trainer, n_rewards=n_rewards, trl_version=version) == "raise"
-
-
-@pytest.mark.parametrize(
-    ("on_failure", "trainer", "n_rewards", "message"),
-    [
-        ("zero", "grpo", 1, "on_failure = 'zero'"),
-        ("auto", "dpo", 1, "trainer = 'dpo'"),
-        ("auto", "grpo", 0, "n_rewards = 0"),
-        ("coin", "grpo", 1, "trains on none"),
-        ("none", "ppo", 1, "does not fit PPO"),
-        ("none", "online_dpo", 1, "does not fit OnlineDPO"),
-        ("group_mean", "online_dpo", 1, "first completion as chosen"),
-    ],
-)
-def test_fills_that_do_not_fit(on_failure, trainer, n_rewards, message) -> None:
-    with pytest.raises(ConfigError, match=message):
-        choose_fill(on_failure, trainer, n_rewards=n_rewards)
 
 
 def test_group_means() -> None:
@@ -82,7 +37,7 @@ def pair(first: str, second: str, prompt: str = "P") -> list[Item]:
 
 
 @given(some, some, st.text(max_size=5), st.text(max_size=5))
-def test_the_coin(first: float | None, second: float | None, a: str, b: str) -> None:
+def test_the_hash(first: float | None, second: float | None, a: str, b: str) -> None:
     filled, n_failed, n_tied = decide_pairs(pair(a, b), [first, second], step=0.01, middle=0.0)
     swapped, *_ = decide_pairs(pair(b, a), [second, first], step=0.01, middle=0.0)
     assert None not in filled
@@ -99,7 +54,7 @@ def test_the_coin(first: float | None, second: float | None, a: str, b: str) -> 
         assert (filled[0] > filled[1]) == (swapped[1] > swapped[0])
 
 
-def test_the_coin_is_fair() -> None:
+def test_the_hash_is_fair() -> None:
     """Equal fills would make the first completion chosen every time."""
     items = [Item(prompt=str(n % 400), completion=f"{n}") for n in range(800)]
     filled, n_failed, _ = decide_pairs(items, [None] * 800, step=0.1, middle=0.0)

@@ -3,13 +3,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import combinations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoj_reward.ranking.evidence import Answers, Compared, Evidence, Round
+from autoj_reward.ranking.strategies import compared_standing
 from autoj_reward.reward.groups import Item, find_groups, flat_share, n_incomplete
-from autoj_reward.reward.pairs import group_pairs
 from autoj_reward.reward.plan import ALONE, JudgedRequest, Plan, make_plan
 from tests.scripted import quality, win_prob
 
@@ -34,6 +36,16 @@ def judged(plan: Plan, failing: str = "-") -> list[JudgedRequest]:
 
 def raws(plan: Plan, failing: str = "-") -> list[float | None]:
     return [o.raw for o in plan.outcomes(judged(plan, failing))]
+
+
+def shares(*qualities: float) -> list[float]:
+    """Win probabilities against the group, fitted to all comparisons of the qualities."""
+    evidence = Evidence(n=len(qualities), seed=0)
+    pairs = tuple(combinations(range(len(qualities)), 2))
+    wins = tuple(Compared(win_prob(qualities[i], qualities[j])) for i, j in pairs)
+    evidence.add(Round(compare=pairs), Answers(comparisons=wins))
+    found: list[float] = compared_standing(evidence).rewards.tolist()
+    return found
 
 
 def test_groups_are_found_by_prompt() -> None:
@@ -62,21 +74,17 @@ def test_ratings_are_asked_once_for_equal_completions() -> None:
     ("all", 1, 0), ("all", 2, 1), ("all", 3, 3), ("all", 8, 28),
 ])  # fmt: skip
 def test_number_of_comparisons(schedule: str, n: int, pairs: int) -> None:
-    items = group(*range(1, n + 1))
-    made = group_pairs(items, range(n), schedule)  # type: ignore[arg-type]
-    assert len(made) == len({frozenset(p) for p in made}) == pairs
+    plan = make_plan(group(*range(1, n + 1)), "pairwise", schedule)  # type: ignore[arg-type]
+    made = [request.completions for request in plan.requests]
+    assert len(made) == len({frozenset(map(str, p)) for p in made}) == pairs
     if n > 2:
-        per_member = Counter(i for pair in made for i in pair)
+        per_member = Counter(str(c) for pair in made for c in pair)
         assert set(per_member.values()) == {2 if schedule == "ring" else n - 1}
 
 
-def test_all_pairs_by_hand() -> None:
+def test_all_pairs() -> None:
     plan = make_plan(group(2, 3, 5), "pairwise", "all")
-    expected = [
-        (win_prob(2, 3) + win_prob(2, 5)) / 2,
-        (win_prob(3, 2) + win_prob(3, 5)) / 2,
-        (win_prob(5, 2) + win_prob(5, 3)) / 2,
-    ]
+    expected = shares(2, 3, 5)
     assert raws(plan) == pytest.approx(expected)
     # With three, each has both others as neighbours.
     assert raws(make_plan(group(2, 3, 5), "pairwise", "ring")) == pytest.approx(expected)
@@ -85,8 +93,8 @@ def test_all_pairs_by_hand() -> None:
 def test_a_failed_comparison_leaves_the_others() -> None:
     plan = make_plan(group(2, 3, 5), "pairwise", "all")
     outcomes = plan.outcomes(judged(plan, failing="q=5"))
-    assert outcomes[0].raw == pytest.approx(win_prob(2, 3))
-    assert outcomes[1].raw == pytest.approx(win_prob(3, 2))
+    # As in a group without it.
+    assert [outcomes[0].raw, outcomes[1].raw] == pytest.approx(shares(2, 3))
     assert (outcomes[2].raw, outcomes[2].reason) == (None, "low_mass")
     assert outcomes[0].reason is None
 
@@ -94,9 +102,9 @@ def test_a_failed_comparison_leaves_the_others() -> None:
 def test_copies_share_their_reward() -> None:
     plan = make_plan(group(2, 5, 2), "pairwise", "ring")
     assert len(plan.requests) == 1
-    assert raws(plan) == pytest.approx([win_prob(2, 5), win_prob(5, 2), win_prob(2, 5)])
-    every = raws(make_plan(group(2, 5, 2), "pairwise", "all"))
-    assert every == pytest.approx([(win_prob(2, 5) + 0.5) / 2, win_prob(5, 2), (win_prob(2, 5) + 0.5) / 2])
+    low, high = shares(2, 5)
+    assert raws(plan) == pytest.approx([low, high, low])
+    assert raws(make_plan(group(2, 5, 2), "pairwise", "all")) == pytest.approx([low, high, low])
 
 
 def test_groups_of_one() -> None:

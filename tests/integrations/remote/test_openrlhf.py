@@ -17,6 +17,7 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.integrations.client import JudgeClient
 from autoj_reward.integrations.required_reward import NoVerdict
 from autoj_reward.judge.judge import Judge
+from autoj_reward.reward.resolution import reward_scale
 from tests.integrations.remote.conftest import TOKEN
 from tests.serve.conftest import Process
 
@@ -58,8 +59,9 @@ def test_by_address(server: Process, judge: Judge) -> None:
         return await asyncio.gather(*(one(body) for body in samples()))
 
     answers = asyncio.run(ask())
+    scale = reward_scale(judge, "rating", "centred", None)
     wanted = [j.reward for j in judge.rate([MESSAGES] * len(COMPLETIONS), COMPLETIONS)]
-    assert [a["rewards"] for a in answers] == [[reward] for reward in wanted]
+    assert [a["rewards"] for a in answers] == [[scale.reward(r)] for r in wanted if r is not None]
     assert all(a["scores"] == a["rewards"] and a["extra_logs"] == {"judge_failed": [0.0]} for a in answers)
 
 
@@ -78,7 +80,7 @@ def reward_file(folder: Path, url: str, further: str = "") -> Path:
     path = folder / "my_reward.py"
     path.write_text(
         "from autoj_reward.integrations.openrlhf import reward_function\n"
-        f"reward_func = reward_function({url!r}{further})\n"
+        f"reward_func = reward_function({url!r}, scale='raw', resolution=0{further})\n"
     )
     return path
 

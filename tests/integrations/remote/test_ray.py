@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from autoj_reward.cli.app import app
 from autoj_reward.errors import ConfigError
-from autoj_reward.ranking.rank import RESOLUTION
+from autoj_reward.ranking.orders import RESOLUTION
 from tests.conftest import REPO
 
 pytestmark = pytest.mark.slow

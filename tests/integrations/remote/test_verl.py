@@ -75,7 +75,7 @@ def test_scores_are_the_rewards_of_the_python_api(
     path.write_text(
         "from autoj_reward.integrations.client import JudgeClient\n"
         f"from autoj_reward.integrations.verl import {kind} as make\n"
-        f"client = JudgeClient({server.url!r})\ncompute_score = make(client)\n"
+        f"client = JudgeClient({server.url!r})\ncompute_score = make(client, scale='raw', resolution=0)\n"
     )
     function = loaded(path, "compute_score", {"further": 1})
     assert inspect.iscoroutinefunction(function) is (kind == "async_compute_score")
@@ -119,7 +119,7 @@ def test_prompts_of_parquet_and_special_tokens_are_taken_as_they_are(
         [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Q"}], dtype=object
     )
     score = call(
-        make(server.url, prompt_field="prompt", end_tokens=["<stop>"]),
+        make(server.url, prompt_field="prompt", end_tokens=["<stop>"], scale="raw", resolution=0),
         "Paris<stop><|im_end|>",
         prompt=messages,
     )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoj_reward.reward.chat_markup import END_TOKENS, completion_of, messages_of, without_end_tokens
+from autoj_reward.judge.messages.chat_markup import END_TOKENS, completion_of, messages_of, without_end_tokens
 from tests.hostile import hostile_text
 
 USER = [{"role": "user", "content": "Q"}]

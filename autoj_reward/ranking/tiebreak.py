@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one order of a group's completions: by a hash of their texts, equal texts once.
+
+It decides ties, the ring of neighbours and the seeds of random pairings. It is the same in every run and on
+every process, and does not depend on where a completion was in its group.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autoj_reward.judge.messages.text import completion_text, prompt_text
+from autoj_reward.types import Text
+
+
+@dataclass(frozen=True, slots=True)
+class DistinctCompletions:
+    """A group's distinct completions, ordered by their tie-break hashes.
+
+    Attributes:
+        members: For each distinct completion the indices it has in the group, ascending.
+        seed: Hash of those hashes.
+    """
+
+    members: tuple[tuple[int, ...], ...]
+    seed: int
+
+
+def tiebreak_hash(prompt: str, completion: str) -> str:
+    """A hash of prompt and completion."""
+    whole = f"{len(prompt)}:{prompt}{completion}"
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def distinct_completions(prompt: Text, group: Sequence[Text]) -> DistinctCompletions:
+    """A group's distinct completions. Equal texts, reasoning and tool calls included, are one."""
+    where: dict[str, list[int]] = {}
+    asked = prompt_text(prompt, "keep")
+    for index, completion in enumerate(group):
+        where.setdefault(tiebreak_hash(asked, completion_text(completion, "keep")), []).append(index)
+    hashes = sorted(where)
+    seed = hashlib.sha256("".join(hashes).encode()).digest()[:8]
+    return DistinctCompletions(tuple(tuple(where[name]) for name in hashes), int.from_bytes(seed, "big"))
+
+
+def first_by_hash(prompt: Text, completions: Sequence[Text]) -> int:
+    """Index of the completion that wins a tie."""
+    return distinct_completions(prompt, completions).members[0][0]
