@@ -19,7 +19,7 @@ from autoj_reward.engines.cached import CachedEngine
 from autoj_reward.engines.recorded import RecordedEngine
 from autoj_reward.errors import EngineError, EngineRejected, EngineUnavailable
 from autoj_reward.rows.fields import row_format
-from autoj_reward.rows.run import RowItem
+from autoj_reward.rows.records import RowItem
 from autoj_reward.rows.tasks import rerank_task
 from autoj_reward.types import Failure, JudgeInput, JudgeOutput
 from tests.hostile import LOOK_ALIKES
