@@ -169,6 +169,8 @@ def judge_rows(
     from autoj_reward.rows.run import RowRun
 
     judging, rows = options.judging, options.rows
+    on_cluster = raying is not None and raying.ray is not None
+    blocks_of = parquet_input(source, target, rows) if on_cluster else None
     own = dict(identity or {})
     rubrics = options.criteria.rubrics()
     make = functools.partial(_task_of, make_task, replace(fields, rubric_of=rubrics))
@@ -207,11 +209,11 @@ def judge_rows(
 
             for line in plan_lines(run, judge, judging):
                 typer.echo(printable(line))
-        elif raying is not None and raying.ray:
+        elif raying is not None and blocks_of is not None:
             arguments = judge_arguments(
                 judging, options.caching.for_judge(), both_orders=judge.settings.both_orders
             )
-            run_on_ray(run, judge, arguments, make, parquet_input(source, target, rows), rows, raying)
+            run_on_ray(run, judge, arguments, make, blocks_of, rows, raying)
         else:
             finish(run, rows)
 

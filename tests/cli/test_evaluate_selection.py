@@ -35,7 +35,7 @@ def test_evaluate_selection_prints_and_keeps_what_picks_are_worth(run: Run, tmp_
     ("options", "message"),
     [
         ([], "either --data or --set"),
-        (["--set", "nowhere"], "no set"),
+        (["--set", "nowhere"], "the set 'nowhere' is unknown"),
         (["--data", "x.jsonl", "--n", "two"], "not numbers"),
         (["--data", "x.jsonl"], "there is no file"),
     ],

@@ -57,8 +57,8 @@ def test_the_short_drill_on_the_embedded_judge() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["in.jsonl", "-o", "out"], "no .parquet file"),
-        (["nowhere.parquet", "-o", "out"], "no .parquet file"),
+        (["in.jsonl", "-o", "out"], "is not a .parquet file"),
+        (["nowhere.parquet", "-o", "out"], "is not a .parquet file"),
         (["in.parquet", "-o", "out.parquet"], "is not a folder"),
         (["in.parquet", "-o", "-"], "is not a folder"),
         (["in.parquet", "-o", "out", "--retry-failed"], "do not go with"),
