@@ -21,11 +21,11 @@ from autoj_reward.judge.spec import JudgeSpec, parse_spec
 from tests.pumping import pump, sites, slow
 
 HOSTILE: dict[str, list[tuple[str, str, str]]] = {
-    "bounded._PIECE": [("[", "\\a", ""), ("(?#", "a", ""), ("a{", "1", ""), ("", "[", ""), ("", "(?#", "")],
+    "bounded_regex._PIECE": [("[", "\\a", ""), ("(?#", "a", ""), ("a{", "1", ""), ("", "[", ""), ("", "(?#", "")],
     "cache._number": [("1", "1", "!"), ("1.", "1", "!"), ("1", " ", "!")],
-    "checkpoint._SCALAR": [("", "a", ""), ("", "For", ""), ("", "Sequence", "")],
+    "loading._SCALAR": [("", "a", ""), ("", "For", ""), ("", "Sequence", "")],
     "contrast._SENTENCE": [("", "a", ""), ("", ". ", "a"), ("a", ".", "a"), ("a.", " ", "a")],
-    "critique_data._CHOICE": [("", " ", "x"), ("", "\n", "D")],
+    "critiques._CHOICE": [("", " ", "x"), ("", "\n", "D")],
     "degenerate._OPENINGS": [("", "ok ", "!?x"), ("let's solve", " the problem", "x"), ("", "解答", "x")],
     "fingerprint._COMMIT": [("", "a", "g")],
     "file_hash._NOTE": [("", "a", "g"), ("a" * 64 + " ", "a", "g")],
@@ -35,11 +35,11 @@ HOSTILE: dict[str, list[tuple[str, str, str]]] = {
     "guard._SMUGGLED": [("", "\ufe0f", "a"), ("\U0001f3f4", "\U000e0061", ""), ("", "\U0001f3f4\U000e0061", "")],
     "guard._SUSPECT": [("", "a", "\x00")],
     "guard._TOUCHING": [("", "[", " "), ("a", " ", "a"), ("", "a ", ""), ("[", " ", "[")],
-    "look_alikes._lead_pattern": [("", "a", "["), ("", "1", "")],
-    "look_alikes._mark_pattern": [("", "a", "["), ("", "[", "")],
-    "look_alikes._trusted_texts": [("{", "a", ""), ("", "{a", ""), ("", "{", "")],
-    "look_alikes.marks": [("[", "a", ""), ("", "[a", ""), ("", "[", "]")],
-    "managed_state._CONTROL": [("\x1b[", "1", ""), ("", "\x1b[", ""), ("", "\x1b[1;", "")],
+    "imitations._lead_pattern": [("", "a", "["), ("", "1", "")],
+    "imitations._mark_pattern": [("", "a", "["), ("", "[", "")],
+    "imitations._trusted_texts": [("{", "a", ""), ("", "{a", ""), ("", "{", "")],
+    "imitations.marks": [("[", "a", ""), ("", "[a", ""), ("", "[", "]")],
+    "state._CONTROL": [("\x1b[", "1", ""), ("", "\x1b[", ""), ("", "\x1b[1;", "")],
     "monitor._WORD": [("", "a", "_"), ("", "_", ""), ("", "的", "")],
     "parse._APOSTROPHE": [("", " '", ""), ("", "'", "a"), ("a", "'a", "")],
     "parse._CLOSING_APOSTROPHE": [("", "'a", ""), ("", "'", "a")],
@@ -47,33 +47,33 @@ HOSTILE: dict[str, list[tuple[str, str, str]]] = {
     "parse._SCALE": [("/", "1", "x"), ("", " out of", "x"), ("out", " ", "of"), ("of ", "the scale ", "x")],
     "parse._CLOSING": [("", " ", "a"), ("", "]*", "a")],
     "parse._NUMBER": [("", "1", "x"), ("1.", "1", "x")],
-    "policy_text._FAMILIES": [("<|im_start|>", "a", ""), ("", "<|im_start|>user\n", ""), ("<|im_start|>u\n", "<", "")],
-    "policy_text._FAMILIES#2": [("", "<|start_header_id|>", ""), ("<|start_header_id|>", "a", "")],
-    "policy_text._FAMILIES#3": [("", "<start_of_turn>", ""), ("<start_of_turn>u\n", "<end_of_turn", "")],
-    "policy_text._FAMILIES#4": [("", "<|user|>\n", ""), ("<|user|>\n", "<|end|", "")],
-    "policy_text._LLAMA2": [("[INST] ", "[/INST] ", "x"), ("<s>", " ", ""), ("[INST]", " ", "[/INST]x")],
+    "chat_markup._FAMILIES": [("<|im_start|>", "a", ""), ("", "<|im_start|>user\n", ""), ("<|im_start|>u\n", "<", "")],
+    "chat_markup._FAMILIES#2": [("", "<|start_header_id|>", ""), ("<|start_header_id|>", "a", "")],
+    "chat_markup._FAMILIES#3": [("", "<start_of_turn>", ""), ("<start_of_turn>u\n", "<end_of_turn", "")],
+    "chat_markup._FAMILIES#4": [("", "<|user|>\n", ""), ("<|user|>\n", "<|end|", "")],
+    "chat_markup._LLAMA2": [("[INST] ", "[/INST] ", "x"), ("<s>", " ", ""), ("[INST]", " ", "[/INST]x")],
     "redact._ADDRESS": [("", "://", ""), ("", ":/", ""), ("://", "a", " ")],
     "redact._NAMED": [("", "password", ""), ("", "api_key = ", ""), ("password=", "a", ""), ("token", " ", "")],
     "redact._SCHEME": [("", "Bearer ", ""), ("Basic ", "a", "!"), ("", "Basic  a", "")],
     "redact._SECRET_NAME": [("", "_token", "s"), ("", "api_key", ""), ("", "_", "")],
     "redact._SHAPED": [("", "sk-", ""), ("sk-", "a", ""), ("", "sk-sk_", "")],
-    "server_identity._DATED": [("", "-1", "x"), ("-preview", "-1234", "")],
-    "server_refusal._LIMIT": [("", "context ", ""), ("limit", " ", ""), ("", "1", ""), ("", "size size", "")],
-    "server_refusal._TOO_LONG": [("", "exceeds ", ""), ("exceed ", "a", ""), ("", "too ", "")],
-    "server_refusal.overflow": [("", "1", ""), ("", "12 cha ", "")],
-    "server_text._SPECIAL": [("", "<|", ""), ("<|", "a", ""), ("", "</", ""), ("", "[", "")],
-    "server_text._TOKEN_END": [("", "<", ""), ("", "[", "")],
+    "identity._DATED": [("", "-1", "x"), ("-preview", "-1234", "")],
+    "errors._LIMIT": [("", "context ", ""), ("limit", " ", ""), ("", "1", ""), ("", "size size", "")],
+    "errors._TOO_LONG": [("", "exceeds ", ""), ("exceed ", "a", ""), ("", "too ", "")],
+    "errors.overflow": [("", "1", ""), ("", "12 cha ", "")],
+    "messages._SPECIAL": [("", "<|", ""), ("<|", "a", ""), ("", "</", ""), ("", "[", "")],
+    "messages._TOKEN_END": [("", "<", ""), ("", "[", "")],
     "small_copy._INDEXES": [("", "a", ""), ("", "_", ""), ("", "layer", "")],
     "small_copy._REACHES": [("", "a", ""), ("", "_", ""), ("", "window", "")],
     "template._PLACEHOLDER": [("{", "a", ""), ("{{", "a", "}"), ("", "{", ""), ("", "{{a}", "")],
-    "tokens._LONE_SURROGATE": [("", "a", "\ud800"), ("", "\ud800", "")],
-    "tokens._MARKUP": [("", "a", ""), ("", "-", "<")],
-    "trl_facts.trl_version": [("", "1", ""), ("", "1.", "")],
+    "tokenizer._LONE_SURROGATE": [("", "a", "\ud800"), ("", "\ud800", "")],
+    "tokenizer._MARKUP": [("", "a", ""), ("", "-", "<")],
+    "trl_trainer.trl_version": [("", "1", ""), ("", "1.", "")],
 }  # fmt: skip
 """For each pattern that is written out, by file and name: (before, repeated, after)."""
 
 AT_RUN_TIME: dict[str, list[tuple[str, str, str]]] = {
-    "look_alikes._compiled": [
+    "imitations._compiled": [
         ("### response", " ", "x"), ("[[", " ", ""), ("[[1", " ", "/x"), ("", "[[", ""), ("", "[end of the ", ""),
         ("", "<|", ""), ("", "rating ", ""), ("rating", " ", ""), ("rating is ", "(", ""), ("", "[", ""),
         ("answer 1 is ", "a ", ""), ("answer 1", " ", "is"), ("answer a is a", " ", "b"), ("", "* ", "x"),
@@ -119,10 +119,10 @@ def mine(pattern: str) -> JudgeSpec:
 def made_at_run_time() -> dict[str, list[re.Pattern[str]]]:
     specs = [load_spec(name) for name in preset_names()]
     specs += [mine(r"points\s*(?:>>|are)?\s*(?P<verdict>\d+)\s*$"), mine(r"points.*?(?P<verdict>\d+)[^\n]*!")]
-    found: dict[str, list[re.Pattern[str]]] = {"look_alikes._compiled": [], "verdict._compile": []}
+    found: dict[str, list[re.Pattern[str]]] = {"imitations._compiled": [], "verdict._compile": []}
     for patterns in map(imitations_of, specs):
-        found["look_alikes._compiled"] += [*patterns.delimiters, *patterns.verdicts, *patterns.instructions]
-        found["look_alikes._compiled"] += patterns.heads
+        found["imitations._compiled"] += [*patterns.delimiters, *patterns.verdicts, *patterns.instructions]
+        found["imitations._compiled"] += patterns.heads
         found["verdict._compile"] += [v.pattern for v in patterns.stated]
     return {name: list({(p.pattern, p.flags): p for p in own}.values()) for name, own in found.items()}
 

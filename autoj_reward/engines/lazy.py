@@ -57,7 +57,9 @@ class LazyEngine:
         """Who answers; see `DescribedEngine.describe`. Before the engine is built, who will."""
         if self._engine is not None:
             return describe_engine(self._engine)
-        return {**self._planned(), "fingerprint": self._predict_once()}
+        # First: what the prediction finds out is part of the plan.
+        fingerprint = self._predict_once()
+        return {**self._planned(), "fingerprint": fingerprint}
 
     @property
     def stats(self) -> EngineStats | None:

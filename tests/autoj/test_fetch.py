@@ -129,7 +129,7 @@ def test_a_call_goes_on_where_the_last_one_gave_up(server: Server, tmp_path: Pat
     server.breaks = 5
     with pytest.raises(EngineUnavailable, match="5 times") as caught:
         get(server, tmp_path)
-    assert "goes on" in caught.value.hint
+    assert "to continue" in caught.value.hint
     kept = (tmp_path / "a" / "rows.jsonl.part").stat().st_size
     assert 0 < kept < len(CONTENT)
     assert get(server, tmp_path) == len(CONTENT) - kept
