@@ -232,5 +232,5 @@ def test_a_plan_does_not_guess_how_many_comparisons(
 def test_a_presets_file_is_shown() -> None:
     shown = CliRunner().invoke(app, ["judges", "--show", "autoj-13b-fp8"], catch_exceptions=False).stdout
     assert 'kv_cache_dtype = "fp8"' in shown
-    with pytest.raises(ConfigError, match="no preset 'nobody'"):
+    with pytest.raises(ConfigError, match="the preset 'nobody' is unknown"):
         CliRunner().invoke(app, ["judges", "--show", "nobody"], catch_exceptions=False)
