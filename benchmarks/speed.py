@@ -31,8 +31,9 @@ from autoj_reward.engines import cached
 from autoj_reward.engines.cached import CachedEngine
 from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
 from autoj_reward.engines.vllm.engine import VLLMEngine
-from autoj_reward.judge import pipeline
+from autoj_reward.judge import samples
 from autoj_reward.judge.judge import Judge
+from autoj_reward.judge.pipeline import RequestPipeline
 from autoj_reward.judge.template import Template
 from autoj_reward.judgments import RatingJudgment
 
@@ -44,9 +45,9 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     READ: (
         (VLLMEngine, "_read"),
         (VLLMEngine, "_output"),
-        (pipeline, "find_verdict"),
-        (pipeline, "_read_sample"),
-        (Judge, "_parts"),
+        (samples, "find_verdict"),
+        (samples, "_read_sample"),
+        (RequestPipeline, "_judgment"),
     ),
     LOOK_UP: ((cached, "parts_of"), (cached, "decode"), (JudgmentStore, "get"), (JudgmentStore, "claim")),
     WRITE: ((cached, "encode"), (JudgmentStore, "put")),

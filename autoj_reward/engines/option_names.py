@@ -20,9 +20,9 @@ OWN_OPTIONS: Mapping[str, tuple[str, ...]] = {
         "tensor_parallel_size",
     ),
     "vllm-server": (
-        "adapter", "allow_plain_http", "api_key", "api_key_env", "block_size", "concurrency", "context_tokens",
-        "data_parallel_size", "devices", "dtype", "endpoints", "fingerprint", "memory_share", "name", "revision",
-        "start_seconds", "tensor_parallel_size", "timeout_seconds",
+        "adapter", "allow_plain_http", "api_key", "api_key_env", "block_size", "concurrency",
+        "context_tokens", "data_parallel_size", "devices", "dtype", "endpoints", "fingerprint",
+        "memory_share", "name", "revision", "start_seconds", "tensor_parallel_size", "timeout_seconds",
     ),
 }  # fmt: skip
 """What each engine takes of its own, beside what its library takes."""
