@@ -106,7 +106,6 @@ class VLLMEngine:
             "adapter": adapter,
             "quantization": text_options(options),
         }
-        before = engine_facts("vllm", path, dtype=dtype, **told)
         with quiet_environment():
             from vllm import LLM
             from vllm.platforms import current_platform
@@ -124,6 +123,7 @@ class VLLMEngine:
                 on_cpu=current_platform.is_cpu(),
                 options=options,
             )
+            before = engine_facts("vllm", path, dtype=dtype, **told)
             self.tokenizer = load_tokenizer(path, revision, tensor_parallel_size, arguments)
             try:
                 self._llm = LLM(
