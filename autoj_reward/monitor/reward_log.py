@@ -90,7 +90,10 @@ def _of_group(row: Row, path: str, line: int) -> Iterator[Scored]:
         index = entry.get("index") if isinstance(entry, dict) else None
         if not isinstance(index, int) or not 0 <= index < len(completions):
             raise DataError(
-                f"is no entry of {len(completions)} completions", path=path, line=line, field=f"ranking[{n}]"
+                f"is not an index of {len(completions)} completions",
+                path=path,
+                line=line,
+                field=f"ranking[{n}]",
             )
         named = f"completions[{index}]"
         text = _text(completions[index], path, line, named)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Literal
 
 from autoj_reward.judge.messages.text import Reasoning, ShownText, check_reasoning, completion_text
-from autoj_reward.judge.messages.text import without_reasoning as _without_reasoning
 from autoj_reward.types import Text
 
 Thinking = Literal["strip", "strip_opened", "judge", "keep"]
@@ -31,11 +30,6 @@ def shown_completion(
     """
     turns: Literal["all", "last"] = "last" if shown == "last" else "all"
     return ShownText(completion_text(completion, reasoning_of(thinking), turns))
-
-
-def without_thinking(text: str, thinking: Thinking = "strip") -> str:
-    """A turn without its reasoning; see `without_reasoning`."""
-    return _without_reasoning(text, reasoning_of(thinking))
 
 
 def reasoning_of(thinking: str) -> Reasoning:

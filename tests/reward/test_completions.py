@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 
 from autoj_reward import ConfigError
-from autoj_reward.reward.completions import shown_completion, without_thinking
+from autoj_reward.judge.messages.text import without_reasoning
+from autoj_reward.reward.completions import reasoning_of, shown_completion
 from tests.hostile import hostile_text
 
 
@@ -24,12 +25,12 @@ from tests.hostile import hostile_text
     ],
 )
 def test_thinking(text: str, strip: str, opened: str) -> None:
-    assert without_thinking(text, "strip") == strip
-    assert without_thinking(text, "judge") == text
+    assert without_reasoning(text, "strip") == strip
+    assert without_reasoning(text, reasoning_of("judge")) == text
     if text.lstrip().startswith("<think>") and "</think>" not in text:
         # Opened and never closed: no answer, whoever opened it.
         opened = ""
-    assert without_thinking(text, "strip_opened") == opened
+    assert without_reasoning(text, "strip_opened") == opened
 
 
 @given(hostile_text)

@@ -57,8 +57,8 @@ class LocalServerEngine:
     Args:
         model: Checkpoint folder, hub name, or the embedded model's name.
         endpoints: Addresses of servers that run already, on this node or others; nothing is started then.
-            Each must serve this model. Cached judgments are theirs alone, because nobody here has seen what
-            weights they have loaded.
+            Each must serve this model. Their cached judgments are not shared, because it is not known which
+            weights they loaded.
         fingerprint: For `endpoints`: what serves them, if that is known better. Engines that are
             given the same one share cached judgments.
         api_key: For `endpoints`.
