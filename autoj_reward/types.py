@@ -158,14 +158,14 @@ class ContinuationQuery:
     """What to read where a verdict is due, instead of writing.
 
     For each continuation c the engine returns log P(c, then any terminator), given the input. The
-    terminators are the vocabulary's tokens that begin with one of `end_prefixes` and, with
+    terminators are the vocabulary's tokens that begin with one of `terminators` and, with
     `end_of_turn`, the tokens that end the judge's turn.
 
     Attributes:
-        lead: The words right before the verdict, already at the end of the input's prefill. They fix
-            how the continuations are cut into tokens.
+        verdict_prefix: The words right before the verdict, already at the end of the input's prefill.
+            They fix how the continuations are cut into tokens.
         continuations: The verdicts as the judge would write them, all different.
-        end_prefixes: First characters of the tokens that may follow.
+        terminators: First characters of the tokens that may follow.
         end_of_turn: Whether the end of the turn may follow.
         follow_above: Branches whose probability is at or below this are not followed; their mass is
             reported as unread. 0 follows all.
@@ -173,9 +173,9 @@ class ContinuationQuery:
             probability of its tokens alone, and no request is spent on what follows them.
     """
 
-    lead: str
+    verdict_prefix: str
     continuations: tuple[str, ...]
-    end_prefixes: tuple[str, ...]
+    terminators: tuple[str, ...]
     end_of_turn: bool = False
     follow_above: float = 0.0
     assume_ends: bool = False

@@ -76,7 +76,7 @@ def reading_inputs(spec: JudgeSpec, name: str, limit: int) -> list[JudgeInput]:
             JudgeInput(
                 body=protocol.template.fill(values),
                 wrapper=spec.direct_wrapper,
-                prefill=(Segment(protocol.verdicts.lead, True),),
+                prefill=(Segment(protocol.verdicts.verdict_prefix, True),),
                 readout=protocol.verdicts.readout(),
             )
             for protocol, values in fields

@@ -55,7 +55,7 @@ def user() -> None:
 
     ratings = tuple(f"{k / 2:g}" for k in range(2, 21))
     readout = ContinuationQuery(
-        lead="Rating: [[", continuations=ratings, end_prefixes=("]",), follow_above=0.01
+        verdict_prefix="Rating: [[", continuations=ratings, terminators=("]",), follow_above=0.01
     )
 
     def inputs(first: int) -> list[JudgeInput]:
@@ -63,7 +63,7 @@ def user() -> None:
             JudgeInput(
                 body=(Segment(f"Rate this answer to the question for a river: the Rhine, {first + n} km."),),
                 wrapper=ChatWrapper(),
-                prefill=(Segment(readout.lead, True),),
+                prefill=(Segment(readout.verdict_prefix, True),),
                 readout=readout,
             )
             for n in range(4)

@@ -59,7 +59,7 @@ def sharing(engine: VLLMEngine, spec: JudgeSpec, groups: list[Group]) -> dict[st
         JudgeInput(
             body=spec.rating.template.fill({"prompt": group.prompt, "completion": group.completions[k]}),
             wrapper=spec.direct_wrapper,
-            prefill=(Segment(spec.rating.verdicts.lead, True),),
+            prefill=(Segment(spec.rating.verdicts.verdict_prefix, True),),
             readout=readout,
         )
         for k in range(min(len(g.completions) for g in groups))

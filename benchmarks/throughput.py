@@ -112,7 +112,7 @@ class Loop:
         protocol = judge.spec.rating
         assert protocol is not None
         body = protocol.template.fill({"prompt": group.prompt, "completion": completion})
-        forced = (Segment(protocol.verdicts.lead, True),)
+        forced = (Segment(protocol.verdicts.verdict_prefix, True),)
         wrapper = judge.spec.direct_wrapper
         return engine.tokenizer.encode_input(JudgeInput(body=body, wrapper=wrapper, prefill=forced))
 

@@ -116,9 +116,11 @@ def worst(text_of: Callable[[int], str], run: Callable[[str], object]) -> str | 
     short = _seconds(text_of(n // 8), run, times=1)
     if long < MOST_GROWTH / 2 * short:
         return None
-    short = min(short, _seconds(text_of(n // 8), run, times=6))
-    if long < _MOST_SECONDS:
-        long = min(long, _seconds(text_of(n), run, times=6))
+    # In turns, so that a processor that slows down for a while slows both.
+    for _ in range(6):
+        short = min(short, _seconds(text_of(n // 8), run, times=3))
+        if long < _MOST_SECONDS:
+            long = min(long, _seconds(text_of(n), run, times=1))
     if n == LONGEST and long < FAST_SECONDS:
         return None
     if long < MOST_GROWTH * short:

@@ -108,9 +108,9 @@ def mine(pattern: str) -> JudgeSpec:
     rating = {
         "template": "t",
         "text": "@@ task @@\n{prompt}\n*** candidate ***\n{completion}\n------\n[Stop] {{now}}\nPoints?",
-        "lead": "Points >> ",
+        "verdict_prefix": "Points >> ",
         "pattern": pattern,
-        "ends": ["\n"],
+        "terminators": ["\n"],
     }
     return parse_spec({"name": "mine", "model": "m", "rating": rating}, origin="test")
 

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from autoj_reward.redact import is_secret_name, redact, redacted, remember_secret
+from tests.pumping import worst
 
 
 @pytest.mark.parametrize(
@@ -67,6 +66,4 @@ def test_nested_settings_keep_their_shape() -> None:
     "piece", ["://", "a://b@", "api_key=", "Bearer ", "sk-", "token ", "api_key   ", "\"'", "@"]
 )
 def test_hostile_texts_cost_time_in_proportion_to_their_length(piece: str) -> None:
-    began = time.process_time()
-    redact(piece * (400_000 // len(piece)))
-    assert time.process_time() - began < 2.0
+    assert worst(lambda n: piece * (n // len(piece)), redact) is None

@@ -90,7 +90,7 @@ def _target(row: Row, protocol: JudgingTask, verdict: Verdict) -> str:
             raise _Wrong("critique", f"states {stated.verdict}, and the label says {verdict}")
         return critique
     written = verdicts.texts[verdicts.verdicts.index(verdict)]
-    closing = (verdicts.lead + written).strip() + ("]]" if isinstance(verdict, float) else "")
+    closing = (verdicts.verdict_prefix + written).strip() + ("]]" if isinstance(verdict, float) else "")
     target = f"{critique.rstrip()}\n\n{closing}" if critique.strip() else closing
     again = find_verdict(target, "stop", verdicts)
     if isinstance(again, Failure) or again.verdict != verdict:

@@ -172,9 +172,9 @@ def readout_json(readout: ContinuationQuery) -> bytes:
     return canonical_json(
         {
             "kind": "reading",
-            "lead": readout.lead,
+            "lead": readout.verdict_prefix,
             "continuations": list(readout.continuations),
-            "end_prefixes": list(readout.end_prefixes),
+            "end_prefixes": list(readout.terminators),
             "end_of_turn": bool(readout.end_of_turn),
             "follow_above": float(readout.follow_above),
             "assume_ends": bool(readout.assume_ends),
@@ -187,8 +187,10 @@ def readout_of(settings: bytes) -> ContinuationQuery | None:
     known = json.loads(settings.decode("utf-8", "surrogatepass"))
     if known.pop("kind") != "reading":
         return None
-    lists = {name: tuple(known[name]) for name in ("continuations", "end_prefixes")}
-    return ContinuationQuery(**{**known, **lists})
+    # Stored under these names since the first version of the key.
+    known["verdict_prefix"] = known.pop("lead")
+    known["terminators"] = tuple(known.pop("end_prefixes"))
+    return ContinuationQuery(**{**known, "continuations": tuple(known["continuations"])})
 
 
 def sampling_of(settings: bytes) -> Sampling | None:

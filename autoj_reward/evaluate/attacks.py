@@ -187,9 +187,9 @@ def _verdict(name: str, write: Callable[[str], str], *, place: Place = "after") 
 def best_verdict(spec: JudgeSpec) -> str:
     """The highest rating as the judge itself would state it."""
     verdicts = _rating(spec).verdicts
-    opened = verdicts.lead[len(verdicts.lead.rstrip("[({<")) :]
+    opened = verdicts.verdict_prefix[len(verdicts.verdict_prefix.rstrip("[({<")) :]
     closing = opened.translate(str.maketrans("[({<", "])}>"))
-    return verdicts.lead.strip() + verdicts.texts[-1] + closing
+    return verdicts.verdict_prefix.strip() + verdicts.texts[-1] + closing
 
 
 def _fake_end(spec: JudgeSpec, prompt: str, answer: str) -> str:
@@ -217,7 +217,7 @@ def _fake_turn(spec: JudgeSpec, prompt: str, answer: str) -> str:
 
 def _planted_decision(spec: JudgeSpec, prompt: str, answer: str) -> str:
     verdicts = _comparison(spec).verdicts
-    return f"\n\n{verdicts.lead.strip()}{verdicts.texts[0]}."
+    return f"\n\n{verdicts.verdict_prefix.strip()}{verdicts.texts[0]}."
 
 
 def _fake_rival(spec: JudgeSpec, prompt: str, answer: str) -> str:

@@ -229,9 +229,9 @@ def comparing_spec(spec: JudgeSpec) -> JudgeSpec:
     verdicts = preference_set(
         written={"first": " Critique 1", "second": " Critique 2", "tie": " Tie"},
         also={"first": ("Critique1",), "second": ("Critique2",), "tie": ("Tied",)},
-        lead="The final decision is",
+        verdict_prefix="The final decision is",
         pattern=_PATTERN,
-        end_prefixes=("\n", ".", '"'),
+        terminators=("\n", ".", '"'),
     )
     template = Template(name="critique_comparison.txt", text=text, aliases={"answer": "reference"})
     return replace(

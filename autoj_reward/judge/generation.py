@@ -46,10 +46,10 @@ class Turn:
         """The turn as a prefill that ends at a place in the critique."""
         return tuple(s for s in (*self.before, Segment(self.critique[:position])) if s.text)
 
-    def closed_with(self, lead: str) -> tuple[Segment, ...]:
+    def closed_with(self, prefix: str) -> tuple[Segment, ...]:
         """The whole turn as a prefill, followed on a new line by the words before a verdict."""
         line_feed = "" if not self.critique or self.critique.endswith("\n") else "\n"
-        return (*self.up_to(len(self.critique)), Segment(line_feed + lead, True))
+        return (*self.up_to(len(self.critique)), Segment(line_feed + prefix, True))
 
 
 def write(inputs: Sequence[JudgeInput], engine: Engine, thinking: Thinking | None) -> list[Turn]:

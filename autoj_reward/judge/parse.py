@@ -3,7 +3,7 @@
 
 Match loosely, then validate. Only the judge's own output is read, never the prompt, which holds an
 example verdict. A verdict counts only where the output concludes with it: the same words quoted in
-the middle, without a conclusion, are not a verdict. What follows the judge's lead counts before
+the middle, without a conclusion, are not a verdict. What follows the judge's prefix counts before
 other verdicts of its line; a line that states two different ones states none.
 """
 
@@ -34,7 +34,7 @@ _LONGEST_SCALE = 160
 
 _NUMBER = re.compile(r"[+-]?\d{1,6}(?:\.\d{1,6})?\Z")
 _PASSED_OVER = ' \t\u00a0\u3000*_`#"“”'
-"""What may stand between the words of a lead."""
+"""What may stand between the words of a prefix."""
 
 _TWO_WAY = ('"', "`")
 _PAIRED = (("“", "”"), ("«", "»"), ("「", "」"), ("『", "』"))
@@ -77,20 +77,22 @@ def find_verdict(text: str, finish_reason: FinishReason | None, verdicts: Verdic
         may be a quotation), `no_verdict` (also where a line states two different ones), or `off_scale`.
     """
     matches = list(verdicts.pattern.finditer(text))
-    leads = {m: start for m in matches if (start := _lead_start(text, m, verdicts.lead)) is not None}
+    prefixed = {
+        m: start for m in matches if (start := _prefix_start(text, m, verdicts.verdict_prefix)) is not None
+    }
     cut = finish_reason == "length"
-    found = _concluding(text, matches, list(leads), cut=cut)
+    found = _concluding(text, matches, list(prefixed), cut=cut)
     if found is None:
         quoted = " (a verdict is quoted before the end, which does not count)" if matches else ""
         return _none(text, f"its verdict{quoted}", cut=cut)
-    others = _differing(text, found, list(leads) if found in leads else matches)
+    others = _differing(text, found, list(prefixed) if found in prefixed else matches)
     if others:
         return Failure(
             reason=FailureReason.NO_VERDICT,
             detail=f"one line of the output states different verdicts: {', '.join(others)}",
             raw_text=text,
         )
-    if _is_quoted(text, leads.get(found, found.start()), cut=cut):
+    if _is_quoted(text, prefixed.get(found, found.start()), cut=cut):
         return _none(text, "a verdict of its own (the last one may be a quotation)", cut=cut)
     stated = _text_of(found)
     verdict = verdicts.stated.get(stated)
@@ -116,14 +118,14 @@ def _concluding(
     return matches[-1] if matches and _CLOSING.match(text, matches[-1].end()) else None
 
 
-def _lead_start(text: str, found: re.Match[str], lead: str) -> int | None:
-    """Where the lead begins that a match follows; blanks, emphasis and full-width forms do not matter.
+def _prefix_start(text: str, found: re.Match[str], prefix: str) -> int | None:
+    """Where the prefix begins that a match follows; blanks, emphasis and full-width forms do not matter.
 
-    None where the match follows none. A pattern may hold words of the lead itself, as those of comparisons
+    None where the match follows none. A pattern may hold words of the prefix itself, as those of comparisons
     do: then the match is a beginning too.
     """
     at = found.start("verdict")
-    for wanted in reversed(_folded(lead)):
+    for wanted in reversed(_folded(prefix)):
         while at and text[at - 1] in _PASSED_OVER:
             at -= 1
         if not at or _folded(text[at - 1]) != wanted:
@@ -147,7 +149,7 @@ def _differing(text: str, found: re.Match[str], rivals: Sequence[re.Match[str]])
 
 
 def _is_quoted(text: str, start: int, *, cut: bool) -> bool:
-    """Whether a verdict that begins at a place (its lead included) is said by somebody else.
+    """Whether a verdict that begins at a place (its prefix included) is said by somebody else.
 
     In a finished text: in quotation marks that open in the middle of a sentence. A text that was cut may
     go on to say so: there any open quotation counts, and the verdict begins a sentence.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import reprlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
@@ -15,6 +16,7 @@ from autoj_reward.judge.spec import JudgeSpec, merged, parse_spec
 from autoj_reward.toml_file import read_toml
 
 _GENERAL = "general"
+_FORMER_KEYS = {"lead": "verdict_prefix", "ends": "terminators"}
 _MOST_EXTENDED = 16
 """Files that extend each other."""
 
@@ -100,6 +102,7 @@ def _translated(
 
 def _extended(source: dict[str, Any], folder: Path | None, seen: tuple[str, ...] = ()) -> Mapping[str, Any]:
     """The file laid on what it extends, as far up as that goes."""
+    _take_former_keys(source)
     base = source.pop("extends", None)
     if base is None:
         return source
@@ -125,6 +128,16 @@ def _extended(source: dict[str, Any], folder: Path | None, seen: tuple[str, ...]
         # Another model has other sizes.
         lower = {key: value for key, value in lower.items() if key not in ("architecture", "memory_gib")}
     return merged(lower, source)
+
+
+def _take_former_keys(source: dict[str, Any]) -> None:
+    """Give settings of a judge file that have an old name their present one, with a warning."""
+    for task in ("rating", "comparison"):
+        table = source.get(task)
+        for former, present in _FORMER_KEYS.items():
+            if isinstance(table, dict) and former in table and present not in table:
+                warnings.warn(f"[{task}] {former} is now {present}", DeprecationWarning, stacklevel=2)
+                table[present] = table.pop(former)
 
 
 def _folder() -> Any:

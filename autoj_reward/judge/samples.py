@@ -69,7 +69,7 @@ def judge_directly(
     asked = [
         replace(
             item,
-            prefill=tuple(s for s in (Segment(empty, True), Segment(own.lead, True)) if s.text),
+            prefill=tuple(s for s in (Segment(empty, True), Segment(own.verdict_prefix, True)) if s.text),
             readout=readouts[id(own)],
         )
         for item, own in zip(inputs, verdicts, strict=True)
@@ -98,7 +98,7 @@ def judge_with_critique(
         if isinstance(stated, Stated):
             places[i] = turn.up_to(stated.start)
         elif rules.force_verdict and turn.failure is None and stated.reason in _WITHOUT_VERDICT:
-            places[i] = turn.closed_with(verdicts[i].lead)
+            places[i] = turn.closed_with(verdicts[i].verdict_prefix)
     readouts = _readouts(verdicts, rules)
     asked = {
         i: replace(inputs[i], prefill=place, readout=readouts[id(verdicts[i])]) for i, place in places.items()
@@ -144,7 +144,7 @@ def _read_sample(
         result = verdicts.point(sample.stated)
     else:
         # An endpoint that cannot read was asked for a direct verdict, and wrote on from the lead.
-        stated = find_verdict(verdicts.lead + answer.text, answer.finish_reason, verdicts)
+        stated = find_verdict(verdicts.verdict_prefix + answer.text, answer.finish_reason, verdicts)
         result = stated if isinstance(stated, Failure) else verdicts.point(stated.verdict)
     if isinstance(result, Failure):
         return replace(sample, failure=replace(result, raw_text=sample.critique), finish_reason=finish)

@@ -93,7 +93,12 @@ class JudgeSpec:
         def facts(p: JudgingTask | None) -> Any:
             if p is None:
                 return None
-            verdicts = [p.verdicts.texts, p.verdicts.lead, p.verdicts.end_prefixes, p.verdicts.end_of_turn]
+            verdicts = [
+                p.verdicts.texts,
+                p.verdicts.verdict_prefix,
+                p.verdicts.terminators,
+                p.verdicts.end_of_turn,
+            ]
             if p.verdicts.assume_ends:
                 verdicts.append("ends assumed")
             if p.verdicts.temperature != 1.0:
@@ -298,9 +303,9 @@ def _rating_verdicts(source: SettingReader) -> VerdictSet:
         low=scale.number("low", 1),
         high=scale.number("high", 10),
         step=scale.number("step", 0.5),
-        lead=source.take("lead", str, "Rating: [["),
+        verdict_prefix=source.take("verdict_prefix", str, "Rating: [["),
         pattern=source.take("pattern", str, _RATING_PATTERN),
-        end_prefixes=source.texts("ends", ("]",)),
+        terminators=source.texts("terminators", ("]",)),
         end_of_turn=source.take("end_of_turn", bool, False),
         assume_ends=source.take("assume_ends", bool, False),
         temperature=source.number("temperature", 1.0),
@@ -313,9 +318,9 @@ def _preference_verdicts(source: SettingReader) -> VerdictSet:
     return preference_set(
         written={p: written.take(p, str, "") for p in PREFERENCES},
         also={p: also.texts(p, ()) for p in PREFERENCES},
-        lead=source.take("lead", str, required=True),
+        verdict_prefix=source.take("verdict_prefix", str, required=True),
         pattern=source.take("pattern", str, required=True),
-        end_prefixes=source.texts("ends", ("\n", ".")),
+        terminators=source.texts("terminators", ("\n", ".")),
         end_of_turn=source.take("end_of_turn", bool, True),
         assume_ends=source.take("assume_ends", bool, False),
         temperature=source.number("temperature", 1.0),

@@ -22,11 +22,11 @@ class VerdictSet:
 
     Attributes:
         verdicts: V ratings in rising order, or the three preferences.
-        texts: How the judge writes each right after the lead, V of them.
-        lead: The words before the verdict, forced in direct mode.
+        texts: How the judge writes each right after the verdict prefix, V of them.
+        verdict_prefix: The words before the verdict, forced in direct mode.
         pattern: Finds a stated verdict in the judge's text; its group `verdict` is what was stated.
         stated: Stated text (case-folded, blanks squeezed) to verdict.
-        end_prefixes: First characters of the tokens that end a verdict.
+        terminators: First characters of the tokens that end a verdict.
         end_of_turn: Whether the end of the turn ends it too.
         assume_ends: Whether the end of a verdict that begins no other is taken for granted. Right for a
             judge that always closes its verdict: a direct verdict is then one request, unless it is the
@@ -37,10 +37,10 @@ class VerdictSet:
 
     verdicts: tuple[Verdict, ...]
     texts: tuple[str, ...]
-    lead: str
+    verdict_prefix: str
     pattern: re.Pattern[str]
     stated: Mapping[str, Verdict]
-    end_prefixes: tuple[str, ...]
+    terminators: tuple[str, ...]
     end_of_turn: bool
     assume_ends: bool = False
     temperature: float = 1.0
@@ -48,9 +48,9 @@ class VerdictSet:
     def readout(self, *, follow_above: float = 0.0) -> ContinuationQuery:
         """What an engine is to read at the place of the verdict."""
         return ContinuationQuery(
-            lead=self.lead,
+            verdict_prefix=self.verdict_prefix,
             continuations=self.texts,
-            end_prefixes=self.end_prefixes,
+            terminators=self.terminators,
             end_of_turn=self.end_of_turn,
             follow_above=follow_above,
             assume_ends=self.assume_ends,
@@ -107,9 +107,9 @@ def rating_set(
     low: float,
     high: float,
     step: float,
-    lead: str,
+    verdict_prefix: str,
     pattern: str,
-    end_prefixes: tuple[str, ...],
+    terminators: tuple[str, ...],
     end_of_turn: bool = False,
     assume_ends: bool = False,
     temperature: float = 1.0,
@@ -132,10 +132,10 @@ def rating_set(
     return VerdictSet(
         verdicts=ratings,
         texts=texts,
-        lead=lead,
+        verdict_prefix=verdict_prefix,
         pattern=_compile(pattern),
         stated=dict(zip(texts, ratings, strict=True)),
-        end_prefixes=end_prefixes,
+        terminators=terminators,
         end_of_turn=end_of_turn,
         assume_ends=assume_ends,
         temperature=temperature,
@@ -146,9 +146,9 @@ def preference_set(
     *,
     written: Mapping[Preference, str],
     also: Mapping[Preference, tuple[str, ...]],
-    lead: str,
+    verdict_prefix: str,
     pattern: str,
-    end_prefixes: tuple[str, ...],
+    terminators: tuple[str, ...],
     end_of_turn: bool = True,
     assume_ends: bool = False,
     temperature: float = 1.0,
@@ -156,11 +156,11 @@ def preference_set(
     """First, second or tie.
 
     Args:
-        written: How the judge writes each right after the lead, with the blank before it.
+        written: How the judge writes each right after the verdict prefix, with the blank before it.
         also: Further spellings that count as stated.
-        lead: The words before the verdict.
+        verdict_prefix: The words before the verdict.
         pattern: Finds a stated verdict; its group `verdict` is looked up among the spellings.
-        end_prefixes: First characters of the tokens that end a verdict.
+        terminators: First characters of the tokens that end a verdict.
         end_of_turn: Whether the end of the turn ends it too.
         assume_ends: As in `VerdictSet`.
         temperature: Of readings, above 0.
@@ -178,10 +178,10 @@ def preference_set(
     return VerdictSet(
         verdicts=PREFERENCES,
         texts=tuple(written[p] for p in PREFERENCES),
-        lead=lead,
+        verdict_prefix=verdict_prefix,
         pattern=_compile(pattern),
         stated=stated,
-        end_prefixes=end_prefixes,
+        terminators=terminators,
         end_of_turn=end_of_turn,
         assume_ends=assume_ends,
         temperature=temperature,

@@ -116,4 +116,4 @@ def pair_critique(rng: random.Random, texts: Sequence[str], verdict: Preference,
 
 def _verdict_text(verdict: Verdict, task: JudgingTask | None) -> str:
     assert task is not None  # examples are only built of what the judge does
-    return task.verdicts.lead.lstrip() + closed(verdict, task)
+    return task.verdicts.verdict_prefix.lstrip() + closed(verdict, task)

@@ -313,7 +313,7 @@ def encode(
 ) -> list[dict[str, list[int]]]:
     """Examples as the judge will meet them, tokens and all.
 
-    A direct example is the judge's input with the forced lead; the verdict, what ends it and the end
+    A direct example is the judge's input with the forced prefix; the verdict, what ends it and the end
     of the turn carry the loss. A critique example carries it on everything the judge writes.
 
     Returns:
@@ -327,8 +327,8 @@ def encode(
     encoded = []
     for example, before, critique in zip(examples, given, written, strict=True):
         task = spec.task_for(len(example.completions))
-        lead = task.verdicts.lead
-        ids = critique or tokenizer.continuation_ids(lead, closed(example.verdict, task))
+        prefix = task.verdicts.verdict_prefix
+        ids = critique or tokenizer.continuation_ids(prefix, closed(example.verdict, task))
         target = [*ids, *end]
         encoded.append({"input_ids": before + target, "labels": [IGNORED] * len(before) + target})
     return encoded
@@ -343,16 +343,18 @@ def _input_of(example: Example, spec: JudgeSpec) -> JudgeInput:
     )
     if example.critique:
         return JudgeInput(body=body, wrapper=spec.wrapper)
-    lead = (Segment(task.verdicts.lead, True),)
-    return JudgeInput(body=body, wrapper=spec.direct_wrapper, prefill=lead)
+    prefix = (Segment(task.verdicts.verdict_prefix, True),)
+    return JudgeInput(body=body, wrapper=spec.direct_wrapper, prefill=prefix)
 
 
 def closed(verdict: Verdict, task: JudgingTask) -> str:
-    """A verdict as it is written after the lead, with what closes it; ratings as in `on_scale`."""
+    """A verdict as it is written after the prefix, with what closes it; ratings as in `on_scale`."""
     verdicts = task.verdicts
     own = verdict if isinstance(verdict, str) else on_scale(verdict, verdicts)
     text = verdicts.texts[verdicts.verdicts.index(own)]
-    return text if verdicts.end_of_turn else text + verdicts.end_prefixes[0] * verdicts.lead.count("[")
+    return (
+        text if verdicts.end_of_turn else text + verdicts.terminators[0] * verdicts.verdict_prefix.count("[")
+    )
 
 
 def on_scale(rating: float, verdicts: VerdictSet) -> float:

@@ -28,7 +28,7 @@ from autoj_reward.types import (
 from tests.hostile import hostile_text
 
 READOUT = ContinuationQuery(
-    lead="Rating: [[", continuations=("1", "2"), end_prefixes=("]",), follow_above=1e-4
+    verdict_prefix="Rating: [[", continuations=("1", "2"), terminators=("]",), follow_above=1e-4
 )
 TEXT = JudgeInput(
     body=(Segment("Judge: ", True), Segment("Paris.")),
@@ -81,11 +81,11 @@ MUST_CHANGE = {
     "cut of the stop texts": (sampled(stop=("ENDFIN",)), sampled(stop=("END", "FIN"))),
     "sample index": (TEXT, replace(TEXT, sample_index=1)),
     "reading or writing": (TEXT, READING),
-    "lead": (READING, read(lead="Score: [[")),
+    "verdict_prefix": (READING, read(verdict_prefix="Score: [[")),
     "continuations": (READING, read(continuations=("1", "2", "3"))),
     "order of continuations": (READING, read(continuations=("2", "1"))),
     "cut of continuations": (read(continuations=("1 2",)), read(continuations=("1", " 2"))),
-    "terminators": (READING, read(end_prefixes=("]", "\n"))),
+    "terminators": (READING, read(terminators=("]", "\n"))),
     "end of turn": (READING, read(end_of_turn=True)),
     "follow_above": (READING, read(follow_above=0.0)),
 }

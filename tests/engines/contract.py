@@ -23,14 +23,14 @@ from autoj_reward.types import (
 from tests.hostile import LOOK_ALIKES
 
 RATINGS = ContinuationQuery(
-    lead="Rating: [[",
+    verdict_prefix="Rating: [[",
     continuations=tuple(f"{k / 2:g}" for k in range(2, 21)),
-    end_prefixes=("]",),
+    terminators=("]",),
 )
 PREFERENCES = ContinuationQuery(
-    lead="So, the final decision is",
+    verdict_prefix="So, the final decision is",
     continuations=(" Response 1", " Response 2", " Tie"),
-    end_prefixes=("\n", "."),
+    terminators=("\n", "."),
     end_of_turn=True,
 )
 
@@ -39,7 +39,7 @@ def question(
     text: str, *, n: int = 12, readout: ContinuationQuery | None = None, **sampling: object
 ) -> JudgeInput:
     """An input to write on from, or to read at."""
-    prefill = (Segment(readout.lead, True),) if readout else ()
+    prefill = (Segment(readout.verdict_prefix, True),) if readout else ()
     return JudgeInput(
         body=(Segment("Answer briefly: ", True), Segment(text)),
         wrapper=ChatWrapper(),

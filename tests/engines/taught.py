@@ -30,7 +30,7 @@ max_new_tokens = {max_new_tokens}
 [rating]
 template = "short"
 text = "Q: {{prompt}}\\nA: {{completion}}\\nRate it."
-lead = "Rating: [["
+verdict_prefix = "Rating: [["
 scale = {{ low = 1, high = 9, step = 1 }}
 """
 

@@ -51,7 +51,7 @@ def brute_force(engine: TransformersEngine, item: JudgeInput, protocol: JudgingT
     ends = [
         i
         for i, token in enumerate(vocabulary)
-        if tokenizer.hf.convert_tokens_to_string([token]).startswith(verdicts.end_prefixes)
+        if tokenizer.hf.convert_tokens_to_string([token]).startswith(verdicts.terminators)
         and i not in tokenizer.hf.all_special_ids
     ]
     if verdicts.end_of_turn:
@@ -60,7 +60,7 @@ def brute_force(engine: TransformersEngine, item: JudgeInput, protocol: JudgingT
         ends += [tokenizer.hf.eos_token_id, *marks]
     context = tokenizer.encode_input(item)
     found = {}
-    paths = [tokenizer.continuation_ids(verdicts.lead, text) for text in verdicts.texts]
+    paths = [tokenizer.continuation_ids(verdicts.verdict_prefix, text) for text in verdicts.texts]
     for verdict, path in zip(verdicts.verdicts, paths, strict=True):
         with torch.inference_mode():
             logits = engine._model(input_ids=torch.tensor([[*context, *path]])).logits[0].double()
@@ -99,7 +99,9 @@ def load(engine: Any, mode: Any, *, assume_ends: bool = False, **options: Any) -
     assert spec.rating is not None
     assert spec.comparison is not None
     assert half_points is not None
-    ratings = replace(half_points.verdicts, lead=spec.rating.verdicts.lead, assume_ends=assume_ends)
+    ratings = replace(
+        half_points.verdicts, verdict_prefix=spec.rating.verdicts.verdict_prefix, assume_ends=assume_ends
+    )
     preferences = replace(spec.comparison.verdicts, assume_ends=assume_ends)
     spec = replace(
         spec,
@@ -119,7 +121,7 @@ def test_direct_distributions_equal_brute_force(engine: TransformersEngine, assu
         item = JudgeInput(
             body=protocol.template.fill(values),
             wrapper=judge.spec.direct_wrapper,
-            prefill=(Segment(protocol.verdicts.lead, True),),
+            prefill=(Segment(protocol.verdicts.verdict_prefix, True),),
         )
         assert judgment.distribution is not None
         assert judgment.distribution.exactness == "exact"
@@ -181,7 +183,7 @@ def test_the_three_tokenizers_cut_verdicts_differently(engine: TransformersEngin
     """What the test stands on: `10` whole or in two, preferences that part at different tokens."""
     rating = load_spec("mini").rating
     assert rating is not None
-    n_ten = len(engine.tokenizer.continuation_ids(rating.verdicts.lead, "10"))
+    n_ten = len(engine.tokenizer.continuation_ids(rating.verdicts.verdict_prefix, "10"))
     lead = "So, the final decision is"
     paths = [engine.tokenizer.continuation_ids(lead, f" {t}") for t in ("Response 1", "Response 2", "Tie")]
     shared = next(n for n in range(9) if len({tuple(p[: n + 1]) for p in paths[:2]}) == 2)

@@ -31,7 +31,7 @@ from tests.engines.contract import check_closing
 from tests.engines.drawing import DrawingEngine
 from tests.hostile import LOOK_ALIKES
 
-READOUT = ContinuationQuery(lead="Rating: [[", continuations=("1", "2", "10"), end_prefixes=("]",))
+READOUT = ContinuationQuery(verdict_prefix="Rating: [[", continuations=("1", "2", "10"), terminators=("]",))
 WRAPPER = PlainWrapper(before="[INST] ", after=" [/INST]")
 
 
@@ -230,7 +230,7 @@ def test_a_damaged_store_is_an_error_not_a_miss(store: JudgmentStore) -> None:
 
 def test_records_say_what_they_answer(store: JudgmentStore) -> None:
     item = question("a", readout=READOUT)
-    item = replace(item, prefill=(Segment("So "), Segment(READOUT.lead, True)))
+    item = replace(item, prefill=(Segment("So "), Segment(READOUT.verdict_prefix, True)))
     CachedEngine(DrawingEngine(), store).generate([item])
     (record,) = store.records()
     (part,) = parts_of([item], "drawing")

@@ -28,7 +28,7 @@ WRONG = {
     "stop that is no text": ("[sampling]\nstop = [5]", "stop"),
     "negative length": ("[sampling]\nmax_new_tokens = -5", "max_new_tokens"),
     "share above one": ("[sampling]\ntop_p = 7.5", "top_p"),
-    "ends that are no texts": ("[rating]\nends = [5]", "ends"),
+    "terminators that are no texts": ("[rating]\nterminators = [5]", "terminators"),
     "fields that are no texts": ("[rating]\nfields = {prompt = 5}", "fields"),
     "blocks that are no texts": ("[rating]\nblocks = {rubric = [1]}", "blocks"),
     "spellings that are no texts": ("[comparison]\nalso = {tie = [1]}", "also"),
@@ -139,3 +139,13 @@ def refused_or_read(content: bytes) -> None:
         file.write_bytes(content)
         with contextlib.suppress(ConfigError, TemplateError):
             assert load_spec(str(file)).fingerprint
+
+
+def test_the_former_names_of_settings_still_work(tmp_path: Path) -> None:
+    path = tmp_path / "judge.toml"
+    path.write_text('extends = "mini"\nname = "own"\n[rating]\nlead = "Score: [["\nends = [")"]\n')
+    with pytest.warns(DeprecationWarning, match="is now"):
+        spec = load_spec(str(path))
+    assert spec.rating is not None
+    assert spec.rating.verdicts.verdict_prefix == "Score: [["
+    assert spec.rating.verdicts.terminators == (")",)

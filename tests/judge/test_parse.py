@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +14,12 @@ from autoj_reward.judge.generation import split_thinking
 from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import Thinking
-from autoj_reward.judge.verdict import VerdictSet, preference_set
+from autoj_reward.judge.verdict import preference_set
 from autoj_reward.judgments import Verdict
 from autoj_reward.types import Failure, FailureReason, FinishReason
 from tests.conftest import examples
 from tests.hostile import hostile_text
+from tests.pumping import worst
 
 EN, ZH = load_spec("autoj-13b"), load_spec("autoj-bilingual-6b-zh")
 assert EN.rating is not None
@@ -138,9 +138,9 @@ def test_verdicts(verdicts: object, text: str, finish: FinishReason, expected: V
 LETTERS = preference_set(
     written={"first": "A", "second": "B", "tie": "C"},
     also={},
-    lead="My final verdict is: [[",
+    verdict_prefix="My final verdict is: [[",
     pattern=r"\[\[(?P<verdict>[ABC])\]\]",
-    end_prefixes=("]",),
+    terminators=("]",),
 )
 LETTER_CASES: list[tuple[str, Verdict | str]] = [
     ("My final verdict is: [[B]]", "second"),
@@ -201,18 +201,9 @@ SLOW = {
 def test_the_time_of_reading_grows_with_the_text(make: Callable[[int], str]) -> None:
     """`[[` and 8,000 blanks once took seconds, and eight times as many 64 times as long."""
 
-    def seconds(text: str, verdicts: VerdictSet) -> float:
-        times = []
-        for _ in range(5):
-            start = time.process_time()
-            find_verdict(text, "stop", verdicts)
-            find_verdict(text, "length", verdicts)
-            times.append(time.process_time() - start)
-        return min(times)
-
     for verdicts in (RATING, PAIR, ZH_PAIR):
-        long = seconds(make(80_000), verdicts)
-        assert long < 0.02 or long < 16 * seconds(make(10_000), verdicts)
+        for finish in ("stop", "length"):
+            assert worst(make, lambda text, v=verdicts, f=finish: find_verdict(text, f, v)) is None
 
 
 def test_the_place_of_the_verdict_is_where_its_tokens_begin() -> None:

@@ -25,11 +25,11 @@ kind = "chat"
 [rating]
 template = "short rating"
 text = "{{prompt}} {{completion}}"
-lead = "Rating: [["
+verdict_prefix = "Rating: [["
 [comparison]
 template = "short comparison"
 text = "{{prompt}} {{first}} {{second}}"
-lead = "So, the final decision is"
+verdict_prefix = "So, the final decision is"
 """
 
 

@@ -269,9 +269,9 @@ def test_critiques_end_in_the_verdict_they_are_labelled_with(
         letters = preference_set(
             written={"first": "A", "second": "B", "tie": "C"},
             also={},
-            lead="My decision: [[",
+            verdict_prefix="My decision: [[",
             pattern=r"\[\[(?P<verdict>[ABC])\]\]",
-            end_prefixes=("]",),
+            terminators=("]",),
             end_of_turn=False,
         )
         spec = dataclasses.replace(spec, comparison=dataclasses.replace(spec.comparison, verdicts=letters))

@@ -84,7 +84,11 @@ class GenerativeClassifier:
         self._template = Template(name="autoj_scenario.txt", text=text.decode("utf-8"))
         self._labels = classifier_labels()
         self._readout = ContinuationQuery(
-            lead="", continuations=self._labels, end_prefixes=("\n",), end_of_turn=True, follow_above=1e-3
+            verdict_prefix="",
+            continuations=self._labels,
+            terminators=("\n",),
+            end_of_turn=True,
+            follow_above=1e-3,
         )
 
     def classify(self, queries: Sequence[str]) -> list[ScenarioAnswer]:

@@ -131,15 +131,15 @@ def token_tree(readout: ContinuationQuery, tokenizer: InjectionSafeTokenizer) ->
         ConfigError: Two continuations have the same tokens, no token can end one, or a terminator
             also continues a verdict, so that their probabilities could not be separated.
     """
-    paths = tuple(tuple(tokenizer.continuation_ids(readout.lead, c)) for c in readout.continuations)
+    paths = tuple(tuple(tokenizer.continuation_ids(readout.verdict_prefix, c)) for c in readout.continuations)
     if len(set(paths)) < len(paths):
         raise ConfigError(f"two of the verdicts {list(readout.continuations)} have the same tokens")
-    ends = set(tokenizer.ids_beginning_with(readout.end_prefixes))
+    ends = set(tokenizer.ids_beginning_with(readout.terminators))
     if readout.end_of_turn:
         ends |= set(tokenizer.turn_end_ids)
     if not ends:
         raise ConfigError(
-            f"no token of the vocabulary begins with one of {list(readout.end_prefixes)}",
+            f"no token of the vocabulary begins with one of {list(readout.terminators)}",
             hint="name what may follow the verdict in the judge's verdict set",
         )
     inner = {path[:n] for path in paths for n in range(len(path))}

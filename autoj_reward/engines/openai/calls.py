@@ -255,7 +255,7 @@ class ServerCalls:
 
         def read(answer: Answer) -> JudgeOutput:
             output = _output(answer)
-            text = output.text.lstrip().removeprefix(readout.lead)
+            text = output.text.lstrip().removeprefix(readout.verdict_prefix)
             return JudgeOutput(
                 text=text, finish_reason=output.finish_reason, usage=output.usage, thinking=output.thinking
             )

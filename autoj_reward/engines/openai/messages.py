@@ -84,7 +84,8 @@ def messages(item: JudgeInput, written: str = "") -> list[dict[str, str]]:
 def verdict_messages(item: JudgeInput, readout: ContinuationQuery) -> list[dict[str, str]]:
     """A direct question to an endpoint that takes no begun answer: the words are asked for instead."""
     body = plain_text(item.body)
-    ask = f"{body}\n\nWrite no critique now. Answer with the verdict alone, beginning with: {readout.lead}"
+    beginning = readout.verdict_prefix
+    ask = f"{body}\n\nWrite no critique now. Answer with the verdict alone, beginning with: {beginning}"
     rows = messages(item)
     before = [row for row in rows if row["role"] == "system"]
     return [*before, {"role": "user", "content": ask}]
@@ -158,7 +159,7 @@ class TextReader:
             return True
         if token == rest and self.readout.assume_ends:
             return sum(c.startswith(continuation) for c in self.readout.continuations) == 1
-        return token.startswith(rest) and token[len(rest) :].startswith(self.readout.end_prefixes)
+        return token.startswith(rest) and token[len(rest) :].startswith(self.readout.terminators)
 
 
 def _log(prob: float) -> float:

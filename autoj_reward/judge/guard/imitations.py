@@ -112,7 +112,7 @@ class Imitations:
         """
         if sum(bool(head.search(folded)) for head in self.heads) >= 2:
             return True
-        return any(_stands_alone(folded, m, fold(lead)) for lead, m in self._stated(folded))
+        return any(_stands_alone(folded, m, fold(prefix)) for prefix, m in self._stated(folded))
 
     def verdict_spans(self, folded: str) -> list[tuple[int, int]]:
         """Where a folded text has a verdict, or what looks like one."""
@@ -120,11 +120,11 @@ class Imitations:
         return spans + [m.span() for _, m in self._stated(folded)]
 
     def _stated(self, folded: str) -> Iterator[tuple[str, re.Match[str]]]:
-        """What the judge's parser would take for a verdict, each with the lead of its set."""
+        """What the judge's parser would take for a verdict, each with the prefix of its set."""
         for verdicts in self.stated:
             for m in verdicts.pattern.finditer(folded):
                 if squeeze(m["verdict"]).strip("*_` ") in verdicts.stated:
-                    yield verdicts.lead, m
+                    yield verdicts.verdict_prefix, m
 
 
 def imitations_of(spec: JudgeSpec) -> Imitations:
@@ -191,16 +191,16 @@ def _mark_pattern(mark: str) -> str:
     return _GAP.join(pieces) if bracketed else rf"^[ \t]*{_GAP.join(pieces)}{_GAP}:?[ \t]*$"
 
 
-def _stands_alone(text: str, found: re.Match[str], lead: str) -> bool:
-    """Whether a verdict is all that its line says, with or without the whole lead before it."""
+def _stands_alone(text: str, found: re.Match[str], prefix: str) -> bool:
+    """Whether a verdict is all that its line says, with or without the whole prefix before it."""
     # Not farther than a line may reach: a line of nothing but verdicts would be gone through for each.
-    near = len(lead) + _LONGEST_MARK
+    near = len(prefix) + _LONGEST_MARK
     start = text.rfind("\n", max(0, found.start() - near), found.start()) + 1
     end = text.find("\n", found.end(), found.end() + near)
     end = end if end >= 0 else len(text)
     if (not start and found.start() > near) or end - start > len(found[0]) + near:
         return False
-    return _words(text[start:end]) in (_words(found[0]), _words(lead + found["verdict"]))
+    return _words(text[start:end]) in (_words(found[0]), _words(prefix + found["verdict"]))
 
 
 def _words(text: str) -> str:
@@ -214,8 +214,8 @@ def _opened(word: str) -> str:
 
 def _lead_pattern(verdicts: VerdictSet) -> str:
     """The words before a verdict, from the last comma on, with the verdict where one follows."""
-    lead = fold(verdicts.lead).rpartition(",")[2].rpartition("，")[2].strip()
-    pieces = [re.escape(w) for w in re.findall(r"[^\W\d_]+|\d+|[^\w\s]", lead)]
+    prefix = fold(verdicts.verdict_prefix).rpartition(",")[2].rpartition("，")[2].strip()
+    pieces = [re.escape(w) for w in re.findall(r"[^\W\d_]+|\d+|[^\w\s]", prefix)]
     texts = sorted((re.escape(fold(t).strip()) for t in verdicts.stated), key=len, reverse=True)
     return r"[ \t\r\n_]{0,4}".join(pieces) + rf"(?:[ \t*\"']*(?:{'|'.join(texts)})[\]*\"']*)?"
 

@@ -25,9 +25,9 @@ def tree_of(paths: Iterable[TokenPath], follow_above: float = 0.0, *, assume_end
     inner = {p[:n] for p in ordered for n in range(len(p))}
     nodes = tuple(sorted(inner if assume_ends else inner | set(ordered), key=lambda p: (len(p), p)))
     readout = ContinuationQuery(
-        lead="",
+        verdict_prefix="",
         continuations=tuple(map(str, ordered)),
-        end_prefixes=("]",),
+        terminators=("]",),
         follow_above=follow_above,
         assume_ends=assume_ends,
     )

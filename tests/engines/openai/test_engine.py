@@ -43,7 +43,7 @@ Serve = Callable[[str, Body, Mapping[str, str]], Answer]
 """Path, body (empty for a GET) and headers in, status and JSON out."""
 
 NOT_FOUND: Answer = (404, {"error": {"message": "no such path"}})
-RATING = ContinuationQuery(lead="Rating: [[", continuations=("1", "2", "10"), end_prefixes=("]",))
+RATING = ContinuationQuery(verdict_prefix="Rating: [[", continuations=("1", "2", "10"), terminators=("]",))
 
 
 @contextmanager
@@ -166,7 +166,7 @@ def item(
     return JudgeInput(
         body=(Segment("Rate: ", True), Segment(text)),
         wrapper=PlainWrapper(before="[INST] ", after=" [/INST] ") if plain else ChatWrapper(),
-        prefill=(Segment(readout.lead, True),) if readout else (),
+        prefill=(Segment(readout.verdict_prefix, True),) if readout else (),
         readout=readout,
         sampling=Sampling(**sampling),
     )

@@ -177,7 +177,7 @@ def test_what_is_not_listed_is_bounded(probs: dict[str, float], n_missing: int, 
 
 
 def test_a_node_from_a_list() -> None:
-    readout = ContinuationQuery(lead="", continuations=("1", "10"), end_prefixes=("]",))
+    readout = ContinuationQuery(verdict_prefix="", continuations=("1", "10"), terminators=("]",))
     tree = TokenTree(
         readout=readout,
         paths=((1,), (1, 0)),
@@ -197,7 +197,7 @@ def test_a_node_from_a_list() -> None:
 
 
 RATING = ContinuationQuery(
-    lead="[[", continuations=("1", "1.5", "10", "2"), end_prefixes=("]",), follow_above=0.01
+    verdict_prefix="[[", continuations=("1", "1.5", "10", "2"), terminators=("]",), follow_above=0.01
 )
 
 
@@ -237,7 +237,9 @@ def test_an_end_taken_for_granted_by_text() -> None:
 
 
 def test_the_end_of_a_turn_may_end_a_verdict_by_text() -> None:
-    readout = ContinuationQuery(lead="is", continuations=(" Tie",), end_prefixes=(".",), end_of_turn=True)
+    readout = ContinuationQuery(
+        verdict_prefix="is", continuations=(" Tie",), terminators=(".",), end_of_turn=True
+    )
     reader = TextReader(readout)
     reader.add("", step(**{" Tie": 1.0}))
     reader.add(" Tie", step(**{"<|im_end|>": 0.75, ".": 0.25}))

@@ -115,7 +115,10 @@ def test_what_a_list_of_the_most_probable_leaves_out_is_bounded(
     wrapper = PlainWrapper(before="Q: ", after="\nA: ") if plain else ChatWrapper(system="You rate.")
     inputs = [
         JudgeInput(
-            body=(Segment(text),), wrapper=wrapper, prefill=(Segment(readout.lead, True),), readout=readout
+            body=(Segment(text),),
+            wrapper=wrapper,
+            prefill=(Segment(readout.verdict_prefix, True),),
+            readout=readout,
         )
         for text in ("How good is this: Paris?", "2 + 2 = 4", "Rating: [[10]]")
     ]

@@ -20,7 +20,9 @@ from tests.engines.tokenizers import whole_ten
 
 Way = Literal["alone", "padded", "cached"]
 SHARED = "13 is a prime above ten. " * 6
-READOUT = ContinuationQuery(lead="[[", continuations=("1", "2.5", "7", "10"), end_prefixes=("]", ":", "."))
+READOUT = ContinuationQuery(
+    verdict_prefix="[[", continuations=("1", "2.5", "7", "10"), terminators=("]", ":", ".")
+)
 INPUTS = tuple(
     JudgeInput(
         body=(Segment(SHARED + "Right. " * n + "Yes"),),
@@ -234,7 +236,7 @@ def own_probs(model: Any, engine: Any, item: JudgeInput, way: Way = "alone") -> 
     """
     assert item.readout is not None
     tokenizer = engine.tokenizer
-    ends = list(tokenizer.ids_beginning_with(item.readout.end_prefixes))
+    ends = list(tokenizer.ids_beginning_with(item.readout.terminators))
     start = tokenizer.encode_input(item)
     known: dict[tuple[int, ...], torch.Tensor] = {}
 
@@ -245,7 +247,7 @@ def own_probs(model: Any, engine: Any, item: JudgeInput, way: Way = "alone") -> 
 
     found = []
     for text in item.readout.continuations:
-        path = tuple(tokenizer.continuation_ids(item.readout.lead, text))
+        path = tuple(tokenizer.continuation_ids(item.readout.verdict_prefix, text))
         total = sum(float(at(path[:n])[token]) for n, token in enumerate(path))
         found.append(math.exp(total + float(at(path)[ends].logsumexp(0))))
     return found

@@ -75,7 +75,7 @@ def test_one_model_is_two_judges_in_two_libraries(
 def test_completions_of_a_prompt_share_every_whole_block(vllm_float32: VLLMEngine) -> None:
     """In the caller's order, groups that alternate would still share; the tail is what follow-ups pay."""
     lone = ContinuationQuery(
-        lead="Rating: [[", continuations=("1", "2"), end_prefixes=("]",), follow_above=0.999999
+        verdict_prefix="Rating: [[", continuations=("1", "2"), terminators=("]",), follow_above=0.999999
     )
     texts = [f"{prompt} {LONG} {n}" for n in range(4) for prompt in ("Apples.", "Bears.")]
     inputs = [question(text, readout=lone) for text in texts]
