@@ -72,7 +72,8 @@ def test_an_error_on_one_rank_is_raised_on_all(tmp_path: Path) -> None:
     assert "the judge is gone" in first["message"]
     assert "start it again" in first["message"]
     assert first["notes"] == ["raised on rank 1"]
-    assert first["seconds"] < 30.0
+    # Rank 0 did not wait for its engine.
+    assert first["answered"] == 0
 
 
 def test_an_error_before_judging_too(tmp_path: Path) -> None:

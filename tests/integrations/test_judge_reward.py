@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from autoj_reward import (
     TooManyFailures,
     async_reward,
     rank,
+    testing,
 )
 from autoj_reward.reward.resolution import engine_resolution, measure_resolution
 from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput, Request
@@ -287,22 +287,26 @@ def test_called_from_threads() -> None:
     assert len(shared.take_reports()) == 160
 
 
-def test_asynchronous_rewards_overlap() -> None:
-    """The longer of the two, not the sum."""
-    slow = async_reward(reward(ScriptedEngine(seconds=0.6), scale="raw"))
+def test_an_asynchronous_reward_leaves_the_event_loop_free() -> None:
+    """The judge waits for another reward function, which could not run if the judge held the loop."""
+    other_has_run = threading.Event()
+
+    def read(item: JudgeInput) -> dict[str, float]:
+        assert other_has_run.wait(20)
+        return {"7": 1.0}
+
+    slow = async_reward(reward(testing.ScriptedEngine(read=read), scale="raw"))
     assert asyncio.iscoroutinefunction(slow)
     assert slow.__name__ == "judge_rating"
 
     async def other(**_: Any) -> list[float]:
-        await asyncio.sleep(0.6)
+        other_has_run.set()
         return [0.0]
 
     async def both() -> Any:
-        return await asyncio.gather(slow(prompts=["P"], completions=["q=7"]), other())
+        return await asyncio.gather(slow(prompts=["P"], completions=["A"]), other())
 
-    began = time.monotonic()
     assert asyncio.run(both()) == [[7.0], [0.0]]
-    assert time.monotonic() - began < 1.1
 
 
 def test_an_asynchronous_pairwise_reward_needs_whole_groups(monkeypatch: pytest.MonkeyPatch) -> None:

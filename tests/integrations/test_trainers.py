@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autoj_reward import Judge, JudgeReward, async_reward
+from autoj_reward import Judge, JudgeReward, async_reward, testing
+from autoj_reward.types import JudgeInput
 from tests.integrations.conftest import PROMPTS
 from tests.scripted import ScriptedEngine, quality
 
@@ -170,29 +171,24 @@ def test_two_functions_normalised_first(tiny_policy: Path, tmp_path: Path) -> No
     assert list(logs["advantages"]) == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
-def test_asynchronous_functions_overlap(tiny_policy: Path, tmp_path: Path) -> None:
-    """The step waits for the longer of the two, not for their sum."""
-    spans: dict[str, tuple[float, float]] = {}
+def test_asynchronous_functions_run_at_the_same_time(tiny_policy: Path, tmp_path: Path) -> None:
+    """The judge waits for the other function, which could not run if the judge held the event loop."""
+    other_runs = threading.Event()
 
-    class Slow(ScriptedEngine):
-        def generate(self, inputs: Any) -> Any:
-            began = time.monotonic()
-            answers = super().generate(inputs)
-            spans["judge"] = (began, time.monotonic())
-            return answers
+    def read(item: JudgeInput) -> dict[str, float]:
+        assert other_runs.wait(60)
+        return {"7": 1.0}
 
     async def other(completions: list[str], **_: Any) -> list[float]:
-        began = time.monotonic()
-        await asyncio.sleep(1.0)
-        spans["other"] = (began, time.monotonic())
+        other_runs.set()
         return [0.0] * len(completions)
 
-    reward = JudgeReward(Judge.load("mini", mode="direct", engine=Slow(seconds=1.0)))
+    judge = Judge.load("mini", mode="direct", engine=testing.ScriptedEngine(read=read))
+    reward = JudgeReward(judge, scale="raw")
     trainer = group_trainer("GRPO", tiny_policy, tmp_path, [async_reward(reward), other])
     reward.attach(trainer)
     trainer.train()
-    overlap = min(end for _, end in spans.values()) - max(begin for begin, _ in spans.values())
-    assert overlap > 0.7
+    assert set(trainer._logs["rewards"]["judge_rating"]) == {7.0}
 
 
 def test_unattached(tiny_policy: Path, tmp_path: Path) -> None:

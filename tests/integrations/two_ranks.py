@@ -11,14 +11,16 @@ from typing import Any
 
 from accelerate import PartialState
 
-from autoj_reward import Judge, JudgeReward
+from autoj_reward import Failure, FailureReason, Judge, JudgeReward, testing
+from autoj_reward.engines import Engine
+from autoj_reward.types import JudgeInput
 from tests.scripted import ScriptedEngine
 
 QUALITIES = [[("P", 2), ("P", 3), ("Q", 8)], [("P", 5), ("Q", 6), ("P", 2), ("P", 7)]]
 """What each rank has: both prompts' groups are split, unevenly."""
 
 
-def wins(engine: ScriptedEngine, **options: Any) -> JudgeReward:
+def wins(engine: Engine, **options: Any) -> JudgeReward:
     judge = Judge.load("mini", mode="direct", engine=engine)
     return JudgeReward(judge, **{"mode": "pairwise", "scale": "unit", "resolution": 0, **options})
 
@@ -45,8 +47,14 @@ def rate_with_a_failure(rank: int) -> dict[str, Any]:
 
 def fail_on_rank_1(rank: int) -> dict[str, Any]:
     """Rank 0 is busy for much longer than rank 1 takes to fail."""
-    engine = ScriptedEngine(dies="q=") if rank == 1 else ScriptedEngine(seconds=120.0)
-    began = time.monotonic()
+    answered = []
+
+    def read(item: JudgeInput) -> Failure:
+        time.sleep(120.0)
+        answered.append(item)
+        return Failure(reason=FailureReason.ENGINE, detail="too late")
+
+    engine = ScriptedEngine(dies="q=") if rank == 1 else testing.ScriptedEngine(read=read)
     try:
         wins(engine)(["P"] * 4, [f"q={q + 4 * rank}" for q in range(1, 5)])
     except Exception as error:
@@ -54,7 +62,7 @@ def fail_on_rank_1(rank: int) -> dict[str, Any]:
             "error": type(error).__name__,
             "message": str(error),
             "notes": getattr(error, "__notes__", []),
-            "seconds": time.monotonic() - began,
+            "answered": len(answered),
         }
     return {"error": None}
 

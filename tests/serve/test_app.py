@@ -265,11 +265,10 @@ def test_a_deadline_is_504_and_the_answer_is_not_lost(serve: Serve, moody: Moody
     cached = CachedEngine(moody, JudgmentStore(tmp_path / "cache.sqlite"))
     client = serve(cached, deadline_seconds=5.0)
     moody.go.clear()
-    began = time.monotonic()
     late = rate(client, "Paris", deadline_seconds=0.1)
     assert late.status_code == 504
     assert late.json()["error"]["type"] == "deadline"
-    assert time.monotonic() - began < 3
+    assert "0.1 seconds" in late.json()["error"]["message"]
     moody.go.set()
     assert rate(client, "Paris").json()["rows"][0]["reward"] == pytest.approx(8.6)
     assert moody.n_calls == 1

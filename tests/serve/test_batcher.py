@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Merging, bounded waiting and deadlines, with a judge that takes a known time."""
+"""Dynamic batching: merging, bounded waiting and deadlines, with a judge that waits at a gate."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,10 +19,12 @@ from autoj_reward.types import Request, Usage
 
 
 class Watched:
-    """A judge that takes a known time, and remembers its batches."""
+    """A judge that answers while its gate is open, and remembers its batches."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, *, open: bool = True) -> None:
+        self.gate = threading.Event()
+        if open:
+            self.gate.set()
         self.batches: list[tuple[Kind, list[str]]] = []
         self.done: list[int] = []
         self.most_at_once = 0
@@ -36,7 +37,7 @@ class Watched:
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
             self.batches.append((kind, [str(r.prompt) for r in requests]))
-        time.sleep(self.seconds)
+        assert self.gate.wait(20)
         with self._lock:
             self._now -= 1
         if self.broken:
@@ -45,6 +46,12 @@ class Watched:
 
     def batch_done(self, kind: Kind, outcomes: Sequence[Outcome], seconds: float) -> None:
         self.done.append(len(outcomes))
+
+    async def has_begun(self, n_batches: int) -> None:
+        """Wait until so many batches are at the gate or through it."""
+        async with asyncio.timeout(10):
+            while len(self.batches) < n_batches:
+                await asyncio.sleep(0.001)
 
 
 def judgment_of(name: str) -> RatingJudgment:
@@ -75,7 +82,7 @@ def names(judgments: Sequence[Any]) -> list[str]:
 
 
 def test_requests_within_the_window_are_one_batch_and_each_gets_its_own_answers() -> None:
-    watched = Watched(0.01)
+    watched = Watched()
 
     async def steps(window: DynamicBatcher) -> Any:
         return await asyncio.gather(
@@ -90,7 +97,7 @@ def test_requests_within_the_window_are_one_batch_and_each_gets_its_own_answers(
 
 
 def test_a_large_request_is_cut_into_batches_and_put_together_again() -> None:
-    watched = Watched(0.005)
+    watched = Watched()
     wanted = [str(n) for n in range(11)]
     judged = run(watched, lambda w: w.judge("rate", requests(*wanted), seconds=5))
     assert names(judged) == wanted
@@ -98,14 +105,13 @@ def test_a_large_request_is_cut_into_batches_and_put_together_again() -> None:
 
 
 def test_a_full_batch_does_not_wait_for_the_window() -> None:
-    watched = Watched(0.0)
-    began = time.monotonic()
-    run(watched, lambda w: w.judge("rate", requests(*"abcd"), seconds=5), window_seconds=3.0)
-    assert time.monotonic() - began < 2.0
+    """It would be refused at its deadline, long before the window ends."""
+    judged = run(Watched(), lambda w: w.judge("rate", requests(*"abcd"), seconds=5), window_seconds=3600.0)
+    assert names(judged) == list("abcd")
 
 
-def test_kinds_are_judged_apart_and_the_longest_waiting_first() -> None:
-    watched = Watched(0.01)
+def test_kinds_are_judged_in_batches_of_their_own_and_the_longest_waiting_first() -> None:
+    watched = Watched()
 
     async def steps(window: DynamicBatcher) -> None:
         await asyncio.gather(
@@ -116,16 +122,19 @@ def test_kinds_are_judged_apart_and_the_longest_waiting_first() -> None:
     assert [kind for kind, _ in watched.batches] == ["compare", "rate"]
 
 
-def test_while_the_engine_is_busy_batches_fill_and_one_full_one_is_laid_out_ahead() -> None:
-    watched = Watched(0.15)
+def test_while_the_engine_is_busy_batches_fill_and_one_full_one_is_prepared() -> None:
+    watched = Watched(open=False)
 
     async def steps(window: DynamicBatcher) -> None:
         tasks = [asyncio.create_task(window.judge("rate", requests("first"), seconds=5))]
-        await asyncio.sleep(0.06)  # under way by now
+        await watched.has_begun(1)
         for name in "abcdefghij":
             tasks.append(asyncio.create_task(window.judge("rate", requests(name), seconds=5)))
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
+        await watched.has_begun(2)
         assert window.n_batches == 2
+        assert window.n_waiting == 6
+        watched.gate.set()
         await asyncio.gather(*tasks)
 
     run(watched, steps)
@@ -133,36 +142,39 @@ def test_while_the_engine_is_busy_batches_fill_and_one_full_one_is_laid_out_ahea
     assert watched.most_at_once == 2
 
 
-def test_full_batches_of_one_kind_do_not_keep_the_other_kind_out() -> None:
-    watched = Watched(0.03)
+def test_full_batches_of_one_kind_do_not_keep_the_other_kind_waiting() -> None:
+    watched = Watched(open=False)
 
-    async def steps(window: DynamicBatcher) -> float:
+    async def steps(window: DynamicBatcher) -> None:
         ended = False
 
         async def crowd() -> None:
             while not ended:
                 await window.judge("rate", requests("r"), seconds=5)
 
-        tasks = [asyncio.create_task(crowd()) for _ in range(12)]
-        await asyncio.sleep(0.1)
-        began = time.monotonic()
-        await window.judge("compare", requests("c"), seconds=5)
-        waited = time.monotonic() - began
+        tasks = [asyncio.create_task(crowd()) for _ in range(13)]
+        await watched.has_begun(2)
+        compared = asyncio.create_task(window.judge("compare", requests("c"), seconds=5))
+        await asyncio.sleep(0)
+        watched.gate.set()
+        await compared
         ended = True
         await asyncio.gather(*tasks)
-        return waited
 
-    assert run(watched, steps, window_seconds=0.005) < 1.0
+    run(watched, steps, window_seconds=0.0)
+    # Two batches were running, and two full ones had waited longer.
+    assert [kind for kind, _ in watched.batches].index("compare") == 4
 
 
 def test_engines_that_batch_by_themselves_are_asked_several_times_at_once() -> None:
-    watched = Watched(0.2)
+    watched = Watched(open=False)
 
     async def steps(window: DynamicBatcher) -> None:
         tasks = []
-        for name in "abc":
+        for n, name in enumerate("abc", start=1):
             tasks.append(asyncio.create_task(window.judge("rate", requests(name), seconds=5)))
-            await asyncio.sleep(0.04)
+            await watched.has_begun(n)
+        watched.gate.set()
         await asyncio.gather(*tasks)
 
     run(watched, steps, at_once=3)
@@ -170,48 +182,50 @@ def test_engines_that_batch_by_themselves_are_asked_several_times_at_once() -> N
 
 
 def test_past_the_queue_is_429_with_a_time_and_not_a_wait() -> None:
-    watched = Watched(0.1)
+    watched = Watched(open=False)
 
     async def steps(window: DynamicBatcher) -> Refusal:
         waiting = [asyncio.create_task(window.judge("rate", requests(*"abcd"), seconds=5)) for _ in range(3)]
-        await asyncio.sleep(0.03)  # two full batches are taken, four judgments wait
-        began = time.monotonic()
+        await watched.has_begun(2)
+        assert window.n_waiting == 4
         with pytest.raises(Refusal) as refused:
             await window.judge("rate", requests("x", "y", "z"), seconds=5)
-        assert time.monotonic() - began < 0.05
+        watched.gate.set()
         await asyncio.gather(*waiting)
         assert names(await window.judge("rate", requests("later"), seconds=5)) == ["later"]
         return refused.value
 
     refusal = run(watched, steps, max_waiting=6)
+    # A request that waits while the gate is shut ends with 504.
     assert (refusal.status, refusal.kind) == (429, "queue_full")
     assert refusal.retry_after is not None
     assert 1 <= refusal.retry_after <= 60
 
 
 def test_a_deadline_gives_up_the_places_and_spares_the_engine() -> None:
-    watched = Watched(0.2)
+    watched = Watched(open=False)
 
     async def steps(window: DynamicBatcher) -> None:
         first = asyncio.create_task(window.judge("rate", requests("first"), seconds=5))
-        await asyncio.sleep(0.05)
+        await watched.has_begun(1)
         with pytest.raises(Refusal) as late:
             await window.judge("rate", requests("late"), seconds=0.05)
         assert late.value.status == 504
         assert window.n_waiting == 0
+        watched.gate.set()
         await first
-        await asyncio.sleep(0.1)
+        await window.judge("rate", requests("next"), seconds=5)
 
     run(watched, steps)
-    assert watched.batches == [("rate", ["first"])]
+    assert watched.batches == [("rate", ["first"]), ("rate", ["next"])]
 
 
 def test_a_client_that_leaves_in_the_middle_takes_only_its_own_places() -> None:
-    watched = Watched(0.1)
+    watched = Watched(open=False)
 
     async def steps(window: DynamicBatcher) -> Any:
         first = asyncio.create_task(window.judge("rate", requests("first"), seconds=5))
-        await asyncio.sleep(0.05)
+        await watched.has_begun(1)
         leaves = asyncio.create_task(window.judge("rate", requests("x", "y"), seconds=5))
         stays = asyncio.create_task(window.judge("rate", requests("stays"), seconds=5))
         await asyncio.sleep(0)
@@ -219,6 +233,7 @@ def test_a_client_that_leaves_in_the_middle_takes_only_its_own_places() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await leaves
         assert window.n_waiting == 1
+        watched.gate.set()
         await first
         return names(await stays)
 
@@ -226,25 +241,25 @@ def test_a_client_that_leaves_in_the_middle_takes_only_its_own_places() -> None:
     assert watched.batches[1] == ("rate", ["stays"])
 
 
-def test_what_was_left_behind_an_engine_that_hangs_does_not_pile_up() -> None:
-    watched = Watched(0.5)
+def test_requests_that_gave_up_while_the_engine_hangs_do_not_pile_up() -> None:
+    watched = Watched(open=False)
 
     async def steps(window: DynamicBatcher) -> int:
         first = asyncio.create_task(window.judge("rate", requests("first"), seconds=5))
-        await asyncio.sleep(0.03)
-        for _ in range(40):
-            for _ in range(3):
-                with pytest.raises(Refusal):
-                    await window.judge("rate", requests("late"), seconds=0.0001)
+        await watched.has_begun(1)
+        for _ in range(120):
+            with pytest.raises(Refusal):
+                await window.judge("rate", requests("late"), seconds=0.0001)
         kept = len(window._lanes["rate"].places)
+        watched.gate.set()
         await first
         return kept
 
     assert run(watched, steps, max_waiting=10) <= 11
 
 
-def test_a_failure_reaches_everybody_in_its_batch_and_nobody_else() -> None:
-    watched = Watched(0.01)
+def test_a_failure_reaches_all_requests_of_its_batch_and_no_others() -> None:
+    watched = Watched()
     watched.broken = "the engine burns"
 
     async def steps(window: DynamicBatcher) -> Any:

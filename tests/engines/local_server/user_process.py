@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 from autoj_reward.engines.local_server.shared import LaunchSpec, share_server
@@ -49,9 +48,8 @@ def main() -> None:
     for line in sys.stdin:
         order = line.strip()
         if order == "close":
-            began = time.monotonic()
             server.close()
-            tell(seconds=time.monotonic() - began, alive=folder.alive_now())
+            tell(alive=folder.alive_now())
         elif order == "lives":
             tell(lives=server.lives())
         elif order == "fork":
