@@ -40,10 +40,11 @@ from autoj_reward.evaluate.pairwise import evaluate_pairs
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judgments import Judgment, PairJudgment
+from autoj_reward.rows.source import read_rows
 from autoj_reward.statistics import Share, share
 from autoj_reward.training.config import load_config
 from autoj_reward.training.contrast import Contrast, make_contrast
-from autoj_reward.training.data import PairRow, Part, load_corpus, prompt_key, read_rows, unfill
+from autoj_reward.training.data import PairRow, Part, load_corpus, prompt_key, unfill
 from autoj_reward.training.in_training_eval import won
 
 RECIPE = Path(__file__).resolve().parent.parent / "examples" / "train_mini.toml"

@@ -18,16 +18,11 @@ UNUSUAL = re.compile(
 TO_REWRITE = {
     "autoj_reward",
     "autoj_reward/cache",
-    "autoj_reward/cli",
     "autoj_reward/engines",
-    "autoj_reward/evaluate",
     "autoj_reward/judge",
-    "autoj_reward/monitor",
     "autoj_reward/ranking",
     "autoj_reward/reward",
-    "autoj_reward/rows",
     "autoj_reward/serve",
-    "autoj_reward/training",
     "integrations",
 }
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from autoj_reward.autoj.pairs import read_rows, scenario_of
+from autoj_reward.autoj.pairs import scenario_of
 from autoj_reward.autoj.scenarios.names import scenario_groups
 from autoj_reward.errors import DataError
-from autoj_reward.rows.source import Row
+from autoj_reward.rows.source import Row, read_rows
 
 Outcome = Literal["win", "tie", "lose"]
 """Of the critique that is evaluated, against the reference critique."""

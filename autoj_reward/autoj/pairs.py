@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from autoj_reward.autoj.scenarios.names import scenario_groups
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judgments import PREFERENCES, Preference
 from autoj_reward.rows.fields import RowProblem, message_field
-from autoj_reward.rows.source import Row, open_source
+from autoj_reward.rows.source import Row, read_rows
 from autoj_reward.types import Text
 
 
@@ -67,7 +67,7 @@ def read_pairs(path: str | Path) -> list[LabelledPair]:
             prompt = message_field(row, "prompt", prompt=True)
             first, second = (message_field(row, name) for name in ("response 1", "response 2"))
         except RowProblem as problem:
-            raise DataError(str(problem), path=str(path), line=line, field=problem.field) from problem
+            raise problem.at(path, line) from problem
         pairs.append(
             LabelledPair(
                 prompt=prompt,
@@ -164,19 +164,6 @@ def _is_score(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def read_rows(path: str | Path) -> Iterator[tuple[int, Row]]:
-    """Line (from 1) and row of a file of rows.
-
-    Raises:
-        ConfigError: The file does not exist.
-        DataError: A line is not a row.
-    """
-    for line, row in open_source(str(path)).rows():
-        if isinstance(row, DataError):
-            raise row
-        yield line, row
 
 
 def _preference(row: Row, field: str, path: str | Path, line: int) -> Preference:

@@ -40,11 +40,11 @@ def calibrate(
     What it prints goes into the judge's TOML file, in its table rating or comparison.
     """
     from autoj_reward.cli.run import load_judge
-    from autoj_reward.rows.source import open_source
+    from autoj_reward.rows.source import read_rows
     from autoj_reward.training.calibration import calibrate as fit
     from autoj_reward.training.calibration import judge_labelled, labelled_rows
 
-    rows = labelled_rows(islice(open_source(data).rows(), limit), path=data)
+    rows = labelled_rows(islice(read_rows(data), limit), path=data)
     found = []
     with load_judge(judging, caching.for_judge()) as judge:
         for n, protocol in ((1, judge.spec.rating), (2, judge.spec.comparison)):

@@ -23,7 +23,6 @@ from autoj_reward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from autoj_reward.rows.fields import Kind
-    from autoj_reward.rows.source import RowSource
 
 _pairs_option, _data_option = in_panel("Pairs"), in_panel("Data")
 
@@ -133,7 +132,9 @@ def label(
     chosen = choose_strategy(strategy, budget)
     judge = load_judge(judging, caching.for_judge(), guarded=True)
     columns = key_values(rows.column, "--column")
-    first = _first_row(open_source(source, split=rows.split))
+    first = next((r for _, r in open_source(source, split=rows.split).rows() if isinstance(r, dict)), None)
+    if first is None:
+        raise DataError("has no rows", path=source)
     fields = row_format(_kind_of(first, rows.format_name, columns), rows.format_name, columns)
     made = layout_of(next(fields.expand(first)), fields) if layout == "auto" else layout
     make_task = functools.partial(
@@ -160,13 +161,6 @@ def label(
         },
         labels=LabelSummary(),
     )
-
-
-def _first_row(source: RowSource) -> dict[str, Any]:
-    for _, row in source.rows():
-        if not isinstance(row, DataError):
-            return row
-    raise DataError("has no rows", path=source.name)
 
 
 def _kind_of(row: dict[str, Any], format_name: str | None, columns: dict[str, str]) -> Kind:

@@ -65,7 +65,7 @@ def probe(
     from autoj_reward.evaluate.probe import probe as run
     from autoj_reward.judge.messages.text import check_reasoning
     from autoj_reward.progress import RunProgress
-    from autoj_reward.rows.source import open_source
+    from autoj_reward.rows.source import read_rows
 
     if judging.guard is False:
         raise ConfigError("probe measures with the guard off and on", hint="leave out --no-guard")
@@ -74,7 +74,7 @@ def probe(
     cases, honest = shipped_cases()
     if prompts is not None:
         cases = cases_from(
-            islice(open_source(prompts).rows(), limit), prompts, reasoning=check_reasoning(judging.reasoning)
+            islice(read_rows(prompts), limit), prompts, reasoning=check_reasoning(judging.reasoning)
         )
     with load_judge(judging, caching.for_judge(), guarded=True) as judge, ExitStack() as stack:
         bars: list[RunProgress] = []

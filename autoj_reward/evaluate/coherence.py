@@ -18,13 +18,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from autoj_reward.autoj.pairs import read_rows
 from autoj_reward.errors import DataError
 from autoj_reward.evaluate.report import ReportTable, interval
 from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.judgments import PREFERENCES, Preference
 from autoj_reward.rows.fields import RowProblem, message_field
-from autoj_reward.rows.source import Row
+from autoj_reward.rows.source import Row, read_rows
 from autoj_reward.statistics import Share, share, share_as_dict
 
 _Pair = tuple[str, str]
@@ -172,7 +171,7 @@ def _texts(row: Row, names: Sequence[str], path: str, line: int) -> dict[str, st
             for name in names
         }
     except RowProblem as problem:
-        raise DataError(str(problem), path=path, line=line, field=problem.field) from problem
+        raise problem.at(path, line) from problem
 
 
 _SIGN: dict[Preference, int] = {"first": 1, "second": -1, "tie": 0}

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoj_reward.errors import DataError
 from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.ranking.tiebreak import distinct_completions
 from autoj_reward.rows.fields import RowProblem, row_format
-from autoj_reward.rows.source import Row, open_source
+from autoj_reward.rows.source import read_rows
 from autoj_reward.types import Request
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*+>>")
@@ -66,9 +65,7 @@ def read_selection(path: str | Path) -> Iterator[GoldGroup]:
         DataError: A row is wrong; names file, line and field.
     """
     layout = row_format("rerank", "autoj-selection", {})
-    for line, read in open_source(str(path)).rows():
-        if isinstance(read, DataError):
-            raise read
+    for line, read in read_rows(path):
         try:
             for row in layout.expand(read):
                 requests = layout.requests(row)
@@ -81,7 +78,7 @@ def read_selection(path: str | Path) -> Iterator[GoldGroup]:
                     logprobs=_beside(made, "logprobs", len(requests), float),
                 )
         except RowProblem as problem:
-            raise DataError(str(problem), path=str(path), line=line, field=problem.field) from problem
+            raise problem.at(path, line) from problem
 
 
 def _beside(made: dict[str, Any], name: str, n: int, kind: Callable[[Any], Any]) -> tuple[Any, ...] | None:
@@ -96,16 +93,9 @@ def _beside(made: dict[str, Any], name: str, n: int, kind: Callable[[Any], Any])
         raise RowProblem(f"must hold values of type {kind.__name__}: {error}", f"outputs.*.{name}") from error
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    for _, row in open_source(str(path)).rows():
-        if isinstance(row, DataError):
-            raise row
-        yield row
-
-
 def read_truthfulqa(folder: Path) -> Iterator[GoldGroup]:
     """Model answers; gold is 1 for truthful and informative by people, else 0. All have labels."""
-    for row in _rows(folder / "truthfulqa_bon" / "truthfulqa_bon.jsonl"):
+    for _, row in read_rows(folder / "truthfulqa_bon" / "truthfulqa_bon.jsonl"):
         kept = [c for c in row["candidates"] if not c["is_reference_answer"] and c["informative"] is not None]
         if kept:
             yield GoldGroup(
@@ -117,7 +107,7 @@ def read_truthfulqa(folder: Path) -> Iterator[GoldGroup]:
 
 def read_summeval(folder: Path) -> Iterator[GoldGroup]:
     """Summaries; gold is the mean of four dimensions by three experts, 1 to 5."""
-    for row in _rows(folder / "bartscore_summeval" / "summeval_bon.jsonl"):
+    for _, row in read_rows(folder / "bartscore_summeval" / "summeval_bon.jsonl"):
         candidates = row["candidates"]
         yield GoldGroup(
             prompt=f"Summarize the following article:\n\n{row['source']}",
@@ -129,7 +119,7 @@ def read_summeval(folder: Path) -> Iterator[GoldGroup]:
 
 def read_humaneval(folder: Path) -> Iterator[GoldGroup]:
     """Samples of one model; gold is 1 where the unit tests pass. The first 32 of 100."""
-    for row in _rows(folder / "humaneval_codegen16b" / "humaneval_codegen16b_bon100.jsonl"):
+    for _, row in read_rows(folder / "humaneval_codegen16b" / "humaneval_codegen16b_bon100.jsonl"):
         yield GoldGroup(
             prompt=f"Complete this Python function:\n\n{row['prompt']}",
             completions=tuple(row["completions"][:32]),
@@ -140,7 +130,7 @@ def read_humaneval(folder: Path) -> Iterator[GoldGroup]:
 def read_gsm8k(folder: Path) -> Iterator[GoldGroup]:
     """Four solvers' solutions, the calculator's marks hidden; gold is 1 where the answer is right."""
     solvers = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
-    for row in _rows(folder / "gsm8k_solutions" / "example_model_solutions.jsonl"):
+    for _, row in read_rows(folder / "gsm8k_solutions" / "example_model_solutions.jsonl"):
         yield GoldGroup(
             prompt=row["question"],
             completions=tuple(_CALCULATOR.sub("", row[s]["solution"]) for s in solvers),
@@ -151,7 +141,7 @@ def read_gsm8k(folder: Path) -> Iterator[GoldGroup]:
 
 def read_alpacaeval(folder: Path) -> Iterator[GoldGroup]:
     """Answers of 32 models; gold is an AI label: GPT-4-turbo's P(one beats gpt4_1106_preview)."""
-    for row in _rows(folder / "alpaca_eval_bon32" / "alpaca_eval_bon32.jsonl.gz"):
+    for _, row in read_rows(folder / "alpaca_eval_bon32" / "alpaca_eval_bon32.jsonl.gz"):
         candidates = row["candidates"]
         yield GoldGroup(
             prompt=row["instruction"],

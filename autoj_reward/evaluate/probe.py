@@ -136,22 +136,18 @@ def shipped_cases() -> tuple[list[Case], list[Case]]:
     return attacked, [Case(prompt=r["prompt"], answer=r["completion"]) for r in read["honest"]]
 
 
-def cases_from(
-    rows: Iterable[tuple[int, Row | DataError]], name: str, *, reasoning: Reasoning = "strip"
-) -> list[Case]:
-    """Cases of one's own: rows with `prompt` and `completion`, as the judge is shown them.
+def cases_from(rows: Iterable[tuple[int, Row]], name: str, *, reasoning: Reasoning = "strip") -> list[Case]:
+    """Cases from rows with `prompt` and `completion`, as the judge is shown them.
 
     Raises:
         DataError: A row is wrong; names file, line and field.
     """
     cases = []
     for line, row in rows:
-        if isinstance(row, DataError):
-            raise row
         try:
             prompt, answer = message_field(row, "prompt", prompt=True), message_field(row, "completion")
         except RowProblem as problem:
-            raise DataError(str(problem), path=name, line=line, field=problem.field) from problem
+            raise problem.at(name, line) from problem
         shown = ShownText(completion_text(answer, reasoning))
         cases.append(Case(prompt=prompt_text(prompt, reasoning), answer=shown))
     if len(cases) < 2:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoj_reward.autoj.pairs import read_rows
 from autoj_reward.autoj.scenarios.names import DEFAULT, NO_GROUP, classifier_labels, group_of, scenario_groups
 from autoj_reward.errors import DataError
 from autoj_reward.evaluate.report import ReportTable, figure
+from autoj_reward.rows.source import read_rows
 from autoj_reward.statistics import Share, share, share_as_dict
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judge.messages.text import completion_text
 from autoj_reward.monitor.monitor import Scored
-from autoj_reward.rows.source import Row, open_source
+from autoj_reward.rows.source import Row, read_rows
 
 _NO_REWARDS = frozenset({"step", "advantage", "epoch", "index"})
 
@@ -46,9 +46,7 @@ def read_scored(path: str, fields: LogFields) -> Iterator[Scored]:
     """
     for name in _files(path):
         reward = fields.reward
-        for line, row in open_source(name).rows():
-            if isinstance(row, DataError):
-                raise row
+        for line, row in read_rows(name):
             if "ranking" in row and fields.reward is None:
                 yield from _of_group(row, name, line)
                 continue

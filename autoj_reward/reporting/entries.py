@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import DataError
-from autoj_reward.rows.source import Row, RowSource, open_source
+from autoj_reward.rows.source import Row, read_rows
 
 PREFERENCE_NAMES: dict[Any, str] = {0: "first", 1: "second", 2: "tie"}
 
@@ -52,18 +52,18 @@ class Entry:
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """A run's file, read.
+    """An output file.
 
     Attributes:
         kind: Which command wrote it.
-        source: The rows, to be gone through again.
+        path: The file, to read its rows again.
         entries: One for each judgment, in the file's order; for `label` one for each labelled row.
-        record: What the run's own record says of its cost; empty without one.
+        record: The run's record, with its settings and cost; empty without one.
         n_rows: Rows of the file.
     """
 
     kind: str
-    source: RowSource
+    path: str
     entries: list[Entry] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
     n_rows: int = 0
@@ -105,13 +105,10 @@ def read_run(path: str, *, gold: str | None, group: str | None) -> Run:
         ConfigError: The file does not exist.
         DataError: A row is wrong; names file, line and field.
     """
-    source = open_source(path)
     run: Run | None = None
-    for line, row in source.rows():
-        if isinstance(row, DataError):
-            raise row
+    for line, row in read_rows(path):
         if run is None:
-            run = Run(kind=kind_of_row(row, path), source=source, record=_record_beside(path))
+            run = Run(kind=kind_of_row(row, path), path=path, record=_record_beside(path))
         run.n_rows += 1
         run.entries += _entries(run.kind, row, line, path, gold, group)
     if run is None:
@@ -200,6 +197,6 @@ def _record_beside(path: str) -> dict[str, Any]:
 
 
 def rows_at(run: Run, lines: Sequence[int]) -> dict[int, Row]:
-    """Some rows once more, by their line."""
+    """Some of the rows, by their line."""
     wanted = set(lines)
-    return {line: row for line, row in run.source.rows() if line in wanted and isinstance(row, dict)}
+    return {line: row for line, row in read_rows(run.path) if line in wanted}

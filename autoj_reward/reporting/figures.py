@@ -17,6 +17,7 @@ from autoj_reward.reporting.against_gold import agreement, calibration_of_rating
 from autoj_reward.reporting.entries import Run
 from autoj_reward.reporting.listings import listings
 from autoj_reward.reporting.parts import Bars, Facts, Part
+from autoj_reward.rows.source import read_rows
 from autoj_reward.statistics import share
 
 _BINS = 10
@@ -102,8 +103,7 @@ def _label(run: Run) -> list[Part]:
         parts.append(_histogram(margins, "margins", "Margins", "margin", min(margins), max(margins)))
     lengths: list[float] = []
     labels: Counter[str] = Counter()
-    for _, row in run.source.rows():
-        assert isinstance(row, dict)
+    for _, row in read_rows(run.path):
         if "chosen" in row and "rejected" in row:
             lengths.append(float(_n_chars(row["chosen"]) - _n_chars(row["rejected"])))
         elif isinstance(row.get("label"), bool):

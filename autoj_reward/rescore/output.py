@@ -19,7 +19,7 @@ from autoj_reward.rescore.rows import critiques_of, judge_on, kind_of, mode_of, 
 from autoj_reward.rows.fields import row_format
 from autoj_reward.rows.output import read_record
 from autoj_reward.rows.records import RowItem
-from autoj_reward.rows.source import Row, chunked, open_source
+from autoj_reward.rows.source import Row, chunked, read_rows
 from autoj_reward.rows.tasks import taken_fields
 from autoj_reward.types import Mode
 
@@ -34,9 +34,9 @@ def first_row(source: str) -> Row:
     Raises:
         DataError: It has no rows, cannot be read, or another command wrote it.
     """
-    first = next((row for _, row in open_source(source).rows()), None)
-    if first is None or isinstance(first, DataError):
-        raise first or DataError("has no rows", path=source)
+    _, first = next(read_rows(source), (0, None))
+    if first is None:
+        raise DataError("has no rows", path=source)
     kind_of(first, source)
     return first
 
@@ -130,9 +130,7 @@ class OutputRescore:
 
     def _items(self) -> Iterator[RowItem]:
         mode = self._judge.settings.mode
-        for line, row in open_source(self._source).rows():
-            if isinstance(row, DataError):
-                raise row
+        for line, row in read_rows(self._source):
             if mode_of(row) not in (None, mode):
                 raise DataError(
                     f"was judged in {mode_of(row)} mode, and the first row in {mode} mode",

@@ -3,15 +3,15 @@
 
 ::
 
-    OUT/part-00000.parquet ...     finished blocks: the output, one data set
-    OUT/_blocks/00000.parquet ...  rows that wait to be judged; a block goes when its part is there
-    OUT/_run.json                  which run this is
-    OUT.lock                       who writes it now
+    OUT/part-00000.parquet ...     finished blocks: together the output data set
+    OUT/_blocks/00000.parquet ...  rows to be judged; a block is removed when its part is written
+    OUT/_run.json                  the run's record
+    OUT.lock                       the lock of the run that writes it
 
-Blocks are cut by row number, so a resumed run has the same ones. A part appears by a rename: it is
-there whole or not at all, and judging a block twice writes the same part twice. It says whose it is: workers
-of a run whose driver was killed may write theirs late, into the folder of the next run. pyarrow, Spark and
-`datasets` leave out names that begin with `_`.
+Blocks are cut by row number, so a resumed run has the same ones. A part is written under another name and
+renamed, so it is never incomplete; judging a block twice writes the same part twice. A part names its run:
+workers of a killed driver may still write into the folder of the next run. pyarrow, Spark and `datasets`
+ignore names that begin with `_`.
 """
 
 from __future__ import annotations
@@ -26,28 +26,33 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.rows.identity import changes
+from autoj_reward.rows.identity import another_run, changed_names
 from autoj_reward.rows.lock import OutputLock
-from autoj_reward.rows.output import read_record, to_json
+from autoj_reward.rows.output import read_record, write_record
 from autoj_reward.rows.parquet import storable
 from autoj_reward.rows.source import Row
 
 _RUN = b"autoj_reward_run"
-"""In a part's metadata: whose it is. Parts without it are of a former version."""
+"""Key of the run's id in a part's metadata; a former version wrote parts without it."""
 _HOW = "--overwrite replaces it, or name another folder"
 
 
 class Blocks:
-    """The folder of one run.
+    """The output folder of one run.
 
     Args:
-        folder: Where it is; on several machines a folder that all of them see.
-        run: What identifies the run: equal dictionaries continue each other.
-        block_rows: Rows of a block; part of what identifies the run.
+        folder: Its path; with several machines on a file system that all of them see.
+        run: Identifies the run: an output with an equal dictionary is continued.
+        block_rows: Rows of a block; also identifies the run.
         overwrite: Replace an existing run.
 
+    Attributes:
+        n_blocks: Number of blocks, after `deal`.
+        complete: Whether an earlier run has finished.
+        record: The record of an earlier run; empty without one.
+
     Raises:
-        ConfigError: The folder holds something else, or another run.
+        ConfigError: The folder holds other files, or another run.
     """
 
     def __init__(
@@ -61,9 +66,7 @@ class Blocks:
         self._id = hashlib.sha256(json.dumps(self._run, sort_keys=True).encode()).hexdigest()[:32]
         self.n_blocks = 0
         self.complete = False
-        """Whether a former run has finished."""
         self.record: dict[str, Any] = {}
-        """What a former run left in its record."""
         if self.folder.exists() and not self.folder.is_dir():
             raise ConfigError(f"{folder} is a file", hint="name a folder for the blocks of the output")
         self._lock: OutputLock | None = None
@@ -81,11 +84,11 @@ class Blocks:
             raise ConfigError(f"the output {folder} cannot be written: {error}") from error
 
     def __getstate__(self) -> dict[str, Any]:
-        """Workers write blocks under the lock of the process that deals them out."""
+        """Without the lock: workers write under that of the driver."""
         return self.__dict__ | {"_lock": None}
 
     def close(self) -> None:
-        """Let others write; a second call does nothing."""
+        """Release the lock; a second call does nothing."""
         if self._lock is not None:
             self._lock.release()
 
@@ -101,37 +104,33 @@ class Blocks:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._record.exists():
             if any(self.folder.iterdir()):
-                raise ConfigError(f"{self.folder} is not empty, and holds no run of ours", hint=_HOW)
+                raise ConfigError(f"{self.folder} is not empty, and has no record of a run", hint=_HOW)
             self._write_record(complete=False)
             return
         for scratch in self.folder.glob("_*.tmp"):
             scratch.unlink(missing_ok=True)
         record = self.record = read_record(self._record)
-        differing = sorted(k for k in self._run if record["run"].get(k) != self._run[k])
-        if differing and any(self.folder.glob("part-*.parquet")):
-            details = "\n  ".join(changes(record.get("run", {}), self._run, differing))
-            raise ConfigError(
-                f"{self.folder} belongs to a run with another {', '.join(differing)}:\n  {details}", hint=_HOW
-            )
-        if differing:
-            # A start that failed before its first block may be replaced.
-            shutil.rmtree(self._waiting, ignore_errors=True)
-            self._write_record(complete=False)
+        if not changed_names(record["run"], self._run):
+            self.complete = bool(record.get("complete"))
             return
-        self.complete = bool(record.get("complete"))
+        if any(self.folder.glob("part-*.parquet")):
+            raise another_run(self.folder, record["run"], self._run, hint=_HOW)
+        # A run that failed before its first block may be replaced.
+        shutil.rmtree(self._waiting, ignore_errors=True)
+        self._write_record(complete=False)
 
     def deal(self, source: Path, *, leave_out: Collection[int] = ()) -> list[int]:
-        """Cut the source into blocks, as far as that has not been done.
+        """Cut a Parquet file into the blocks that do not exist yet.
 
         Args:
-            source: A Parquet file.
+            source: The file.
             leave_out: Rows that are not judged, numbered from 1.
 
         Returns:
             The blocks to judge, in order.
 
         Raises:
-            DataError: The file cannot be read, or the folder not be written.
+            DataError: The file cannot be read, or the folder cannot be written.
         """
         import pyarrow
 
@@ -149,14 +148,14 @@ class Blocks:
         return pending
 
     def part(self, number: int) -> Path:
-        """Where a finished block is."""
+        """Path of a finished block."""
         return self.folder / f"part-{number:05d}.parquet"
 
     def read(self, number: int) -> Any:
-        """The rows of a block, as a table; None where its part is there already.
+        """The rows of a block, a `pyarrow.Table`; None if its part is already written.
 
         Raises:
-            DataError: There is neither.
+            DataError: Neither the block nor its part exists.
         """
         import pyarrow.parquet as pq
 
@@ -168,25 +167,25 @@ class Blocks:
             if self._is_there(number):
                 return None
             raise DataError(
-                f"block {number} is not there", path=str(self.folder),
+                f"block {number} does not exist", path=str(self.folder),
                 hint="on several machines, the output has to be a folder that all of them see",
             ) from error  # fmt: skip
 
     def write(self, number: int, table: Any) -> None:
-        """Put a finished block in its place."""
+        """Write a judged block as a part, and remove the block."""
         known = {key: value for key, value in (table.schema.metadata or {}).items() if key != _RUN}
         _write_whole(self.part(number), table.replace_schema_metadata({**known, _RUN: self._id.encode()}))
         self._block(number).unlink(missing_ok=True)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Mark the run complete; `summary` is kept in its record.
+        """Mark the run complete, with the summary in its record.
 
         Raises:
-            DataError: A worker of another run has replaced a block since.
+            DataError: A worker of another run has replaced a part.
         """
         if replaced := [n for n in range(self.n_blocks) if not self._is_there(n)]:
             raise DataError(
-                f"{len(replaced)} blocks are of another run, whose workers still wrote",
+                f"{len(replaced)} parts were replaced by workers of another run",
                 path=str(self.folder),
                 hint="end those workers, then run the same command again",
             )  # fmt: skip
@@ -194,7 +193,7 @@ class Blocks:
         self._write_record(complete=True, blocks=self.n_blocks, **summary)
 
     def _is_there(self, number: int) -> bool:
-        """Whether a block is finished, and by this run."""
+        """Whether this run has written the part."""
         import pyarrow
         import pyarrow.parquet as pq
 
@@ -208,18 +207,14 @@ class Blocks:
         return self._waiting / f"{number:05d}.parquet"
 
     def _write_record(self, **known: Any) -> None:
-        scratch = self._record.with_suffix(".tmp")
-        scratch.write_bytes(to_json({"run": self._run, **known}))
-        os.replace(scratch, self._record)
+        write_record(self._record, {"run": self._run, **known})
 
 
 def with_fields(table: Any, added: Sequence[Row], schema: Any) -> Any:
-    """A block's rows with what was added to them; fields of the rows' own by those names are replaced.
+    """A block's rows, a `pyarrow.Table`, with the fields that were added to each.
 
-    Args:
-        table: The rows, a `pyarrow.Table`.
-        added: For each row, values of the schema's fields.
-        schema: The added fields with their types, so that a block of failures has the columns of any other.
+    The types are those of `schema`, so that a block of failures has the same columns as any other. Columns of
+    these names that the rows already have are replaced.
     """
     import pyarrow as pa
 
@@ -251,7 +246,7 @@ def added_schema(kind: str) -> Any:
         "failure": pa.struct([("reason", text), ("detail", text)]),
     }  # fmt: skip
     if kind not in ("rate", "compare"):
-        raise ConfigError(f"the fields that {kind} adds have no types")
+        raise ConfigError(f"--ray runs rate and compare, not {kind}")
     return pa.schema([(name, types[name]) for name in ADDED_FIELDS[kind]])
 
 
@@ -283,7 +278,7 @@ def _cut(source: Path, n_rows: int, leave_out: frozenset[int]) -> Iterator[Any]:
 def _write_whole(path: Path, table: Any) -> None:
     import pyarrow.parquet as pq
 
-    # Two workers may write one part, the first of them believed dead: each has a file of its own.
+    # Two workers may write the same part, if the first is believed dead: each has its own file.
     scratch = path.with_name(f"_{path.stem}.{uuid.uuid4().hex}.tmp")
     try:
         pq.write_table(table, scratch)

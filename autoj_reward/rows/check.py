@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validate every row once, before a model is loaded; read the good rows again without validating them."""
+"""Validate all rows before a model is loaded, then read the good ones again."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from autoj_reward.rows.output import to_json
 from autoj_reward.rows.records import RowItem, RowTask
 from autoj_reward.rows.source import Row, RowSource
 
-_BESIDE = ("", ".part.jsonl", ".bad.jsonl", ".run.json", ".lock", ".tmp")
-"""What a run writes: the output, and files beside it."""
+_WRITTEN = ("", ".part.jsonl", ".bad.jsonl", ".run.json", ".lock", ".tmp")
+"""Suffixes of the files that a run writes, added to the output's name."""
 
 
 @dataclass(slots=True)
 class CheckedRows:
-    """What the check found.
+    """Result of the check.
 
     Attributes:
-        n_rows: Rows to judge.
+        n_rows: Good rows.
         n_requests: Requests in them.
-        digest: A hash of all lines.
-        fields: Names of all their fields.
-        problems: What is wrong with the bad rows.
-        as_json: Fields whose values no column of a Parquet file holds.
-        n_not_finite: Rows with a number that JSON does not have.
-        first_not_finite: The first of them: line and field.
-        n_good: For each line with a problem, how many rows it gives before the problem.
+        digest: A hash of all lines, the bad ones included.
+        fields: Names of all fields of the good rows.
+        problems: One error for each bad line.
+        as_json: Fields whose values do not fit one type of a Parquet column.
+        n_not_finite: Rows with NaN or an infinity, which JSON does not have.
+        first_not_finite: Line and field of the first of them.
+        n_good: For each bad line, how many good rows it has before the problem.
     """
 
     n_rows: int = 0
@@ -50,12 +50,7 @@ class CheckedRows:
 
 
 def check_rows(source: RowSource, task: RowTask, *, for_parquet: bool = False) -> CheckedRows:
-    """Read all rows and lay out their requests.
-
-    Args:
-        source: The rows.
-        task: What is done with them.
-        for_parquet: Whether they go into a Parquet file, whose columns hold one type each.
+    """Read all rows and make their requests; with `for_parquet` also find the types of Parquet columns.
 
     Raises:
         DataError: The source as a whole cannot be read.
@@ -64,9 +59,9 @@ def check_rows(source: RowSource, task: RowTask, *, for_parquet: bool = False) -
     digest = hashlib.sha256()
     columns = Columns()
     for line, read in source.rows():
+        problem = read if isinstance(read, DataError) else None
         digest.update(b"bad\n" if isinstance(read, DataError) else to_json(read))
         n_good = 0
-        problem: DataError | None = None
         try:
             for item in () if isinstance(read, DataError) else _validated(line, read, task):
                 n_good += 1
@@ -78,11 +73,9 @@ def check_rows(source: RowSource, task: RowTask, *, for_parquet: bool = False) -
                     found.n_not_finite += 1
                     found.first_not_finite = found.first_not_finite or (line, name)
         except RowProblem as error:
-            problem = DataError(str(error), path=source.name, line=line, field=error.field)
+            problem = error.at(source.name, line)
         except TemplateError as error:
             problem = DataError(str(error), path=source.name, line=line)
-        if isinstance(read, DataError):
-            problem = read
         if problem is not None:
             found.problems.append(problem)
             found.n_good[line] = n_good
@@ -96,7 +89,7 @@ def good_rows(source: RowSource, row_format: RowFormat, checked: CheckedRows) ->
     """Line and row of all rows that passed the check, in order.
 
     Raises:
-        DataError: The source was changed since.
+        DataError: The source has changed.
     """
     for line, read in source.rows():
         left = checked.n_good.get(line)
@@ -117,7 +110,7 @@ def item_of(source: RowSource, line: int, row: Row, task: RowTask) -> RowItem:
     """A row that passed the check, with its requests.
 
     Raises:
-        DataError: The source was changed since.
+        DataError: The source has changed.
     """
     try:
         return RowItem(line, row, task.row_format.requests(row, optional=task.optional))
@@ -126,7 +119,7 @@ def item_of(source: RowSource, line: int, row: Row, task: RowTask) -> RowItem:
 
 
 def write_bad_rows(source: RowSource, checked: CheckedRows, path: Path) -> None:
-    """Write every row that did not pass the check to a file, with what is wrong with it.
+    """Write every bad row to a file, with what is wrong with it.
 
     Raises:
         DataError: The file cannot be written.
@@ -149,7 +142,7 @@ def write_bad_rows(source: RowSource, checked: CheckedRows, path: Path) -> None:
 
 
 def notes_on(checked: CheckedRows, source: RowSource, task: RowTask, judge: str | None) -> Iterator[str]:
-    """Which values will not look in the output as in the input, and which fields the judge ignores."""
+    """Notes about values that are written differently, and about fields that the judge ignores."""
     if checked.as_json:
         names = ", ".join(map(repr, checked.as_json))
         yield (
@@ -170,14 +163,14 @@ def notes_on(checked: CheckedRows, source: RowSource, task: RowTask, judge: str 
 
 
 def refuse_same_file(source: str | Path, target: str | Path) -> None:
-    """Keep an output, and the files beside it, from replacing its input; `-` is no file.
+    """Keep a run from writing over its input; `-` is not a file.
 
     Raises:
         ConfigError: Both are the same file.
     """
     if str(target) == "-" or not Path(source).exists():
         return
-    for suffix in _BESIDE:
+    for suffix in _WRITTEN:
         written = Path(f"{target}{suffix}")
         if written.exists() and written.samefile(source):
             raise ConfigError(f"{written} is the input as well as the output", hint="name another output")

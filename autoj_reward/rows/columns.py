@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which Arrow type holds every value of a column; JSON text where none does.
+"""Find the Arrow type of each column of JSON rows, and write mixed columns as JSON text.
 
-JSON lines may hold a number in one row and a text in the next, an object without fields, or an integer of
-80 digits. No Parquet column does. Such a column is written as JSON text in every row, and marked, so that
-our own readers give the values back as they were.
+JSON lines may hold a number in one row and a text in the next, an object without fields, or an integer of 80
+digits. No Parquet column does. Such a column is written as JSON text in every row, and marked, so that our
+readers give the original values back.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from autoj_reward.json_text import json_text, plain
 _MARK = {"autoj_reward": "json"}
 """Metadata of a column whose texts are JSON."""
 _MOST_FIELDS = 1024
-"""Fields of one object type; a mapping with a key for each row would make as many columns."""
+"""Fields of one object type: a mapping with another key in each row would make as many columns."""
 _MOST_DEPTH = 32
 _EXACT = 1 << 53
 """Integers up to here are exact as 64-bit floats."""
 
 
 class Shape:
-    """What the values seen so far have in common. Null fits everything.
+    """The type that holds all values added so far; null fits every type.
 
     Attributes:
         kind: `null`, `mixed`, `list`, `struct`, `bool`, `int`, `float`, `str`, or an Arrow type.
         size: Largest absolute value of the integers.
-        below: The shape of a list's items, or of a struct's fields.
+        below: The shape of a list's items (under the name ""), or of a struct's fields.
     """
 
     __slots__ = ("below", "kind", "size")
@@ -40,7 +40,7 @@ class Shape:
         self.below: dict[str, Shape] = {}
 
     def add(self, value: Any, depth: int = 0) -> None:
-        """Widen the shape so that it holds a value too."""
+        """Widen the shape to hold a value."""
         if value is None or self.kind == "mixed":
             return
         kind = _kind(value)
@@ -70,7 +70,7 @@ class Shape:
             self._mix()
 
     def arrow(self) -> Any:
-        """The `pyarrow.DataType`; what is null in every row counts as text, and so does `mixed`."""
+        """The `pyarrow.DataType`: text if all values are null, and for `mixed`."""
         import pyarrow as pa
 
         if self.kind == "list":
@@ -81,9 +81,7 @@ class Shape:
         return known.get(self.kind, pa.string()) if isinstance(self.kind, str) else self.kind
 
     def _field(self, name: str) -> Shape:
-        if name not in self.below:
-            self.below[name] = Shape()
-        return self.below[name]
+        return self.below.setdefault(name, Shape())
 
     def _be(self, kind: Any) -> None:
         if self.kind in ("null", kind):
@@ -96,7 +94,7 @@ class Shape:
             self._widen(kind)
 
     def _widen(self, kind: Any) -> None:
-        """Decimals of several precisions, times of several units: what Arrow has for both."""
+        """Unify Arrow types, such as decimals of several precisions or times of several units."""
         import pyarrow as pa
 
         try:
@@ -110,17 +108,15 @@ class Shape:
 
 
 class Columns:
-    """The columns of a file of rows, found out by going through all of them."""
+    """The columns of a file, found by adding all of its rows."""
 
     def __init__(self) -> None:
         self._shapes: dict[str, Shape] = {}
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Widen the columns so that they hold a row too."""
+        """Widen the columns to hold a row."""
         for name, value in row.items():
-            if name not in self._shapes:
-                self._shapes[name] = Shape()
-            self._shapes[name].add(value)
+            self._shapes.setdefault(name, Shape()).add(value)
 
     @property
     def as_json(self) -> list[str]:
@@ -143,15 +139,11 @@ class Columns:
         """Rows as a `pyarrow.Table` of the schema."""
         import pyarrow as pa
 
-        if not (texts := self.as_json):
-            return pa.Table.from_pylist(list(rows), schema=schema)
-        made = []
-        for row in rows:
-            row = dict(row)
-            for name in texts:
-                if row.get(name) is not None:
-                    row[name] = json_text(row[name], default=plain)
-            made.append(row)
+        texts = self.as_json
+        made = [
+            {**row, **{n: json_text(row[n], default=plain) for n in texts if row.get(n) is not None}}
+            for row in rows
+        ]
         return pa.Table.from_pylist(made, schema=schema)
 
 
@@ -161,7 +153,7 @@ def json_columns(schema: Any) -> list[str]:
 
 
 def read_back(row: dict[str, Any], texts: Iterable[str]) -> dict[str, Any]:
-    """A row with its columns of JSON text as the values they were.
+    """A row with its columns of JSON text parsed.
 
     Raises:
         ValueError: A text is not JSON.

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Map a row's fields to requests, for our formats and Auto-J's.
-
-Auto-J's files say `response`, `response 1`, `outputs.<model>.outputs`; here they become completions.
-"""
+"""Map a row's fields to requests, for our formats and Auto-J's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-from autoj_reward.errors import AutojRewardError, ConfigError
+from autoj_reward.errors import AutojRewardError, ConfigError, DataError
 from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.rows.source import Row
 from autoj_reward.types import Request, Text
@@ -18,7 +16,7 @@ from autoj_reward.types import Request, Text
 Kind = Literal["rate", "compare", "rerank"]
 
 OPTIONAL_FIELDS = frozenset({"rubric", "reference", "language"})
-"""Fields of a row that a judge may take beside its prompt and completions."""
+"""Optional fields of a row that a judge may take."""
 
 
 class RowProblem(AutojRewardError):
@@ -28,9 +26,12 @@ class RowProblem(AutojRewardError):
         super().__init__(message)
         self.field = field
 
+    def at(self, path: str | Path, line: int) -> DataError:
+        """The error with the file and line of the row."""
+        return DataError(str(self), path=str(path), line=line, field=self.field)
 
-def _as_it_is(row: Row) -> Iterator[Row]:
-    """One row of a file as one row."""
+
+def _unchanged(row: Row) -> Iterator[Row]:
     yield row
 
 
@@ -42,14 +43,14 @@ class RowFormat:
         prompt: Field of the prompt.
         completions: Fields of the one or two completions; for groups the one field of the list.
         grouped: Whether that field is a list of completions.
-        expand: One file row as several rows, where it holds several groups.
-        rubric_of: A rubric for rows that have none of their own, by row and prompt text.
+        expand: Splits a file row that holds several groups into one row for each.
+        rubric_of: Gives a rubric for rows without one, from the row and its prompt text.
     """
 
     prompt: str = "prompt"
     completions: tuple[str, ...]
     grouped: bool = False
-    expand: Callable[[Row], Iterator[Row]] = field(default=_as_it_is)
+    expand: Callable[[Row], Iterator[Row]] = field(default=_unchanged)
     rubric_of: Callable[[Row, str], str | None] | None = None
 
     def requests(self, row: Row, *, optional: frozenset[str] = frozenset()) -> list[Request]:
@@ -62,7 +63,7 @@ class RowFormat:
         Raises:
             RowProblem: A field is missing or wrong.
         """
-        prompt = _text(row, self.prompt, prompt_text)
+        prompt = message_field(row, self.prompt, prompt=True)
         given = {name: _optional(row, name) for name in OPTIONAL_FIELDS & optional}
         rubric = given.get("rubric")
         if rubric is None and self.rubric_of is not None:
@@ -76,7 +77,7 @@ class RowFormat:
                 (_checked(item, f"{name}[{i}]", completion_text),) for i, item in enumerate(group)
             ]
         else:
-            sets = [tuple(_text(row, name, completion_text) for name in self.completions)]
+            sets = [tuple(message_field(row, name) for name in self.completions)]
         return [
             Request(
                 prompt=prompt,
@@ -143,25 +144,15 @@ _AUTOJ: dict[tuple[Kind, str], RowFormat] = {
 
 
 def message_field(row: Row, name: str, *, prompt: bool = False) -> Text:
-    """A row's prompt or completion as it was given, which can be shown.
-
-    Args:
-        row: The row.
-        name: The field.
-        prompt: Whether it is a prompt; otherwise it is a completion.
+    """A row's prompt or completion as it was given: a text, or messages that a judge can be shown.
 
     Raises:
         RowProblem: It is missing, neither text nor messages, or cannot be shown.
     """
-    return _text(row, name, prompt_text if prompt else completion_text)
-
-
-def _text(row: Row, name: str, lay_out: Callable[[Text], str]) -> Text:
-    return _checked(_value(row, name), name, lay_out)
+    return _checked(_value(row, name), name, prompt_text if prompt else completion_text)
 
 
 def _checked(value: Any, name: str, lay_out: Callable[[Text], str]) -> Text:
-    """A text, or messages that can be shown."""
     try:
         lay_out(value)
     except ConfigError as error:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who judged an output's rows: kept in its record, and compared before the output is continued.
+"""Keep an output from mixing two runs: compare the judge, the settings and the input before continuing it.
 
-Compared are who answers, the settings and the input. Dates, versions and the machine are information.
+Dates, versions and the machine are kept in the record for information and are not compared.
 """
 
 from __future__ import annotations
@@ -21,12 +21,27 @@ _MOST_SHOWN = 60
 _HINT = "--overwrite replaces it, or name another output"
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any], names: Sequence[str] | None = None) -> list[str]:
-    """What differs, one text each: `mode: direct -> critique`."""
-    wanted = sorted({*old, *new}) if names is None else names
+def changed_names(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The entries of `new` that differ from those of `old`."""
+    return sorted(name for name in new if old.get(name) != new[name])
+
+
+def another_run(
+    name: object, old: Mapping[str, Any], new: Mapping[str, Any], *, hint: str = _HINT
+) -> ConfigError:
+    """The error for an output that was begun with other settings: names them, before and after."""
+    differing = changed_names(old, new)
+    details = "\n  ".join(_changes(old, new, differing))
+    return ConfigError(
+        f"{name} belongs to a run with another {', '.join(differing)}:\n  {details}", hint=hint
+    )
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """One text for each difference: `mode: direct -> critique`."""
     return [
         f"{name}: {_shown(before)} -> {_shown(after)}"
-        for key in wanted
+        for key in names
         for name, before, after in _leaves(key, old.get(key), new.get(key))
     ]
 
@@ -45,15 +60,10 @@ def _shown(value: Any) -> str:
 
 
 def check_same_judge(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> None:
-    """Refuse to mix rows of two judges in one output.
-
-    Args:
-        name: The output.
-        old: Who judged the rows that are there, as its record has it; None where it does not say.
-        new: Who would judge the rest.
+    """Compare the judge of an output's rows, as its record describes it, with the judge of the next ones.
 
     Raises:
-        ConfigError: They differ, or the record does not say; names what differs.
+        ConfigError: They differ, or the record does not describe its judge (None); names what differs.
     """
     if old is None:
         raise ConfigError(
@@ -61,19 +71,16 @@ def check_same_judge(name: str, old: Mapping[str, Any] | None, new: Mapping[str,
             hint="--overwrite starts again (what the cache holds of this judge is not asked again), or name "
             "another output; `autoj-reward rescore` still reads its rows",
         )
-    if differing := changes(old, new):
+    if differing := _changes(old, new, sorted({*old, *new})):
         raise ConfigError(
             f"{name} belongs to a run with another judge:\n  " + "\n  ".join(differing), hint=_HINT
         )
 
 
 def about_run(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Information on a run that is not compared: when, how, where and with which versions.
+    """The entries of a record that are not compared: date, command line, judge, versions and machine.
 
-    It holds the command line, secrets included: redact it.
-
-    Args:
-        description: The judge's.
+    The command line may hold secrets: redact it.
     """
     try:
         version = importlib.metadata.version("autoj-reward")

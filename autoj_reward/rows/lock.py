@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One writer for an output: an exclusive lock that ends with the process that holds it.
+"""Lock an output, so that only one run writes it.
 
-The lock is a POSIX record lock on `OUT.lock`. The kernel drops it when its process ends, however it ends,
-and a forked child does not inherit it, so a killed run does not block others while its workers live. The file
-says who holds it, for the message to the second writer; it is removed when the run is over. POSIX locks do
-not see a second holder in the same process, so those are kept in a table here.
+The lock is a POSIX record lock on `OUT.lock`. The kernel releases it when the process ends, even by kill -9,
+and forked children do not inherit it, so the workers of a killed run do not block the next one. The file
+names the holder, for the error message of a second run; it is removed when the run is over. POSIX locks do
+not exclude the same process, so a table here does.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
 _HELD: dict[str, int] = {}
-"""Locks of this process: path of the lock's file to the process that took it (a fork copies the table)."""
+"""Path of each lock's file to the process that holds it; a forked child has a copy of the table."""
 _GUARD = threading.Lock()
 
 
 class OutputLock:
-    """The right to write an output; taken when made, given back by `release`.
+    """An exclusive lock on an output, from construction until `release`.
 
     Args:
         path: The output, a file or a folder; it need not exist.
 
     Raises:
-        ConfigError: Another run writes it; names that run's process, host and start.
-        OSError: The lock's file cannot be made.
+        ConfigError: Another run writes it; names that run's process, host and start time.
+        OSError: The lock's file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,12 +52,12 @@ class OutputLock:
             _HELD[self._key] = os.getpid()
 
     def release(self) -> None:
-        """Let others write; a second call does nothing."""
+        """Release the lock; a second call does nothing."""
         with _GUARD:
-            # In a forked child the lock is its parent's still.
+            # In a forked child the lock still belongs to the parent.
             if self._file is None or self._pid != os.getpid():
                 return
-            # Removed while it is held: a process that waits for this file sees that it was replaced.
+            # Removed while held, so that a process that has just opened the file sees that it is gone.
             with contextlib.suppress(OSError):
                 self.path.unlink()
             os.close(self._file)
@@ -75,7 +75,7 @@ class OutputLock:
 
 
 def _locked(lock: Path, path: Path) -> int:
-    """An open and locked file at `lock`, with this process as its holder."""
+    """Open and lock the file, and write into it who holds it."""
     while True:
         file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -100,7 +100,7 @@ def _locked(lock: Path, path: Path) -> int:
 
 
 def _is_still_there(lock: Path, file: int) -> bool:
-    """Whether the file was not removed by a former holder between opening and locking it."""
+    """Whether the open file is still the one at this path: its holder may have removed it meanwhile."""
     try:
         named, held = os.stat(lock), os.fstat(file)
     except FileNotFoundError:

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write output rows: JSON lines as they finish, Parquet at the end, with a run record for resuming.
 
-What is added to a row is written, and flushed, after every chunk. JSON lines go straight into the
-output file. A Parquet file cannot grow by a row, so its additions wait in `OUT.part.jsonl`, each with the
-number of its row, and become the file when the last row is done. The same holds where one row becomes several
-or none. `OUT.run.json` says which run the output belongs to, so the same command continues it and another one
-is refused. `OUT.lock` keeps a second writer out.
+Every chunk is flushed. JSON lines go straight into the output file. A Parquet file cannot be appended to, so
+the fields added to each row wait in `OUT.part.jsonl`, with the number of the row, and become the file after
+the last row; so do outputs in which one row becomes several or none. `OUT.run.json` identifies the run: the
+same command continues the output, and another one is refused. `OUT.lock` excludes a second writer.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import IO, Any
 
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text, plain
-from autoj_reward.rows.identity import changes, check_same_judge
+from autoj_reward.rows.identity import another_run, changed_names, check_same_judge
 from autoj_reward.rows.lock import OutputLock
 from autoj_reward.rows.parquet import write_folder, write_parquet
 from autoj_reward.rows.source import Row
@@ -30,7 +29,7 @@ _WHO = ("who", "about", "former")
 """Entries of a record about the judge, which are kept when an output is continued."""
 
 _FORMER = 20
-"""Most former runs of one output whose information is kept."""
+"""Most earlier runs of one output that its record describes."""
 
 
 def to_json(row: Row) -> bytes:
@@ -46,15 +45,20 @@ def to_json(row: Row) -> bytes:
 
 
 class Output:
-    """Where finished rows go.
+    """The output file or folder of a run.
 
     Args:
         name: A `.jsonl` or `.parquet` file, or `-` for standard output. With `expand` also a name without a
             suffix: a folder that `datasets.load_from_disk` reads, and no `-`.
-        run: What identifies this run: equal dictionaries continue each other.
+        run: Identifies this run: an output with an equal dictionary is continued.
         overwrite: Replace an existing file.
-        expand: Turns what was added to a row into the output's rows, which replace it.
-        notes: More entries for the record when all is written.
+        expand: Turns the fields added to a row into the rows of the output.
+        notes: More entries for the record of the finished run.
+
+    Attributes:
+        n_done: Rows that an interrupted run has already written.
+        complete: Whether an earlier run has written all of them.
+        record: The record of an earlier run; empty without one.
 
     Raises:
         ConfigError: The file exists and belongs to another run, or cannot be written.
@@ -73,16 +77,12 @@ class Output:
         self._expand = expand
         self._notes = notes
         self.run: dict[str, Any] = json.loads(json.dumps(run))
-        """What identifies the run."""
         self._file: IO[bytes] | None = None
         self._lock: OutputLock | None = None
         self.n_done = 0
-        """Rows that an unfinished run has already written."""
         self.complete = False
-        """Whether a former run has written all of them."""
         self._who: dict[str, Any] = {}
         self.record: dict[str, Any] = {}
-        """What a former run left in its record."""
         if name == "-" and expand is None:
             self._file = sys.stdout.buffer
             return
@@ -91,7 +91,7 @@ class Output:
             further = "-" if expand is None else "a folder's name without a suffix"
             raise ConfigError(f"the output {name!r} is neither .jsonl nor .parquet nor {further}")
         try:
-            # Two names of one file are one output.
+            # Symbolic links to one file are one output.
             self._path = Path(os.path.realpath(name))
             if self._path.exists() and not (self._path.is_file() or self._path.is_dir()):
                 raise ConfigError(
@@ -120,7 +120,7 @@ class Output:
         if self._path.is_dir():
             if not self._record.exists():
                 raise ConfigError(f"{self.name} is a folder that this command did not write")
-            # In one step: a folder that is half removed would count as finished.
+            # In one step: a half removed folder would count as finished.
             _clear(self._scratch)
             os.replace(self._path, self._scratch)
         for path in (self._path, self._lines, self._record):
@@ -136,14 +136,9 @@ class Output:
             _clear(self._scratch)
         if exists:
             record = self.record = read_record(self._record)
-            differing = sorted(k for k in self.run if record["run"].get(k) != self.run[k])
             begun = record.get("complete") or self._path.is_dir() or _size(self._lines) or _size(self._path)
-            if differing and begun:
-                details = "\n  ".join(changes(record["run"], self.run, differing))
-                raise ConfigError(
-                    f"{self.name} belongs to a run with another {', '.join(differing)}:\n  {details}",
-                    hint="--overwrite replaces it, or name another output",
-                )
+            if begun and changed_names(record["run"], self.run):
+                raise another_run(self.name, record["run"], self.run)
             self._who = {key: record[key] for key in _WHO if begun and key in record}
             self.complete = bool(record.get("complete"))
             if self.complete and self._deferred:
@@ -158,14 +153,14 @@ class Output:
             self._file = open(self._lines, "ab")  # noqa: SIM115 - closed in close()
 
     def identify(self, who: dict[str, Any], about: dict[str, Any]) -> None:
-        """Keep in the record who judges, and refuse to continue another judge's rows.
+        """Record the judge, and refuse to continue rows of another judge.
 
         Args:
-            who: What identifies the judge, and how it reads.
-            about: Information on this run.
+            who: Identifies the judge and how it reads verdicts.
+            about: Information on this run, which is not compared.
 
         Raises:
-            ConfigError: The rows that are there are another judge's, or their record does not say whose.
+            ConfigError: Another judge wrote the existing rows, or their record does not name its judge.
         """
         if self.name == "-":
             return
@@ -181,14 +176,14 @@ class Output:
 
     @property
     def whole_lines(self) -> bool:
-        """Whether what is written so far are whole rows, and not what is added to them."""
+        """Whether `done_rows` gives whole rows, and not only the added fields."""
         return self.name != "-" and not self._deferred
 
     def done_rows(self) -> Iterator[Row]:
-        """What an unfinished run has written, row by row: whole rows, or with a part file what was added.
+        """The rows that an interrupted run has written, or from a part file the fields added to each.
 
         Raises:
-            DataError: A line is not what such a run writes.
+            DataError: A line is not one that such a run writes.
         """
         if self.name == "-" or not self.n_done:
             return
@@ -200,14 +195,14 @@ class Output:
                 yield self._read(line, number)
 
     def _additions(self) -> Iterator[Row]:
-        """What was added to each row, in order."""
+        """The fields added to each row, in order."""
         with open(self._lines, "rb") as lines:
             for number, line in enumerate(lines, start=1):
                 kept = self._read(line, number)
                 if kept.get("row") != number or not isinstance(kept.get("added"), dict):
                     raise DataError(
-                        f"belongs to row {kept.get('row', 'of no number')}, where row {number} is due: the "
-                        "file was written by two runs, or by a former version",
+                        f"must hold row {number}, holds row {kept.get('row', 'without a number')}: the file "
+                        "was written by two runs, or by a former version",
                         path=str(self._lines), line=number, hint="--overwrite starts again",
                     )  # fmt: skip
                 yield kept["added"]
@@ -215,15 +210,14 @@ class Output:
     def _read(self, line: bytes, number: int) -> Row:
         try:
             kept = json.loads(line)
+            problem = "not a JSON object"
         except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"is damaged: {error}", path=str(self._lines), line=number, hint="--overwrite starts again"
-            ) from error
-        if not isinstance(kept, dict):
-            raise DataError(
-                "is not an object", path=str(self._lines), line=number, hint="--overwrite starts again"
-            )
-        return kept
+            kept, problem = None, str(error)
+        if isinstance(kept, dict):
+            return kept
+        raise DataError(
+            f"is damaged: {problem}", path=str(self._lines), line=number, hint="--overwrite starts again"
+        )
 
     def write(self, rows: Iterable[tuple[Row, Row]]) -> None:
         """Append finished rows (the input's row, and the fields added to it) and flush them.
@@ -250,8 +244,8 @@ class Output:
         """Mark the output complete.
 
         Args:
-            rows: The input's good rows once more, for the Parquet file.
-            summary: Kept in the run's record.
+            rows: The input's good rows again, for the Parquet file.
+            summary: Entries of the run's record.
         """
         self._close_file()
         if self.name == "-":
@@ -282,7 +276,7 @@ class Output:
                     file.writelines(to_json(row) for row in whole)
             else:
                 write_folder(made, whole, self._scratch)
-                # A run that ended right here left it.
+                # Left by a run that was killed here.
                 _clear(self._path)
             os.replace(made, self._path)
         finally:
@@ -291,20 +285,20 @@ class Output:
     def _joined(self, rows: Iterator[Row]) -> Iterator[Row]:
         for added in self._additions():
             if (row := next(rows, None)) is None:
-                raise DataError(f"the input of {self.name} has lost rows while it was judged")
+                raise DataError(f"the input of {self.name} lost rows while it was judged")
             yield {**row, **added}
         if next(rows, None) is not None:
-            raise DataError(f"the input of {self.name} has got more rows while it was judged")
+            raise DataError(f"the input of {self.name} got more rows while it was judged")
 
     def close(self) -> None:
-        """Close the file and let others write; a second call does nothing."""
+        """Close the file and release the lock; a second call does nothing."""
         self._close_file()
         if self._lock is not None:
             self._lock.release()
 
     def _close_file(self) -> None:
         if self._file is not None and self.name != "-":
-            # On a full disk the rest of a write that failed fails here once more.
+            # On a full disk, closing tries the failed write again.
             with contextlib.suppress(OSError):
                 self._file.close()
         self._file = None
@@ -315,17 +309,22 @@ class Output:
         self._write_record(**{name: value for name, value in self.record.items() if name != "run"})
 
     def forget(self) -> None:
-        """Remove the record of the run: its output has taken another one's place."""
+        """Remove the record of the run, when its output replaces another one's."""
         self._record.unlink(missing_ok=True)
 
     def _write_record(self, **known: Any) -> None:
-        scratch = self._record.with_suffix(".tmp")
-        scratch.write_bytes(to_json({"run": self.run, **self._who, **known}))
-        os.replace(scratch, self._record)
+        write_record(self._record, {"run": self.run, **self._who, **known})
+
+
+def write_record(path: Path, record: Row) -> None:
+    """Replace a record in one step."""
+    scratch = path.with_suffix(".tmp")
+    scratch.write_bytes(to_json(record))
+    os.replace(scratch, path)
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record of a run; `run` is in it.
+    """The record of a run, an object with at least `run`.
 
     Raises:
         ConfigError: It is damaged.
@@ -371,7 +370,7 @@ def write_rows(path: str | Path, rows: Iterable[Row]) -> int:
 
 
 def _drop_torn_line(path: Path) -> int:
-    """Cut what a killed run left behind the last whole line; the number of whole lines."""
+    """Remove an incomplete last line, left by a killed run; the number of whole lines."""
     n, end = 0, 0
     with open(path, "rb+") as file:
         for line in file:

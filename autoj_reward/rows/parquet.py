@@ -24,7 +24,7 @@ def write_folder(path: Path, rows: Iterator[Row], scratch: Path) -> None:
         import datasets
     except ImportError as error:
         raise ConfigError(
-            "a folder of datasets is to be written, and datasets is not installed",
+            "writing a folder for load_from_disk needs the package datasets, which is not installed",
             hint=f"{how_to_install('data')}, or write .jsonl or .parquet",
         ) from error
     parquet = scratch / "rows.parquet"
@@ -34,7 +34,7 @@ def write_folder(path: Path, rows: Iterator[Row], scratch: Path) -> None:
 
 
 def write_parquet(path: Path, rows: Iterator[Row], scratch: Path) -> None:
-    """Write rows as Parquet; the schema fits every row, so they are read twice."""
+    """Write rows as Parquet. The schema has to fit all of them: they wait in `scratch` until it is known."""
     import pyarrow.parquet as pq
 
     columns = Columns()
@@ -47,13 +47,13 @@ def write_parquet(path: Path, rows: Iterator[Row], scratch: Path) -> None:
     schema = columns.schema()
     with pq.ParquetWriter(path, schema) as writer:
         for n in range(n_pieces):
-            # This process wrote it a moment ago, into a folder of its own.
+            # Written above by this process, into its own folder.
             chunk = pickle.loads((scratch / f"{n}.pickle").read_bytes())  # noqa: S301
             writer.write_table(columns.table(chunk, schema))
 
 
 def storable(value: Any) -> Any:
-    """Parquet's texts are UTF-8: lone surrogates become U+FFFD."""
+    """The value with lone surrogates as U+FFFD: Parquet's texts are UTF-8."""
     if isinstance(value, str):
         return without_surrogates(value)
     if isinstance(value, dict):

@@ -13,7 +13,7 @@ Every column holds one type in all rows of a run. Lone surrogates become U+FFFD.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -33,7 +33,7 @@ from autoj_reward.rows.records import RowItem, RowResult, RowTask
 from autoj_reward.rows.source import DatasetRows, Row, chunked
 from autoj_reward.rows.tasks import compare_task, group_task
 from autoj_reward.rows.trainer_messages import trainer_messages
-from autoj_reward.types import Request, Text
+from autoj_reward.types import Text
 
 Kind = Literal["dpo", "kto"]
 Layout = Literal["standard", "conversational"]
@@ -53,13 +53,13 @@ def label_task(
 ) -> RowTask:
     """Make preference data of each row: of a group of completions, or of two.
 
-    What is added to a row is `rows`, the data, and `dropped`, how many pairs were not kept by reason.
+    The fields added to a row are `rows`, the data, and `dropped`, how many pairs were not kept by reason.
 
     Args:
-        judge: Judges.
+        judge: The judge.
         row_format: Where rows keep prompt and completions; grouped or of two.
-        layout: Of prompts and completions in the data.
-        kind: Whose columns.
+        layout: Layout of prompts and completions in the data.
+        kind: The trainer's columns.
         strategy: How groups are ranked; None rates each once.
         settings: Which pairs.
         margin_scale: What margins are multiplied by in the data.
@@ -75,24 +75,19 @@ def label_task(
             labelled = label_requests(judge, groups, strategy=strategy, settings=settings)
         else:
             labelled = label_compared(judge, [g[0] for g in groups], settings=settings)
-        return [
-            RowResult(
-                {
-                    "rows": data_rows(
-                        item.requests[0].prompt,
-                        _completions(item.requests),
-                        done,
-                        layout=layout,
-                        kind=kind,
-                        margin_scale=margin_scale,
-                        line=item.line,
-                    ),
-                    "dropped": dict(done.dropped),
-                },
-                done.judgments,
+        results = []
+        for item, done in zip(items, labelled, strict=True):
+            made = data_rows(
+                item.requests[0].prompt,
+                [completion for request in item.requests for completion in request.completions],
+                done,
+                layout=layout,
+                kind=kind,
+                margin_scale=margin_scale,
+                line=item.line,
             )
-            for item, done in zip(items, labelled, strict=True)
-        ]
+            results.append(RowResult({"rows": made, "dropped": dict(done.dropped)}, done.judgments))
+        return results
 
     if not row_format.grouped:
         return replace(compare_task(judge, row_format), label="label", judge=judged, added_fields=())
@@ -111,13 +106,8 @@ class _Both:
         self.standing = strategy.standing
 
 
-def _completions(requests: Sequence[Request]) -> list[Text]:
-    """The completions of a group, or of a request for a comparison."""
-    return [completion for request in requests for completion in request.completions]
-
-
 def layout_of(row: Row, fields: RowFormat) -> Layout:
-    """Conversational where a row's prompt or a completion is a list of messages."""
+    """Conversational if a row's prompt or one of its completions is a list of messages."""
     values = [row.get(fields.prompt)]
     for name in fields.completions:
         value = row.get(name)
@@ -135,84 +125,64 @@ def data_rows(
     margin_scale: float = 1.0,
     line: int | None = None,
 ) -> list[Row]:
-    """The data that one labelled group makes.
+    """The rows of data that one labelled group makes.
 
     Args:
         prompt: Its prompt.
-        completions: Its completions, which the pairs' indices count.
+        completions: Its completions; pairs name them by index.
         labelled: Its pairs.
-        layout: Of prompt and completions in the data.
-        kind: Whose columns.
+        layout: Layout of prompt and completions in the data.
+        kind: The trainer's columns.
         margin_scale: What margins are multiplied by.
         line: The group's line in its file, for `source`.
     """
-    if kind == "dpo":
-        rows = _dpo_rows(prompt, completions, labelled, layout, margin_scale, line)
-    else:
-        rows = _kto_rows(prompt, completions, labelled, layout, line)
-    return [storable(row) for row in rows]
+    entries = _dpo_entries(labelled.pairs, margin_scale) if kind == "dpo" else _kto_entries(labelled.pairs)
+    return [
+        storable(
+            {
+                "prompt": _prompt(prompt, layout),
+                **{name: _completion(completions[index], layout) for name, index in texts.items()},
+                **columns,
+                "source": _source(labelled, pair, line),
+            }
+        )
+        for texts, columns, pair in entries
+    ]
 
 
-def _dpo_rows(
-    prompt: Text,
-    completions: Sequence[Text],
-    labelled: LabelledGroup,
-    layout: Layout,
-    margin_scale: float,
-    line: int | None,
-) -> list[Row]:
-    rows = []
-    for pair in labelled.pairs:
-        row: Row = {
-            "prompt": _prompt(prompt, layout),
-            "chosen": _completion(completions[pair.chosen], layout),
-            "rejected": _completion(completions[pair.rejected], layout),
-            "margin": pair.margin * margin_scale,
-            "win_prob": pair.win_prob,
-        }
-        sides = (
+_Entry = tuple[dict[str, int], Row, PreferencePair]
+"""A row of data: the index of each completion in it, its other columns, and the pair it comes from."""
+
+
+def _dpo_entries(pairs: Sequence[PreferencePair], margin_scale: float) -> Iterator[_Entry]:
+    for pair in pairs:
+        columns: Row = {"margin": pair.margin * margin_scale, "win_prob": pair.win_prob}
+        for side, reward, rating in (
             ("chosen", pair.chosen_reward, pair.chosen_rating),
             ("rejected", pair.rejected_reward, pair.rejected_rating),
-        )
-        for side, reward, rating in sides:
+        ):
             if reward is not None:
-                row[f"{side}_reward"] = reward
-            row |= _rating_columns(side, rating)
-        row |= _comparison_columns(pair)
-        rows.append({**row, "source": _source(labelled, pair, line)})
-    return rows
+                columns[f"{side}_reward"] = reward
+            columns |= _rating_columns(side, rating)
+        texts = {"chosen": pair.chosen, "rejected": pair.rejected}
+        yield texts, columns | _comparison_columns(pair), pair
 
 
-def _kto_rows(
-    prompt: Text,
-    completions: Sequence[Text],
-    labelled: LabelledGroup,
-    layout: Layout,
-    line: int | None,
-) -> list[Row]:
-    """A row for each completion; one that is chosen in one pair and rejected in another is in none."""
+def _kto_entries(pairs: Sequence[PreferencePair]) -> Iterator[_Entry]:
+    """A row for each completion; one that is chosen in one pair and rejected in another has none."""
     sides: dict[int, set[bool]] = {}
     first: dict[int, PreferencePair] = {}
-    for pair in labelled.pairs:
+    for pair in pairs:
         for index, label in ((pair.chosen, True), (pair.rejected, False)):
             sides.setdefault(index, set()).add(label)
             first.setdefault(index, pair)
-    rows = []
     for index, labels in sides.items():
         if len(labels) == 1:
-            pair, label = first[index], labels.copy().pop()
+            (label,), pair = labels, first[index]
             reward = pair.chosen_reward if label else pair.rejected_reward
             rating = pair.chosen_rating if label else pair.rejected_rating
-            row: Row = {
-                "prompt": _prompt(prompt, layout),
-                "completion": _completion(completions[index], layout),
-                "label": label,
-                **({} if reward is None else {"reward": reward}),
-                **_rating_columns("completion", rating),
-                "source": _source(labelled, pair, line),
-            }
-            rows.append(row)
-    return rows
+            columns: Row = {"label": label} | ({} if reward is None else {"reward": reward})
+            yield {"completion": index}, columns | _rating_columns("completion", rating), pair
 
 
 def _rating_columns(side: str, judgment: RatingJudgment | None) -> Row:
@@ -265,27 +235,23 @@ def _completion(completion: Text, layout: Layout) -> str | list[Row]:
 
 @dataclass(slots=True)
 class LabelSummary:
-    """What labelling kept and dropped.
+    """Counts of the pairs that labelling kept and dropped.
 
     Attributes:
         n_groups: Input rows.
         n_rows: Rows of data.
         dropped: Pairs not kept, by reason.
         margins: Of the rows, as a sample of at most 100,000.
-        chosen_chars: Sum over the rows of the chosen texts' lengths; for KTO of those labelled true.
-        rejected_chars: Likewise.
-        n_chosen: How many texts that sums.
-        n_rejected: Likewise.
+        chars: Characters of all chosen and all rejected texts; KTO's labels count as chosen and rejected.
+        n_texts: How many texts these are.
     """
 
     n_groups: int = 0
     n_rows: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     margins: list[float] = field(default_factory=list)
-    chosen_chars: int = 0
-    rejected_chars: int = 0
-    n_chosen: int = 0
-    n_rejected: int = 0
+    chars: Counter[str] = field(default_factory=Counter)
+    n_texts: Counter[str] = field(default_factory=Counter)
 
     def add(self, added: Row) -> Iterable[Row]:
         """Count what one input row became, and give its rows of data."""
@@ -298,14 +264,10 @@ class LabelSummary:
                 self.margins.append(row["margin"])
             for name, chosen in (("chosen", True), ("rejected", False), ("completion", row.get("label"))):
                 if name in row:
-                    self._count(len(completion_text(row[name], "keep")), chosen=bool(chosen))
+                    side = "chosen" if chosen else "rejected"
+                    self.chars[side] += len(completion_text(row[name], "keep"))
+                    self.n_texts[side] += 1
         return rows
-
-    def _count(self, n_chars: int, *, chosen: bool) -> None:
-        if chosen:
-            self.chosen_chars, self.n_chosen = self.chosen_chars + n_chars, self.n_chosen + 1
-        else:
-            self.rejected_chars, self.n_rejected = self.rejected_chars + n_chars, self.n_rejected + 1
 
     def histogram(self) -> list[tuple[float, float, int]]:
         """Ten bins of the margins: from, to, how many. Empty without margins."""
@@ -321,8 +283,10 @@ class LabelSummary:
             "data_rows": self.n_rows,
             "dropped": dict(self.dropped),
             "margin_histogram": [{"from": a, "to": b, "n": n} for a, b, n in self.histogram()],
-            "mean_chosen_chars": self.chosen_chars / self.n_chosen if self.n_chosen else None,
-            "mean_rejected_chars": self.rejected_chars / self.n_rejected if self.n_rejected else None,
+            **{
+                f"mean_{side}_chars": self.chars[side] / n if (n := self.n_texts[side]) else None
+                for side in ("chosen", "rejected")
+            },
         }
 
 
@@ -342,7 +306,7 @@ def label_dataset(
 
     Args:
         dataset: With columns `prompt` and `completions` (a list), or `prompt`, `first` and `second`.
-        judge: Judges.
+        judge: The judge.
         kind: dpo (also for RewardTrainer) or kto.
         strategy: How groups are ranked; None rates each once.
         settings: Which pairs; None takes the best against the worst.
@@ -352,7 +316,7 @@ def label_dataset(
         chunk_requests: Completions judged at a time.
 
     Returns:
-        A `datasets.Dataset`; empty, and without columns, where no pair was kept.
+        A `datasets.Dataset`; empty, and without columns, if no pair was kept.
 
     Raises:
         ConfigError: There are no such columns, or the judge cannot answer what is asked.

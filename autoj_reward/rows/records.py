@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records of a row run: rows and their requests, the task, what each row got, and the totals."""
+"""Records of a row run: its items and results, the task, the settings and the totals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from autoj_reward.rows.source import Row
 from autoj_reward.types import EngineStats, Request, Usage
 
 _LEAST_FOR_LIMIT = 64
-"""Judgments from which the share of failures means something."""
+"""With fewer judgments the share of failures says little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,12 @@ class RowItem:
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """What a row's judging gave.
+    """The result of a row.
 
     Attributes:
         added: The fields that are added to the row.
         judgments: What they were made from.
-        explanations: Judgments made for their critiques only: they cost tokens and decide nothing.
+        explanations: Judgments made for their critiques only; they cost tokens and are not in the reward.
     """
 
     added: Row
@@ -58,18 +58,18 @@ class RowExpansion(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowTask:
-    """What is done with the rows.
+    """How the rows of a file are judged.
 
     Attributes:
         label: The command's name.
-        row_format: Where rows keep what is judged.
+        row_format: Where rows keep their prompt and completions.
         optional: Which of `rubric`, `reference` and `language` the judge takes.
         check: Raises TemplateError if a request does not fit the template.
         judge: Judges the items of a chunk; one result for each, in order.
-        added_fields: What it adds to a row, in place of the row's own fields of those names.
+        added_fields: The fields that are added to a row; they replace the row's fields of those names.
         inputs_per_request: Inputs to the model for each request; None if the strategy decides.
         strategy: How each group is ranked; None if each request is judged by itself.
-        expansion: If one row becomes several or none; None adds the fields to the row.
+        expansion: Turns a row into several or none; None adds the fields to the row.
     """
 
     label: str
@@ -85,12 +85,12 @@ class RowTask:
 
 @dataclass(slots=True)
 class Summary:
-    """What a run did, for its last line and its record."""
+    """Totals of a run, for its last line and its record."""
 
     n_rows: int = 0
     n_resumed: int = 0
     n_failed_rows: int = 0
-    """Rows of which every judgment failed, those of a former run included as far as they say so."""
+    """Rows of which every judgment failed, those that an interrupted run wrote included."""
     n_judgments: int = 0
     n_explanations: int = 0
     n_cut: int = 0
@@ -98,14 +98,13 @@ class Summary:
     seconds: float = 0.0
     failures: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
-    """Of all judgments, whenever they were paid for; with a cache, what this run spent."""
+    """Of all judgments; with a cache, only what this run spent."""
     spending: EngineStats | None = None
 
-    def spend(self, spending: Callable[[], EngineStats] | None) -> None:
-        """Note at the end what was spent; without a cache, nothing."""
-        if spending is not None:
-            self.spending = spending()
-            self.usage = self.spending.usage
+    @property
+    def reasons(self) -> str:
+        """The failures by reason: `3 too_long, 1 unparsed`."""
+        return ", ".join(f"{n:,} {reason}" for reason, n in self.failures.most_common())
 
     def add(self, finished: Sequence[RowResult]) -> None:
         """Count a chunk."""
@@ -124,7 +123,7 @@ class Summary:
             self.usage += explanation.usage
 
     def merge(self, other: Summary) -> None:
-        """Count what another part of the run did; rows are counted by the caller."""
+        """Add the counts of another part of the run, except its rows."""
         self.n_failed_rows += other.n_failed_rows
         self.n_judgments += other.n_judgments
         self.n_explanations += other.n_explanations
@@ -157,9 +156,9 @@ class RunSettings:
 
     Attributes:
         split: Of a data set.
-        skip_bad: Write bad rows to a file of their own; otherwise they stop the run before it begins.
+        skip_bad: Write bad rows to OUT.bad.jsonl; otherwise they stop the run before it begins.
         overwrite: Replace an existing output; otherwise an interrupted one is continued.
-        max_failures: Most judgments that may fail, as a share.
+        max_failures: Largest share of judgments that may fail, in [0, 1].
         chunk_requests: Requests judged, and then written, at a time.
     """
 
@@ -171,7 +170,7 @@ class RunSettings:
 
 
 class RunListener:
-    """What a run tells its caller while it works. This one ignores everything; override what you need."""
+    """Callbacks of a run. These ignore everything; override what you need."""
 
     def note(self, text: str) -> None:
         """One line about the run."""
@@ -189,16 +188,16 @@ class RunListener:
         """The output is complete; not called if a former run had completed it."""
 
     def progress(self, label: str, total: int, status: Callable[[], str]) -> RunProgress:
-        """A display for so many requests."""
+        """A progress display for `total` requests."""
         return RunProgress(label, total, quiet=True)
 
 
 def refuse_no_verdict(summary: Summary) -> None:
     """Raise TooManyFailures if every row failed."""
     if summary.n_rows and summary.n_failed_rows >= summary.n_rows:
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in summary.failures.most_common())
+        reasons = f" ({summary.reasons})" if summary.failures else ""
         raise TooManyFailures(
-            f"no row has a verdict: all {summary.n_rows:,} failed{f' ({reasons})' if reasons else ''}",
+            f"no row has a verdict: all {summary.n_rows:,} failed{reasons}",
             hint="look at the rows' 'failure' fields; --retry-failed judges them again",
         )
 
@@ -207,9 +206,8 @@ def stop_past(limit: float, summary: Summary) -> None:
     """Raise TooManyFailures if the share of failed judgments is over the limit."""
     failed = summary.failures.total()
     if summary.n_judgments >= _LEAST_FOR_LIMIT and failed > limit * summary.n_judgments:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in summary.failures.most_common())
         raise TooManyFailures(
-            f"{failed} of {summary.n_judgments} judgments failed ({reasons}), more than {limit:.0%}",
+            f"{failed} of {summary.n_judgments} judgments failed ({summary.reasons}), more than {limit:.0%}",
             hint="look at the rows' 'failure' fields; --max-failures sets the limit",
         )
 

@@ -22,25 +22,25 @@ def paired(
 ) -> Iterator[tuple[int, Row, Row]]:
     """Each written row with its input row: line, input row, output row.
 
-    It takes as many of the input's rows as there are written ones.
+    It consumes one row of the input for each written one.
 
     Args:
         rows: The input's good rows with their lines, in order.
         written: The output's rows, in order.
-        source: What messages call the input.
-        output: What messages call the output.
+        source: Name of the input in messages.
+        output: Name of the output in messages.
         replaced: Fields of a row that the task overwrites.
         whole: Whether written rows hold the input's fields, so that they can be compared.
 
     Raises:
-        DataError: A written row is not that of the input, or there are more of them.
+        DataError: A written row does not match the input's row, or the input has fewer rows.
     """
     for number, was in enumerate(written, start=1):
         line, row = next(rows, (0, None))
         if row is None or (whole and not _is_row_of(was, row, replaced)):
             due = "no further row" if row is None else f"the row of line {line} of {source}"
             raise DataError(
-                f"is not what is due here, {due}: two runs wrote into it, or the file was changed since",
+                f"is not the expected row ({due}): two runs wrote into it, or the file was changed since",
                 path=output, line=number, hint="--overwrite starts again",
             )  # fmt: skip
         yield line, row, was
@@ -51,6 +51,6 @@ def _is_row_of(written: Row, row: Row, replaced: Collection[str]) -> bool:
     kept = {name: value for name, value in row.items() if name not in replaced}
     if all(name in written and written[name] == value for name, value in kept.items()):
         return True
-    # Dates, NaN and the like are written as something else.
+    # Dates, NaN and the like are written in another form.
     kept = json.loads(to_json(kept))
     return all(name in written and written[name] == value for name, value in kept.items())

@@ -36,30 +36,30 @@ from autoj_reward.rows.records import (
     without_verdict,
 )
 from autoj_reward.rows.resume import paired
-from autoj_reward.rows.source import Row, chunked, open_source
+from autoj_reward.rows.source import Row, chunked, open_source, read_rows
 from autoj_reward.types import EngineStats
 
 
 class RowRun:
     """One task over one input and one output.
 
-    Call `check` first. Then `run` judges what the output does not hold yet, and `retry` judges the failed
-    rows of a finished output again. The judge stays open: it is the caller's.
+    Call `check` first. Then `run` judges the rows that the output does not hold yet, and `retry` judges the
+    failed rows of a finished output again. The caller closes the judge.
 
     Args:
         source: The input, as for `open_source`.
-        task: What is done with its rows.
+        task: How its rows are judged.
         target: The output, as for `Output`.
-        judge: Who judges; None if the task needs no judge.
+        judge: The task's judge; None if it needs none.
         identity: Options that make it another run; the task, the input, the template and the guard are added.
         settings: How rows are read and written.
-        listener: Is told what happens.
-        spending: Where answers came from so far; None without a cache.
+        listener: Receives notes and progress.
+        spending: Counts answers from the cache and from the engine so far; None without a cache.
 
     Attributes:
         source: The input's rows.
-        task: What is done with them.
-        checked: What `check` found.
+        task: How they are judged.
+        checked: Result of `check`.
 
     Example::
 
@@ -99,14 +99,21 @@ class RowRun:
         """
         as_parquet = self.task.expansion is None and self.target.endswith(".parquet")
         self.checked = check_rows(self.source, self.task, for_parquet=as_parquet)
-        self._refuse_bad()
+        if n_bad := len(self.checked.problems):
+            self._listener.bad_rows(self.checked.problems)
+            if not self.settings.skip_bad:
+                raise DataError(
+                    f"{n_bad:,} of {n_bad + self.checked.n_rows:,} rows cannot be read",
+                    path=self.source.name,
+                    hint="correct them, skip them with --skip-bad, or map fields with --column prompt=FIELD",
+                )
         judge = None if self._judge is None else self._judge.spec.name
         for text in notes_on(self.checked, self.source, self.task, judge):
             self._listener.note(text)
         return self.checked
 
     def plan(self) -> str:
-        """What would be run, in words: `rate: 20 rows, 20 requests, 40 inputs to the model`."""
+        """One line about the work: `rate: 20 rows, 20 requests, 40 inputs to the model`."""
         n_requests, each = self.checked.n_requests, self.task.inputs_per_request
         rows = f"{self.task.label}: {self.checked.n_rows:,} rows"
         if each is not None:
@@ -115,7 +122,7 @@ class RowRun:
         return f"{rows}, {n_requests:,} completions, as many comparisons as {asked} asks for"
 
     def identity(self) -> dict[str, Any]:
-        """What identifies the run: an output with another identity is not continued.
+        """Identifies the run: an output with another identity is not continued.
 
         Raises:
             DataError: No row is left to judge.
@@ -138,14 +145,14 @@ class RowRun:
         """Judge the rows that the output does not hold yet.
 
         Returns:
-            What was done; without judgments if a former run had completed the output.
+            The totals; without judgments if an earlier run had completed the output.
 
         Raises:
             ConfigError: The output belongs to another run or judge, or another process writes it.
-            DataError: What the output holds is not the beginning of these rows.
-            TooManyFailures: The share of failed judgments passed the limit, or no row has a verdict; what is
-                done is kept.
-            EngineError: The engine failed; what is done is kept.
+            DataError: The output does not hold the first of these rows.
+            TooManyFailures: The share of failed judgments passed the limit, or no row has a verdict; finished
+                rows are kept.
+            EngineError: The engine failed; finished rows are kept.
         """
         with self._output() as output:
             self.write_bad_rows()
@@ -176,7 +183,7 @@ class RowRun:
     def retry(self) -> Summary:
         """Judge the failed rows of a finished output again, and keep the others as they are.
 
-        The new file is written beside the old one and takes its place when it is whole.
+        The new file replaces the old one when it is complete.
 
         Raises:
             ConfigError: The output is not finished, belongs to another run or judge, or is being written.
@@ -206,14 +213,14 @@ class RowRun:
         return self.finished(summary)
 
     def write_bad_rows(self) -> None:
-        """Write the bad rows beside the output, which this process has locked."""
+        """Write the bad rows to OUT.bad.jsonl; this process has to hold the output's lock."""
         if self.checked.problems:
             path = Path("rows.bad.jsonl" if self.target == "-" else f"{self.target}.bad.jsonl")
             write_bad_rows(self.source, self.checked, path)
             self._listener.note(f"{len(self.checked.problems):,} bad rows are written to {path}")
 
     def already_complete(self, record: Mapping[str, Any]) -> Summary:
-        """Say that a former run judged everything.
+        """Note that an earlier run judged everything.
 
         Raises:
             TooManyFailures: No row has a verdict.
@@ -258,11 +265,12 @@ class RowRun:
         return paired(rows, written, replaced=replaced, whole=whole, **names)
 
     def _finished(self, path: Path) -> Iterator[tuple[int, Row, Row | None]]:
-        """Line and row of the input, and what was added to it; None if it failed."""
+        """Line and row of the input, and the fields added to it; None if it failed."""
         rows = self._rows()
-        # A Parquet file's rows come back with further nulls and other types: their number decides.
+        # Parquet adds nulls and changes types, so only the number of its rows is compared.
         whole = path.suffix == ".jsonl"
-        for line, row, was in self._paired(rows, _read_again(path), whole):
+        written = (row for _, row in read_rows(path))
+        for line, row, was in self._paired(rows, written, whole):
             yield line, row, None if has_failed(was) else {f: was.get(f) for f in self.task.added_fields}
         if next(rows, None) is not None:
             raise DataError(
@@ -297,18 +305,18 @@ class RowRun:
             if not retried:
                 stop_past(self.settings.max_failures, summary)
         summary.seconds = progress.seconds
-        summary.spend(self._spending)
+        if self._spending is not None:
+            summary.spending = self._spending()
+            summary.usage = summary.spending.usage
 
     def _progress(self, label: str, total: int) -> RunProgress:
-        spending = self._spending
-        if spending is None:
-            return self._listener.progress(label, total, lambda: "")
-        return self._listener.progress(
-            label, total, lambda: f"{spending().n_cached:,} answers from the cache"
-        )
+        def status() -> str:
+            return "" if self._spending is None else f"{self._spending().n_cached:,} answers from the cache"
+
+        return self._listener.progress(label, total, status)
 
     def _name_judge(self, output: Output) -> None:
-        """Say who judges, keep it in the output's record, and refuse rows of another judge."""
+        """Tell the listener and the output's record who judges; refuse rows of another judge."""
         if self._judge is None:
             return
         early = self._judge.describe("files")
@@ -324,22 +332,3 @@ class RowRun:
         early = self._judge.describe("files")
         if early["judge_id"] is not None:
             check_same_judge(output.name, kept, redacted(who(early)))
-
-    def _refuse_bad(self) -> None:
-        n_bad = len(self.checked.problems)
-        if not n_bad:
-            return
-        self._listener.bad_rows(self.checked.problems)
-        if not self.settings.skip_bad:
-            raise DataError(
-                f"{n_bad:,} of {n_bad + self.checked.n_rows:,} rows cannot be read",
-                path=self.source.name,
-                hint="correct them, skip them with --skip-bad, or name other fields: --column prompt=FIELD",
-            )
-
-
-def _read_again(path: Path) -> Iterator[Row]:
-    for _, row in open_source(str(path)).rows():
-        if isinstance(row, DataError):
-            raise row
-        yield row

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read rows from JSON lines, Parquet, a dataset or standard input.
 
-A source is read twice (checked first, judged then), so standard input is spooled to a file. Nothing
-holds more than a few hundred rows at once.
+A source is read twice (to check its rows, then to judge them), so standard input is spooled to a file. At
+most a few hundred rows are in memory at once.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _PARQUET_ROWS = 256
 _MOST_LINE_BYTES = 1 << 28
 """The longest line of a JSON lines file."""
 _MOST_DEPTH = 64
-"""Objects and lists within each other."""
+"""How deep objects and lists may be nested."""
 
 
 class RowSource(Protocol):
-    """Rows that can be read again and again."""
+    """Rows that can be read more than once."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         ...
 
     def rows(self) -> Iterator[tuple[int, Row | DataError]]:
@@ -50,8 +50,21 @@ class RowSource(Protocol):
         ...
 
 
+def read_rows(name: str | Path) -> Iterator[tuple[int, Row]]:
+    """Line (from 1) and row of an input, as for `open_source`; the first bad row is an error.
+
+    Raises:
+        ConfigError: The source does not exist.
+        DataError: A row is wrong; names file and line.
+    """
+    for line, row in open_source(str(name)).rows():
+        if isinstance(row, DataError):
+            raise row
+        yield line, row
+
+
 def open_source(name: str, *, split: str = "train") -> RowSource:
-    """Open the input that a name means.
+    """Open a named input.
 
     Args:
         name: `-` for standard input (JSON lines), a file (`.jsonl`, `.jsonl.gz`, `.parquet`), a folder
@@ -137,18 +150,14 @@ class JsonLines:
         return DataError(f"nested more than {_MOST_DEPTH} deep", path=self.name, line=number)
 
     def _refuse_another_kind(self, line: bytes) -> None:
-        """Refuse a file that is not JSON lines at all, and say what it is.
-
-        Raises:
-            DataError: It is.
-        """
+        """Raise DataError if the first line shows that the file is of another format."""
         for begins, what, hint in _OTHER_KINDS:
             if line.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t").startswith(begins):
                 raise DataError(f"is {what}, not JSON lines", path=self.name, hint=hint)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Row:
-    """An object of JSON; readers differ about which of two equal keys counts."""
+    """A JSON object without duplicate keys: readers differ about which of two equal keys counts."""
     made = dict(pairs)
     if len(made) < len(pairs):
         seen: set[str] = set()
@@ -183,7 +192,7 @@ _OTHER_KINDS = (
     (b"\xfd7zXZ", "compressed with xz", "unpack it first, or compress with gzip"),
     (b"ARROW1", "an Arrow file", "write it as Parquet"),
 )
-"""First bytes of a file that is given as JSON lines and is something else."""
+"""First bytes, name and hint of formats that are given as JSON lines by mistake."""
 
 
 class ParquetRows:
@@ -213,7 +222,7 @@ class ParquetRows:
 
 
 class DatasetRows:
-    """Rows of a data set, or of anything that gives mappings and can be gone through again."""
+    """Rows of a data set, or of any iterable of mappings that can be iterated again."""
 
     def __init__(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         self.name = name
@@ -249,13 +258,9 @@ def _load_dataset(name: str, *, split: str, on_disk: bool) -> DatasetRows:
 def chunked(
     items: Iterable[T], most: int, size: Callable[[T], int] = lambda item: 1, *, longest: int = 4096
 ) -> Iterator[list[T]]:
-    """Lists of consecutive items.
+    """Lists of at most `longest` consecutive items, whose sizes sum to at most `most`.
 
-    Args:
-        items: What to take them from.
-        most: Largest sum of the sizes in a list; a larger item gets a list of its own.
-        size: The size of an item.
-        longest: Most items in a list, whatever their sizes.
+    An item larger than that is alone in its list.
     """
     chunk: list[T] = []
     total = 0
@@ -271,7 +276,7 @@ def chunked(
 
 
 def _spooled(stream: IO[bytes]) -> Path:
-    """The stream's content as a file that is deleted with the process."""
+    """The stream's content in a temporary file that is deleted when the process ends."""
     spool = tempfile.NamedTemporaryFile(prefix="autoj-reward-stdin-", suffix=".jsonl")  # noqa: SIM115
     shutil.copyfileobj(stream, spool)
     spool.flush()
@@ -280,4 +285,4 @@ def _spooled(stream: IO[bytes]) -> Path:
 
 
 _SPOOLS: list[Any] = []
-"""Keeps spooled files open, so that they exist until the process ends."""
+"""Keeps references to temporary files, which are deleted when they are closed."""

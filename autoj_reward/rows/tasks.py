@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The row tasks (rate, compare, rerank) and the fields that each adds to a row.
 
-A number that is missing is null, never 0.
+Missing numbers are null, never 0.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ADDED_FIELDS = {
     ),
     "rerank": ("ranking", "best", "mode", "judge_id", "strategy", "n_calls", "n_tokens", "cycles"),
 }  # fmt: skip
-"""What each command adds to a row, in this order."""
+"""The fields that each command adds to a row, in this order."""
 
 
 def rate_task(judge: Judge, row_format: RowFormat) -> RowTask:
@@ -72,13 +72,13 @@ def rerank_task(
     """Order each row's group of completions, best first.
 
     Args:
-        judge: Judges them.
-        row_format: Where rows keep them.
-        critiques: For a direct judge, which completions get a critique: none, the best and the worst of
-            each group, or all. It only explains: the ranking comes from the direct reading. In critique
-            mode every rated completion has one.
+        judge: The judge.
+        row_format: Where rows keep prompt and completions.
+        critiques: For a direct judge, which completions get a critique: none, the best and the worst of each
+            group, or all. Critiques explain and do not change the ranking. In critique mode every rated
+            completion has one.
         strategy: How they are ordered; None rates each once.
-        top: Keep only so many of each ranking, at least 1; None keeps all.
+        top: Keep only the best `top` of each ranking, at least 1; None keeps all.
     """
     chosen = strategy or Pointwise()
     check_judge(judge, chosen)
@@ -91,21 +91,13 @@ def rerank_task(
             for c in _explained(ranking.candidates[:top], critiques, judge)
         ]
         written = _write_critiques(judge, items, wanted)
-        return [
-            RowResult(
-                ranking_fields(
-                    judge,
-                    ranking,
-                    [
-                        candidate_fields(ranking, c, written.get((n, c.index)))
-                        for c in ranking.candidates[:top]
-                    ],
-                ),
-                ranking.judgments,
-                [written[n, c.index] for c in ranking.candidates if (n, c.index) in written],
-            )
-            for n, ranking in enumerate(rankings)
-        ]
+        results = []
+        for n, ranking in enumerate(rankings):
+            explained = {c.index: written[n, c.index] for c in ranking.candidates if (n, c.index) in written}
+            entries = [candidate_fields(ranking, c, explained.get(c.index)) for c in ranking.candidates[:top]]
+            added = ranking_fields(judge, ranking, entries)
+            results.append(RowResult(added, ranking.judgments, list(explained.values())))
+        return results
 
     return group_task("rerank", judge, row_format, judged, chosen)
 
@@ -141,7 +133,7 @@ def group_task(
 
 
 def ranking_fields(judge: Judge, ranking: Ranking, entries: Sequence[Row]) -> Row:
-    """What `rerank` adds to a row, from the entries of its ranking."""
+    """The fields that `rerank` adds to a row, from the entries of its ranking."""
     usage = ranking.usage
     return {
         "ranking": list(entries),
@@ -218,7 +210,7 @@ def candidate_fields(
 
 
 def rating_fields(judgment: RatingJudgment) -> Row:
-    """What `rate` adds to a row."""
+    """The fields that `rate` adds to a row."""
     return {
         "rating": judgment.rating,
         "expected_rating": judgment.expected_rating,
@@ -228,7 +220,7 @@ def rating_fields(judgment: RatingJudgment) -> Row:
 
 
 def pair_fields(judgment: PairJudgment) -> Row:
-    """What `compare` adds to a row."""
+    """The fields that `compare` adds to a row."""
     preferences, win_probs = judgment.order_preferences, judgment.order_win_probs
     return {
         "preference": judgment.preference,
@@ -263,7 +255,7 @@ def _entropy(judgment: Judgment) -> float | None:
 
 
 def _flag_fields(judgment: Judgment) -> list[str] | list[list[str]] | None:
-    """What the guard found: a list for one completion, two lists for a pair, null without a guard."""
+    """Flags of the guard: a list for one completion, two lists for a pair, null without a guard."""
     if not judgment.provenance.guard:
         return None
     flags = [list(found) for found in judgment.flags]

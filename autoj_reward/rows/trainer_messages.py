@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chat messages as trainers read them: role, content and tool calls, whatever shape they came in."""
+"""Convert chat messages of any shape to what trainers read: role, content and tool calls."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from autoj_reward.rows.source import Row
 def trainer_messages(value: Any) -> list[Row]:
     """Messages for a training file.
 
-    A message with a role and a text (or null beside its calls) stays as it was given, without the fields
-    that are null. Other shapes (ShareGPT, Gemini, parts of a content) become role, content,
-    `reasoning_content` and `tool_calls`; a tool's result becomes a message of the role tool.
+    A message with a role and a text (or null with tool calls) stays as it was given, without its null fields.
+    Other shapes (ShareGPT, Gemini, content parts) become role, content, `reasoning_content` and `tool_calls`;
+    a tool's result becomes a message of the role tool.
 
     Raises:
-        ConfigError: It is not a list of messages, or holds what cannot be written as text.
+        ConfigError: It is not a list of messages, or holds something that cannot be written as text.
     """
     messages: list[Row] = []
     for i, message in enumerate(as_messages(value)):
@@ -29,7 +29,7 @@ def trainer_messages(value: Any) -> list[Row]:
 
 
 def _as_given(message: Mapping[str, Any]) -> list[Row]:
-    """A message that trainers read already; none for one that is to be converted."""
+    """The message, if trainers can read it as it is; an empty list if it has to be converted."""
     others = {k: v for k, v in message.items() if v is not None and k != "content"}
     content = message.get("content")
     plain = isinstance(others.get("role"), str) and not {"from", "value", "parts"} & others.keys()

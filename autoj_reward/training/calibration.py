@@ -66,7 +66,7 @@ class Calibration:
     accuracy: float
 
 
-def labelled_rows(rows: Iterable[tuple[int, Row | DataError]], *, path: str = "") -> list[Labelled]:
+def labelled_rows(rows: Iterable[tuple[int, Row]], *, path: str = "") -> list[Labelled]:
     """Rows with `prompt`, `completion`, `rating`, or `prompt`, `first`, `second`, `preference`.
 
     A preference is `first`, `second`, `tie`, or 0, 1, 2.
@@ -76,8 +76,6 @@ def labelled_rows(rows: Iterable[tuple[int, Row | DataError]], *, path: str = ""
     """
     found = []
     for line, row in rows:
-        if isinstance(row, DataError):
-            raise row
         names = ("completion",) if "completion" in row else ("first", "second")
         if missing := [name for name in ("prompt", *names) if name not in row]:
             raise DataError(
@@ -90,7 +88,7 @@ def labelled_rows(rows: Iterable[tuple[int, Row | DataError]], *, path: str = ""
             prompt = message_field(row, "prompt", prompt=True)
             completions = tuple(message_field(row, name) for name in names)
         except RowProblem as problem:
-            raise DataError(str(problem), path=path, line=line, field=problem.field) from problem
+            raise problem.at(path, line) from problem
         label = _rating(row.get("rating")) if len(names) == 1 else _preference(row.get("preference"))
         if label is None:
             wanted = "rating (a number)" if len(names) == 1 else "preference (first, second or tie)"

@@ -22,7 +22,7 @@ from autoj_reward.judge.spec import JudgeSpec, JudgingTask
 from autoj_reward.judge.template import Template
 from autoj_reward.judge.verdict import VerdictSet
 from autoj_reward.judgments import Preference, Verdict
-from autoj_reward.rows.source import JsonLines
+from autoj_reward.rows.source import read_rows
 from autoj_reward.training.config import DataFile, TrainConfig
 from autoj_reward.types import JudgeInput, Segment
 
@@ -126,18 +126,6 @@ class Example:
 def prompt_key(prompt: str) -> str:
     """A prompt for comparison: case and blanks do not count."""
     return " ".join(prompt.casefold().split())
-
-
-def read_rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers (from 1) and objects of a JSON lines file, gzip or not.
-
-    Raises:
-        DataError: The file cannot be read, or a line is not a JSON object.
-    """
-    for line, row in JsonLines(Path(path)).rows():
-        if isinstance(row, DataError):
-            raise row
-        yield line, row
 
 
 def load_corpus(config: TrainConfig) -> Corpus:

@@ -135,7 +135,7 @@ def test_json_lines_of_two_runs_are_not_gone_on_with(run: Run, tmp_path: Path, w
     lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
     unfinished(tmp_path, "whole.jsonl", "part.jsonl", [lines[n] for n in wrong])
     said = outcome(run, "rate", "in.jsonl", "-o", "part.jsonl")
-    assert "is not what is due here" in said
+    assert "is not the expected row" in said
     assert "two runs" in said
 
 

@@ -151,7 +151,7 @@ def test_another_run_or_a_folder_of_something_else_is_refused(
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("x")
     for overwrite in (False, True):
-        with pytest.raises(ConfigError, match="no run of ours"):
+        with pytest.raises(ConfigError, match="no record of a run"):
             Blocks(tmp_path / "precious", RUN, block_rows=5, overwrite=overwrite)
     assert (tmp_path / "precious" / "file").read_text() == "x"
     with pytest.raises(ConfigError, match="is a file"):
@@ -175,7 +175,7 @@ def test_a_late_worker_of_another_run_does_not_fill_a_block(source: Path, tmp_pa
     judge({"block": [0, 1, 2]})
     assert again.deal(source) == []
     late._task.blocks.write(2, pq.read_table(again.part(2)))
-    with pytest.raises(DataError, match="1 blocks are of another run"):
+    with pytest.raises(DataError, match="1 parts were replaced by workers of another run"):
         again.finish({})
     assert not (again.folder / "_part-00001.x.tmp").exists()
 
@@ -188,7 +188,7 @@ def test_a_start_that_failed_before_its_first_block_claims_nothing(source: Path,
 
 
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="block 7 is not there") as missing:
+    with pytest.raises(DataError, match="block 7 does not exist") as missing:
         Blocks(tmp_path / "out", RUN, block_rows=5).read(7)
     assert "all of them see" in missing.value.hint
 

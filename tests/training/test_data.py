@@ -17,6 +17,7 @@ from autoj_reward.errors import DataError
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.verdict import preference_set
+from autoj_reward.rows.source import read_rows
 from autoj_reward.training.config import Stage, TrainConfig
 from autoj_reward.training.curriculum import stage_examples
 from autoj_reward.training.data import (
@@ -28,7 +29,6 @@ from autoj_reward.training.data import (
     on_scale,
     prompt_key,
     prompts_of,
-    read_rows,
     unfill,
 )
 from tests.conftest import examples

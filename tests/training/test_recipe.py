@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from autoj_reward.cli.app import app
 from autoj_reward.errors import ConfigError
-from autoj_reward.rows.source import open_source
+from autoj_reward.rows.source import read_rows
 from autoj_reward.training.calibration import labelled_rows
 from autoj_reward.training.config import TrainConfig, load_config
 from autoj_reward.training.data import load_corpus, prompt_key
@@ -126,7 +126,7 @@ def test_the_rows_left_aside_are_written_for_calibration(config_file: Path, tmp_
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, done.output
     corpus = load_corpus(load_config(config_file))
-    rows = labelled_rows(open_source(str(target)).rows())
+    rows = labelled_rows(read_rows(target))
     assert {prompt_key(r.prompt) for r in rows} == corpus.held_out.prompts
     assert not {prompt_key(r.prompt) for r in rows} & corpus.train.prompts
     assert [r.label for r in rows] == [
