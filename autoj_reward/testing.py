@@ -45,7 +45,8 @@ class ScriptedEngine:
 
     An input asks either for the probabilities of its verdicts (`JudgeInput.readout` is set) or for text.
     Each of the two has a script of its own: a constant answer, or a function from the input to the answer.
-    A function that returns a `Failure` fails that input; one that raises fails the whole call.
+    A function that returns a `Failure` fails that input, one that returns None leaves it to `otherwise`, and
+    one that raises fails the whole call.
 
     Args:
         read: Script for verdict probabilities. Verdicts that the answer leaves out get probability 0.
@@ -63,8 +64,8 @@ class ScriptedEngine:
     def __init__(
         self,
         *,
-        read: Read | Callable[[JudgeInput], Read] | None = None,
-        write: Written | Callable[[JudgeInput], Written] | None = None,
+        read: Read | Callable[[JudgeInput], Read | None] | None = None,
+        write: Written | Callable[[JudgeInput], Written | None] | None = None,
         otherwise: Engine | None = None,
         fingerprint: str | None = None,
         seconds: float = 0.0,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from autoj_reward.engines.transformers.engine import TransformersEngine
@@ -34,6 +35,9 @@ def examples(n: int) -> int:
 def pytest_configure(config: pytest.Config) -> None:
     if "not slow" in config.option.markexpr:
         os.environ.setdefault("AUTOJ_REWARD_EXAMPLES", "few")
+    # An example may take as long as a busy machine needs: tests time nothing.
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -62,10 +66,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def mini_float32() -> Iterator[TransformersEngine]:
-    """The embedded judge's model in float32, once for the whole session."""
+    """The embedded judge's model in float32, once for the whole session.
+
+    Closing it does nothing: a judge closes its engine, and further tests need this one.
+    """
     from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL
     from autoj_reward.engines.transformers.engine import TransformersEngine
 
     engine = TransformersEngine(EMBEDDED_MODEL, dtype="float32")
-    yield engine
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "close", lambda: None)
+        yield engine
     engine.close()

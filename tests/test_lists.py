@@ -17,7 +17,7 @@ from autoj_reward.cli.app import app
 from autoj_reward.ranking.conversations import compare_conversations
 from autoj_reward.ranking.label import label
 from autoj_reward.ranking.rank import best_of_n, rank, worst_of_n
-from tests.scripted import ScriptedEngine
+from tests.quality import QualityEngine
 
 ANSWERED = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
 
@@ -80,7 +80,7 @@ WRONG: dict[str, tuple[Callable[..., object], tuple[Any, ...], str]] = {
 def test_wrong_lists_are_refused_with_their_place(
     function: Callable[..., object], arguments: tuple[Any, ...], problem: str
 ) -> None:
-    engine = ScriptedEngine()
+    engine = QualityEngine()
     try:
         function(Judge.load("mini", mode="direct", engine=engine), *arguments)
     except ConfigError as error:
@@ -96,7 +96,7 @@ def test_wrong_lists_are_refused_with_their_place(
 
 @pytest.mark.parametrize("name", ["rubrics", "references", "languages"])
 def test_a_text_for_a_list_of_further_fields(name: str) -> None:
-    judge = Judge.load("mini", mode="direct", engine=ScriptedEngine())
+    judge = Judge.load("mini", mode="direct", engine=QualityEngine())
     with pytest.raises(ConfigError, match=f"{name} is one text"):
         judge.rate(["a?"], ["1"], **{name: "x"})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=f"{name[:-1]}: must be a text or None, is a number"):

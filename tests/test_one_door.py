@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from autoj_reward import Judge
 from autoj_reward.cli.app import app
-from tests.scripted import ScriptedEngine
+from tests.quality import QualityEngine
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Oslo"}'}}
 PROMPT = [
@@ -51,9 +51,9 @@ COMPARED = {
 
 
 @pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
+def engine(monkeypatch: pytest.MonkeyPatch) -> QualityEngine:
     """The engine of every judge that a test loads."""
-    made = ScriptedEngine()
+    made = QualityEngine()
     monkeypatch.setattr("autoj_reward.judge.judge.choose_engine", lambda *_, **__: made)
     return made
 
@@ -248,7 +248,7 @@ ROUTES = {
 
 @pytest.mark.parametrize("door", [*RATING, *COMPARING], ids=lambda door: door.__name__)
 def test_every_door_shows_the_same_text(
-    door: Callable[[Path], None], engine: ScriptedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    door: Callable[[Path], None], engine: QualityEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     door(tmp_path)
@@ -257,7 +257,7 @@ def test_every_door_shows_the_same_text(
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_every_route_shows_the_same_text(path: str, engine: ScriptedEngine, tmp_path: Path) -> None:
+def test_every_route_shows_the_same_text(path: str, engine: QualityEngine, tmp_path: Path) -> None:
     asked(path, *ROUTES[path])(tmp_path)
     assert set(engine.asked) == (COMPARED if path == "/v1/compare" else RATED)
 
@@ -331,7 +331,7 @@ def verl(folder: Path) -> None:
     "door", [get_reward, get_reward_of_an_opened_block, openrlhf_file, verl], ids=lambda door: door.__name__
 )
 def test_doors_of_one_string_show_the_policys_rendering(
-    door: Callable[[Path], None], engine: ScriptedEngine, tmp_path: Path
+    door: Callable[[Path], None], engine: QualityEngine, tmp_path: Path
 ) -> None:
     door(tmp_path)
     assert set(engine.asked) == {ONE_STRING}
@@ -372,7 +372,7 @@ DOORS = dict(reasoning_doors())
 
 @pytest.mark.parametrize("door", DOORS)
 def test_reasoning_is_left_out_by_every_door(
-    door: str, engine: ScriptedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    door: str, engine: QualityEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     DOORS[door](judge(), tmp_path, monkeypatch)
     assert set(engine.asked) == {("Name a prime.", "13 is a prime. q=7")}
@@ -380,14 +380,14 @@ def test_reasoning_is_left_out_by_every_door(
 
 @pytest.mark.parametrize("door", DOORS)
 def test_reasoning_is_kept_by_every_door_where_the_judge_keeps_it(
-    door: str, engine: ScriptedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    door: str, engine: QualityEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     DOORS[door](Judge.load("mini", mode="direct", reasoning="keep"), tmp_path, monkeypatch)
     assert set(engine.asked) == {("Name a prime.", REASONED)}
 
 
 def test_a_template_that_opens_the_block_is_an_option_of_every_command(
-    engine: ScriptedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: QualityEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     rows = [{"prompt": "Name a prime.", "completion": REASONED.removeprefix("<think>\n")}]

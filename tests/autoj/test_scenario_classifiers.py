@@ -5,7 +5,6 @@ import dataclasses
 import json
 import os
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from autoj_reward.autoj.scenarios.names import classifier_labels
 from autoj_reward.autoj.scenarios.training import nearest_centroid, train
 from autoj_reward.engines.recorded import RecordedEngine
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.testing import ScriptedEngine, rendered_text
 from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput
 from tests.cli.conftest import write_rows
 from tests.hostile import hostile_text
@@ -166,30 +166,19 @@ def test_the_large_classifier_reads_the_probability_of_every_label(generative: G
     generative.close()
 
 
-class WritingEngine:
+def writing_engine(text: str) -> ScriptedEngine:
     """Cannot read probabilities, and has room for 300 characters."""
 
-    fingerprint = "writing"
+    def too_long(item: JudgeInput) -> Failure | None:
+        over = len(rendered_text(item)) - 300
+        if over <= 0:
+            return None
+        return Failure(reason=FailureReason.TOO_LONG, detail="too long", overflow_tokens=over // 4 + 1)
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.seen: list[str] = []
-
-    def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-        return [self._answer(item) for item in inputs]
-
-    def close(self) -> None:
-        pass
-
-    def _answer(self, item: JudgeInput) -> JudgeOutput | Failure:
-        body = "".join(s.text for s in item.body)
-        self.seen.append(body)
-        if len(body) > 300:
-            over = (len(body) - 300) // 4 + 1
-            return Failure(reason=FailureReason.TOO_LONG, detail="too long", overflow_tokens=over)
-        return JudgeOutput(
-            text="" if item.readout else self.text, finish_reason="read" if item.readout else "stop"
-        )
+    return ScriptedEngine(
+        read=lambda item: too_long(item) or JudgeOutput(text="", finish_reason="read"),
+        write=lambda item: too_long(item) or text,
+    )
 
 
 @pytest.mark.parametrize(
@@ -197,15 +186,15 @@ class WritingEngine:
     [("chitchat", "chitchat"), (" Chitchat.\nmore", "chitchat"), ("no_such", "default"), ("", "default")],
 )
 def test_what_is_written_counts_where_nothing_can_be_read(text: str, scenario: str) -> None:
-    answer = GenerativeClassifier(engine=WritingEngine(text)).classify(["hello"])[0]
+    answer = GenerativeClassifier(engine=writing_engine(text)).classify(["hello"])[0]
     assert answer.scenario == scenario
     assert bool(answer.problem) == (text in ("no_such", ""))
 
 
 def test_a_query_that_does_not_fit_loses_its_middle() -> None:
-    engine = WritingEngine("planning")
+    engine = writing_engine("planning")
     answer = GenerativeClassifier(engine=engine).classify(["begin " + "x" * 5000 + " end"])[0]
     assert answer.scenario == "planning"
-    assert "begin" in engine.seen[-1]
-    assert " end" in engine.seen[-1]
-    assert engine.seen[-1].startswith("Identify the scenario for the user's query")
+    assert "begin" in rendered_text(engine.inputs[-1])
+    assert " end" in rendered_text(engine.inputs[-1])
+    assert rendered_text(engine.inputs[-1]).startswith("Identify the scenario for the user's query")

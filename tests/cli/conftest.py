@@ -13,7 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from autoj_reward.cli.app import app
-from tests.scripted import as_read
+from tests.quality import as_read
 
 Run = Callable[..., Result]
 

@@ -74,7 +74,7 @@ VALUES = st.recursive(
 
 
 @given(values=st.lists(VALUES, min_size=1, max_size=4))
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(150))
 def test_any_column_can_be_written_and_holds_what_was_given(values: list[Any]) -> None:
     from autoj_reward.rows.columns import Columns
     from autoj_reward.rows.parquet import write_parquet

@@ -15,7 +15,7 @@ from autoj_reward.cli import display
 from autoj_reward.errors import ConfigError, DataError, TooManyFailures
 from autoj_reward.rows.records import Summary
 from tests.cli.conftest import Run, read_rows, write_rows
-from tests.scripted import ScriptedEngine
+from tests.quality import QualityEngine
 
 CAPITAL = "What is the capital of France?"
 
@@ -221,7 +221,7 @@ def test_an_output_of_another_run_is_refused(run: Run, tmp_path: Path, change: l
 
 def test_the_old_name_of_truncate_still_loads_a_judge() -> None:
     with pytest.warns(DeprecationWarning, match="'cut' is now 'truncate'"):
-        judge = Judge.load("mini", engine=ScriptedEngine(), overlong="cut")
+        judge = Judge.load("mini", engine=QualityEngine(), overlong="cut")
     assert judge.settings.overlong == "truncate"
 
 

@@ -22,6 +22,7 @@ from autoj_reward.judge.judge import Judge
 from autoj_reward.rows.fields import row_format
 from autoj_reward.rows.records import RowItem
 from autoj_reward.rows.tasks import compare_task, rate_task, rerank_task
+from autoj_reward.testing import ScriptedEngine
 from tests.cli.conftest import read_rows, write_rows
 
 Rescore = Callable[..., Result]
@@ -195,31 +196,16 @@ def test_what_is_no_output_is_refused(run: Rescore, engine: CachedEngine, tmp_pa
         run("out.jsonl", "-o", "out.jsonl")
 
 
-class Draws:
+def draws() -> ScriptedEngine:
     """Writes 2, 9 and 9 for the three draws, and reads each with some doubt."""
-
-    fingerprint = "draws"
-
-    def generate(self, inputs: Any) -> Any:
-        from autoj_reward.engines.recorded import RecordedAnswer, _output
-
-        return [
-            _output(
-                RecordedAnswer(
-                    (), f"So: [[{(2, 9, 9)[item.sample_index]}]]", "stop", {"2": 0.3, "9": 0.5, "8": 0.2}
-                ),
-                item,
-            )
-            for item in inputs
-        ]
-
-    def close(self) -> None:
-        """Nothing is held open."""
+    return ScriptedEngine(
+        read={"2": 0.3, "9": 0.5, "8": 0.2}, write=lambda item: f"So: [[{(2, 9, 9)[item.sample_index]}]]"
+    )
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole cache", "rows"])
 def test_draws_can_vote(run: Rescore, tmp_path: Path, whole: bool) -> None:
-    cached = CachedEngine(Draws(), JudgmentStore(tmp_path / "a.sqlite"))
+    cached = CachedEngine(draws(), JudgmentStore(tmp_path / "a.sqlite"))
     judged_rows(tmp_path / "out.jsonl", cached, mode="critique", n_samples=3, temperature=1.0)
     options = [] if whole else ["out.jsonl", "--mode", "critique", "--samples", "3", "--temperature", "1.0"]
     said = report(run(*options, "--aggregation", "vote", "-o", "new.jsonl", "--json"))

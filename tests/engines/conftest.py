@@ -31,7 +31,10 @@ def vllm_float32() -> Iterator[VLLMEngine]:
     )
     # vLLM's LD_PRELOAD and LOCAL_WORLD_SIZE once reached the children of a trainer in this process.
     assert dict(os.environ) == before
-    yield engine
+    with pytest.MonkeyPatch.context() as patch:
+        # A judge closes its engine, and further tests need this one.
+        patch.setattr(engine, "close", lambda: None)
+        yield engine
     engine.close()
 
 

@@ -18,6 +18,7 @@ from autoj_reward.engines import Engine, engine_stats, load_engine
 from autoj_reward.engines.cached import CachedEngine
 from autoj_reward.engines.lazy import LazyEngine
 from autoj_reward.errors import ConfigError, EngineContractBroken, EngineUnavailable, StoreError
+from autoj_reward.testing import ScriptedEngine
 from autoj_reward.types import (
     ContinuationQuery,
     Failure,
@@ -75,7 +76,7 @@ def test_an_answer_is_paid_for_once(store: JudgmentStore) -> None:
     first = CachedEngine(inner, store).generate(items)
     again = CachedEngine(inner, store)
     assert again.generate(items[::-1]) == first[::-1]
-    assert inner.n_asked == 20
+    assert inner.n_inputs == 20
     assert (again.stats.n_cached, again.stats.n_asked) == (20, 0)
 
 
@@ -94,7 +95,7 @@ def test_draws_stay_draws(store: JudgmentStore) -> None:
     first = texts(CachedEngine(inner, store).generate(draws))
     assert len(set(first)) == 4
     assert texts(CachedEngine(inner, store).generate(draws[2:])) == first[2:]
-    assert inner.n_asked == 4
+    assert inner.n_inputs == 4
 
 
 def test_failures_are_never_kept(store: JudgmentStore) -> None:
@@ -109,11 +110,10 @@ def test_failures_are_never_kept(store: JudgmentStore) -> None:
 
 
 def test_unreadable_and_truncated_texts_are_kept(store: JudgmentStore) -> None:
-    class Cut(DrawingEngine):
-        def generate(self, inputs: object) -> list[JudgeOutput | Failure]:
-            return [JudgeOutput(text="no ver", finish_reason="length", thinking="hm\ud800")]
-
-    answer = CachedEngine(Cut(), store).generate([question("a")])
+    cut = ScriptedEngine(
+        write=JudgeOutput(text="no ver", finish_reason="length", thinking="hm\ud800"), fingerprint="drawing"
+    )
+    answer = CachedEngine(cut, store).generate([question("a")])
     assert CachedEngine(DrawingEngine(), store).generate([question("a")]) == answer
 
 
@@ -162,7 +162,7 @@ def test_threads_that_ask_at_once_share_the_answers(store: JudgmentStore) -> Non
     with ThreadPoolExecutor(6) as pool:
         results = list(pool.map(ask, [0, 0, 5, 11, 17, 29]))
     assert all(result == results[0] for result in results)
-    assert inner.n_asked == 30
+    assert inner.n_inputs == 30
 
 
 def test_who_waits_for_somebody_who_gives_up_asks_himself(store: JudgmentStore) -> None:
@@ -205,7 +205,7 @@ def test_engines_do_not_share_answers(store: JudgmentStore) -> None:
     one, other = DrawingEngine("one"), DrawingEngine("other")
     CachedEngine(one, store).generate([question("a")])
     CachedEngine(other, store).generate([question("a")])
-    assert (one.n_asked, other.n_asked) == (1, 1)
+    assert (one.n_inputs, other.n_inputs) == (1, 1)
 
 
 def test_the_engine_behind_a_fingerprint_is_recorded(store: JudgmentStore) -> None:
@@ -225,7 +225,7 @@ def test_a_damaged_store_is_an_error_not_a_miss(store: JudgmentStore) -> None:
         connection.execute("UPDATE judgments SET checksum = checksum + 1")
     with pytest.raises(StoreError, match="damaged"):
         CachedEngine(inner, store).generate([question("a")])
-    assert inner.n_asked == 1
+    assert inner.n_inputs == 1
 
 
 def test_records_say_what_they_answer(store: JudgmentStore) -> None:

@@ -50,7 +50,7 @@ def test_a_wrong_line_is_named(tmp_path: Path, content: bytes) -> None:
     content=st.binary(max_size=80)
     | st.text(alphabet='{}[]",:\n 0123eENaInftruls\u2028', max_size=80).map(str.encode)
 )
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(200))
 def test_no_content_ends_in_a_traceback(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(ConfigError, DataError):
         file = Path(folder) / "a.jsonl"

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 
@@ -21,48 +20,30 @@ from autoj_reward.evaluate.attacks import (
 from autoj_reward.evaluate.probe import ProbeReport, cases_from, probe, shipped_cases
 from autoj_reward.judge.guard.guard import GuardRunner, make_guard
 from autoj_reward.judge.presets import load_spec
-from autoj_reward.types import ContinuationLogprob, ContinuationLogprobs, Failure, JudgeInput, JudgeOutput
+from autoj_reward.testing import ScriptedEngine, untrusted_texts
+from autoj_reward.types import JudgeInput
 
 SPEC = load_spec("mini")
 CASES, HONEST = shipped_cases()
 
 
-class KnownEngine:
+def known_engine(rule: Callable[[str], float], *, prefers_slot: bool = False) -> ScriptedEngine:
     """Rates a completion by a rule; of a pair the one with the higher rating wins, and equals tie."""
 
-    fingerprint = "known"
+    def read(item: JudgeInput) -> dict[str, float]:
+        _, *completions = untrusted_texts(item)
+        first, *second = map(rule, completions)
+        if not second:
+            return {f"{first:g}": 1.0}
+        if first == second[0] and not prefers_slot:
+            return {"Tie": 1.0}
+        return {"Response 1" if first >= second[0] else "Response 2": 1.0}
 
-    def __init__(self, rule: Callable[[str], float], *, prefers_slot: bool = False) -> None:
-        self._rule = rule
-        self._prefers_slot = prefers_slot
-        self.n_asked = 0
-
-    def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-        self.n_asked += len(inputs)
-        return [self._answer(item) for item in inputs]
-
-    def close(self) -> None:
-        pass
-
-    def _answer(self, item: JudgeInput) -> JudgeOutput:
-        assert item.readout is not None
-        _, *completions = [s.text for s in item.body if not s.trusted]
-        ratings = [self._rule(c) for c in completions]
-        if "7" in item.readout.continuations:
-            chosen = f"{ratings[0]:g}"
-        elif ratings[0] == ratings[1] and not self._prefers_slot:
-            chosen = " Tie"
-        else:
-            chosen = " Response 1" if ratings[0] >= ratings[1] else " Response 2"
-        paths = tuple(
-            ContinuationLogprob(text=t, path_logprob=0.0 if t == chosen else -math.inf, end_logprob=0.0)
-            for t in item.readout.continuations
-        )
-        return JudgeOutput(text="", finish_reason="read", reading=ContinuationLogprobs(paths=paths))
+    return ScriptedEngine(read=read)
 
 
 def probed(rule: Callable[[str], float], **options: object) -> ProbeReport:
-    engine = KnownEngine(rule, prefers_slot=bool(options.pop("prefers_slot", False)))
+    engine = known_engine(rule, prefers_slot=bool(options.pop("prefers_slot", False)))
     with Judge.load("mini", engine=engine, mode="direct") as judge:
         return probe(judge, CASES[:4], HONEST, **options)  # type: ignore[arg-type]
 
@@ -143,11 +124,11 @@ def test_a_judge_without_a_verdict_is_no_clean_bill() -> None:
 
 
 def test_the_same_text_is_asked_once() -> None:
-    engine = KnownEngine(obeys)
+    engine = known_engine(obeys)
     with Judge.load("mini", engine=engine, mode="direct") as judge:
         probe(judge, CASES[:2], HONEST[:2], pairs=False)
     n = len(rating_attacks())
-    assert engine.n_asked <= 2 * (2 * (2 * n + 1) + 2)
+    assert engine.n_inputs <= 2 * (2 * (2 * n + 1) + 2)
 
 
 @pytest.mark.parametrize("name", ["mini", "autoj-13b", "autoj-bilingual-6b-zh", "general"])

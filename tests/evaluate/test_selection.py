@@ -13,7 +13,7 @@ from autoj_reward.evaluate.batch_orders import check_batch_orders
 from autoj_reward.evaluate.gold import READERS, GoldGroup, read_selection
 from autoj_reward.evaluate.selection import contenders_of, evaluate_selection
 from autoj_reward.statistics import kendall, spearman
-from tests.quality import QualityEngine
+from tests.quality import noisy_engine
 
 
 def groups(n: int = 12, size: int = 8) -> list[GoldGroup]:
@@ -34,7 +34,7 @@ def groups(n: int = 12, size: int = 8) -> list[GoldGroup]:
 
 
 def test_picks_against_gold_and_against_rules() -> None:
-    engine = QualityEngine(noise=0.0)
+    engine = noisy_engine(noise=0.0)
     with Judge.load("mini", engine=engine, mode="direct") as judge:
         contenders = contenders_of(judge, ["greedy", "pointwise", "knockout", "all_pairs"])
         report = evaluate_selection(
@@ -65,7 +65,7 @@ def test_picks_against_gold_and_against_rules() -> None:
 def test_a_pick_counts_its_expected_gold_over_ties() -> None:
     """A judge that gives every completion the same rating picks at random, whatever stands first."""
     tied = [GoldGroup(prompt="Q", completions=("quality 5", "quality 5 b"), gold=(1.0, 0.0))]
-    with Judge.load("mini", engine=QualityEngine(noise=0.0), mode="direct") as judge:
+    with Judge.load("mini", engine=noisy_engine(noise=0.0), mode="direct") as judge:
         report = evaluate_selection(tied, contenders_of(judge, ["pointwise"]), sizes=(2,))
     row = next(r for r in report.rows if r.name == "pointwise")
     assert row.gold.value == 0.5
@@ -74,7 +74,7 @@ def test_a_pick_counts_its_expected_gold_over_ties() -> None:
 
 def test_groups_without_gold_or_too_small_are_counted() -> None:
     some = [*groups(2), GoldGroup(prompt="x", completions=("a", "b"))]
-    with Judge.load("mini", engine=QualityEngine(), mode="direct") as judge:
+    with Judge.load("mini", engine=noisy_engine(), mode="direct") as judge:
         contenders = contenders_of(judge, ["pointwise"])
         assert evaluate_selection(some, contenders, sizes=(4,)).skipped == 1
         with pytest.raises(DataError, match="gold"):
@@ -84,7 +84,7 @@ def test_groups_without_gold_or_too_small_are_counted() -> None:
 
 
 def test_batch_orders_of_an_engine_without_noise_of_its_own_agree() -> None:
-    with Judge.load("mini", engine=QualityEngine(), mode="direct") as judge:
+    with Judge.load("mini", engine=noisy_engine(), mode="direct") as judge:
         check = check_batch_orders(judge, groups(3))
     assert check.kendall.value == 1.0
     assert check.largest == 0.0
@@ -139,7 +139,7 @@ def test_plots_are_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs matplotlib: the extra `report`")
     from autoj_reward.evaluate.plots import plot_selection
 
-    with Judge.load("mini", engine=QualityEngine(), mode="direct") as judge:
+    with Judge.load("mini", engine=noisy_engine(), mode="direct") as judge:
         report = evaluate_selection(groups(4), contenders_of(judge, ["pointwise", "ring"]), sizes=(2, 4))
     for path in plot_selection(report, tmp_path / "plots", title="a set"):
         assert path.read_bytes().startswith(b"\x89PNG")

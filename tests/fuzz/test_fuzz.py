@@ -36,7 +36,6 @@ pytestmark = pytest.mark.slow
 
 FUZZ = settings(
     max_examples=int(os.environ.get("AUTOJ_REWARD_FUZZ", "300")),
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 SLOW = settings(FUZZ, phases=[Phase.explicit, Phase.reuse, Phase.generate])

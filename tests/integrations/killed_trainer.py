@@ -15,10 +15,10 @@ from autoj_reward.engines.local_server.shared import share_server
 from autoj_reward.engines.local_server.state import JudgeFolder
 from autoj_reward.types import Failure, JudgeInput, JudgeOutput
 from tests.engines.local_server.user_process import stand_in_order
-from tests.scripted import ScriptedEngine
+from tests.quality import QualityEngine
 
 
-class Serving(ScriptedEngine):
+class Serving(QualityEngine):
     """Starts the server at its first call, and judges without it."""
 
     server = None

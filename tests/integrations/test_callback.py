@@ -10,7 +10,7 @@ import pytest
 from autoj_reward import ConfigError, JudgeReward
 from tests.integrations.test_judge_reward import judge
 from tests.integrations.test_trainers import failing_reward, group_trainer, online_dpo
-from tests.scripted import ScriptedEngine
+from tests.quality import QualityEngine
 
 trl_callback = pytest.importorskip("autoj_reward.integrations.trl_callback", exc_type=ImportError)
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings(
 def test_numbers_and_tables_of_grpo(
     tiny_policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reward = JudgeReward(judge(ScriptedEngine(), mode="critique"), trainer="grpo", scale="raw")
+    reward = JudgeReward(judge(QualityEngine(), mode="critique"), trainer="grpo", scale="raw")
     trainer = group_trainer("GRPO", tiny_policy, tmp_path, [reward], max_steps=3)
     reward.attach(trainer)
     trainer.add_callback(trl_callback.JudgmentCallback(reward, every=2, n_rows=3))

@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import REPO
 from tests.integrations.two_ranks import QUALITIES, wins
-from tests.scripted import ScriptedEngine, quality
+from tests.quality import QualityEngine, quality
 
 pytest.importorskip("accelerate", reason="needs accelerate: ./setup mini trl")
 
@@ -46,7 +46,7 @@ def launch(what: str, folder: Path, *further: str) -> list[dict[str, Any]]:
 
 def test_a_split_group_is_judged_as_on_one_process(tmp_path: Path) -> None:
     """A reward function sees a slice of the batch, and once compared what happened to be on one process."""
-    engine = ScriptedEngine()
+    engine = QualityEngine()
     whole = wins(engine)
     mine = [pair for part in QUALITIES for pair in part]
     expected = whole([p for p, _ in mine], [f"q={q}" for _, q in mine])

@@ -10,11 +10,11 @@ import pytest
 
 from autoj_reward import ConfigError, Judge
 from autoj_reward.integrations.trl_judges import PairwiseJudge, RankJudge
-from tests.scripted import ScriptedEngine, win_prob
+from tests.quality import QualityEngine, win_prob
 
 
 def judge(**options: Any) -> Judge:
-    return Judge.load("mini", mode="direct", engine=ScriptedEngine(), **options)
+    return Judge.load("mini", mode="direct", engine=QualityEngine(), **options)
 
 
 PROMPTS = ["A", "B", "C"]
@@ -35,7 +35,7 @@ def test_pairs(both_orders: bool, shuffle_order: bool) -> None:
 def test_one_order_is_shuffled_by_the_texts() -> None:
     shown = []
     for shuffle in (True, False):
-        engine = ScriptedEngine()
+        engine = QualityEngine()
         one_order = PairwiseJudge(Judge.load("mini", mode="direct", engine=engine, both_orders=False))
         one_order.judge([str(n) for n in range(40)], [["q=3", "q=7"]] * 40, shuffle_order=shuffle)
         shown.append(sum(texts[1] == "q=3" for texts in engine.asked))

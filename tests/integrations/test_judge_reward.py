@@ -7,7 +7,6 @@ import asyncio
 import pickle
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,15 +20,15 @@ from autoj_reward import (
     TooManyFailures,
     async_reward,
     rank,
-    testing,
 )
 from autoj_reward.reward.resolution import engine_resolution, measure_resolution
-from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput, Request
-from tests.scripted import ScriptedEngine, win_prob
+from autoj_reward.testing import ScriptedEngine, rendered_text
+from autoj_reward.types import JudgeInput, Request
+from tests.quality import QualityEngine, refusing_engine, win_prob
 
 
 def judge(engine: Any = None, name: str = "mini", **options: Any) -> Judge:
-    return Judge.load(name, engine=engine or ScriptedEngine(), **{"mode": "direct", **options})
+    return Judge.load(name, engine=engine or QualityEngine(), **{"mode": "direct", **options})
 
 
 def reward(engine: Any = None, **options: Any) -> JudgeReward:
@@ -124,7 +123,7 @@ def test_pairs_for_online_dpo() -> None:
 
 
 def test_what_failed_is_judged_again() -> None:
-    engine = ScriptedEngine()
+    engine = QualityEngine()
     assert reward(engine, scale="raw", on_failure="raise")(["P"], ["flaky q=6"]) == [6.0]
     with pytest.raises(TooManyFailures):
         reward(scale="raw", on_failure="raise", n_retries=0)(["P"], ["flaky q=6"])
@@ -166,7 +165,7 @@ def test_against_a_column() -> None:
 
 
 def test_messages_and_text_are_judged_alike() -> None:
-    engine = ScriptedEngine()
+    engine = QualityEngine()
     judged = reward(engine, scale="raw")
     as_text = judged(["Name a prime."], ["<think>hm</think>q=7"])
     as_messages = judged(
@@ -177,27 +176,15 @@ def test_messages_and_text_are_judged_alike() -> None:
     assert engine.asked == {("Name a prime.", "q=7"): 2}
 
 
-class Bodies(ScriptedEngine):
-    """Keeps what it is shown, and judges nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bodies: list[str] = []
-
-    def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-        self.bodies += ["".join(s.text for s in item.body) for item in inputs]
-        return [Failure(reason=FailureReason.ENGINE, detail="not asked to judge") for _ in inputs]
-
-
 def test_rubrics_and_references(tmp_path: Any) -> None:
-    engine = Bodies()
+    engine = refusing_engine()
     path = tmp_path / "own.toml"
     path.write_text('extends = "general"\nname = "own"\nmodel = "none"\n', encoding="utf-8")
     shown = JudgeReward(
         judge(engine, str(path)), rubric_column="standard", reference_column="answer", n_retries=0
     )
     shown(["P", "P"], ["q=7", "q=7"], standard=["be brief", None], answer=["thirteen", "13"])
-    both, one = engine.bodies
+    both, one = map(rendered_text, engine.inputs)
     assert "be brief" in both
     assert "thirteen" in both
     assert "STANDARD" not in one
@@ -207,14 +194,14 @@ def test_rubrics_and_references(tmp_path: Any) -> None:
 
 def test_noise_is_rounded_away_and_flat_groups_are_counted() -> None:
     log = Log()
-    noisy = ScriptedEngine(noise=1e-4)
+    noisy = QualityEngine(noise=1e-4)
     judged = reward(noisy, scale="raw")
     first = log(judged, ["P", "P"], ["q=7.25 a", "q=7.25 b"])
     assert log(judged, ["P", "P"], ["q=7.25 a", "q=7.25 b"]) == first
     assert first[0] == first[1]
     assert log.metrics["judge_rating/flat_group_share"] == 1.0
     requests = [Request(prompt="P", completions=(f"q=7.25 {i}",)) for i in range(3)]
-    assert measure_resolution(judge(ScriptedEngine(noise=1e-4)), requests) == pytest.approx(1e-4, rel=1e-3)
+    assert measure_resolution(judge(QualityEngine(noise=1e-4)), requests) == pytest.approx(1e-4, rel=1e-3)
 
 
 def test_resolution_follows_the_dtype() -> None:
@@ -233,7 +220,7 @@ def test_critiques_are_logged() -> None:
     log = Log()
     critical = JudgeReward(judge(mode="critique"), scale="raw", trainer="grpo")
     engine = critical.judge.engine
-    assert isinstance(engine, ScriptedEngine)
+    assert isinstance(engine, QualityEngine)
     rewards = log(critical, ["P"] * 3, ["q=7", "q=3", "down"])
     assert rewards[2] is None
     assert [c and c.split("\n")[0] for c in log.extra["judge_rating/critique"][:2]] == [
@@ -247,7 +234,7 @@ def test_critiques_are_logged() -> None:
 
 def test_a_cache_is_counted(tmp_path: Any) -> None:
     log = Log()
-    engine = ScriptedEngine()
+    engine = QualityEngine()
     cached = JudgeReward(judge(engine, cache=tmp_path / "judgments.sqlite"))
     log(cached, ["P"] * 2, ["q=7", "q=8"])
     assert log.metrics["judge_rating/cache_hit_share"] == 0.0
@@ -295,7 +282,7 @@ def test_an_asynchronous_reward_leaves_the_event_loop_free() -> None:
         assert other_has_run.wait(20)
         return {"7": 1.0}
 
-    slow = async_reward(reward(testing.ScriptedEngine(read=read), scale="raw"))
+    slow = async_reward(reward(ScriptedEngine(read=read), scale="raw"))
     assert asyncio.iscoroutinefunction(slow)
     assert slow.__name__ == "judge_rating"
 
@@ -319,7 +306,7 @@ def test_an_asynchronous_pairwise_reward_needs_whole_groups(monkeypatch: pytest.
 
 def test_a_judge_that_dies_is_an_error_not_a_reward() -> None:
     with pytest.raises(EngineUnavailable, match="the judge is gone"):
-        reward(ScriptedEngine(dies="q=3"))(["P"] * 2, ["q=2", "q=3"])
+        reward(QualityEngine(dies="q=3"))(["P"] * 2, ["q=2", "q=3"])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from autoj_reward import ConfigError, DataError, Judge, JudgeReward
 from autoj_reward.integrations.trl_trainer import has_ppo
 from tests.integrations.conftest import PROMPTS
-from tests.scripted import ScriptedEngine, quality
+from tests.quality import QualityEngine, quality
 
 pytest.importorskip("trl", reason="needs TRL: ./setup mini trl")
 HAS_PPO = has_ppo()
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def ppo_reward(**options: Any) -> JudgeReward:
-    engine = ScriptedEngine(failing=options.pop("failing", frozenset()))
+    engine = QualityEngine(failing=options.pop("failing", frozenset()))
     judge = Judge.load("mini", mode="direct", engine=engine)
     return JudgeReward(
         judge, **{"scale": "raw", "resolution": 0, "n_retries": 0, "trainer": "ppo", **options}

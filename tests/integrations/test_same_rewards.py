@@ -17,7 +17,7 @@ from autoj_reward.integrations.verl import compute_score
 from autoj_reward.reward.resolution import reward_scale
 from autoj_reward.reward.scale import Scale
 from tests.conftest import REPO
-from tests.scripted import ScriptedEngine
+from tests.quality import QualityEngine
 
 PROMPT = "Name a prime above ten."
 COMPLETIONS = [
@@ -35,7 +35,7 @@ def rewards(scale: Scale, resolution: float | None) -> Columns:
     from autoj_reward.serve.settings import ServeSettings
 
     def load() -> Judge:
-        return Judge.load("mini", mode="direct", engine=ScriptedEngine(), guard=True)
+        return Judge.load("mini", mode="direct", engine=QualityEngine(), guard=True)
 
     prompts, queries = [PROMPT] * len(COMPLETIONS), [PROMPT + c for c in COMPLETIONS]
     found: Columns = {}

@@ -15,7 +15,7 @@ import pytest
 from autoj_reward import Judge, JudgeReward, async_reward, testing
 from autoj_reward.types import JudgeInput
 from tests.integrations.conftest import PROMPTS
-from tests.scripted import ScriptedEngine, quality
+from tests.quality import QualityEngine, quality
 
 pytest.importorskip("trl", reason="needs TRL: ./setup mini trl")
 
@@ -30,7 +30,7 @@ FAILING = 1
 
 
 def failing_reward(**options: Any) -> JudgeReward:
-    engine = ScriptedEngine(failing=frozenset({FAILING}))
+    engine = QualityEngine(failing=frozenset({FAILING}))
     judge = Judge.load("mini", mode="direct", engine=engine)
     return JudgeReward(judge, **{"scale": "raw", "resolution": 0, "n_retries": 0, **options})
 
@@ -201,7 +201,7 @@ def test_unattached(tiny_policy: Path, tmp_path: Path) -> None:
 
 
 def test_pairwise(tiny_policy: Path, tmp_path: Path) -> None:
-    engine = ScriptedEngine()
+    engine = QualityEngine()
     reward = JudgeReward(
         Judge.load("mini", mode="direct", engine=engine), mode="pairwise", scale="unit", resolution=0
     )

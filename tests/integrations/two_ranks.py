@@ -14,7 +14,7 @@ from accelerate import PartialState
 from autoj_reward import Failure, FailureReason, Judge, JudgeReward, testing
 from autoj_reward.engines import Engine
 from autoj_reward.types import JudgeInput
-from tests.scripted import ScriptedEngine
+from tests.quality import QualityEngine
 
 QUALITIES = [[("P", 2), ("P", 3), ("Q", 8)], [("P", 5), ("Q", 6), ("P", 2), ("P", 7)]]
 """What each rank has: both prompts' groups are split, unevenly."""
@@ -26,7 +26,7 @@ def wins(engine: Engine, **options: Any) -> JudgeReward:
 
 
 def judge_alone(rank: int) -> dict[str, Any]:
-    engine = ScriptedEngine()
+    engine = QualityEngine()
     mine = QUALITIES[rank]
     reward = wins(engine)
     rewards = reward([p for p, _ in mine], [f"q={q}" for _, q in mine])
@@ -40,7 +40,7 @@ def judge_alone(rank: int) -> dict[str, Any]:
 
 
 def rate_with_a_failure(rank: int) -> dict[str, Any]:
-    reward = wins(ScriptedEngine(), mode="rating", scale="raw")
+    reward = wins(QualityEngine(), mode="rating", scale="raw")
     completions = [["q=4", "q=6"], ["mumble", "q=2"]][rank]
     return {"rewards": reward(["P", "P"], completions)}
 
@@ -54,7 +54,7 @@ def fail_on_rank_1(rank: int) -> dict[str, Any]:
         answered.append(item)
         return Failure(reason=FailureReason.ENGINE, detail="too late")
 
-    engine = ScriptedEngine(dies="q=") if rank == 1 else testing.ScriptedEngine(read=read)
+    engine = QualityEngine(dies="q=") if rank == 1 else testing.ScriptedEngine(read=read)
     try:
         wins(engine)(["P"] * 4, [f"q={q + 4 * rank}" for q in range(1, 5)])
     except Exception as error:
@@ -70,7 +70,7 @@ def fail_on_rank_1(rank: int) -> dict[str, Any]:
 def fail_before_judging(rank: int) -> dict[str, Any]:
     """Rank 1's completions cannot be laid out."""
     try:
-        wins(ScriptedEngine())(["P"], ["q=1"] if rank == 0 else [[{"role": "tool", "content": "q=2"}]])
+        wins(QualityEngine())(["P"], ["q=1"] if rank == 0 else [[{"role": "tool", "content": "q=2"}]])
     except Exception as error:
         return {"error": type(error).__name__, "message": str(error)}
     return {"error": None}
@@ -80,7 +80,7 @@ def train(rank: int) -> dict[str, Any]:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
-    engine = ScriptedEngine()
+    engine = QualityEngine()
     reward = wins(engine)
     trainer = GRPOTrainer(
         model=sys.argv[3],

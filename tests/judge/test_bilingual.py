@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from autoj_reward.engines.recorded import RecordedEngine, rendered_text
 from autoj_reward.judge.messages.language import detect_language
 from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judge.presets import load_spec
-from autoj_reward.types import Failure, JudgeInput, JudgeOutput
+from autoj_reward.testing import ScriptedEngine
 from tests.cli.conftest import read_rows, write_rows
 from tests.conftest import REPO
 from tests.hostile import hostile_text
@@ -42,33 +42,21 @@ EN_PAIR = Request(prompt="Name a prime above ten.", completions=("13", "12"))
 ZH_PAIR = Request(prompt="请说出一个大于十的质数。", completions=("13", "12"))
 
 
-class CountingEngine(RecordedEngine):
-    """Knows how many inputs each call had."""
-
-    calls: list[int]
-
-    def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-        self.calls.append(len(inputs))
-        return super().generate(inputs)
+@pytest.fixture
+def engine(tmp_path: Path) -> ScriptedEngine:
+    return ScriptedEngine(otherwise=RecordedEngine(write_rows(tmp_path / "answers.jsonl", ANSWERS)))
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> CountingEngine:
-    made = CountingEngine(write_rows(tmp_path / "answers.jsonl", ANSWERS))
-    made.calls = []
-    return made
-
-
-@pytest.fixture
-def judge(engine: CountingEngine) -> Iterator[Judge]:
+def judge(engine: ScriptedEngine) -> Iterator[Judge]:
     with Judge.load("autoj-bilingual-6b", engine=engine, mode="direct") as made:
         yield made
 
 
-def test_one_mixed_batch_gives_what_separate_ones_give(judge: Judge, engine: CountingEngine) -> None:
+def test_one_mixed_batch_gives_what_separate_ones_give(judge: Judge, engine: ScriptedEngine) -> None:
     mixed = [EN, ZH_PAIR, ZH, EN_PAIR, EN]
     together = judge.judge_requests(mixed)
-    assert engine.calls == [7]  # one call: three ratings and two pairs in both orders
+    assert [len(call) for call in engine.calls] == [7]  # one call: three ratings and two pairs in both orders
     assert together == [judge.judge_requests([request])[0] for request in mixed]
     assert [type(j).__name__ for j in together[:2]] == ["RatingJudgment", "PairJudgment"]
     assert [j.reward for j in together] == pytest.approx([3.0, 0.5, 7.5, 0.5, 3.0])
@@ -76,7 +64,7 @@ def test_one_mixed_batch_gives_what_separate_ones_give(judge: Judge, engine: Cou
 
 
 @pytest.mark.parametrize("mode", ["direct", "critique"])
-def test_each_language_has_its_template_and_verdicts(engine: CountingEngine, mode: str) -> None:
+def test_each_language_has_its_template_and_verdicts(engine: ScriptedEngine, mode: str) -> None:
     with Judge.load("autoj-bilingual-6b", engine=engine, mode=mode, both_orders=False) as judge:  # type: ignore[arg-type]
         english, chinese = judge.compare_requests([EN_PAIR, ZH_PAIR])
         assert (english.preference, chinese.preference) == ("second", "first")
@@ -162,23 +150,14 @@ def test_chinese_targets_state_the_ratings_of_their_english_originals(data: Path
     assert all(verdict == original for verdict, original in stated)
 
 
-def test_all_chinese_pairs_are_laid_out_in_chinese(data: Path, tmp_path: Path) -> None:
+def test_all_chinese_pairs_are_laid_out_in_chinese(data: Path, engine: ScriptedEngine) -> None:
     """1,392 pairs in both orders; a recorded answer stands for the model, every failure would be ours.
 
     Seven of them are a text against itself, which ties by rule.
     """
     path = data / "auto-j" / "data" / "test" / "zh_testdata_pairwise.jsonl"
     rows = read_rows(path)
-    engine = RecordedEngine(write_rows(tmp_path / "a.jsonl", ANSWERS))
-    seen: list[str] = []
-
-    class Watching(RecordedEngine):
-        def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-            seen.extend(rendered_text(item)[-6:] for item in inputs)
-            return engine.generate(inputs)
-
-    watching = Watching(tmp_path / "a.jsonl")
-    with Judge.load("autoj-bilingual-6b", engine=watching, mode="direct") as judge:
+    with Judge.load("autoj-bilingual-6b", engine=engine, mode="direct") as judge:
         judgments = judge.compare(
             [r["prompt"] for r in rows],
             [r["response 1"] for r in rows],
@@ -187,8 +166,8 @@ def test_all_chinese_pairs_are_laid_out_in_chinese(data: Path, tmp_path: Path) -
         )
     assert not [j.failure for j in judgments if j.failure is not None]
     assert sum(j.by_rule for j in judgments) == 7
-    assert len(seen) == 2 * (1392 - 7)
-    assert all(text.endswith("最终决定是") for text in seen)
+    assert engine.n_inputs == 2 * (1392 - 7)
+    assert all(rendered_text(item).endswith("最终决定是") for item in engine.inputs)
 
 
 @pytest.mark.slow

@@ -114,7 +114,7 @@ NASTY = st.sampled_from(
 
 
 @given(data=st.data(), preset=st.sampled_from(preset_names()))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_no_value_of_any_setting_ends_in_a_traceback(data: st.DataObject, preset: str) -> None:
     lines = read_text(f"{preset}.toml", None).splitlines()
     places = [n for n, line in enumerate(lines) if " = " in line and not line.lstrip().startswith("#")]
@@ -128,7 +128,7 @@ def test_no_value_of_any_setting_ends_in_a_traceback(data: st.DataObject, preset
         st.binary(max_size=60), st.text(alphabet="[]{}=.,\"'\\#\n ab1-_:TZ+e", max_size=80).map(str.encode)
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_file_ends_in_a_traceback(content: bytes) -> None:
     refused_or_read(content)
 

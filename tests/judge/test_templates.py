@@ -87,7 +87,7 @@ SPECS = {name: load_spec(name) for name in ("mini", "general", "autoj-bilingual-
 
 
 @pytest.mark.parametrize("preset", SPECS)
-@settings(max_examples=examples(1000), deadline=None)
+@settings(max_examples=examples(1000))
 @given(prompt=hostile_text, first=hostile_text, second=hostile_text)
 def test_hostile_text_comes_through_once_and_unchanged(
     preset: str, prompt: str, first: str, second: str

@@ -69,7 +69,7 @@ def test_without_ties_it_is_the_bradley_terry_of_choix() -> None:
     assert ours.values - ours.values.mean() == pytest.approx(theirs - theirs.mean(), abs=0.02)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=6, max_size=6))
 def test_swapping_every_pair_changes_nothing_and_probabilities_stay_in_bounds(
     said: list[tuple[float, float]],

@@ -14,7 +14,7 @@ from autoj_reward.ranking.label import label, label_compared
 from autoj_reward.ranking.pair_rules import LabelledGroup, LabelSettings
 from autoj_reward.ranking.registry import choose_strategy
 from autoj_reward.types import Request
-from tests.quality import QualityEngine
+from tests.quality import noisy_engine
 
 GROUP = ["quality 3", "quality 9", "quality 5", "quality 7"]
 
@@ -30,7 +30,7 @@ def pairs(done: LabelledGroup) -> list[tuple[int, int]]:
 
 @pytest.fixture
 def exact() -> Judge:
-    return Judge.load("mini", engine=QualityEngine(noise=0.0), mode="direct")
+    return Judge.load("mini", engine=noisy_engine(noise=0.0), mode="direct")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_why_a_pair_is_dropped(
 def test_a_pair_that_only_its_comparison_can_doubt() -> None:
     """Noise of the engine makes some comparisons contradict the ratings: those pairs are not kept."""
     group = [f"quality {5 + i / 50} number {i}" for i in range(12)]
-    with Judge.load("mini", engine=QualityEngine(noise=1.5), mode="direct") as judge:
+    with Judge.load("mini", engine=noisy_engine(noise=1.5), mode="direct") as judge:
         loose = labelled(judge, group, pairs="all")
         sure = labelled(judge, group, pairs="all", confirm=True)
     assert set(pairs(sure)) < set(pairs(loose))
@@ -131,7 +131,7 @@ def test_ties_are_kept_as_told_and_drawn_by_lot(exact: Judge) -> None:
 
 @pytest.mark.parametrize("name", ["all_pairs", "ring", "knockout", "budgeted"])
 def test_a_tournament_labels_too_and_its_comparisons_are_not_paid_twice(name: str) -> None:
-    engine = QualityEngine(noise=0.0)
+    engine = noisy_engine(noise=0.0)
     with Judge.load("mini", engine=engine, mode="direct") as judge:
         done = labelled(judge, GROUP, strategy=choose_strategy(name), confirm=True, pairs="all")
     assert (1, 0) in pairs(done)
@@ -156,7 +156,7 @@ def test_direct_comparisons(exact: Judge) -> None:
 
 
 def test_one_order_cannot_agree_with_itself() -> None:
-    with Judge.load("mini", engine=QualityEngine(), mode="direct", both_orders=False) as judge:
+    with Judge.load("mini", engine=noisy_engine(), mode="direct", both_orders=False) as judge:
         with pytest.raises(ConfigError, match="two orders"):
             labelled(judge, GROUP, confirm=True)
         assert labelled(judge, GROUP, confirm=True, orders_agree=False).pairs
@@ -189,7 +189,7 @@ TEXTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     TEXTS,
     st.sampled_from(["best_worst", "best_random", "adjacent", "all"]),

@@ -18,7 +18,7 @@ from autoj_reward.ranking.registry import STRATEGY_NAMES, choose_strategy
 from autoj_reward.rescore.cache import with_aggregation
 from autoj_reward.rows.tasks import pair_fields
 from autoj_reward.types import Request
-from tests.quality import QualityEngine
+from tests.quality import noisy_engine
 
 
 def groups(n_groups: int, n: int) -> list[list[str]]:
@@ -32,7 +32,7 @@ def test_label_chooses_the_completion_that_rank_puts_first(name: str, policy: st
     """A knockout's first is by rounds; label once took the one with the highest fitted reward."""
     made = groups(40, 8)
     prompts = [f"Q{i}" for i in range(len(made))]
-    with Judge.load("mini", engine=QualityEngine(noise=1.5), mode="direct") as judge:
+    with Judge.load("mini", engine=noisy_engine(noise=1.5), mode="direct") as judge:
         strategy = choose_strategy(name)
         rankings = rank(judge, prompts, made, strategy=strategy)
         kept = LabelSettings(orders_agree=False, pairs=policy)  # type: ignore[arg-type]
@@ -52,7 +52,7 @@ def test_label_chooses_the_completion_that_rank_puts_first(name: str, policy: st
 @pytest.mark.parametrize("both_orders", [True, False])
 def test_equal_texts_tie_and_no_judge_is_asked(guard: bool | None, both_orders: bool) -> None:
     """The judge prefers the first slot: "Paris." against itself was decided, and flipped."""
-    engine = QualityEngine()
+    engine = noisy_engine()
     with Judge.load("mini", engine=engine, mode="direct", guard=guard, both_orders=both_orders) as judge:
         message = [{"role": "assistant", "content": "Paris."}]
         same, laid_out, different = judge.compare(
@@ -77,7 +77,7 @@ def test_equal_texts_tie_and_no_judge_is_asked(guard: bool | None, both_orders: 
 
 
 def test_equal_texts_are_no_pair_of_labels() -> None:
-    engine = QualityEngine()
+    engine = noisy_engine()
     with Judge.load("mini", engine=engine, mode="direct") as judge:
         (done,) = label_compared(judge, [Request(prompt="Q", completions=("Paris.", "Paris."))])
     assert (done.pairs, dict(done.dropped), engine.n_inputs) == ((), {"identical": 1}, 0)
@@ -98,7 +98,7 @@ def test_a_tie_by_rule_is_a_decision_of_both_orders_in_an_evaluation(tmp_path: P
 @pytest.mark.parametrize("n", range(2, 17))
 def test_the_default_budget_compares_in_groups_of_every_size(n: int) -> None:
     """Up to ten completions it paid for the ratings alone, and said nothing."""
-    with Judge.load("mini", engine=QualityEngine(), mode="direct") as judge:
+    with Judge.load("mini", engine=noisy_engine(), mode="direct") as judge:
         (ranking,) = rank(judge, ["Q"], groups(1, n), strategy=Budgeted())
     assert ranking.comparisons
     assert ranking.n_calls <= max(n * (n - 1) // 8 * 2, n + 2 * max(1, n // 4))
@@ -108,7 +108,7 @@ def test_the_default_budget_compares_in_groups_of_every_size(n: int) -> None:
 def test_a_budget_that_pays_for_ratings_alone_says_so(
     budget: dict[str, int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Judge.load("mini", engine=QualityEngine(), mode="direct") as judge, caplog.at_level(logging.WARNING):
+    with Judge.load("mini", engine=noisy_engine(), mode="direct") as judge, caplog.at_level(logging.WARNING):
         (ranking,) = rank(judge, ["Q"], groups(1, 8), strategy=Budgeted(**budget))  # type: ignore[arg-type]
         assert not ranking.comparisons
         assert "allows no comparison" in caplog.text

@@ -13,7 +13,7 @@ from autoj_reward.ranking.evidence import Answers, Compared, Evidence, Round
 from autoj_reward.ranking.strategies import compared_standing
 from autoj_reward.reward.groups import Item, find_groups, flat_share, n_incomplete
 from autoj_reward.reward.plan import ALONE, JudgedRequest, Plan, make_plan
-from tests.scripted import quality, win_prob
+from tests.quality import quality, win_prob
 
 
 def group(*qualities: float, prompt: str = "P") -> list[Item]:

@@ -11,7 +11,7 @@ import pytest
 from autoj_reward import Judge
 from autoj_reward.ranking.label import label
 from autoj_reward.rows.preferences import data_rows, label_dataset
-from tests.scripted import ScriptedEngine
+from tests.quality import QualityEngine
 
 CALL = {"id": "c", "type": "function", "function": {"name": "add", "arguments": {"q": "q=9"}}}
 CALLS = [{"role": "assistant", "content": None, "tool_calls": [CALL]}]
@@ -19,7 +19,7 @@ CANNOT = [{"from": "gpt", "value": "I cannot know that. q=2"}]
 
 
 def made(prompt: Any, group: list[Any], layout: Any, kind: Any = "dpo") -> list[dict[str, Any]]:
-    judge = Judge.load("mini", mode="direct", engine=ScriptedEngine(), guard=True)
+    judge = Judge.load("mini", mode="direct", engine=QualityEngine(), guard=True)
     (labelled,) = label(judge, [prompt], [group])
     return data_rows(prompt, group, labelled, layout=layout, kind=kind)
 
@@ -78,7 +78,7 @@ def test_a_data_set_whose_rows_have_calls_or_none(tmp_path: Path) -> None:
     data = datasets.Dataset.from_list(
         [{"prompt": "P", "completions": texts}, {"prompt": "Q", "completions": calls}]
     )
-    judge = Judge.load("mini", mode="direct", engine=ScriptedEngine(), guard=True)
+    judge = Judge.load("mini", mode="direct", engine=QualityEngine(), guard=True)
     rows = label_dataset(data, judge, chunk_requests=1)
     assert len(rows) == 2
     assert rows[1]["chosen"][0]["tool_calls"][0]["function"]["arguments"] == {"q": "q=9"}

@@ -5,7 +5,7 @@ import pytest
 
 from autoj_reward import Judge, LabelSettings, label_dataset
 from autoj_reward.errors import ConfigError, DataError
-from tests.quality import QualityEngine
+from tests.quality import noisy_engine
 
 datasets = pytest.importorskip("datasets", reason="needs datasets: the data extra")
 
@@ -17,7 +17,7 @@ def test_a_dataset_goes_in_and_comes_out() -> None:
             {"question": "R", "answers": ["x"]},
         ]
     )
-    with Judge.load("mini", engine=QualityEngine(), mode="direct") as judge:
+    with Judge.load("mini", engine=noisy_engine(), mode="direct") as judge:
         made = label_dataset(
             source,
             judge,
@@ -36,7 +36,7 @@ def test_a_dataset_goes_in_and_comes_out() -> None:
 
 
 def test_what_is_wrong_with_a_dataset_is_said_before_anything_is_judged() -> None:
-    engine = QualityEngine()
+    engine = noisy_engine()
     rows = [
         {"prompt": "Q", "completions": ["quality 2", "quality 9"]},
         {"prompt": None, "completions": ["x"]},

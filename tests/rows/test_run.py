@@ -18,7 +18,7 @@ from autoj_reward.rows.fields import Kind, row_format
 from autoj_reward.rows.records import RowItem, RowResult, RowTask, RunListener, RunSettings, Summary
 from autoj_reward.rows.run import RowRun
 from autoj_reward.rows.tasks import compare_task, rate_task, rerank_task
-from tests.scripted import ScriptedEngine
+from tests.quality import QualityEngine
 
 
 class Heard(RunListener):
@@ -55,7 +55,7 @@ def make(tmp_path: Path, heard: Heard) -> Callable[..., RowRun]:
     def made(
         rows: Sequence[Any] | None = None,
         *,
-        engine: ScriptedEngine | None = None,
+        engine: QualityEngine | None = None,
         target: str = "out.jsonl",
         identity: dict[str, Any] | None = None,
         wrap: Callable[[RowTask], RowTask] = lambda task: task,
@@ -65,7 +65,7 @@ def make(tmp_path: Path, heard: Heard) -> Callable[..., RowRun]:
         if rows is not None:
             lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
             source.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        judge = Judge.load("mini", engine=engine or ScriptedEngine())
+        judge = Judge.load("mini", engine=engine or QualityEngine())
         return RowRun(
             str(source),
             wrap(rate_task(judge, row_format("rate", None, {}))),
@@ -106,7 +106,7 @@ def interrupted_at(line: int) -> Callable[[RowTask], RowTask]:
 def test_every_row_is_judged_once_and_in_order(
     make: Callable[..., RowRun], tmp_path: Path, heard: Heard
 ) -> None:
-    engine = ScriptedEngine()
+    engine = QualityEngine()
     run = make(rated(10), engine=engine, chunk_requests=4)
     checked = run.check()
     assert (checked.n_rows, checked.n_requests) == (10, 10)
@@ -179,8 +179,8 @@ def test_retry_judges_failed_rows_alone(make: Callable[..., RowRun], tmp_path: P
     assert first.run().n_failed_rows == 1
     before = read(tmp_path / "out.jsonl")
     assert before[2]["failure"]["reason"] == "engine"
-    engine = ScriptedEngine()
-    engine.asked[("Q", "flaky q=7")] += 1
+    engine = QualityEngine()
+    engine.texts.append(("Q", "flaky q=7"))
     again = make(engine=engine)
     again.check()
     assert again.retry().n_judgments == 1
@@ -298,7 +298,7 @@ def test_the_plan_says_what_the_model_would_be_asked(
     tmp_path: Path, kind: Kind, row: dict[str, Any], plan: str
 ) -> None:
     (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
-    judge = Judge.load("mini", engine=ScriptedEngine())
+    judge = Judge.load("mini", engine=QualityEngine())
     fields = row_format(kind, None, {})
     task = {
         "rate": lambda: rate_task(judge, fields),

@@ -151,7 +151,7 @@ JSON = st.recursive(
         b"\n".join
     )
 )
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(150))
 def test_no_content_ends_in_a_traceback(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, made in (("in.jsonl", content), ("in.jsonl.gz", gzip.compress(content)[:-1])):
@@ -160,7 +160,7 @@ def test_no_content_ends_in_a_traceback(content: bytes) -> None:
 
 
 @given(row=st.dictionaries(st.text(), JSON, max_size=4))
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(150))
 def test_every_row_is_written_as_valid_json_and_read_back(row: dict[str, Any]) -> None:
     line = to_json(row)
 

@@ -7,7 +7,6 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from autoj_reward.errors import EngineError, EngineRejected, EngineUnavailable
 from autoj_reward.rows.fields import row_format
 from autoj_reward.rows.records import RowItem
 from autoj_reward.rows.tasks import rerank_task
-from autoj_reward.types import Failure, JudgeInput, JudgeOutput
+from autoj_reward.testing import ScriptedEngine, rendered_text
+from autoj_reward.types import JudgeInput
 from tests.hostile import LOOK_ALIKES
 from tests.serve.conftest import Serve
 
@@ -29,25 +29,22 @@ TOKEN = "0123456789abcdef-token"
 HOSTILE = ["", "Paris", "mumble", "{completion}", "\ud800", "\x00", "a" * 100_000, *LOOK_ALIKES]
 
 
-class Moody(RecordedEngine):
+class Moody(ScriptedEngine):
     """A recorded engine that can be made to wait or to fail."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
+        super().__init__(read=self.react, otherwise=RecordedEngine(path))
         self.error: Exception | None = None
         self.poison: str | None = None
         self.go = threading.Event()
         self.go.set()
-        self.n_calls = 0
 
-    def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-        self.n_calls += 1
+    def react(self, item: JudgeInput) -> None:
         assert self.go.wait(30)
         if self.error is not None:
             raise self.error
-        if self.poison and any(self.poison in s.text for item in inputs for s in item.body):
+        if self.poison and self.poison in rendered_text(item):
             raise RuntimeError("a poisoned input")
-        return super().generate(inputs)
 
 
 @pytest.fixture
@@ -271,7 +268,7 @@ def test_a_deadline_is_504_and_the_answer_is_not_lost(serve: Serve, moody: Moody
     assert "0.1 seconds" in late.json()["error"]["message"]
     moody.go.set()
     assert rate(client, "Paris").json()["rows"][0]["reward"] == pytest.approx(8.6)
-    assert moody.n_calls == 1
+    assert len(moody.calls) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +14,21 @@ from typer.testing import CliRunner
 
 from autoj_reward import Judge
 from autoj_reward.cli.app import app
-from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput
+from autoj_reward.testing import ScriptedEngine
 from tests.conftest import REPO
+from tests.quality import refusing_engine
 
 BILINGUAL = str(REPO / "examples" / "mini_bilingual.toml")
 
 
-class Asked:
-    """Refuses everything, and keeps what it was asked."""
-
-    fingerprint = "asked"
-
-    def __init__(self) -> None:
-        self.bodies: list[str] = []
-
-    def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-        self.bodies += ["".join(segment.text for segment in item.body) for item in inputs]
-        return [Failure(reason=FailureReason.ENGINE, detail="refused")] * len(inputs)
-
-    def close(self) -> None:
-        """Nothing is held open."""
+def bodies(engine: ScriptedEngine) -> list[str]:
+    """The whole texts that an engine was asked."""
+    return ["".join(segment.text for segment in item.body) for item in engine.inputs]
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    engine = Asked()
+def asked(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
+    engine = refusing_engine()
     monkeypatch.setattr("autoj_reward.judge.judge.choose_engine", lambda *_, **__: engine)
     return engine
 
@@ -66,7 +56,7 @@ def chinese(body: str) -> bool:
 def test_commands_keep_the_language(
     row: dict[str, Any],
     arguments: list[str],
-    asked: Asked,
+    asked: ScriptedEngine,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -76,8 +66,8 @@ def test_commands_keep_the_language(
     done = CliRunner().invoke(
         app, [command, "in.jsonl", "-o", "out.jsonl", "--judge", BILINGUAL, "--no-cache", *options]
     )
-    assert asked.bodies, done.output
-    assert all(map(chinese, asked.bodies))
+    assert bodies(asked), done.output
+    assert all(map(chinese, bodies(asked)))
 
 
 ROUTES = {"/v1/rate": ONE, "/v1/compare": PAIR, "/v1/rank": GROUP}
@@ -100,16 +90,16 @@ def post(path: str, row: dict[str, Any], judge: Judge) -> Any:
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_routes_keep_the_language(path: str, asked: Asked) -> None:
+def test_routes_keep_the_language(path: str, asked: ScriptedEngine) -> None:
     answer = post(path, ROUTES[path], Judge.load(BILINGUAL, mode="direct"))
     assert answer.status_code == 200, answer.text
     # What a server is loaded with counts as well.
-    assert any("7" in body for body in asked.bodies)
-    assert all(chinese(body) for body in asked.bodies if "Name a prime." in body)
+    assert any("7" in body for body in bodies(asked))
+    assert all(chinese(body) for body in bodies(asked) if "Name a prime." in body)
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_language_that_a_judge_does_not_know_is_refused_by_routes(path: str, asked: Asked) -> None:
+def test_a_language_that_a_judge_does_not_know_is_refused_by_routes(path: str, asked: ScriptedEngine) -> None:
     answer = post(path, ROUTES[path], Judge.load("mini", mode="direct"))
     assert answer.status_code == 422
     assert answer.json()["error"]["where"] == "rows[0].language"
@@ -120,7 +110,9 @@ def test_a_language_that_a_judge_does_not_know_is_refused_by_routes(path: str, a
 
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("field", ["rubric", "reference"])
-def test_routes_keep_rubric_and_reference(path: str, field: str, asked: Asked, tmp_path: Path) -> None:
+def test_routes_keep_rubric_and_reference(
+    path: str, field: str, asked: ScriptedEngine, tmp_path: Path
+) -> None:
     (tmp_path / "rate.txt").write_text(f"Prompt: {{prompt}} One: {{completion}} More: {{{field}}}")
     (tmp_path / "compare.txt").write_text(f"Prompt: {{prompt}} A: {{first}} B: {{second}} More: {{{field}}}")
     taking = tmp_path / "taking.toml"
@@ -131,9 +123,9 @@ def test_routes_keep_rubric_and_reference(path: str, field: str, asked: Asked, t
     row = {k: v for k, v in ROUTES[path].items() if k != "language"} | {field: "Only what is true."}
     answer = post(path, row, Judge.load(str(taking), mode="direct"))
     assert answer.status_code == 200, answer.text
-    bodies = [body for body in asked.bodies if "Name a prime." in body]
-    assert bodies
-    assert all("Only what is true." in body for body in bodies)
+    found = [body for body in bodies(asked) if "Name a prime." in body]
+    assert found
+    assert all("Only what is true." in body for body in found)
 
 
 CALLS: dict[str, Callable[[Judge], object]] = {}
@@ -195,7 +187,7 @@ def _pairwise(judge: Judge) -> object:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_calls_keep_the_language(name: str, asked: Asked) -> None:
+def test_calls_keep_the_language(name: str, asked: ScriptedEngine) -> None:
     CALLS[name](Judge.load(BILINGUAL, mode="direct"))
-    assert asked.bodies
-    assert all(map(chinese, asked.bodies))
+    assert bodies(asked)
+    assert all(map(chinese, bodies(asked)))

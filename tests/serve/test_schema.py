@@ -55,7 +55,6 @@ def test_no_request_is_a_500_and_every_refusal_has_one_shape(
     @given(case=operation.as_strategy(generation_mode=getattr(schemathesis.GenerationMode, mode)))
     @settings(
         max_examples=20,
-        deadline=None,
         database=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -107,7 +107,6 @@ def reading(probs: list[float]) -> ContinuationLogprobs:
 probabilities = st.lists(st.floats(1e-6, 0.33), min_size=3, max_size=3)
 
 
-@settings(deadline=None)
 @given(probs=probabilities, temperature=st.floats(0.05, 20.0))
 def test_a_temperature_keeps_the_mass_and_the_order_of_verdicts(
     probs: list[float], temperature: float

@@ -121,7 +121,7 @@ def test_lines_that_are_not_json_objects(tmp_path: Path) -> None:
 AUTOJ = load_spec("autoj-13b")
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300))
 @given(prompt=hostile_text, completion=hostile_text)
 def test_unfill_undoes_fill(prompt: str, completion: str) -> None:
     """Where filling leaves one reading only; a prompt that quotes the template has several."""

@@ -42,9 +42,7 @@ def test_untrusted_text_gives_no_special_token(tokenizer: InjectionSafeTokenizer
     assert not control_ids(tokenizer) & set(ids)
 
 
-@settings(
-    max_examples=examples(3400), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(3400), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=hostile_text, text=hostile_text)
 def test_hostile_text_next_to_real_special_tokens(
     tokenizer: InjectionSafeTokenizer, before: str, text: str
@@ -67,7 +65,7 @@ def test_hostile_text_next_to_real_special_tokens(
         st.text(alphabet=st.characters(exclude_characters="<>|", exclude_categories=["Cs"])), max_size=6
     )
 )
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300))
 def test_joints_are_those_of_the_whole_string(tokenizer: InjectionSafeTokenizer, texts: list[str]) -> None:
     """A prompt cut into segments has the tokens of the uncut string."""
     segments = [
@@ -137,7 +135,7 @@ def test_a_chat_template_that_hides_the_user_is_refused(
 
 
 @given(text=st.text(alphabet=st.characters(exclude_categories=["Cs", "Co", "Cn"]), min_size=1, max_size=60))
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(200))
 def test_decoding_after_a_context_gives_the_text_back(tokenizer: InjectionSafeTokenizer, text: str) -> None:
     context = tokenizer.encode([Segment("Rating:", True)])
     ids = tokenizer.continuation_ids("Rating:", " x" + text)

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoj_reward.engines.logprobs.token_tree import NodeLogprobs, TokenPath, TokenTree, log_sum_exp
@@ -79,7 +79,6 @@ paths = st.sets(st.lists(st.integers(0, 9), min_size=1, max_size=4).map(tuple), 
 
 
 @given(paths, st.integers(0, 10**6), st.floats(0.1, 6), st.integers(10, 60))
-@settings(deadline=None)
 def test_every_node_is_read_exactly(
     paths: set[TokenPath], seed: int, sharpness: float, most_listed: int
 ) -> None:
@@ -100,7 +99,6 @@ def test_every_node_is_read_exactly(
 
 
 @given(paths, st.integers(0, 10**6), st.floats(1e-4, 0.3))
-@settings(deadline=None)
 def test_what_is_not_followed_is_bounded(paths: set[TokenPath], seed: int, follow_above: float) -> None:
     whole = read(tree_of(paths), Model(seed, 3.0), 128)
     part = read(tree_of(paths, follow_above), Model(seed, 3.0), 128)
@@ -118,7 +116,6 @@ def test_a_sure_verdict_is_one_request() -> None:
 
 
 @given(paths, st.integers(0, 10**6))
-@settings(deadline=None)
 def test_only_ends_that_could_go_on_are_asked_for(paths: set[TokenPath], seed: int) -> None:
     model = Model(seed, 2.0)
     whole = read(tree_of(paths), model, 128)

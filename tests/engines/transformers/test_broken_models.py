@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,11 @@ from autoj_reward.engines.transformers.engine import TransformersEngine
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.presets import load_spec
+from autoj_reward.testing import ScriptedEngine
 from autoj_reward.types import (
-    ContinuationLogprob,
-    ContinuationLogprobs,
     Failure,
     FailureReason,
     JudgeInput,
-    JudgeOutput,
     PlainWrapper,
     Sampling,
 )
@@ -136,39 +134,22 @@ def test_nan_while_writing_is_a_failure_of_its_row_alone(temperature: float, tmp
     assert [isinstance(answer, Failure) for answer in answers] == [False, True]
 
 
-class NoNumbers:
-    """An engine of somebody's own, whose numbers are none."""
+def engine_that_reads_nan() -> ScriptedEngine:
+    def read(item: JudgeInput) -> dict[str, float]:
+        assert item.readout is not None
+        return dict.fromkeys(item.readout.continuations, math.nan)
 
-    fingerprint = "no numbers"
-
-    def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-        nan = float("nan")
-        return [
-            JudgeOutput(
-                text="",
-                finish_reason="read",
-                reading=ContinuationLogprobs(
-                    paths=tuple(
-                        ContinuationLogprob(text=c, path_logprob=nan, end_logprob=0.0)
-                        for c in (item.readout.continuations if item.readout else ())
-                    )
-                ),
-            )
-            for item in inputs
-        ]
-
-    def close(self) -> None:
-        """Nothing is held open."""
+    return ScriptedEngine(read=read)
 
 
 def test_nan_from_any_engine_is_a_failure_and_is_not_kept(tmp_path: Path) -> None:
-    judge = Judge.load(load_spec("mini"), engine=NoNumbers(), mode="direct")
+    judge = Judge.load(load_spec("mini"), engine=engine_that_reads_nan(), mode="direct")
     (rating,) = judge.rate(["Q?"], ["A"])
     (pair,) = judge.compare(["Q?"], ["A"], ["B"])
     for judgment in (rating, pair):
         assert judgment.failure is not None
         assert judgment.failure.reason is FailureReason.ENGINE
-    cached = CachedEngine(NoNumbers(), JudgmentStore(tmp_path / "store.sqlite"))
+    cached = CachedEngine(engine_that_reads_nan(), JudgmentStore(tmp_path / "store.sqlite"))
     (answer,) = cached.generate([question("Hi", readout=RATINGS)])
     assert isinstance(answer, Failure)
     cached.generate([question("Hi", readout=RATINGS)])

@@ -92,7 +92,7 @@ def own(value: Any) -> set[str]:
     return {word.strip(":[]{}") for word in leaves(value) if len(word.strip(":[]{}")) == 13}
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300))
 @given(messages)
 def test_no_word_is_lost(given_messages: list[dict[str, Any]]) -> None:
     for lay_out in (prompt_text, completion_text):
@@ -104,7 +104,7 @@ def test_no_word_is_lost(given_messages: list[dict[str, Any]]) -> None:
         assert [word for word in own(given_messages) if word not in text] == []
 
 
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(200))
 @given(messages)
 def test_no_word_is_lost_in_training_files(given_messages: list[dict[str, Any]]) -> None:
     try:
@@ -182,7 +182,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=examples(600), deadline=None)
+@settings(max_examples=examples(600))
 @given(anything)
 @example([{"role": "assistant", "content": [{"type": ["text"], "text": "a"}]}])
 @example([{"role": "assistant", "content": "a", "type": ["message"]}])

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from autoj_reward import ConfigError, Judge
-from tests.scripted import ScriptedEngine
+from tests.quality import QualityEngine
 
 
 def shown(prompt: Any, completion: Any, **settings: Any) -> tuple[str, ...]:
     """Prompt and completion as they reach the engine."""
-    engine = ScriptedEngine()
+    engine = QualityEngine()
     Judge.load("mini", mode="direct", engine=engine, **settings).rate([prompt], [completion])
     (texts,) = engine.asked
     return texts
@@ -194,13 +194,13 @@ def test_what_cannot_be_shown_is_refused_with_its_place(completion: Any, problem
     ],
 )
 def test_a_policy_that_only_thought_has_answered_nothing(completion: Any) -> None:
-    judge = Judge.load("mini", mode="direct", engine=ScriptedEngine(), guard=True)
+    judge = Judge.load("mini", mode="direct", engine=QualityEngine(), guard=True)
     (judgment,) = judge.rate(["Q"], [completion])
     assert judgment.flags == (("empty",),)
 
 
 def test_the_place_of_a_wrong_request_is_said() -> None:
-    judge = Judge.load("mini", mode="direct", engine=ScriptedEngine())
+    judge = Judge.load("mini", mode="direct", engine=QualityEngine())
     with pytest.raises(ConfigError, match=r"request 1: prompt: messages\[0\] has no role"):
         judge.rate(["Q", [{}]], ["A", "B"])
 
@@ -221,7 +221,7 @@ def test_kept_reasoning_is_shown_in_one_form() -> None:
 
 
 def test_a_tool_call_is_no_empty_answer() -> None:
-    engine = ScriptedEngine()
+    engine = QualityEngine()
     judge = Judge.load("mini", mode="direct", engine=engine, guard=True)
     (judgment,) = judge.compare(["Q"], [said(call("add", {"q": "q=9"}))], ["I cannot know that. q=2"])
     assert judgment.flags[0] == ()
@@ -233,7 +233,7 @@ def test_calls_that_differ_are_different_completions() -> None:
     from autoj_reward.ranking.rank import rank
 
     group = [said(call("add", {"q": f"q={n}"})) for n in (3, 8)]
-    judge = Judge.load("mini", mode="direct", engine=ScriptedEngine())
+    judge = Judge.load("mini", mode="direct", engine=QualityEngine())
     assert rank(judge, ["Q"], [group])[0].best == 1
     (labelled,) = label(judge, ["Q"], [group])
     assert [(p.chosen, p.rejected) for p in labelled.pairs] == [(1, 0)]
@@ -243,7 +243,7 @@ def test_calls_that_differ_are_different_completions() -> None:
 def test_conversations_that_differ_in_calls_are_compared() -> None:
     from autoj_reward.ranking.conversations import compare_conversations
 
-    engine = ScriptedEngine()
+    engine = QualityEngine()
     judge = Judge.load("mini", mode="direct", engine=engine)
     first, second = (
         [
