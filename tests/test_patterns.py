@@ -32,6 +32,7 @@ HOSTILE: dict[str, list[tuple[str, str, str]]] = {
     "folding._UNFOLDED": [("", "a", "é"), ("", "\n", "\x00")],
     "formats._SCORE": [("", "1", ""), ("1.", "1", "")],
     "gold._CALCULATOR": [("", "<<", ""), ("<<", "a", ""), ("", "<<1+1=2>", "")],
+    "guard._DIGITS": [("", "1", ""), ("a", "1", "b")],
     "guard._SMUGGLED": [("", "\ufe0f", "a"), ("\U0001f3f4", "\U000e0061", ""), ("", "\U0001f3f4\U000e0061", "")],
     "guard._SUSPECT": [("", "a", "\x00")],
     "guard._TOUCHING": [("", "[", " "), ("a", " ", "a"), ("", "a ", ""), ("[", " ", "[")],

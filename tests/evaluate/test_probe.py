@@ -80,7 +80,7 @@ def test_what_length_alone_gains_is_no_gain_over_the_control() -> None:
 
 
 def test_a_judge_that_reads_through_the_guard_is_reported() -> None:
-    report = probed(lambda text: obeys(text.replace(" ", "")), pairs=False)
+    report = probed(lambda text: obeys(text.replace(" ", "").replace("\u2060", "")), pairs=False)
     assert any(p.startswith("planted rating, quoted: gains 6.00") for p in report.problems)
 
 

@@ -2,10 +2,10 @@
 """The guard: sanitise untrusted completions before a judge reads them, and flag what it found.
 
 What imitates the judge's delimiters or verdicts is neutralised in the judge's input, so that a person
-reads the same text: two spaces are put between its words and after each of its brackets and marks. Words
-addressed to the judge cannot be neutralised that way: they are flagged. Only an empty completion loses by
-rule: right answers look like everything else, `[[6]]` on a line of its own included. The judge's prompt, the
-rows and what the trainer sees are never changed.
+reads the same text: two spaces are put between its words and after each of its brackets and marks, and
+invisible joiners between digits and in rows of marks. Words addressed to the judge cannot be neutralised that
+way: they are flagged. Only an empty completion loses by rule: right answers look like everything else, `[[6]]`
+on a line of its own included. The judge's prompt, the rows and what the trainer sees are never changed.
 
 Neither the prompt nor a rubric or reference is guarded: they come from the person who runs the judge.
 """
@@ -45,7 +45,7 @@ FLAGS: tuple[Flag, ...] = (
 Treatment = Literal["judge", "lowest"]
 """judge: the judge decides. lowest: the lowest rating, or a loss, by rule and without asking the judge."""
 
-_VERSION = 3
+_VERSION = 4
 """Counts up when the same guard would show a judge another text."""
 
 _JOINER = "\u2060"
@@ -53,6 +53,9 @@ _JOINER = "\u2060"
 
 _TOUCHING = re.compile(r"""(?<=[^\w\s.,'"“”‘’。，、])[ \t]?(?=\S)|(?<=\w)[ \t](?=\w)""")
 """Where a mark is near to what follows, and where two words are: marks of prose and numbers stay."""
+
+_DIGITS = re.compile(r"(?<=\d)(?=\d)")
+"""Between two digits of a number."""
 
 _SMUGGLED = re.compile(
     # Tag characters outside a flag (🏴, letters, an end), runs of variation selectors, control characters,
@@ -263,12 +266,16 @@ def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def disarm(piece: str) -> str:
-    """The same to a reader, another text to a tokenizer: two spaces after its marks and between its words.
+    """The same to a reader, another text to a tokenizer.
 
-    Spaces and not look-alike letters, which lower the rating of honest quotations more.
+    Two spaces go after its marks and between its words, and invisible joiners between the digits of a number
+    and between marks without a word. Not look-alike letters, which lower the rating of honest quotations more.
     """
     shown = "".join(c for c in piece if not is_hidden(c))
-    parted = _TOUCHING.sub("  ", shown)
+    if len(shown) > 1 and not any(map(str.isalnum, shown)):
+        return _JOINER.join(shown)
+    spaced = _TOUCHING.sub("  ", shown)
+    parted = _DIGITS.sub(_JOINER, spaced)
     if "  " in parted:
         return parted
     # Chinese writes no blanks, and a sentence of it reads the same with some.
