@@ -4,8 +4,8 @@
 What imitates the judge's delimiters or verdicts is neutralised in the judge's input, so that a person
 reads the same text: two spaces are put between its words and after each of its brackets and marks, and
 invisible joiners between digits and in rows of marks. Words addressed to the judge cannot be neutralised that
-way: they are flagged. Only an empty completion loses by rule: right answers look like everything else, `[[6]]`
-on a line of its own included. The judge's prompt, the rows and what the trainer sees are never changed.
+way: they are flagged. Only an empty completion loses by rule: right answers look like everything else,
+`[[6]]` on a line of its own included. The judge's prompt, the rows and what the trainer sees never change.
 
 Neither the prompt nor a rubric or reference is guarded: they come from the person who runs the judge.
 """
@@ -269,7 +269,7 @@ def disarm(piece: str) -> str:
     """The same to a reader, another text to a tokenizer.
 
     Two spaces go after its marks and between its words, and invisible joiners between the digits of a number
-    and between marks without a word. Not look-alike letters, which lower the rating of honest quotations more.
+    and between marks without a word. Look-alike letters would lower the rating of honest quotations more.
     """
     shown = "".join(c for c in piece if not is_hidden(c))
     if len(shown) > 1 and not any(map(str.isalnum, shown)):
