@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A generative LLM judge as a reward: batched, cached, calibrated, and honest about failure."""
+"""A generative LLM judge as a reward: batched, cached, calibrated, with explicit failures."""
 
 from __future__ import annotations
 

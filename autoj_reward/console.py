@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The console that tables and notes are drawn on."""
+"""A rich console that escapes control characters in untrusted text."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from autoj_reward.terminal import printable
 
 
 class Console(rich.console.Console):
-    """A rich console on which no text, of cells, titles or lines, reaches the terminal as a control."""
+    """A rich console that escapes control characters in all text: cells, titles and lines."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A text with its markup, as rich draws it."""
+        """Render text with its markup."""
         return super().render_str(printable(text), **options)
 
 
 def escape(text: str) -> str:
-    """Untrusted text for rich markup: shown as it is, never interpreted."""
+    """Escape untrusted text for rich markup."""
     return rich.markup.escape(printable(text))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths of this package's files, writing them whole, and how to install its extras."""
+"""The user's cache folder, atomic file writes, and how to install extras."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def cache_home() -> Path:
 
 
 def private_folder(folder: Path) -> None:
-    """Make a folder that only this user can read; the user's own cache folder also where it exists.
+    """Make a folder that only this user can read; restrict the user's default cache folder if it exists.
 
     Raises:
         OSError: It cannot be made.
@@ -31,10 +31,10 @@ def private_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all, readable by this user only; makes the folder.
+    """Write a file atomically, readable by this user only; make its folder.
 
     Raises:
-        OSError: It cannot be written; what was there is unchanged.
+        OSError: It cannot be written; an existing file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name)
@@ -52,7 +52,7 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def how_to_install(*extras: str) -> str:
-    """What installs extras: `./setup` for who runs a checkout, pip for who installed a package."""
+    """The command that installs extras: `./setup` in a checkout, else pip."""
     if (_CHECKOUT / "setup").is_file() and (_CHECKOUT / "uv.lock").is_file():
         return f"`./setup {' '.join(extras)}` in {_CHECKOUT}"
     return f"pip install 'autoj-reward[{','.join(extras)}]'"

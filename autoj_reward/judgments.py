@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from autoj_reward.types import Failure, FinishReason, Mode, Usage
@@ -15,9 +15,11 @@ Verdict = float | Preference
 """A rating on the judge's own scale, or a preference."""
 
 PREFERENCES: tuple[Preference, ...] = ("first", "second", "tie")
+EXCHANGED: dict[Preference, Preference] = {"first": "second", "second": "first", "tie": "tie"}
+"""Each preference after the completions are exchanged."""
 
 Exactness = Literal["exact", "bounded", "point"]
-"""exact: every verdict was read; bounded: `unread_prob` may be missing; point: the endpoint gives no
+"""exact: every verdict was read; bounded: up to `unread_prob` was not read; point: the endpoint gives no
 log-probabilities, so the stated verdict has probability 1."""
 
 
@@ -26,11 +28,11 @@ class VerdictDistribution:
     """Probabilities of the V verdicts of a set.
 
     Attributes:
-        verdicts: The verdicts, V of them.
-        probs: Their probabilities within the set, V of them, each in [0, 1], summing to 1.
-        mass: How much probability the model gave to the set at all, in [0, 1].
+        verdicts: V verdicts.
+        probs: Their V probabilities within the set, each in [0, 1], summing to 1.
+        mass: Probability that the model gave to the whole set, in [0, 1].
         unread_prob: Upper bound of verdict mass that was not read, in [0, 1].
-        exactness: How the probabilities were got.
+        exactness: How exact the probabilities are.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -40,12 +42,12 @@ class VerdictDistribution:
     exactness: Exactness = "exact"
 
     def prob(self, verdict: Verdict) -> float:
-        """The probability of one verdict; 0.0 where the set does not hold it."""
+        """The probability of one verdict; 0.0 if it is not in the set."""
         return self.probs[self.verdicts.index(verdict)] if verdict in self.verdicts else 0.0
 
     @property
     def mode(self) -> Verdict:
-        """The most probable verdict; among equals the first of the set."""
+        """The most probable verdict; the first of equals."""
         return self.verdicts[max(range(len(self.probs)), key=self.probs.__getitem__)]
 
     @property
@@ -76,28 +78,22 @@ class VerdictDistribution:
 
     def swapped(self) -> VerdictDistribution:
         """The same distribution with first and second exchanged. For preferences only."""
-        other: dict[Verdict, Verdict] = {"first": "second", "second": "first", "tie": "tie"}
-        return VerdictDistribution(
-            verdicts=self.verdicts,
-            probs=tuple(self.prob(other[v]) for v in self.verdicts),
-            mass=self.mass,
-            unread_prob=self.unread_prob,
-            exactness=self.exactness,
-        )
+        verdicts = cast(tuple[Preference, ...], self.verdicts)
+        return replace(self, probs=tuple(self.prob(EXCHANGED[v]) for v in verdicts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One reading of a verdict: one draw of a critique, or the direct reading, in one order.
+    """One draw of a critique, or the direct reading, in one order.
 
     Attributes:
-        critique: What the judge wrote, verdict included; empty in direct mode.
-        thinking: Its reasoning part, where the model has one; else empty.
-        stated: The verdict as written in the text; None in direct mode and without one.
-        distribution: The distribution at the place of the verdict, or None with a failure.
-        forced: Whether the judge wrote no verdict, and was made to give one after its text.
-        failure: Why there is none, or None.
-        finish_reason: How the output ended; None where the engine failed.
+        critique: The judge's text, verdict included; empty in direct mode.
+        thinking: The model's reasoning; empty without one.
+        stated: The verdict written in the text; None in direct mode, or if there is none.
+        distribution: The distribution at the verdict's position, or None with a failure.
+        forced: Whether the judge wrote no verdict and was forced to give one after its text.
+        failure: The failure, or None.
+        finish_reason: How the output ended; None if the engine failed.
         swapped: Whether the completions were shown in the other order. Verdicts here are mapped back.
     """
 
@@ -113,18 +109,17 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where a judgment came from.
+    """What made a judgment.
 
     Attributes:
         judge: The judge's name.
         template: Hash of its template, wrapper and verdict set.
         engine: The engine's fingerprint.
-        cut_chars: Characters cut from the middle of each completion to fit the context; zeros where
-            nothing was cut.
-        guard: The fingerprint of the guard that looked at the completions; empty where none did. What it
-            changed is in the rendered text, and with that in the cache's key.
-        language: Whose templates were used, for judges that have several languages; else None.
-        judge_id: `Judge.identity` of who answered; empty if no judge was asked.
+        cut_chars: Characters cut from the middle of each completion to fit the context, 0 for none.
+        guard: Fingerprint of the guard; empty without one. Its changes are in the rendered text, and so in
+            the cache's key.
+        language: Language of the templates, for judges with several; else None.
+        judge_id: `Judge.identity`; empty if no judge was asked.
     """
 
     judge: str
@@ -143,15 +138,15 @@ class Judgment:
     Attributes:
         mode: direct or critique.
         distribution: The aggregated distribution, or None with a failure.
-        samples: What it was aggregated from: K samples, for comparisons in each order.
-        failure: Why the verdict is missing, or None.
+        samples: The samples it was aggregated from: K, for comparisons K per order.
+        failure: Why there is no verdict, or None.
         usage: Tokens spent on this request.
         provenance: Judge, template and engine.
-        flags: For each completion what the guard found in it; empty without a guard.
-        penalties: For each completion what its reward loses, as a share of the scale in [0, 1]; empty
-            without a guard.
-        by_rule: Whether the judge was not asked: two completions of one text tie, and the guard decides some
-            requests (an empty completion). It has no samples then.
+        flags: The guard's findings in each completion; empty without a guard.
+        penalties: The guard's penalty of each completion, as a share of the scale in [0, 1]; empty without a
+            guard.
+        by_rule: Whether a rule decided without the judge and there are no samples: two equal completions
+            tie, and the guard decides some requests (such as an empty completion).
     """
 
     mode: Mode
@@ -166,7 +161,7 @@ class Judgment:
 
     @property
     def critique(self) -> str | None:
-        """The first readable critique, else the first; None in direct mode."""
+        """The first sample's critique, preferably of one that did not fail; None in direct mode."""
         if self.mode == "direct" or not self.samples:
             return None
         readable = (s for s in self.samples if s.failure is None)
@@ -174,12 +169,12 @@ class Judgment:
 
     @property
     def n_forced(self) -> int:
-        """How many of the samples stated no verdict and were made to give one."""
+        """Number of samples whose verdict was forced."""
         return sum(s.forced for s in self.samples)
 
     @property
     def mass(self) -> float | None:
-        """Captured mass in [0, 1]; None with a failure before reading."""
+        """Mass of the verdict set in [0, 1]; None with a failure."""
         return None if self.distribution is None else self.distribution.mass
 
 
@@ -189,8 +184,8 @@ class RatingJudgment(Judgment):
 
     @property
     def rating(self) -> float | None:
-        """The greedy rating on the judge's scale: what a single critique states, else the most
-        probable rating; None with a failure."""
+        """The greedy rating on the judge's scale: the verdict that a single critique states, else the most
+        probable one; None with a failure."""
         if self.distribution is None:
             return None
         if len(self.samples) == 1 and self.samples[0].stated is not None:
@@ -204,8 +199,8 @@ class RatingJudgment(Judgment):
 
     @property
     def reward(self) -> float | None:
-        """The float for a trainer: the expected rating less the guard's penalty, never below the scale's
-        lowest rating; None with a failure."""
+        """The expected rating less the guard's penalty, at least the scale's lowest rating; None with a
+        failure."""
         expected = self.expected_rating
         if expected is None or self.distribution is None or not any(self.penalties):
             return expected
@@ -216,22 +211,21 @@ class RatingJudgment(Judgment):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairJudgment(Judgment):
-    """A judgment of two completions, both orders averaged unless the judge was told otherwise."""
+    """A judgment of two completions; both orders are averaged unless the judge judges only one."""
 
     @property
     def win_prob(self) -> float | None:
-        """Chance in [0, 1] that the first completion beats the second; None with a failure."""
+        """Probability in [0, 1] that the first completion wins, a tie counted half; None with a failure."""
         return None if self.distribution is None else self.distribution.win_prob
 
     @property
     def tie_prob(self) -> float | None:
-        """Chance of a tie in [0, 1]; None with a failure."""
+        """Probability of a tie in [0, 1]; None with a failure."""
         return None if self.distribution is None else self.distribution.tie_prob
 
     @property
     def reward(self) -> float | None:
-        """The float for a trainer: the win probability of the first, moved by the guard's penalties and kept
-        in [0, 1]; None with a failure."""
+        """The first's win probability with the guard's penalties, kept in [0, 1]; None with a failure."""
         win_prob = self.win_prob
         if win_prob is None or not any(self.penalties):
             return win_prob
@@ -244,26 +238,26 @@ class PairJudgment(Judgment):
 
     @property
     def order_preferences(self) -> tuple[Preference, Preference] | None:
-        """What each order decides: the first completion of the request shown first, then shown second.
+        """The preference in each order: the request's first completion shown first, then shown second.
 
-        Both name the completions as the request does. A single critique decides what it states, else
-        the most probable preference counts. None where one order was not judged, or is unreadable.
+        first and second are those of the request. A single critique's stated verdict counts, else the most
+        probable preference. None if an order was not judged or failed.
         """
         given, swapped = (_decided(samples) for samples in self._orders())
         return None if given is None or swapped is None else (given, swapped)
 
     @property
     def order_win_probs(self) -> tuple[float, float] | None:
-        """Win probability of the first completion when shown first, and when shown second.
+        """The first completion's win probability when shown first, and when shown second.
 
-        None where one order was not judged, or is unreadable.
+        None if an order was not judged or failed.
         """
         given, swapped = (aggregate([s.distribution for s in o if s.distribution]) for o in self._orders())
         return None if given is None or swapped is None else (given.win_prob, swapped.win_prob)
 
     @property
     def slot_bias(self) -> float | None:
-        """How much the first slot gains by being first, in [-0.5, 0.5].
+        """Position bias in favour of the completion shown first, in [-0.5, 0.5].
 
         Half the difference of the two orders' win probabilities; None without two orders.
         """
@@ -272,10 +266,7 @@ class PairJudgment(Judgment):
 
     @property
     def flipped(self) -> bool | None:
-        """Whether the two orders decide differently; a tie against a win is a flip.
-
-        None without two orders.
-        """
+        """Whether the two orders' preferences differ (also tie and win); None without two orders."""
         orders = self.order_preferences
         return None if orders is None else orders[0] != orders[1]
 
@@ -294,11 +285,11 @@ _EXACTNESS_ORDER: tuple[Exactness, ...] = ("exact", "bounded", "point")
 
 
 def aggregate(distributions: Sequence[VerdictDistribution]) -> VerdictDistribution | None:
-    """Average distributions over one verdict set; None of none.
+    """Average distributions over one verdict set; None for an empty list.
 
-    Each counts the same, whatever its mass, because the mass says how well the place was read and
-    not how sure the judge is (arXiv 2503.03064 averages orders in probability space before taking a
-    verdict). Mass and unread probability are averaged too; the least exact kind is kept.
+    All have equal weight, because the mass tells how well a position was read, not how sure the judge is
+    (arXiv 2503.03064 averages orders in probability space before taking a verdict). Mass and unread
+    probability are averaged too; the least exact kind is kept.
 
     Raises:
         ValueError: The verdict sets differ.

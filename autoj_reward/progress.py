@@ -6,7 +6,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 from rich.progress import (
@@ -22,17 +21,13 @@ from autoj_reward.console import Console, escape
 from autoj_reward.terminal import printable
 
 _LINE_SECONDS = 15.0
-"""Between two lines without a terminal."""
+"""Interval of lines without a terminal."""
 
 
 class RunProgress:
-    """How many judgments are done, at what rate, and how long the rest will take.
+    """Shows finished judgments of a total, their rate and the remaining time, unless `quiet`.
 
-    Args:
-        label: What is done.
-        total: Judgments in all.
-        quiet: Show nothing.
-        status: A few words after the rate; called at each update.
+    `status` returns a few words to show after the rate.
     """
 
     def __init__(
@@ -61,26 +56,24 @@ class RunProgress:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self._started
 
     def skip(self, n: int) -> None:
-        """N judgments were done by a former run: they count as done, not for the rate."""
+        """Count n judgments of an earlier run: as done, but not for the rate."""
         self._done += n
         self._skipped += n
         if self._bar:
             self._bar.update(self._task, advance=n)
 
     def advance(self, n: int) -> None:
-        """N more judgments are done."""
+        """Count n more judgments."""
         self._done += n
         rate = (self._done - self._skipped) / max(self.seconds, 1e-9)
         if self._bar:
@@ -90,11 +83,8 @@ class RunProgress:
             left = (self._total - self._done) / rate
             status = f", {words}" if (words := self._status()) else ""
             done = f"{self._label}: {self._done:,} of {self._total:,}, {rate:.1f}/s"
-            print(  # noqa: T201 - this is the display
-                printable(f"{done}, about {span(left)} left{status}"),
-                file=sys.stderr,
-                flush=True,
-            )
+            line = printable(f"{done}, about {span(left)} left{status}")
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is the display
 
 
 def span(seconds: float) -> str:

@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "***"
-"""Written in place of a secret."""
+"""Replaces a secret."""
 
 KEY_VARIABLES = (
     "AUTOJ_REWARD_API_KEY", "AUTOJ_REWARD_TOKEN", "OPENAI_API_KEY", "VLLM_API_KEY", "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
 )  # fmt: skip
-"""Environment variables whose values are never shown."""
+"""Environment variables that hold secrets."""
 
 _LEAST_CHARS = 8
-"""Shorter values are not looked for in texts: they would be found in ordinary words."""
+"""Shorter values are not searched for, because they occur in ordinary words."""
 
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:api_?keys?|private_?key|secret_?key|access_?key|secret|password|passwd|authorization|"
@@ -35,13 +35,13 @@ _NAMED = re.compile(
 _SCHEME = re.compile(r"\b(Bearer|Basic)[ \t]{1,4}[A-Za-z0-9._~+/=-]{6,}", re.I)
 _SHAPED = re.compile(r"\b(?:sk|hf|ghp|gho|xox[abp])[-_][A-Za-z0-9_-]{16,}")
 
-_told: set[str] = set()
+_remembered: set[str] = set()
 
 
 def remember_secret(value: str | None) -> None:
-    """Hide a value in every text from now on."""
+    """Redact a value in all later texts."""
     if value and len(value) >= _LEAST_CHARS:
-        _told.add(value)
+        _remembered.add(value)
 
 
 def is_secret_name(name: str) -> bool:
@@ -50,18 +50,15 @@ def is_secret_name(name: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """A text without its secrets.
+    """Replace the secrets in a text; takes time linear in its length.
 
-    Hidden are the keys of this process (in the environment, or told with `remember_secret`), user names and
-    passwords in addresses, `Authorization` values, values written as `api_key=...` and the like, and what
-    has the shape of a well-known key.
-
-    Args:
-        text: A message, a log line, a header. Linear in its length.
+    These are the keys of this process (in the environment, or given to `remember_secret`), user names and
+    passwords in URLs, `Authorization` values, values of `api_key=...` and the like, and keys of well-known
+    forms.
     """
     given = {os.environ.get(name, "").strip() for name in KEY_VARIABLES}
     known = {value for value in given if len(value) >= _LEAST_CHARS}
-    for value in sorted(known | _told, key=len, reverse=True):
+    for value in sorted(known | _remembered, key=len, reverse=True):
         text = text.replace(value, HIDDEN)
     text = _ADDRESS.sub(_without_user, text)
     text = _SCHEME.sub(rf"\1 {HIDDEN}", text)
@@ -70,14 +67,13 @@ def redact(text: str) -> str:
 
 
 def redacted(value: Any) -> Any:
-    """A copy of nested settings without their secrets: by name, and within texts.
+    """Copy nested settings with secrets replaced, by the setting's name and within texts.
 
     Args:
-        value: Mappings, lists, tuples, texts and other plain values. `KEY=VALUE` texts, as options of a
-            command have them, are read by the name before the `=`.
+        value: Mappings, lists, tuples, texts and other plain values. A `KEY=VALUE` text counts as a setting.
 
     Returns:
-        The same shape; tuples become lists, as JSON has them.
+        The same structure; tuples become lists.
     """
     if isinstance(value, Mapping):
         return {
@@ -95,6 +91,6 @@ def redacted(value: Any) -> Any:
 
 
 def _without_user(match: re.Match[str]) -> str:
-    """An address without the user and password before its last `@`."""
+    """A URL without the user and password before its last `@`."""
     before, at, host = match.group().rpartition("@")
     return f"://{HIDDEN}@{host}" if at else before + host

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Correlation, shares and means with bootstrap intervals, and paired tests of two judges."""
+"""Correlations, shares and means with bootstrap intervals, and paired tests of two judges."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class PairedTest:
     """Two judges on the same rows.
 
     Attributes:
-        first: Share of rows the first judge has right.
-        second: Share of rows the second has right.
+        first: The first judge's accuracy.
+        second: The second judge's accuracy.
         difference: first minus second with its 95% paired bootstrap interval, in [-1, 1].
-        only_first: Rows that the first alone has right.
-        only_second: Rows that the second alone has right.
+        only_first: Number of rows that only the first has right.
+        only_second: Number of rows that only the second has right.
         p_value: Exact two-sided sign test on those rows (McNemar 1947), in (0, 1].
     """
 
@@ -59,23 +59,23 @@ class PairedTest:
 
 
 def correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """Pearson's correlation in [-1, 1]; None for fewer than 3 points, or if one side does not vary."""
+    """Pearson's correlation in [-1, 1]; None for fewer than 3 points or a constant side."""
     return _pearson(xs, ys) if len(xs) >= 3 else None
 
 
 def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-    """Spearman's: `correlation` of the ranks, ties at their mean rank."""
+    """Spearman's correlation; None as for `correlation`."""
     return correlation(_mean_ranks(xs), _mean_ranks(ys))
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:
-    """`rank_correlation` of any number of points, in [-1, 1]; NaN if one side does not vary."""
+    """Spearman's correlation of any number of points, in [-1, 1]; NaN for a constant side."""
     found = _pearson(_mean_ranks(a), _mean_ranks(b))
     return float("nan") if found is None else found
 
 
 def kendall(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Kendall's tau-b (Kendall 1945), which allows ties, in [-1, 1]; NaN where one side is all ties."""
+    """Kendall's tau-b (Kendall 1945), which allows ties, in [-1, 1]; NaN for a constant side."""
     above = np.triu_indices(len(a), 1)
     x = np.sign(a[:, None] - a[None, :])[above]
     y = np.sign(b[:, None] - b[None, :])[above]
@@ -98,19 +98,14 @@ def _mean_ranks(values: ArrayLike) -> list[float]:
 
 
 def share(values: Sequence[bool | float], *, seed: int = 0) -> Share:
-    """The mean of values with its 95% percentile bootstrap interval (Efron 1979).
-
-    Args:
-        values: n values, resampled as independent; n may be 0.
-        seed: Of the resampling.
-    """
+    """The mean of independent values with its 95% percentile bootstrap interval (Efron 1979)."""
     n = len(values)
     if n == 0:
         return Share(float("nan"), float("nan"), float("nan"), 0)
     data = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(seed)
     if set(np.unique(data)) <= {0.0, 1.0}:
-        # A resample of yes and no is a binomial draw.
+        # A resample of zeros and ones is a binomial draw.
         means = rng.binomial(n, data.mean(), _RESAMPLES) / n
     else:
         means = np.array([data[rng.integers(0, n, n)].mean() for _ in range(_RESAMPLES)])
@@ -130,12 +125,10 @@ def resampled(
     *,
     over: NDArray[np.float64] | None = None,
 ) -> Share:
-    """The mean of values, or the ratio of two means, with its 95% percentile bootstrap interval.
+    """The mean of (n,) values, or its ratio to the mean of `over`, with its 95% percentile bootstrap
+    interval.
 
-    Args:
-        values: (n,) values.
-        rows: Of `bootstrap_rows`.
-        over: (n,) values whose mean the mean is divided by.
+    `rows` are resamples from `bootstrap_rows`.
     """
     n = len(values)
     if n == 0:
@@ -149,17 +142,12 @@ def resampled(
 
 
 def bootstrap_rows(n: int, *, seed: int = 0) -> NDArray[np.int64]:
-    """Rows of resamples of n things: the same rows for every figure that is to be compared in pairs."""
+    """(2000, n) row indices of resamples; use the same for figures that are compared in pairs."""
     return np.random.default_rng(seed).integers(0, n, (_RESAMPLES, n))
 
 
 def paired_test(first: Sequence[bool], second: Sequence[bool], *, seed: int = 0) -> PairedTest:
-    """Compare two judges that judged the same rows.
-
-    Args:
-        first: Whether the first judge has each of n rows right.
-        second: The same of the second judge, in the same order.
-        seed: Of the resampling, which draws rows, not judges.
+    """Compare two judges by whether they have each of the same n rows right.
 
     Raises:
         ValueError: The lengths differ.
@@ -178,9 +166,9 @@ def paired_test(first: Sequence[bool], second: Sequence[bool], *, seed: int = 0)
 
 
 def sign_test(n_one: int, n_other: int) -> float:
-    """Two-sided exact p-value that a fair coin falls this unevenly, in (0, 1]; 1.0 without throws."""
+    """Two-sided exact p-value of these counts under equal chances, in (0, 1]; 1.0 for no counts."""
     n, least = n_one + n_other, min(n_one, n_other)
-    # Whole numbers: no tail gets lost in rounding, however many throws there are.
+    # In integers, so that small tails are not rounded away.
     tail = sum(math.comb(n, k) for k in range(least + 1))
     return min(1.0, float(2 * tail / 2**n))
 
@@ -196,7 +184,7 @@ def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_])
 
 
 def percent(value: float) -> float | None:
-    """A share as a percentage with two decimals; None for NaN, which JSON does not have."""
+    """A share as a percentage with two decimals; None for NaN."""
     return None if math.isnan(value) else round(100 * value, 2)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines for tests of code that uses a judge: answers come from a script or a file, and no model is loaded.
+"""Engines for tests: answers come from a script or a file instead of a model.
 
-`ScriptedEngine` answers from functions or constants and keeps what it was asked. `RecordedEngine`
+`ScriptedEngine` answers from functions or constants and records its inputs. `RecordedEngine`
 (`--engine recorded:FILE` on the command line) answers from a JSON lines file. ::
 
     from autoj_reward import Judge
@@ -44,15 +44,15 @@ class ScriptedEngine:
     """Answers every input from a script, without a model.
 
     An input asks either for the probabilities of its verdicts (`JudgeInput.readout` is set) or for text.
-    Each of the two has a script of its own: a constant answer, or a function from the input to the answer.
+    Each of the two has its own script: a constant answer, or a function from the input to the answer.
     A function that returns a `Failure` fails that input, one that returns None leaves it to `otherwise`, and
     one that raises fails the whole call.
 
     Args:
-        read: Script for verdict probabilities. Verdicts that the answer leaves out get probability 0.
-            Names of verdicts may leave out blanks at their ends.
+        read: Script for verdict probabilities. Missing verdicts get probability 0; blanks at the ends of
+            verdicts may be left out.
         write: Script for texts, such as critiques.
-        otherwise: Engine that answers what has no script. Without it, such an input fails.
+        otherwise: Engine for inputs without a script; None fails them.
         fingerprint: The engine's fingerprint; by default that of `otherwise`, or `scripted`.
         seconds: How long each call takes.
 
@@ -85,7 +85,7 @@ class ScriptedEngine:
 
     @property
     def n_inputs(self) -> int:
-        """How many inputs it was asked so far."""
+        """Number of inputs so far."""
         return sum(map(len, self.calls))
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
@@ -125,11 +125,11 @@ def untrusted_texts(item: JudgeInput) -> list[str]:
 
 
 def make_reading(item: JudgeInput, probs: Mapping[str, float]) -> JudgeOutput:
-    """The output of an engine that read these probabilities for an input's verdicts.
+    """Make an engine's output with given verdict probabilities.
 
     Args:
         item: An input with a `readout`.
-        probs: Probability of each verdict; what is left out counts as 0. NaN stays NaN.
+        probs: Probability of each verdict; missing ones are 0. NaN stays NaN.
     """
     assert item.readout is not None, "this input asks for text, not for verdict probabilities"
     paths = []

@@ -16,21 +16,17 @@ from autoj_reward.errors import ConfigError
 
 _MOST_BYTES = 1 << 20
 _MOST_DEPTH = 16
-"""Tables and lists within each other."""
+"""Nested tables and lists."""
 _MOST_INT = (1 << 63) - 1
-"""TOML's own limit; Python reads on."""
+"""TOML's limit; Python's parser has none."""
 
 
 def read_toml(path: Path, *, what: str = "the file") -> dict[str, Any]:
-    """A TOML file's contents.
-
-    Args:
-        path: The file.
-        what: What messages call it.
+    """Read a TOML file; messages call it `what`.
 
     Raises:
-        ConfigError: The file cannot be read, is not TOML, or holds a number that is not finite or over 64
-            bits, or tables too deep in each other; names the file and the key.
+        ConfigError: The file cannot be read, is not TOML, is nested too deeply, or holds a number that is not
+            finite or over 64 bits; names the file and the key.
     """
     try:
         with open(path, "rb") as file:
@@ -66,12 +62,12 @@ def _check(value: Any, path: str, key: str, depth: int) -> None:
 
 
 class SettingReader:
-    """Takes settings out of a table and collects everything that is wrong with them.
+    """Reads settings of a table and collects all problems.
 
     Args:
-        source: The table; settings are removed as they are taken.
-        where: What messages call it.
-        problems: A list that is shared with the table around it.
+        source: The table; settings are removed as they are read.
+        where: Name in messages.
+        problems: The list to add problems to, shared with the parent table.
     """
 
     def __init__(self, source: dict[str, Any], where: str, problems: list[str] | None = None) -> None:
@@ -82,7 +78,7 @@ class SettingReader:
         self._children: list[SettingReader] = []
 
     def table(self, key: str) -> SettingReader:
-        """A reader of a table in this one; empty if it is not given."""
+        """A reader of a nested table; empty if it is missing."""
         child = SettingReader(dict(self.take(key, dict, {})), f"{self.where} [{key}]", self.problems)
         self._children.append(child)
         return child
@@ -149,9 +145,9 @@ class SettingReader:
         return value
 
     def record(self, kind: type[Any]) -> Any:
-        """A dataclass whose fields are taken by their annotations; None if one of them is wrong.
+        """Read a dataclass by its annotations; None if a field is wrong.
 
-        A field that is a dataclass is a table, and a tuple of dataclasses a list of tables.
+        A dataclass field is a table, a tuple of dataclasses a list of tables.
         """
         hints, before = get_type_hints(kind), len(self.problems)
         values = {}
@@ -187,20 +183,15 @@ class SettingReader:
         return None
 
     def unknown(self) -> list[str]:
-        """A problem for each setting that was not taken."""
+        """A problem for each setting that was not read."""
         own = [f"{self.where}: {key} is not a setting" for key in self._source]
         return own + [line for child in self._children for line in child.unknown()]
 
     def finish(self, what: str, *, hint: str, with_unknown: bool = True) -> None:
-        """Report everything that is wrong.
-
-        Args:
-            what: What the error calls the settings.
-            hint: What to do.
-            with_unknown: Whether settings that were not taken are wrong too.
+        """Raise an error with all problems, if any; with `with_unknown` also for settings that were not read.
 
         Raises:
-            ConfigError: Something is.
+            ConfigError: There are problems.
         """
         problems = self.problems + (self.unknown() if with_unknown else [])
         if problems:
@@ -208,7 +199,7 @@ class SettingReader:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from a file is what an annotation asks for."""
+    """Whether a value from a file fits an annotation."""
     kind, arguments = get_origin(hint), get_args(hint)
     if kind is Literal:
         return value in arguments

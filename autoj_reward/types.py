@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records that move through the pipeline: requests, judge inputs, engine outputs.
+"""Frozen records of the pipeline: requests, judge inputs, engine outputs.
 
 Sizes in docstrings: B requests, G completions of one prompt, K samples of one request, V verdicts.
-All records are frozen; no stage changes what it was given.
 """
 
 from __future__ import annotations
@@ -14,29 +13,29 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Message = Mapping[str, Any]
-"""One chat message: `role` and `content`, and whatever else the trainer keeps beside them."""
+"""One chat message: `role`, `content` and any other fields."""
 
 Text = str | Sequence[Message]
 """A prompt or completion: plain text, or a list of chat messages (see `judge/messages` for their shapes)."""
 
 Mode = Literal["direct", "critique"]
-"""direct: force the words before the verdict and read it; critique: let the judge write first."""
+"""direct: force the words before the verdict and read its probabilities; critique: the judge writes first."""
 
 FinishReason = Literal["stop", "length", "read"]
-"""stop: the judge ended its turn; length: cut at the token limit; read: nothing was generated."""
+"""stop: the judge ended its turn; length: token limit; read: nothing was generated."""
 
 
 class FailureReason(enum.StrEnum):
-    """Why a judgment has no verdict. A closed set."""
+    """Why a judgment has no verdict."""
 
     TRUNCATED = "truncated"
-    """The output was cut at the token limit before it concluded."""
+    """The output reached the token limit before a verdict."""
     NO_VERDICT = "no_verdict"
     """The output ended without a verdict."""
     OFF_SCALE = "off_scale"
-    """The output ends with a verdict that is not on the judge's scale."""
+    """The output's verdict is not on the judge's scale."""
     LOW_MASS = "low_mass"
-    """Too little probability fell inside the verdict set for it to mean anything."""
+    """The verdict set has too little probability to be meaningful."""
     TOO_LONG = "too_long"
     """The input does not fit the judge's context."""
     ENGINE = "engine"
@@ -45,13 +44,13 @@ class FailureReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why one request has no verdict, with what the judge wrote.
+    """Why one request has no verdict.
 
     Attributes:
-        reason: One of the closed set.
-        detail: One sentence for a person.
-        raw_text: The judge's output as far as there was one.
-        overflow_tokens: For `too_long`: how many tokens over the limit, at least 1. Otherwise 0.
+        reason: The reason.
+        detail: One sentence for people.
+        raw_text: The judge's output; empty without one.
+        overflow_tokens: For `too_long`: tokens over the limit, at least 1. Otherwise 0.
     """
 
     reason: FailureReason
@@ -65,12 +64,12 @@ class Request:
     """One thing to judge: a prompt with one completion (rate) or two (compare).
 
     Attributes:
-        prompt: What the policy was asked; text, or chat messages (several turns are laid out as text).
-        completions: One or two completions, as text or as the policy's messages.
-        rubric: The standard of quality in words, for judges whose template takes one.
+        prompt: The policy's prompt, as text or chat messages (several turns are formatted as text).
+        completions: One or two completions, as text or chat messages.
+        rubric: The criteria in words, for judges whose template takes them.
         reference: A reference answer, for judges whose template takes one.
-        language: Language code, for judges that have templates in several; None: found out.
-        metadata: Anything of the caller's; kept, never read.
+        language: Language code, for judges with templates in several languages; None detects it.
+        metadata: The caller's data; kept, never read.
     """
 
     prompt: Text
@@ -81,11 +80,7 @@ class Request:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def paired_with(self, other: Request) -> Request:
-        """This request's completion against another's, by what this one is judged by.
-
-        Args:
-            other: A request of the same prompt.
-        """
+        """A comparison of this request's completion with another's, with this one's other fields."""
         return replace(self, completions=(*self.completions, *other.completions))
 
 
@@ -93,8 +88,8 @@ class Request:
 class Segment:
     """A piece of a judge's input.
 
-    In a trusted piece (ours, or the model's chat template) a special token's text is the special
-    token. In an untrusted one (prompt, completion, critique) the same characters are just text.
+    In trusted text (templates) a special token's text becomes that token; in untrusted text (prompt,
+    completion, critique) it stays plain characters.
     """
 
     text: str
@@ -105,7 +100,7 @@ class Segment:
 class PlainWrapper:
     """Literal text around the filled template, such as Llama-2's `[INST] ` and ` [/INST]`.
 
-    The tokenizer's own beginning-of-sequence token is added, once.
+    The tokenizer's beginning-of-sequence token is added once.
     """
 
     before: str = ""
@@ -117,9 +112,9 @@ class ChatWrapper:
     """The model's own chat template around the filled template, as one user turn.
 
     Attributes:
-        system: A system message; None or an empty one is none.
+        system: A system message; None or empty for none.
         arguments: Keyword arguments of the chat template (`enable_thinking`), as sorted items.
-        thinking: The judge's own marks that open and close thinking, for marks that are not known anyway.
+        thinking: Marks that open and close the judge's thinking, if they are not well-known ones.
     """
 
     system: str | None = None
@@ -132,16 +127,16 @@ Wrapper = PlainWrapper | ChatWrapper
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How an engine writes.
+    """Sampling parameters.
 
     Attributes:
-        max_new_tokens: Most tokens to write, at least 1.
+        max_new_tokens: Most new tokens, at least 1.
         temperature: 0 is greedy.
         top_p: Nucleus probability in (0, 1].
-        top_k: Most likely tokens to sample from; 0 is all.
+        top_k: Number of most likely tokens to sample from; 0 is all.
         repetition_penalty: 1.0 is none.
-        seed: Seed of sample 0; sample k uses seed + k. None draws fresh ones.
-        stop: Texts that end the output; they are not part of it.
+        seed: Seed of sample 0; sample k uses seed + k. None is random.
+        stop: Texts that end the output; not part of it.
     """
 
     max_new_tokens: int = 1024
@@ -155,22 +150,21 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContinuationQuery:
-    """What to read where a verdict is due, instead of writing.
+    """Asks for the probabilities of continuations instead of text.
 
-    For each continuation c the engine returns log P(c, then any terminator), given the input. The
-    terminators are the vocabulary's tokens that begin with one of `terminators` and, with
-    `end_of_turn`, the tokens that end the judge's turn.
+    For each continuation c the engine returns log P(c, then any terminator), given the input. Terminators
+    are the tokens that begin with one of `terminators` and, with `end_of_turn`, those that end the turn.
 
     Attributes:
-        verdict_prefix: The words right before the verdict, already at the end of the input's prefill.
-            They fix how the continuations are cut into tokens.
+        verdict_prefix: The words right before the verdict, at the end of the input's prefill. They determine
+            how continuations are tokenized.
         continuations: The verdicts as the judge would write them, all different.
         terminators: First characters of the tokens that may follow.
         end_of_turn: Whether the end of the turn may follow.
-        follow_above: Branches whose probability is at or below this are not followed; their mass is
-            reported as unread. 0 follows all.
-        assume_ends: Take the end of a continuation that begins no other for granted: P(c) is then the
-            probability of its tokens alone, and no request is spent on what follows them.
+        follow_above: Branches of at most this probability are not followed; their mass is reported as
+            unread. 0 follows all.
+        assume_ends: Assume the end of a continuation that is no prefix of another: P(c) is then the
+            probability of its tokens alone, which saves a request.
     """
 
     verdict_prefix: str
@@ -183,15 +177,15 @@ class ContinuationQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeInput:
-    """What an engine gets: a rendered input, to write on from, or (with `readout`) to read at.
+    """An engine's input: continue it with text, or with `readout` return probabilities.
 
     Attributes:
         body: The filled template.
-        wrapper: What goes around the body.
-        prefill: What the judge has already written of its turn: forced words, or its own critique.
-        sampling: How to write. Ignored with a readout.
-        readout: What to read instead of writing, or None.
-        sample_index: Which of K draws this is; draw 0 is the first.
+        wrapper: The text around the body.
+        prefill: The beginning of the judge's turn: forced words, or its own critique.
+        sampling: Sampling parameters; ignored with a readout.
+        readout: The continuations to read, or None to write.
+        sample_index: Index of this draw, from 0 to K - 1.
     """
 
     body: tuple[Segment, ...]
@@ -204,10 +198,10 @@ class JudgeInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens spent, by the engine's own count.
+    """Tokens spent, by the engine's count.
 
-    `cached_tokens` of the prompt tokens were served from a prefix cache. `n_requests` counts engine
-    requests (a reading that follows branches may need several).
+    `cached_tokens` is the part of the prompt tokens from a prefix cache. `n_requests` counts engine requests;
+    a reading may need several.
     """
 
     prompt_tokens: int = 0
@@ -226,12 +220,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """Where an engine's answers came from so far.
+    """An engine's answers so far.
 
     Attributes:
-        n_cached: Answers from a cache.
-        n_asked: Answers that a model was asked for.
-        usage: What the model spent on them.
+        n_cached: Answers from the cache.
+        n_asked: Answers from the model.
+        usage: Tokens that the model spent on them.
     """
 
     n_cached: int = 0
@@ -240,7 +234,7 @@ class EngineStats:
 
     @property
     def cached_share(self) -> float | None:
-        """Share of the answers that came from a cache, in [0, 1]; None before the first answer."""
+        """Share of answers from the cache, in [0, 1]; None before the first answer."""
         n_all = self.n_cached + self.n_asked
         return self.n_cached / n_all if n_all else None
 
@@ -254,13 +248,12 @@ class EngineStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContinuationLogprob:
-    """One continuation as the engine read it.
+    """One continuation's log-probabilities.
 
     Attributes:
         text: The continuation.
-        path_logprob: log P(its tokens), at most 0; -inf where none of it was seen.
-        end_logprob: log P(a terminator | its tokens), at most 0; -inf where it was not followed, 0 where
-            it was taken for granted.
+        path_logprob: log P(its tokens), at most 0; -inf if not seen.
+        end_logprob: log P(a terminator | its tokens), at most 0; -inf if not followed, 0 if assumed.
     """
 
     text: str
@@ -275,12 +268,12 @@ class ContinuationLogprob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContinuationLogprobs:
-    """What an engine read at one place.
+    """The log-probabilities of a query's continuations.
 
     Attributes:
-        paths: One for each continuation asked for, in that order.
-        unread_prob: Upper bound, in [0, 1], of the verdict mass that was not read: branches not
-            followed, or tokens that the endpoint did not list.
+        paths: One for each continuation, in the query's order.
+        unread_prob: Upper bound, in [0, 1], of the verdict mass that was not read: branches not followed, or
+            tokens that the endpoint did not list.
     """
 
     paths: tuple[ContinuationLogprob, ...]
@@ -293,21 +286,21 @@ class ContinuationLogprobs:
 
     @property
     def holds_nan(self) -> bool:
-        """Whether a number in it is none, which a broken model or adapter gives."""
+        """Whether it holds NaN, which a broken model or adapter gives."""
         return math.isnan(sum(self.probs)) or math.isnan(self.unread_prob)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeOutput:
-    """What an engine gives back for one input.
+    """An engine's output for one input.
 
     Attributes:
-        text: What the judge wrote after the prefill; empty for a reading. Thinking marks are in it, also one
-            that the chat template had opened.
+        text: The text after the prefill; empty for a reading. It includes thinking marks, also an opening
+            mark of the chat template.
         finish_reason: Why it ended.
         usage: Tokens spent.
-        reading: The reading asked for. None for text, and for endpoints that cannot read.
-        thinking: The reasoning part, if a server returns it separately.
+        reading: The requested probabilities; None for text, and for endpoints that cannot give them.
+        thinking: The reasoning, if a server returns it separately.
     """
 
     text: str

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Do the engines agree?
 
-Each engine reads the same direct verdicts and writes after the same prompts. In float32 distributions are
-to be within 1e-3 of transformers', and the first 64 greedy tokens the same on at least 15 of 16 prompts.
-In bfloat16 two correct engines differ by the steps of its logits: at most 1e-2 in the mean over a
-distribution's probabilities and 5e-2 anywhere.
+All engines read the same direct verdicts and continue the same prompts. In float32, distributions must be
+within 1e-3 of transformers', and the first 64 greedy tokens equal on at least 15 of 16 prompts. In bfloat16
+two correct engines differ by the steps of its logits: at most 1e-2 in the mean over a distribution's
+probabilities and 5e-2 anywhere.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def reading_inputs(spec: JudgeSpec, name: str, limit: int) -> list[JudgeInput]:
 
 
 def writing_inputs(spec: JudgeSpec, n: int, tokens: int) -> list[JudgeInput]:
-    """One critique to begin for the first completion of each of n prompts."""
+    """The beginning of a critique for the first completion of n prompts each."""
     assert spec.rating is not None
     return [
         JudgeInput(
@@ -98,7 +98,7 @@ def writing_inputs(spec: JudgeSpec, n: int, tokens: int) -> list[JudgeInput]:
 
 
 def compare(ours: list[Any], theirs: list[Any]) -> dict[str, Any]:
-    """Differences between two engines' readings, and how many texts are the same."""
+    """Differences between two engines' readings, and the number of equal texts."""
     means: list[float] = []
     most = 0.0
     for a, b in zip(ours[0], theirs[0], strict=True):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the transformers engine read what the model computes, and did it before?
+"""Do the transformers engine's probabilities equal plain forward passes of the model?
 
 For each family of tiny random models with windows of 32 tokens: the largest difference between the engine's
 verdict probabilities and plain forward passes (alone, in a batch, with a shared beginning), beside the

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What does a cached judgment cost, stage by stage, and what does the cache cost a cold run?
+"""What does a cached judgment cost, by stage, and how much does the cache slow a cold run?
 
-7,424 ratings with critiques of 2 kB (so two answers each: the text, and the reading where its verdict
-stands) go through `Judge.rate`, cold and then warm, with an engine that answers at once. The stages of the
-warm pass are measured one by one over the same inputs. The same texts go through diskcache, sqlitedict
-and plain SQLite. Ceiling of the warm pass: plain SQLite's look-up of two answers.
+`Judge.rate` makes 7,424 ratings with critiques of 2 kB (two answers each: the text and the verdict's
+reading), cold and then warm, with an engine that answers at once. The stages of the warm pass are measured
+one by one over the same inputs. The same texts go through diskcache, sqlitedict and plain SQLite. Ceiling of
+the warm
+pass: plain SQLite's look-up of two answers.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class Table:
 
 
 def best(work: Callable[[], object], times: int) -> Seconds:
-    """The shortest of several runs: what else runs on the machine only ever adds."""
+    """The shortest of several runs, which other load disturbs least."""
     taken = []
     for _ in range(times):
         began = Seconds.now()

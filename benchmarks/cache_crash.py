@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the cache survive `kill -9`? Processes write and read one file and are killed at random points.
+"""Does the cache survive `kill -9`? Processes that share one file are killed at random moments.
 
 Every worker asks for judgments through a `CachedEngine` and writes two kinds of lines to one log: what its
 engine was asked (before answering), and what it got back (an acknowledgement). Afterwards:
@@ -94,7 +94,7 @@ def _digest(text: str) -> str:
 
 @dataclass(slots=True)
 class Worker:
-    """A process, the file that says that it works, and when it is to be killed (None: not yet known)."""
+    """A process, the file that tells it has started, and when to kill it (None: not yet known)."""
 
     process: subprocess.Popen[bytes]
     ready: Path

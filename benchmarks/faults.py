@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does a judgment survive a server that misbehaves? None may be lost, doubled, or become a silent zero.
+"""Do judgments survive a misbehaving server? None may be lost, doubled, or become a silent zero.
 
 A small HTTP server on three ports refuses, resets, stalls, drips, answers 429 and 500 and bodies cut short,
 of the wrong count, kind and shape, on a seeded schedule. Its model is a formula over the prompt's token ids.
@@ -50,7 +50,7 @@ _ROUNDING = 1e-9
 
 
 class FormulaEngine:
-    """What the server computes, without a server."""
+    """The server's formula, without a server."""
 
     fingerprint = "formula"
 
@@ -88,7 +88,7 @@ class FormulaEngine:
 
 
 def formula(tokenizer: InjectionSafeTokenizer) -> Model:
-    """A model that writes digits, and then ends the rating or goes on with a half."""
+    """A model that writes digits, and then ends the rating or appends a half."""
 
     def ids(*texts: str) -> tuple[int, ...]:
         return tuple(tokenizer.encode([Segment(text)])[0] for text in texts)
@@ -104,7 +104,7 @@ def formula(tokenizer: InjectionSafeTokenizer) -> Model:
 
 
 def questions(n: int) -> tuple[list[str], list[str]]:
-    """Prompts and completions, all different; a few are such as the server refuses."""
+    """Distinct prompts and completions; the server refuses a few of them."""
     marks = {7: f" Say{_REFUSED} please.", 107: f" Say{_TOO_LONG} please."}
     prompts = [f"Question {k}: what is {k} + {k % 7}?{marks.get(k % 200, '')}" for k in range(n)]
     return prompts, [f"I think that it is {k + k % 7}." for k in range(n)]
@@ -131,7 +131,7 @@ def compare(got: RatingJudgment, due: RatingJudgment) -> str:
     missing = [d - g for g, d in zip(*masses, strict=True)]
     if min(missing) < -_ROUNDING or max(missing) > got.distribution.unread_prob + _ROUNDING:
         return "WRONG: another distribution"
-    # The most probable verdict is always read whole; nobody else's agrees to nine digits.
+    # The most probable verdict is always read completely; no other input's agrees to nine digits.
     if abs(missing[masses[1].index(max(masses[1]))]) > _ROUNDING:
         return "WRONG: the distribution of another input"
     return "judged"

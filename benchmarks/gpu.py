@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast is a 13B-shaped judge, in bf16 and with fp8 weights and fp8 cache, and how near the floor?
+"""How fast is a judge of 13B size, in bf16 and with fp8 weights and cache, and how near the arithmetic limit?
 
 Dummy weights in the shape of a Llama 13B (or, without a GPU, in a small shape): the time does not depend
 on their values. For each precision: direct judgments a second, and critique tokens a second. Beside them

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good is a judge, beside rules that read nothing and beside itself before training?
+"""How good is a judge, compared with rules that read nothing and with itself before training?
 
 sanity     fresh pairs with a known better side, made from test prompts: the right completion against one
            to another prompt, a whole one against a cut-off one that is as long or longer, a clean one
@@ -333,7 +333,7 @@ def win_probs(judged: Sequence[PairJudgment]) -> list[float]:
 def decided(
     pairs: Sequence[LabelledPair], wins: Sequence[float], keep: Callable[[LabelledPair], bool]
 ) -> dict[str, Any]:
-    """Share of pairs that people decided which the judge decides likewise; its tie counts one half."""
+    """Accuracy on pairs that people decided; the judge's ties count one half."""
     values = [
         w if p.preference == "first" else 1 - w
         for p, w in zip(pairs, wins, strict=True)
@@ -396,7 +396,7 @@ def partial(name: str) -> Path:
 
 
 def earlier(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """What an interrupted run with the same settings has finished."""
+    """Results of an interrupted run with the same settings."""
     if partial(name).exists():
         before: dict[str, Any] = json.loads(partial(name).read_text(encoding="utf-8"))
         if before["settings"] == settings:

@@ -47,7 +47,7 @@ CONDITIONS = ("judge", "shuffled")
 
 
 class Shuffled:
-    """The control: the judge's rewards, dealt out to the wrong completions."""
+    """The control: the judge's rewards, shuffled over the batch."""
 
     __name__ = "shuffled"
 
@@ -211,7 +211,7 @@ def held_out(model: Any, tokenizer: Any, judge: Judge, given: argparse.Namespace
 
 
 def change(runs: Sequence[dict[str, Any]], condition: str) -> dict[str, float]:
-    """After less before, over the seeds."""
+    """Difference after minus before, over the seeds."""
     changes = [r["after"] - r["before"] for r in runs if r["condition"] == condition]
     return {"mean": statistics.fmean(changes), "least": min(changes), "largest": max(changes)}
 

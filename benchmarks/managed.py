@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Do four processes of a node share one managed judge, and does nothing of it survive its owner?
+"""Do four processes of a node share one local judge server, and does it end with its owner?
 
 Four processes make the engine at the same time, with the variables of a launcher in their environment, and
 judge until told to stop. Looked at, from outside:
@@ -48,7 +48,7 @@ _ENGINE = {
 
 
 def user() -> None:
-    """One of the processes: make the engine, judge on and on, tell what happens; `again` makes it anew."""
+    """One of the processes: make the engine, judge in a loop, report; `again` makes the engine again."""
     from autoj_reward.engines.local_server.engine import LocalServerEngine
     from autoj_reward.errors import AutojRewardError
     from autoj_reward.types import ChatWrapper, ContinuationQuery, Failure, JudgeInput, JudgeOutput, Segment
@@ -244,7 +244,7 @@ def killed_owner(users: list[User], marker: str) -> tuple[dict[str, Any], list[U
 
 
 def killed_supervisor(users: list[User], marker: str) -> dict[str, Any]:
-    """One of the others starts a judge anew; its supervisor is killed."""
+    """One of the others starts a new judge; its supervisor is killed."""
     starter = users[0]
     began = time.time()
     n_before = len(starter.news("judged"))
@@ -290,7 +290,7 @@ def killed_while_starting(users: list[User], marker: str) -> dict[str, Any]:
 
 
 def _told(row: dict[str, Any]) -> dict[str, Any]:
-    """The row, shown as soon as it is known: each takes minutes."""
+    """Print a row at once, because each takes minutes."""
     print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
     return row
 

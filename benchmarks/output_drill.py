@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does an output survive two writers and `kill -9` at any moment?
+"""Does an output file survive two writers and `kill -9` at any moment?
 
 Each round takes a command (rate, compare, rerank, label) and a kind of file, starts two processes that run
 the same command into one output, kills the writer at a random moment once or several times, and then runs the
@@ -45,7 +45,7 @@ SUFFIXES = (".jsonl", ".parquet")
 
 
 class Writer:
-    """A command in a process of its own."""
+    """A command in a separate process."""
 
     def __init__(self, folder: Path, arguments: list[str], name: str) -> None:
         self.said = folder / f"{name}.txt"
@@ -105,7 +105,7 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def holder(lock: Path) -> int | None:
-    """The process that the lock's file names; a dead one's file names it until the next one comes."""
+    """The process that the lock file names; it may be dead."""
     try:
         return int(json.loads(lock.read_text())["pid"])
     except (OSError, ValueError):
@@ -113,7 +113,7 @@ def holder(lock: Path) -> int | None:
 
 
 def settled(check: Callable[[], bool], seconds: float) -> bool:
-    """Whether something becomes true within a time."""
+    """Whether a condition becomes true in time."""
     end = time.monotonic() + seconds
     while not check():
         if time.monotonic() > end:
@@ -125,7 +125,7 @@ def settled(check: Callable[[], bool], seconds: float) -> bool:
 def one_round(
     folder: Path, command: str, suffix: str, alone: float, n: int, rng: random.Random
 ) -> Counter[str]:
-    """One round; what was counted, with everything wrong under names that begin with `wrong`."""
+    """One round's counts; names of errors begin with `wrong`."""
     counts: Counter[str] = Counter(rounds=1)
     target = folder / f"out{suffix}"
     for path in folder.glob("out*"):

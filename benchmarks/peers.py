@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What would people use instead, and how fast is that on the same machine, model, prompts and length?
+"""How fast are other judge libraries on the same machine, model, prompts and output length?
 
 Each peer runs in an environment of its own, made with uv, as a process of its own, one after the other. All
 get the same messages, dtype, threads, greedy decoding and limit of tokens. A peer that loads a model itself
@@ -16,7 +16,7 @@ Response caches have a table of their own: the warm rate, and how many requests 
 rows once more, for another model, for a higher limit of tokens, and beside a row that the server refuses.
 
 Every finished row is kept in results/NAME.json at once, and a second run goes on with what is missing; rows
-of another model, set or length are never mixed in. `--peers NAME...` runs some, `--again` runs them anew.
+of another model, set or length are never mixed in. `--peers NAME...` runs some, `--again` repeats them.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def kept_rows(path: Path, identity: Mapping[str, Any]) -> dict[str, dict[str, An
 
 
 def results(rows: Mapping[str, Mapping[str, Any]], identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept: the rows, what they belong to, and the ratios to ours."""
+    """The results to keep: rows, their task, and ratios to ours."""
     return {"identity": dict(identity), "rows": dict(rows), "ratios": ratios(rows)}
 
 
@@ -240,7 +240,7 @@ def ratios(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def table_of(rows: Mapping[str, Mapping[str, Any]], *, caches: bool = False) -> list[dict[str, Any]]:
-    """For people, of the peers or of the caches; what did not run says why."""
+    """A table of the peers or caches; rows that failed say why."""
     own = {name: row for name, row in rows.items() if PEERS.get(name, Peer(script="")).cache == caches}
     last = "where" if caches else "unreadable"
     return [

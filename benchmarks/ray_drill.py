@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is a corpus judged on Ray the corpus judged on one machine, though a worker is killed in the middle?
+"""Does judging on Ray give the rows of one machine, also if a worker is killed?
 
 Rows go through a recorded engine, first with `autoj-reward rate`, then with `rate --ray local` on a cluster
 of two workers. When a fifth of the blocks is there, one worker gets SIGKILL. The output must be complete,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How benchmarks report: a table for people, one JSON line, and a file under results/."""
+"""Report a benchmark: a table for people, one JSON line, and a file under results/."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def alternating(sides: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each side, run in turns, so that a change of the machine's load meets all of them."""
+    """Seconds of each side, run in turns, so that changes of the machine's load affect all sides."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for n in range(repeats):
         names = list(sides)

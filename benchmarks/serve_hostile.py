@@ -54,7 +54,7 @@ async def silent(port: int, _: bytes) -> None:
 
 
 async def drip(port: int, first: bytes) -> None:
-    """A head or a body that never ends, a byte at a time."""
+    """Send a head or a body that never ends, a byte at a time."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(first)
     while not reader.at_eof() and not writer.is_closing():
@@ -66,7 +66,7 @@ async def drip(port: int, first: bytes) -> None:
 
 
 async def pour(port: int, first: bytes) -> None:
-    """64 MiB after a beginning, as fast as they are taken."""
+    """Send 64 MiB after a beginning, as fast as the server reads."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(first)
     for _ in range(256):
@@ -77,7 +77,7 @@ async def pour(port: int, first: bytes) -> None:
 
 
 async def leave(port: int, content: bytes) -> None:
-    """Ask, and be gone."""
+    """Send a request and disconnect."""
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(content)
     await writer.drain()
@@ -86,7 +86,7 @@ async def leave(port: int, content: bytes) -> None:
 
 
 async def deaf(port: int, content: bytes) -> None:
-    """Ask again and again, and read no answer."""
+    """Send requests without reading the answers."""
     _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     while True:
@@ -113,7 +113,7 @@ ATTACKS: dict[str, tuple[Attack, int, bytes]] = {
     "huge chunk extensions": (pour, 8, head("/v1/rate", "Transfer-Encoding: chunked") + b"\r\n1;"),
     "huge bodies": (pour, 8, head("/v1/rate", "Content-Length: 67108864") + b"\r\n"),
     "abandoned requests": (leave, 16, request("/v1/rate", ROWS)),
-    "answers nobody reads": (deaf, 64, head("/openapi.json", method="GET") + b"\r\n"),
+    "answers never read": (deaf, 64, head("/openapi.json", method="GET") + b"\r\n"),
     "pipelined requests": (ask, 8, (head("/health", method="GET") + b"\r\n") * 20_000),
     "bodies of many tiny rows": (ask, 2, request("/v1/rate", TINY)),
     "deeply nested bodies": (ask, 2, request("/v1/rate", NESTED)),
@@ -123,7 +123,7 @@ ATTACKS: dict[str, tuple[Attack, int, bytes]] = {
 
 
 def attack(port: int, name: str, seconds: float, share: float) -> None:
-    """One kind of attack for a time, each client beginning anew when the server ends it."""
+    """One kind of attack for a time; each client restarts when the server ends it."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     one, n, content = ATTACKS[name]
 
@@ -142,7 +142,7 @@ def attack(port: int, name: str, seconds: float, share: float) -> None:
 
 
 async def health(port: int) -> float:
-    """Seconds until an answer; infinite where there is none within ten."""
+    """Seconds until an answer; infinite if there is none within ten."""
     began = time.perf_counter()
     try:
         async with asyncio.timeout(10):

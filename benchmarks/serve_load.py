@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of an engine's pace does the reward server keep, and what does it do past its queue?
+"""How much of an engine's throughput does the reward server keep, and what happens when its queue is full?
 
 paced_server.py runs in a process of its own, over a recorded engine with a known ceiling (batches of at most
 32, one at a time, 50 ms each: 640 judgments a second). This process runs 64 clients in a closed loop: each

@@ -44,7 +44,7 @@ from autoj_reward.autoj.pairs import read_decisions, read_pairs
 from autoj_reward.evaluate.gold import READERS
 from autoj_reward.ranking.budgeted import Budgeted
 from autoj_reward.ranking.evidence import Answers, Compared, Costs, Rated, Round
-from autoj_reward.ranking.orders import tied_best
+from autoj_reward.ranking.orders import order
 from autoj_reward.ranking.runner import run_strategy
 from autoj_reward.ranking.strategies import AllPairs, Knockout, Pointwise, Ring, Strategy, Swiss
 
@@ -58,7 +58,7 @@ DIVISIONS = {
 """Shares of the error's variance: taste, pair, request."""
 SLOT, TIES, GREEDY_TIES = 0.05, 0.20, 0.28
 SAMPLES, SAMPLED = 4, "4 samples"
-"""Draws of a rating that are averaged: only the request's part of its error is drawn anew."""
+"""Draws of a rating that are averaged: only the request's part of its error is drawn again."""
 RESOLUTION = 1e-9
 
 
@@ -161,7 +161,7 @@ def played(strategy: Strategy, gold: Sequence[np.ndarray], judge: SimulatedJudge
     picks, claimed, true = [], [], []
     for values, liked, evidence in zip(gold, judge.liked, evidences, strict=True):
         standing = strategy.standing(evidence)
-        best = tied_best(standing, RESOLUTION)
+        best = (order(standing, RESOLUTION) or [[]])[0]
         picks.append(values[best].mean())
         true.append((liked in best) / len(best))
         if standing.best_prob is not None:
@@ -266,7 +266,7 @@ def published_shares(folder: Path) -> dict[str, float]:
 
 
 def root(falling: Callable[[float], float], low: float, high: float) -> float:
-    """Where a falling function is 0, by halving."""
+    """The root of a falling function, by bisection."""
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (middle, high) if falling(middle) > 0 else (low, middle)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can a budget of judge calls do, on the error model of strategies.py, where each request errs anew?
+"""What can a budget of judge calls do, on the error model of strategies.py, with independent errors of each
+request?
 
 An asker plays who knows all but the gold (how it is spread, how large the errors are, the slot's bias, the
-threshold of ties), and a bound is given that no strategy can pass. Finished accuracies stand in the cache
-folder, so that a run that was stopped goes on.
+threshold of ties), and a bound is given that no strategy can pass. Finished accuracies are kept in the cache
+folder, so a stopped run resumes.
 """
 
 from __future__ import annotations
@@ -180,7 +181,9 @@ def main() -> None:
             kept.write_text(json.dumps(known), encoding="utf-8")
     rows = [known[str(a)] for a in given.accuracies]
     show(rows)
-    question = "what can a budget do where each request errs anew, for an asker who knows the errors?"
+    question = (
+        "what can a budget do with independent errors of each request, for an asker who knows the errors?"
+    )
     publish("strategies_ceiling", question, {"groups": given.groups, "rows": rows})
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many direct judgments a second, against the loop people write today?
+"""How many direct judgments a second, compared with a plain `generate` loop?
 
 The loop: one `transformers` `generate` call per completion, over the same token ids with the same forced
 words, whose text is searched for a rating. Ours: `Judge` on vLLM, which reads the whole distribution; and
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 class Loop:
-    """The loop people write today."""
+    """A plain `generate` loop."""
 
     def __init__(self, model: str, dtype: str) -> None:
         import torch

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which estimate of a group's win shares is closer to comparing all pairs: means of wins, or a fit.
+"""Which estimate of win shares from a ring is closer to comparing all pairs: mean wins, or fitted strengths?
 
 A simulated judge compares completions of known quality, with an error for each pair. Each group is compared
 in a ring, and completely. Two estimates are made from the ring: each completion's mean chance against its

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP client of the reward server (`autoj-reward serve`): retries, thread-safe, picklable.
 
-Nothing of the server is imported, and nothing heavier than httpx.
+It does not import the server, or anything heavier than httpx.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import httpx
 
@@ -32,44 +32,43 @@ Row = dict[str, Any]
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LONGEST_WAIT = 20.0
 _MOST_BYTES = 256 << 20
-"""Of one answer."""
+"""Largest response."""
 
 _MOST_BROKEN = 4
-"""Attempts after which a request that breaks the server is taken for the cause."""
+"""Attempts after which a request that the server fails on (HTTP 500) is given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attempt:
-    """What became of one attempt: the rows, or how long to wait before the next.
-
-    `broken`: the server failed on it, instead of being busy.
-    """
+    """One attempt's rows, or why it failed."""
 
     rows: list[Row] | None = None
     wait_seconds: float | None = None
+    """The server's Retry-After."""
     broken: bool = False
+    """Whether the server failed (HTTP 500) instead of being busy."""
     problem: str = ""
 
 
 class JudgeClient:
-    """Asks a reward server.
+    """A client of the reward server.
 
-    A request that finds the server busy, away or starting is asked again until `patience_seconds` have
-    passed, after the time that the server names. Judging twice costs nothing: the server answers from its
-    cache what it has answered before. A request that the server refuses for good raises at once.
+    While the server is busy, unreachable or starting, a request is retried until `patience_seconds` have
+    passed. Retries cost nothing: the server answers from its cache what it has answered before. A request
+    that the server rejects raises at once.
 
-    Connections are opened in the process, and for coroutines in the event loop, that uses them. They are not
-    pickled, and neither is a token that came from the environment.
+    Each process, and for coroutines each event loop, opens its own connections. Connections and a token from
+    the environment are not pickled.
 
     Args:
-        url: Address of the server, such as `http://judge:8000`.
-        token: What the server asks for; None takes `$AUTOJ_REWARD_TOKEN` where the client is used.
+        url: URL of the server, such as `http://judge:8000`.
+        token: The server's token; None reads `$AUTOJ_REWARD_TOKEN` when the client is used.
         patience_seconds: Longest time of one request, all attempts and waits included.
         timeout_seconds: Longest time of one attempt.
-        rows_per_request: Rows sent at a time; the server bounds the completions of a request.
+        rows_per_request: Rows per HTTP request; the server limits the completions of a request.
 
     Raises:
-        ConfigError: The address is none.
+        ConfigError: `url` is not an HTTP URL, or a number is not above 0.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class JudgeClient:
         rows_per_request: int = 128,
     ) -> None:
         if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"{redact(url)!r} is no address of a server", hint="such as http://judge:8000")
+            raise ConfigError(f"{redact(url)!r} is not a server URL", hint="such as http://judge:8000")
         if rows_per_request < 1 or patience_seconds <= 0 or timeout_seconds <= 0:
             raise ConfigError("rows_per_request, patience_seconds and timeout_seconds must be above 0")
         self.url = url.rstrip("/")
@@ -111,9 +110,9 @@ class JudgeClient:
 
         Args:
             rows: Each with `prompt` and `completion` (texts or chat messages), and `rubric`, `reference` and
-                `language` where the judge takes them.
-            scale: Of the rewards: raw, unit or centred, as `JudgeReward`'s. None leaves `reward` as the
-                judge's expected rating.
+                `language` if the judge takes them.
+            scale: Scale of the rewards: raw, unit or centred, as `JudgeReward`'s. None leaves `reward` as
+                the judge's expected rating.
             resolution: With a scale, the step to which ratings are rounded; 0 for none, None for the noise
                 of the server's engine.
 
@@ -122,9 +121,9 @@ class JudgeClient:
             `failure`), `rating`, `expected_rating`, `critique`, `mass`, ...
 
         Raises:
-            EngineUnavailable: The server did not answer within the patience.
-            EngineRejected: The server refuses this request; says why.
-            EngineContractBroken: Something else than a reward server answers.
+            EngineUnavailable: The server did not answer within `patience_seconds`.
+            EngineRejected: The server rejected this request; says why.
+            EngineContractBroken: The response is not a reward server's.
         """
         return self._ask("/v1/rate", rows, scale=scale, resolution=resolution)
 
@@ -159,7 +158,7 @@ class JudgeClient:
         return [row["reward"] for row in await self.rate_async(_rows(prompts, completions))]
 
     def close(self) -> None:
-        """Close this process's connections outside event loops; a later call opens new ones."""
+        """Close the connections of the methods that are not coroutines; a later call opens new ones."""
         with self._opening:
             client, self._sync = self._sync, None
         if client is not None:
@@ -182,7 +181,7 @@ class JudgeClient:
 
     def _ask(self, path: str, rows: Sequence[Row], **options: Any) -> list[Row]:
         if os.getpid() != self._owner:
-            # A forked child shares its parent's sockets, and would read its answers.
+            # A forked child shares its parent's sockets and would read its responses.
             self._forget_connections()
         with self._opening:
             if self._sync is None:
@@ -221,7 +220,7 @@ class JudgeClient:
                 except httpx.HTTPError as error:
                     attempt = _Attempt(problem=f"{type(error).__name__}: {error}")
                 except TimeoutError:
-                    attempt = _Attempt(problem=f"no whole answer within {self._timeout:g} seconds")
+                    attempt = _Attempt(problem=f"no complete response within {self._timeout:g} seconds")
                 if attempt.rows is not None:
                     return attempt.rows
                 n_failed += 1
@@ -239,7 +238,7 @@ class JudgeClient:
                 data += part
                 _refuse_endless(response, len(data))
                 if time.monotonic() > ends:
-                    raise httpx.ReadTimeout(f"no whole answer within {self._timeout:g} seconds")
+                    raise httpx.ReadTimeout(f"no complete response within {self._timeout:g} seconds")
             return _read(response, bytes(data), n)
 
     async def _attempt_async(self, client: httpx.AsyncClient, path: str, content: bytes, n: int) -> _Attempt:
@@ -256,13 +255,13 @@ class JudgeClient:
             "base_url": self.url,
             "timeout": httpx.Timeout(self._timeout, pool=None),
             "limits": httpx.Limits(max_connections=256, max_keepalive_connections=64),
-            # A proxy of the environment is for the internet, and would see prompts.
+            # A proxy of the environment would see prompts.
             "trust_env": False,
         }
 
     def _headers(self) -> dict[str, str]:
         token = self._token or os.environ.get("AUTOJ_REWARD_TOKEN", "").strip()
-        # A compressed answer of a few kilobytes may unpack into gigabytes.
+        # A few compressed kilobytes can unpack into gigabytes.
         plain = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         return plain | ({"Authorization": f"Bearer {token}"} if token else {})
 
@@ -275,14 +274,14 @@ class JudgeClient:
         return [(f'{{"rows": [{", ".join(part)}]{further}}}'.encode("ascii"), len(part)) for part in parts]
 
     def _wait(self, attempt: _Attempt, n_failed: int, ends: float) -> float:
-        """Seconds until the next attempt; raises when it would come too late, or be of no use."""
+        """Seconds until the next attempt; raises if that is too late, or the request breaks the server."""
         backoff = random.uniform(0.1, min(_LONGEST_WAIT, 0.25 * 2.0 ** min(n_failed, 10)))
         if attempt.broken and n_failed >= _MOST_BROKEN:
             raise EngineRejected(
                 f"{redact(self.url)} failed {n_failed} times on a request: {attempt.problem}",
                 hint="the server's log says how",
             )
-        # Clients that were sent away together do not come back together.
+        # Jitter: clients that were told to wait together should not return together.
         named = attempt.wait_seconds
         wait = backoff if named is None else named + random.uniform(0.0, 0.5 + named / 4)
         if time.monotonic() + wait > ends:
@@ -301,7 +300,7 @@ def _rows(prompts: Sequence[Text], completions: Sequence[Text]) -> list[Row]:
 
 
 def _written(i: int, row: Any) -> str:
-    """A row in JSON, in ASCII because texts may hold lone surrogates."""
+    """A row as JSON, in ASCII because texts may hold lone surrogates."""
     if not isinstance(row, Mapping):
         raise ConfigError(f"rows[{i}] must be an object, is {kind_of(row)}")
     try:
@@ -313,30 +312,30 @@ def _written(i: int, row: Any) -> str:
 def _refuse_encoded(response: httpx.Response) -> None:
     if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise EngineContractBroken(
-            f"{redact(str(response.url))} sent a compressed answer, which was not asked for"
+            f"{redact(str(response.url))} sent a compressed response, which was not asked for"
         )
 
 
 def _refuse_endless(response: httpx.Response, size: int) -> None:
     if size > _MOST_BYTES:
         raise EngineContractBroken(
-            f"{redact(str(response.url))} sent an answer of more than {_MOST_BYTES >> 20} MiB",
-            hint="give fewer rows_per_request",
+            f"{redact(str(response.url))} sent a response of more than {_MOST_BYTES >> 20} MiB",
+            hint="lower rows_per_request",
         )
 
 
 def _read(response: httpx.Response, data: bytes, n: int) -> _Attempt:
-    """An answer's rows, or when to ask again; raises where asking again is of no use."""
+    """A response's rows, or why to retry; raises if a retry would not help."""
     if response.status_code == 200:
         try:
             rows = json.loads(data)["rows"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise EngineContractBroken(
-                f"{redact(str(response.url))} answers something that is no answer of a judge"
+                f"{redact(str(response.url))} did not send a reward server's response"
             ) from error
         if not isinstance(rows, list) or len(rows) != n:
             raise EngineContractBroken(
-                f"{redact(str(response.url))} was asked for {n} rows and gave another number"
+                f"{redact(str(response.url))} was asked for {n} rows and sent another number"
             )
         return _Attempt(rows=rows)
     try:
@@ -348,13 +347,10 @@ def _read(response: httpx.Response, data: bytes, n: int) -> _Attempt:
     if response.status_code in _AGAIN:
         asked = retry_after_seconds(response.headers.get("retry-after"), time.time())
         return _Attempt(wait_seconds=asked, problem=problem, broken=response.status_code == 500)
-    _refuse(response.status_code, f"{problem} ({where})" if where else problem, redact(str(response.url)))
-
-
-def _refuse(status: int, problem: str, url: str) -> NoReturn:
     hint = {
         401: "set $AUTOJ_REWARD_TOKEN to the server's token, or give token=",
-        404: "is this the address of `autoj-reward serve`?",
-        413: "give fewer rows_per_request, or raise the server's --max-body-mb or --max-completions",
-    }.get(status, "")
-    raise EngineRejected(f"{url} refused: {problem}", hint=hint)
+        404: "is this the URL of `autoj-reward serve`?",
+        413: "lower rows_per_request, or raise the server's --max-body-mb or --max-completions",
+    }.get(response.status_code, "")
+    place = f" ({where})" if where else ""
+    raise EngineRejected(f"{redact(str(response.url))} refused: {problem}{place}", hint=hint)

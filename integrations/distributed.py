@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Share work between the processes of a training run; an error on one rank is raised on all.
 
-All collectives run on the calling thread, over a gloo group of their own. Over NCCL they would need a device,
-which threads other than the trainer's have not set.
+All collectives run on the calling thread, over a separate gloo group. NCCL would need a device, which only
+the trainer's thread has set.
 """
 
 from __future__ import annotations
@@ -14,26 +14,22 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from concurrent.futures import Future, wait
+from typing import Any, TypeVar
 
 from autoj_reward.errors import AutojRewardError
 
 T = TypeVar("T")
 
 _BEAT_SECONDS = 2.0
-"""Between two looks at the others while this rank works."""
+"""Interval at which ranks exchange their state while they work."""
 
 _PATIENCE = datetime.timedelta(minutes=30)
-"""For a rank that still generates while others wait. One that is gone is noticed at once."""
+"""Longest wait for a rank that still generates. A rank that has ended is noticed at once."""
 
 
 class ProcessGroup:
-    """The processes of a run, this one among them.
-
-    Args:
-        group: A gloo group of all of them.
-    """
+    """The processes of a training run, with a gloo group of all ranks."""
 
     def __init__(self, group: Any) -> None:
         import torch.distributed as dist
@@ -46,7 +42,7 @@ class ProcessGroup:
         """Every rank's value, by rank. Every rank must call it.
 
         Raises:
-            AutojRewardError: A rank is gone, or did not come in half an hour.
+            AutojRewardError: A rank has ended, or did not call it within half an hour.
         """
         import torch.distributed as dist
 
@@ -61,69 +57,58 @@ class ProcessGroup:
         return values
 
     def run(self, work: Callable[[], T]) -> list[T]:
-        """Do something on every rank, and give every rank all results.
+        """Call `work` on every rank and return all results.
 
-        The work runs in a thread of its own, so that this one can tell the others, every two seconds, that
-        all is well here, and hear of it when it is not there.
+        The work runs in a thread, so that the calling thread can exchange heartbeats and learn of errors.
 
         Args:
-            work: What this rank does. It calls no collective.
+            work: This rank's work. It must not call collectives.
 
         Returns:
             The results by rank.
 
         Raises:
-            Exception: What `work` raised on one rank is raised on all of them, at most a few seconds later,
-                also where this rank's work is not done yet.
+            Exception: What `work` raised on any rank, a few seconds later on the others, even if their own
+                work is not done.
         """
-        mine = _Collective(work)
-        threading.Thread(target=mine.run, name="autoj-reward-rank", daemon=True).start()
+        future: Future[T] = Future()
+        threading.Thread(target=_run, args=(work, future), name="autoj-reward-rank", daemon=True).start()
         while True:
-            mine.done.wait(_BEAT_SECONDS)
-            states = self.gather((mine.done.is_set(), mine.sendable_error()))
-            for rank, (_, error) in enumerate(states):
-                if error is not None:
-                    if rank == self.rank and mine.error is not None:
-                        raise mine.error
-                    raise _received(error, rank)
-            if all(done for done, _ in states):
-                return self.gather(mine.result())
+            wait([future], _BEAT_SECONDS)
+            done = future.done()
+            error = future.exception() if done else None
+            states = self.gather((done, _packed(error)))
+            for rank, (_, packed) in enumerate(states):
+                if packed is not None:
+                    raise error if rank == self.rank and error is not None else _unpacked(packed, rank)
+            if all(ready for ready, _ in states):
+                return self.gather(future.result())
 
 
-@dataclass(slots=True)
-class _Collective(Generic[T]):
-    call: Callable[[], T]
-    done: threading.Event = field(default_factory=threading.Event)
-    results: list[T] = field(default_factory=list)
-    error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self.results.append(self.call())
-        except BaseException as error:
-            self.error = error
-        finally:
-            self.done.set()
-
-    def result(self) -> T:
-        return self.results[0]
-
-    def sendable_error(self) -> bytes | str | None:
-        if self.error is None:
-            return None
-        with contextlib.suppress(Exception):
-            sent = pickle.dumps(self.error)
-            pickle.loads(sent)  # noqa: S301 - our own bytes, to see whether the others could read them
-            return sent
-        return f"{type(self.error).__name__}: {self.error}"
+def _run(work: Callable[[], T], future: Future[T]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:
+        future.set_exception(error)
 
 
-def _received(error: bytes | str, rank: int) -> BaseException:
-    if isinstance(error, str):
-        return AutojRewardError(f"on rank {rank}: {error}")
-    received: BaseException = pickle.loads(error)  # noqa: S301 - from a process of the same run
-    received.add_note(f"raised on rank {rank}")
-    return received
+def _packed(error: BaseException | None) -> bytes | str | None:
+    """An error for other ranks; its text if it cannot be pickled."""
+    if error is None:
+        return None
+    with contextlib.suppress(Exception):
+        packed = pickle.dumps(error)
+        pickle.loads(packed)  # noqa: S301 - our own bytes, to see whether other ranks could load them
+        return packed
+    return f"{type(error).__name__}: {error}"
+
+
+def _unpacked(packed: bytes | str, rank: int) -> BaseException:
+    if isinstance(packed, str):
+        return AutojRewardError(f"on rank {rank}: {packed}")
+    error: BaseException = pickle.loads(packed)  # noqa: S301 - from a process of the same run
+    error.add_note(f"raised on rank {rank}")
+    return error
 
 
 _groups: list[tuple[Any, ProcessGroup]] = []
@@ -131,9 +116,9 @@ _making = threading.Lock()
 
 
 def current_process_group() -> ProcessGroup | None:
-    """The run's processes; None for a single process.
+    """The processes of the run; None if there is only one.
 
-    The first call makes the gloo group, which is itself a collective: every rank must come here.
+    The first call makes the gloo group, which is a collective: every rank must make that call.
     """
     if "torch" not in sys.modules:
         return None
@@ -152,10 +137,9 @@ def current_process_group() -> ProcessGroup | None:
 
 
 def _end() -> None:
-    """Let go of the groups while the process is still whole.
+    """Drop all references to process groups before the interpreter shuts down.
 
-    Whatever refers to a group, the run's own one too, keeps its threads alive; a process that ends under
-    them is aborted.
+    A reference keeps a group's threads alive, and a process that ends under them is aborted.
     """
     import torch.distributed as dist
 

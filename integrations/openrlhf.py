@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reward function for OpenRLHF, backed by the reward server.
 
-OpenRLHF takes a server's address (`--remote_rm_url http://judge:8000/get_reward`), or a Python file with a
-`reward_func(queries, prompts, labels)`. The address needs nothing of this module. The file is better where
-the server may be busy: OpenRLHF's own HTTP code gives up after five attempts, one a second, and continues
-without a reward.
+OpenRLHF takes a server's URL (`--remote_rm_url http://judge:8000/get_reward`), or a Python file with a
+`reward_func(queries, prompts, labels)`. The URL does not need this module. The file is better if the server
+may be busy: OpenRLHF's own HTTP code gives up after five attempts, one a second, and continues without a
+reward.
 
     # my_reward.py; --remote_rm_url my_reward.py
     from autoj_reward.integrations.openrlhf import reward_function
@@ -13,7 +13,6 @@ without a reward.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +25,7 @@ from autoj_reward.reward.scale import Scale, check_scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Settings:
+class _Rewarder:
     client: JudgeClient
     scale: Scale
     resolution: float | None
@@ -34,8 +33,19 @@ class _Settings:
     failure_reward: float | None
     end_tokens: tuple[str, ...]
 
-    def row(self, query: str, prompt: str, label: Any) -> dict[str, Any]:
-        """The row to rate."""
+    def reward_func(
+        self, queries: Sequence[str], prompts: Sequence[str], labels: Any = None, **_: Any
+    ) -> dict[str, Any]:
+        import torch
+
+        given = [None] * len(queries) if labels is None else labels
+        rows = [self._row(*sample) for sample in zip(queries, prompts, given, strict=True)]
+        judged = self.client.rate(rows, scale=self.scale, resolution=self.resolution)
+        rewards = torch.tensor([number(row, self.failure_reward) for row in judged], dtype=torch.float32)
+        failed = torch.tensor([float(row["failure"] is not None) for row in judged], dtype=torch.float32)
+        return {"rewards": rewards, "scores": rewards.clone(), "extra_logs": {"judge_failed": failed}}
+
+    def _row(self, query: str, prompt: str, label: Any) -> dict[str, Any]:
         completion = completion_of(query, prompt)
         if completion is None:
             raise ConfigError(
@@ -57,47 +67,31 @@ def reward_function(
     failure_reward: float | None = None,
     end_tokens: Sequence[str] = (),
 ) -> Callable[..., dict[str, Any]]:
-    """A `reward_func` for OpenRLHF.
+    """Make a `reward_func` for OpenRLHF.
 
     Args:
-        judge: The server's address (without `/get_reward`), or a client. With an address, the token is
+        judge: The server's URL (without `/get_reward`), or a client. With a URL, the token is
             `$AUTOJ_REWARD_TOKEN`.
         scale: raw, unit or centred, as `JudgeReward`'s.
         resolution: Step to which ratings are rounded, in their own units; 0 for none, None for the noise of
             the server's engine.
-        labels_as_references: Show labels to the judge, whose template has to take a reference.
-        failure_reward: The reward of a completion without a verdict; None raises.
-        end_tokens: Special tokens of the policy to take off, besides the usual ones.
+        labels_as_references: Show labels to the judge, whose template must take a reference.
+        failure_reward: Reward of a failed judgment; None raises.
+        end_tokens: Special tokens to remove from the end of completions, besides the usual ones.
 
     Returns:
-        A function that can be pickled. It takes B queries (prompt and completion as one text, special tokens
-        included), B prompts and B labels, and whatever comes with them. It returns float32 tensors of B:
+        A picklable function. It takes B queries (prompt and completion as one text with special tokens), B
+        prompts and B labels, and ignores other arguments. It returns float32 tensors of shape (B,):
         `rewards`, `scores` (the same), and in `extra_logs` `judge_failed`, 0 or 1.
 
     Raises:
-        ConfigError: The address or the scale is none.
+        ConfigError: The URL or the scale is wrong.
     """
-    settings = _Settings(
+    return _Rewarder(
         client=JudgeClient(judge) if isinstance(judge, str) else judge,
         scale=check_scale(scale),
         resolution=resolution,
         labels_as_references=labels_as_references,
         failure_reward=failure_reward,
         end_tokens=tuple(end_tokens),
-    )
-    function = functools.partial(_reward_func, settings)
-    function.__name__ = "reward_func"  # type: ignore[attr-defined]
-    return function
-
-
-def _reward_func(
-    settings: _Settings, queries: Sequence[str], prompts: Sequence[str], labels: Any = None, **_: Any
-) -> dict[str, Any]:
-    import torch
-
-    given = [None] * len(queries) if labels is None else labels
-    rows = [settings.row(*sample) for sample in zip(queries, prompts, given, strict=True)]
-    judged = settings.client.rate(rows, scale=settings.scale, resolution=settings.resolution)
-    rewards = torch.tensor([number(row, settings.failure_reward) for row in judged], dtype=torch.float32)
-    failed = torch.tensor([float(row["failure"] is not None) for row in judged], dtype=torch.float32)
-    return {"rewards": rewards, "scores": rewards.clone(), "extra_logs": {"judge_failed": failed}}
+    ).reward_func

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judge a corpus on a Ray cluster with a pool of actors, one judge each.
 
-Only block numbers travel through Ray. An actor reads its block's rows from the folder of the run, judges
-them, and puts the finished block in its place (`rows.blocks`), so that a worker that dies costs its block,
-which another one judges again, and a run that was stopped continues block by block.
+Only block numbers travel through Ray. An actor reads its block's rows from the run's folder, judges them, and
+writes the finished block there (`rows.blocks`). If a worker dies, another one judges its block again, and a
+run that was stopped resumes after its last finished block.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 import os
-from collections import Counter
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,21 +21,20 @@ from autoj_reward.errors import ConfigError, EngineChanged
 from autoj_reward.judge.judge import Judge
 from autoj_reward.rows.blocks import Blocks, with_fields
 from autoj_reward.rows.records import RowItem, RowTask, Summary
-from autoj_reward.types import Usage
 
 _LOCAL_STORE_BYTES = 256 << 20
-"""Block numbers and summaries are all that a local cluster's object store holds."""
+"""The object store of a local cluster holds block numbers and summaries only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RaySettings:
-    """The cluster, and how it is used.
+    """A Ray cluster and the resources of each worker.
 
     Attributes:
-        address: `auto`, `local` (a cluster of this machine, for this run), `HOST:PORT` or `ray://HOST:PORT`.
-        workers: Judges; None takes as many as the cluster's GPUs, or else CPUs, allow.
-        gpus: GPUs of each; None takes 1 where the cluster has any.
-        cpus: CPUs of each that has no GPU.
+        address: `auto`, `local` (a cluster on this machine, for this run), `HOST:PORT` or `ray://HOST:PORT`.
+        workers: Number of judges; None takes as many as the cluster's GPUs, or else CPUs, allow.
+        gpus: GPUs per worker; None takes 1 if the cluster has any.
+        cpus: CPUs per worker without a GPU.
     """
 
     address: str
@@ -46,15 +45,15 @@ class RaySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockTask:
-    """What is done with each block. Pickled to the workers.
+    """What to do with each block. Pickled to the workers.
 
     Attributes:
         blocks: The run's folder.
         judge: Keyword arguments of `Judge.load`.
-        make_work: Makes the work from the judge: a function of a module, or a `functools.partial` of one.
+        make_work: Makes the task of a judge; picklable.
         schema: The added fields and their types, a `pyarrow.Schema`.
-        judge_id: Who has to judge, where that is known; a worker with another judge ends the run.
-        assemble: Makes the finished block from its rows, what was added to each, and the schema.
+        judge_id: Identity that the workers' judge must have; None accepts any. Another one ends the run.
+        assemble: Makes the finished block from its rows, the fields added to each, and the schema.
     """
 
     blocks: Blocks
@@ -67,7 +66,7 @@ class BlockTask:
 
 @dataclass(frozen=True, slots=True)
 class BlockDone:
-    """A block that was judged: what it cost, and which process did it."""
+    """A finished block: its summary, and the process that judged it."""
 
     number: int
     summary: Summary
@@ -75,7 +74,7 @@ class BlockDone:
 
 
 class BlockJudge:
-    """An actor: one judge, asked for block after block."""
+    """A Ray actor that holds one judge."""
 
     def __init__(self, task: BlockTask) -> None:
         self._task = task
@@ -86,14 +85,15 @@ class BlockJudge:
         numbers = [int(number) for number in batch["block"]]
         return {
             "block": numbers,
-            "done": [json.dumps(self._judge_block(number)) for number in numbers],
+            # As text: Ray makes NumPy arrays, whose byte strings lose zeros at their end.
+            "summary": [pickle.dumps(self._judge_block(number)).hex() for number in numbers],
             "pid": [os.getpid()] * len(numbers),
         }
 
-    def _judge_block(self, number: int) -> dict[str, Any]:
+    def _judge_block(self, number: int) -> Summary:
         summary = Summary()
         table = self._task.blocks.read(number)
-        # None: a worker wrote it, and died before it could say so.
+        # None: a worker finished it and died before it could report.
         if table is not None:
             if self._task.judge_id not in (None, self._judge.identity):
                 raise EngineChanged(
@@ -110,30 +110,17 @@ class BlockJudge:
             self._task.blocks.write(number, self._task.assemble(table, added, self._task.schema))
             summary.n_rows = len(rows)
             summary.add(finished)
-        usage = summary.usage
-        return {
-            "rows": summary.n_rows,
-            "failed_rows": summary.n_failed_rows,
-            "judgments": summary.n_judgments,
-            "cut": summary.n_cut,
-            "failures": dict(summary.failures),
-            "usage": [usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.n_requests],
-        }
+        return summary
 
 
 def judge_blocks(task: BlockTask, pending: Sequence[int], settings: RaySettings) -> Iterator[BlockDone]:
-    """Judge blocks on a cluster; each is given back when it is in its place.
+    """Judge the pending blocks on a cluster; yields each block after it was written.
 
-    Closing the iterator early stops the run. What is in its place stays.
-
-    Args:
-        task: What is done with each.
-        pending: The blocks.
-        settings: The cluster.
+    Closing the iterator early stops the run and keeps the finished blocks.
 
     Raises:
-        ConfigError: There is no Ray, no such cluster, or nothing in it for a worker.
-        Exception: A block could not be judged, also after Ray's retries.
+        ConfigError: Ray is not installed, the cluster is not there, or is too small for a worker.
+        Exception: A block could not be judged, after Ray's retries.
     """
     try:
         import ray
@@ -146,7 +133,7 @@ def judge_blocks(task: BlockTask, pending: Sequence[int], settings: RaySettings)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        # It tells of every worker that comes and goes, and its progress is shown here.
+        # Ray logs every worker's start and end.
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         blocks = ray.data.from_items([{"block": n} for n in pending], override_num_blocks=len(pending))
         judged = blocks.map_batches(
@@ -157,40 +144,36 @@ def judge_blocks(task: BlockTask, pending: Sequence[int], settings: RaySettings)
             **resources,
         )
         for row in judged.iter_rows():
-            yield BlockDone(int(row["block"]), _summary(json.loads(row["done"])), int(row["pid"]))
+            summary = pickle.loads(bytes.fromhex(row["summary"]))  # noqa: S301 - from a worker of this run
+            yield BlockDone(int(row["block"]), summary, int(row["pid"]))
     finally:
         ray.shutdown()
 
 
 def _connect(ray: Any, settings: RaySettings) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    # Ray only counts CPUs: a local cluster may have more of them than the machine.
+    n_cpus = settings.workers and max(os.cpu_count() or 1, math.ceil(settings.workers * settings.cpus))
     try:
         if settings.address == "local":
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             ray.init(
                 include_dashboard=False,
                 object_store_memory=_LOCAL_STORE_BYTES,
-                **_local_cpus(settings),
+                num_cpus=n_cpus,
                 **quiet,
             )
         else:
             ray.init(address=settings.address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"there is no Ray cluster at {settings.address!r}: {error}",
+            f"cannot reach a Ray cluster at {settings.address!r}: {error}",
             hint="--ray local starts one on this machine; `ray start --head` on another one",
         ) from error
 
 
-def _local_cpus(settings: RaySettings) -> dict[str, Any]:
-    """As many CPUs as were asked for: CPUs are Ray's way of counting, and bind nothing."""
-    if settings.workers is None:
-        return {}
-    return {"num_cpus": max(os.cpu_count() or 1, int(settings.workers * settings.cpus + 0.999))}
-
-
 def _pool(cluster: Mapping[str, float], settings: RaySettings, n_blocks: int) -> tuple[int, dict[str, float]]:
-    """How many workers, and what each of them takes."""
+    """The number of workers, and the resources of each."""
     gpus = settings.gpus if settings.gpus is not None else float(cluster.get("GPU", 0) >= 1)
     per_worker = {"num_gpus": gpus} if gpus else {"num_cpus": settings.cpus}
     there, each = (cluster.get("GPU", 0.0), gpus) if gpus else (cluster.get("CPU", 0.0), settings.cpus)
@@ -201,17 +184,3 @@ def _pool(cluster: Mapping[str, float], settings: RaySettings, n_blocks: int) ->
             hint="ask for fewer workers, or for less for each",
         )
     return min(settings.workers or fitting, n_blocks), per_worker
-
-
-def _summary(done: Mapping[str, Any]) -> Summary:
-    prompt, cached, completion, n_requests = done["usage"]
-    return Summary(
-        n_rows=done["rows"],
-        n_failed_rows=done["failed_rows"],
-        n_judgments=done["judgments"],
-        n_cut=done["cut"],
-        failures=Counter(done["failures"]),
-        usage=Usage(
-            prompt_tokens=prompt, cached_tokens=cached, completion_tokens=completion, n_requests=n_requests
-        ),
-    )

@@ -10,18 +10,14 @@ from autoj_reward.errors import AutojRewardError
 
 
 class NoVerdict(AutojRewardError):
-    """A completion has no verdict, and no `failure_reward` was given."""
+    """A judgment failed, and no `failure_reward` was given."""
 
 
 def number(row: Mapping[str, Any], failure_reward: float | None) -> float:
-    """The reward of a judged row, as a trainer that takes nothing but numbers needs it.
-
-    Args:
-        row: What the judge said: `reward`, or `failure` with the reason for none.
-        failure_reward: The reward of a completion without a verdict; None raises.
+    """The `reward` of a judged row, or `failure_reward` if the judgment failed.
 
     Raises:
-        NoVerdict: There is no verdict, and no such reward.
+        NoVerdict: The judgment failed, and `failure_reward` is None.
     """
     if row["reward"] is not None:
         return float(row["reward"])

@@ -5,64 +5,67 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Self, get_args
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Literal, Self, get_args
 
 from autoj_reward.errors import ConfigError
-from autoj_reward.integrations.distributed import ProcessGroup, current_process_group
+from autoj_reward.integrations.distributed import current_process_group
 from autoj_reward.integrations.trl_failures import OnFailure, Trainer, choose_fill
 from autoj_reward.integrations.trl_trainer import TrainerInfo, trainer_info, trl_version
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.messages.text import Reasoning
-from autoj_reward.reward.completions import Shown, Thinking, reasoning_of
+from autoj_reward.reward.items import Shown
 from autoj_reward.reward.metrics import CallReport
 from autoj_reward.reward.plan import RewardMode, Schedule
 from autoj_reward.reward.reward import BatchReward, Rewards
 from autoj_reward.reward.scale import Scale
 from autoj_reward.types import Mode, Text
 
+Thinking = Literal["strip", "strip_opened", "judge", "keep"]
+"""`Reasoning`; judge is the former name of keep."""
+
 
 class JudgeReward(BatchReward):
-    """A judge as one reward function, right in every trainer of TRL.
+    """A judge as a reward function for TRL's trainers.
 
-    Give it to a trainer among its `reward_funcs`, and tell it which trainer that is: `attach(trainer)`, or
-    the arguments `trainer` and `n_rewards`. What a failed judgment does to training depends on that; without
-    it, a failure gets the mean of its group.
+    Pass it to a trainer in `reward_funcs`, then call `attach(trainer)`, or name the trainer with `trainer`
+    and `n_rewards`. The right reward for a failed judgment depends on the trainer; without one it is the mean
+    of the completion's group.
 
-    It can be pickled and called from threads. No model is loaded before the first call. In a run of several
-    processes every process must call it alike: completions are gathered, each request is judged once, and
-    an error on one process is raised on all.
+    It is picklable and thread-safe. No model is loaded before the first call. In a distributed run every
+    process must call it at the same point: completions are gathered, each request is judged once, and an
+    error on one process is raised on all.
 
     Args:
         judge: A judge, or a name for `Judge.load`.
-        mode: rating: each completion by itself. pairwise: its chance to win against the others of
-            its prompt.
+        mode: rating: each completion by itself. pairwise: its win probability against the other completions
+            of its prompt.
         scale: raw: the judge's ratings (1 to 10), or the win probability. unit: in [0, 1]. centred: in
             [-1, 1].
-        on_failure: auto: what fits the trainer; or none, group_mean, hash, running_mean or raise, see `Fill`.
-        resolution: Step to which ratings, or win probabilities, are rounded, in their own units; 0 for none.
+        on_failure: Reward of a failed judgment. auto: what fits the trainer; or none, group_mean, hash,
+            running_mean or raise, see `Fill`.
+        resolution: Step to which ratings or win probabilities are rounded, in their own units; 0 for none.
             None is the measured noise of the engine's dtype.
-        trainer: grpo, rloo, online_dpo, async_grpo or ppo, where `attach` is not used.
-        n_rewards: How many reward functions the trainer sums up, where `attach` is not used.
-        schedule: For pairwise: ring, all or baseline.
-        baseline_column: The dataset's column with the completions that all are compared with (baseline).
-        rubric_column: The dataset's column of rubrics, for a judge whose template takes one.
-        reference_column: The dataset's column of reference answers, for such a judge.
-        language_column: The dataset's column of language codes, for a judge with templates in several.
-        shown: Of a completion of several messages: transcript (all of them, tool calls and results included)
-            or last (the last assistant turn).
-        reasoning: strip, strip_opened or keep: what is done with the policy's reasoning (see `Judge.load`).
+        trainer: grpo, rloo, online_dpo, async_grpo or ppo, instead of `attach`.
+        n_rewards: Number of reward functions that the trainer sums up, instead of `attach`.
+        schedule: Which pairs mode pairwise compares: ring, all or baseline.
+        baseline_column: Dataset column with the completion to compare with, for the schedule baseline.
+        rubric_column: Dataset column of rubrics, for a judge whose template takes one.
+        reference_column: Dataset column of reference answers, likewise.
+        language_column: Dataset column of language codes, for a judge with templates in several languages.
+        shown: What the judge sees of a multi-message completion: transcript (all messages, tool calls and
+            results included) or last (the last assistant turn).
+        reasoning: What to do with the policy's reasoning: strip, strip_opened or keep (see `Judge.load`).
             None takes the judge's own setting.
-        thinking: The former name of `reasoning`; its judge is keep.
-        n_retries: Times that what failed is judged again. A too long input is not; and a direct reading only
-            where the engine failed, because it would read the same again.
-        max_failures: Largest share of failures among the latest completions, in [0, 1].
-        gather: Whether processes of one run judge together. False: this process alone, for calls that the
-            others do not make.
+        thinking: Former name of `reasoning`; its value judge means keep.
+        n_retries: How often failed requests are judged again. Inputs that are too long are not retried, and
+            direct readings only after an engine failure, because they would read the same again.
+        max_failures: Largest share of failures among recent completions, in [0, 1].
+        gather: Whether the processes of a run judge together. False for calls that only this process makes.
         name: The metric's name; None is `judge_rating` or `judge_pairwise`.
-        judge_mode: direct or critique, for a judge given by name; None is the judge's own default, which for
-            shipped judges is what was measured best.
-        **judge_options: For `Judge.load`, for a judge given by name. It has a guard unless `guard=False`.
+        judge_mode: direct or critique, for a judge given by name; None is the judge's default.
+        **judge_options: Options of `Judge.load`, for a judge given by name. It has a guard unless
+            `guard=False`.
 
     Raises:
         ConfigError: A setting is wrong, or does not fit the judge or the trainer.
@@ -102,8 +105,8 @@ class JudgeReward(BatchReward):
             raise ConfigError("thinking is the former name of reasoning; give one of them")
         if thinking is not None:
             if thinking not in get_args(Thinking):
-                raise ConfigError(f"thinking = {thinking!r} is none of {', '.join(get_args(Thinking))}")
-            reasoning = reasoning_of(thinking)
+                raise ConfigError(f"thinking = {thinking!r} must be one of {', '.join(get_args(Thinking))}")
+            reasoning = "keep" if thinking == "judge" else thinking
         if isinstance(judge, str):
             own = {"guard": True} if reasoning is None else {"guard": True, "reasoning": reasoning}
             judge = Judge.load(judge, mode=judge_mode, **{**own, **judge_options})
@@ -136,16 +139,16 @@ class JudgeReward(BatchReward):
         self._facts: TrainerInfo | None = None
 
     def attach(self, trainer: Any) -> Self:
-        """Learn from the trainer what a failure does there, and how large its groups are.
+        """Read from a trainer how it handles failures and how large its groups are.
 
         Args:
-            trainer: It must have this reward, or `async_reward` of it, among its reward functions.
+            trainer: A trainer that has this reward, or `async_reward` of it, among its reward functions.
 
         Returns:
             This reward.
 
         Raises:
-            ConfigError: The trainer takes no such reward, or `on_failure` does not fit it.
+            ConfigError: The trainer does not take such a reward, or `on_failure` does not fit it.
         """
         facts = trainer_info(trainer, self)
         self.fill = choose_fill(
@@ -174,15 +177,15 @@ class JudgeReward(BatchReward):
         Args:
             prompts: B prompts, as text or messages.
             completions: B completions, likewise.
-            completion_ids: Their tokens, B lists; for the correlation with length.
+            completion_ids: B lists of tokens, for the correlation with length.
             trainer_state: Not used.
-            log_metric: Takes the call's numbers.
-            log_extra: Takes critiques, raw values and failures, as columns beside the completions.
+            log_metric: Called with each metric of the call.
+            log_extra: Called with raw values, failures and critiques, one column each.
             **columns: The dataset's columns, B values each.
 
         Returns:
-            B rewards in the same order, on the reward's scale. What a failure gets, None among it, follows
-            from the trainer.
+            B rewards in the same order, on the reward's scale. The trainer decides what a failure gets; it
+            may be None.
 
         Raises:
             ConfigError: Lengths differ, or a column is missing.
@@ -190,41 +193,29 @@ class JudgeReward(BatchReward):
             EngineError: The engine failed as a whole.
             TooManyFailures: The share of failures passed the limit.
         """
-        ranks = current_process_group() if self._gather else None
-        rewards, report = self._score(
-            ranks, prompts, completions, completion_ids, columns, logged=log_metric is not None
+        rewards, report = self.score(
+            prompts,
+            completions,
+            columns,
+            completion_ids=completion_ids,
+            group_size=self._group_size(),
+            ranks=current_process_group() if self._gather else None,
+            logged=log_metric is not None,
         )
         self._log(report, log_metric, log_extra)
         return rewards
 
     def __getstate__(self) -> dict[str, Any]:
-        # The trainer stays where it is; what follows from it is kept.
+        # `fill`, which follows from the trainer, is kept.
         return {**super().__getstate__(), "_facts": None}
 
     @property
     def trainer(self) -> Any:
-        """The trainer that it is attached to; None without one, and when that is gone."""
+        """The attached trainer; None without one, and after it was deleted."""
         return None if self._facts is None else self._facts.trainer()
 
-    def _score(
-        self,
-        ranks: ProcessGroup | None,
-        prompts: Sequence[Text],
-        completions: Sequence[Text],
-        completion_ids: Sequence[Sequence[int]] | None,
-        columns: Mapping[str, Any],
-        *,
-        logged: bool,
-    ) -> tuple[Rewards, CallReport]:
-        return self.score(
-            prompts,
-            completions,
-            columns,
-            completion_ids=completion_ids,
-            group_size=None if self._facts is None else self._facts.group_size(),
-            ranks=ranks,
-            logged=logged,
-        )
+    def _group_size(self) -> int | None:
+        return None if self._facts is None else self._facts.group_size()
 
     def _log(
         self,
@@ -236,7 +227,7 @@ class JudgeReward(BatchReward):
             for name, value in report.metrics.items():
                 log_metric(f"{self.__name__}/{name}", value)
         if log_extra is not None:
-            # At every call: a column that is logged now and then would be beside other completions.
+            # At every call: TRL pairs the values of a column with the completions by position.
             log_extra(f"{self.__name__}/raw", [row.raw for row in report.rows])
             log_extra(f"{self.__name__}/failure", [row.reason for row in report.rows])
             if self.judge.settings.mode == "critique":
@@ -244,18 +235,17 @@ class JudgeReward(BatchReward):
 
 
 def async_reward(reward: JudgeReward) -> Callable[..., Coroutine[Any, Any, Rewards]]:
-    """The reward as a coroutine function, which GRPO and RLOO await together with other asynchronous ones.
+    """Make a coroutine function of a reward, which GRPO and RLOO run concurrently with other such functions.
 
-    Synchronous functions run before, one after the other: only asynchronous ones overlap. Processes of a run
-    do not judge together here, because no collective may run on the trainer's event loop; so a group's
-    completions must all be on one process where they need each other.
+    Each process judges alone, because collectives cannot run on the trainer's event loop. In pairwise mode
+    all completions of a prompt must therefore be on one process.
 
     Args:
-        reward: What is called, in a thread. `reward.attach(trainer)` works as ever.
+        reward: Called in a thread. `reward.attach(trainer)` works as usual.
 
     Returns:
-        A coroutine function with the reward's name. It raises what the reward raises, and ConfigError where
-        a pairwise group is split over processes.
+        A coroutine function with the reward's name. It raises what the reward raises, and ConfigError if
+        processes may share a pairwise group.
     """
 
     async def judge(
@@ -269,12 +259,19 @@ def async_reward(reward: JudgeReward) -> Callable[..., Coroutine[Any, Any, Rewar
         **columns: Any,
     ) -> Rewards:
         rewards, report = await asyncio.to_thread(
-            reward._score, None, prompts, completions, completion_ids, columns, logged=log_metric is not None
+            reward.score,
+            prompts,
+            completions,
+            columns,
+            completion_ids=completion_ids,
+            group_size=reward._group_size(),
+            logged=log_metric is not None,
         )
         unsure = reward._facts is None or report.metrics["incomplete_groups"]
-        if reward.mode == "pairwise" and _several_processes() and unsure:
+        if reward.mode == "pairwise" and unsure and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(
-                "a prompt's completions may be split over processes, and an asynchronous reward sees one's",
+                "completions of a prompt may be split over processes, and an asynchronous reward does not "
+                "gather them",
                 hint="attach the reward; and make per_device_train_batch_size (times steps_per_generation) a "
                 "multiple of num_generations, or give the trainer the JudgeReward itself",
             )
@@ -284,7 +281,3 @@ def async_reward(reward: JudgeReward) -> Callable[..., Coroutine[Any, Any, Rewar
     judge.__name__ = judge.__qualname__ = reward.__name__
     judge.reward = reward  # type: ignore[attr-defined]
     return judge
-
-
-def _several_processes() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A TRL callback that shows judgments while a policy trains."""
+"""TRL callback that shows and logs judgments during training."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ _CELL_CHARS = 160
 
 
 class JudgmentCallback(TrainerCallback):  # type: ignore[misc]
-    """A table of judgments every few steps, and the judge's numbers in the trainer's log.
+    """Writes a table of judgments every few steps, and logs the judge's metrics.
 
-    GRPO and RLOO give a reward functions to log with: there the numbers are logged as it judges, and
-    critiques are beside the completions in the trainer's own table. For other trainers this callback logs
-    the numbers at the end of each step, if the reward is attached.
+    With GRPO and RLOO the reward logs its metrics itself, and critiques are in the trainer's table of
+    completions. With other trainers this callback logs the metrics after each step, if the reward is
+    attached.
 
     Args:
-        reward: The reward that judges.
+        reward: The reward.
         every: Steps between tables, at least 1.
         n_rows: Rows of a table, at least 1.
-        show: Print tables on standard output.
-        path: JSON lines file to which tables are added; None is `judgments.jsonl` in the trainer's output
-            folder.
+        show: Whether to print tables on standard output.
+        path: JSON lines file to append tables to; None is `judgments.jsonl` in the trainer's output folder.
 
     Raises:
         ConfigError: `every` or `n_rows` is below 1.
@@ -52,7 +51,7 @@ class JudgmentCallback(TrainerCallback):  # type: ignore[misc]
         path: str | Path | None = None,
     ) -> None:
         if every < 1 or n_rows < 1:
-            raise ConfigError(f"every = {every} and n_rows = {n_rows} are at least 1")
+            raise ConfigError(f"every = {every} and n_rows = {n_rows} must be at least 1")
         self._reward = reward
         self._every = every
         self._n_rows = n_rows
@@ -61,7 +60,7 @@ class JudgmentCallback(TrainerCallback):  # type: ignore[misc]
         self._latest: CallReport | None = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Log what the trainer did not, and make a table when it is time."""
+        """Log the metrics that the trainer did not log itself; write a table every `every` steps."""
         reports = self._reward.take_reports()
         self._latest = reports[-1] if reports else self._latest
         self._log([r for r in reports if not r.logged], control)
@@ -78,12 +77,12 @@ class JudgmentCallback(TrainerCallback):  # type: ignore[misc]
         if trainer is not None and reports:
             due = control.should_log
             trainer.log({f"{self._reward.__name__}/{k}": v for k, v in mean_metrics(reports).items()})
-            # Logging tells the trainer that this step is done; its own log is still to come.
+            # `log` resets should_log, and the trainer's own log of this step is still to come.
             control.should_log = due
 
 
 def judgment_table(title: str, rows: Sequence[JudgedRow]) -> Table:
-    """Judgments for a person; long texts are cut, and nothing in them is taken for markup."""
+    """A table of judgments for a terminal; long texts are truncated and markup is shown as text."""
     table = Table(title=title, title_justify="left")
     for name in ("prompt", "completion", "critique"):
         table.add_column(name, overflow="fold")
@@ -118,5 +117,5 @@ def _append(path: Path, step: int, rows: Sequence[JudgedRow]) -> None:
                 "reward": row.reward,
                 "failure": row.reason,
             }
-            # Escaped, so that lone surrogates of a policy's text can be written.
+            # In ASCII, because texts may hold lone surrogates.
             file.write(json_text(record) + "\n")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which fill a failed judgment gets in which of TRL's trainers.
+"""Choose the reward of a failed judgment for each TRL trainer.
 
-TRL's trainers read None in three ways. GRPO and RLOO leave a completion that no function scored out of the
-baseline and give it no advantage (since 1.6.0; before, it was 0.0). Where another function did score it, the
-sum leaves ours out, so that None is 0.0 again. OnlineDPO always reads 0.0, and trains every pair nonetheless.
+GRPO and RLOO leave a completion that no function scored out of the baseline and give it no advantage (since
+TRL 1.6.0; before, None was 0.0). If another function did score it, the sum skips the None, which makes it 0.0
+again. OnlineDPO always reads None as 0.0, and trains on every pair.
 """
 
 from __future__ import annotations
@@ -33,25 +33,24 @@ def choose_fill(
     """The fill for a trainer.
 
     Args:
-        on_failure: A fill, or auto: then the one that leaves the other completions' training as it would
-            have been.
-        trainer: None is unknown, for which a group's mean is safe.
-        n_rewards: Reward functions that the trainer sums up.
-        trl_version: Its version, `(1, 16, 0)`; None is one that knows None.
+        on_failure: A fill, or auto: the fill that does not change how other completions are trained on.
+        trainer: The trainer; None if unknown, for which auto is the group's mean.
+        n_rewards: Number of reward functions that the trainer sums up.
+        trl_version: TRL's version, such as `(1, 16, 0)`; None is one that leaves None out.
         normalizes_first: Whether the trainer normalises each function's rewards before it sums them up
-            (GRPO's `normalize_then_sum`): None is left out of each then.
+            (GRPO's `normalize_then_sum`), and so leaves out None for each function.
 
     Raises:
-        ConfigError: There is no such fill or trainer, or the fill does not fit the trainer.
+        ConfigError: The fill or trainer is unknown, or the fill does not fit the trainer.
     """
     if on_failure == "coin":
         warnings.warn("on_failure='coin' is now 'hash'", DeprecationWarning, stacklevel=3)
         on_failure = "hash"
     if on_failure not in ("auto", *get_args(Fill)):
-        raise ConfigError(f"on_failure = {on_failure!r} is none of auto, {', '.join(get_args(Fill))}")
+        raise ConfigError(f"on_failure = {on_failure!r} must be one of auto, {', '.join(get_args(Fill))}")
     if trainer is not None and trainer not in get_args(Trainer):
         raise ConfigError(
-            f"trainer = {trainer!r} is none of {', '.join(get_args(Trainer))}",
+            f"trainer = {trainer!r} must be one of {', '.join(get_args(Trainer))}",
             hint="leave it out, and call attach(trainer) once the trainer is made",
         )
     if n_rewards < 1:

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TRL's former judge interface, for code written for `trl.experimental.judges`.
+"""TRL's former judge interface (`trl.experimental.judges`, removed in TRL 1.1.0).
 
-TRL dropped its judges in 1.1.0. These have the same call and the same meaning of what comes back, on a judge
-of this package. New code is better off with `Judge.compare`, whose failures are not numbers.
+New code should use `Judge.compare`, which reports failures as failures instead of numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, overload
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
@@ -20,32 +18,15 @@ from autoj_reward.types import Request, Text
 
 
 class PairwiseJudge:
-    """Two completions of each prompt: which is better?
+    """Compares two completions of each prompt.
 
     Args:
-        judge: Compares. It shows each pair in both orders and averages, unless it was loaded otherwise.
+        judge: The judge. It averages both orders of a pair, unless it was loaded otherwise.
     """
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
 
-    @overload
-    def judge(
-        self,
-        prompts: Sequence[Text],
-        completions: Sequence[Sequence[Text]],
-        shuffle_order: bool = True,
-        return_scores: Literal[False] = False,
-    ) -> list[int]: ...
-    @overload
-    def judge(
-        self,
-        prompts: Sequence[Text],
-        completions: Sequence[Sequence[Text]],
-        shuffle_order: bool = True,
-        *,
-        return_scores: Literal[True],
-    ) -> list[float]: ...
     def judge(
         self,
         prompts: Sequence[Text],
@@ -55,21 +36,20 @@ class PairwiseJudge:
     ) -> list[int] | list[float]:
         """Judge pairs.
 
-        The one place in this package where an argument decides what comes back, because it did there.
-
         Args:
             prompts: B prompts.
             completions: B pairs.
-            shuffle_order: With a judge of one order only: show half of the pairs the other way round, chosen
-                by a hash of their texts. A judge of both orders has no need of it.
-            return_scores: Win probabilities of the first instead of the better one's index.
+            shuffle_order: For a judge of one order only: swap about half of the pairs, chosen by a hash of
+                their texts.
+            return_scores: Return win probabilities instead of indices.
 
         Returns:
-            B indices: 0 or 1, and -1 where the judge failed. A tie is 0 or 1 by a hash of the texts. With
-            scores: B probabilities in [0, 1], and NaN where it failed.
+            B indices of the better completion: 0 or 1, or -1 if the judge failed. A hash of the texts decides
+            ties. With `return_scores`: B probabilities in [0, 1] that the first wins, NaN if the judge
+            failed.
 
         Raises:
-            ConfigError: A prompt has not two completions, or lengths differ.
+            ConfigError: A prompt does not have two completions, or lengths differ.
             EngineError: The engine failed as a whole.
         """
         _check(prompts, completions, pairs=True)
@@ -95,10 +75,10 @@ class PairwiseJudge:
 
 
 class RankJudge:
-    """Any number of completions of each prompt: in which order of quality?
+    """Orders any number of completions of each prompt.
 
     Args:
-        judge: Compares each completion with each other one of its prompt.
+        judge: The judge, which compares all pairs of a prompt's completions.
     """
 
     def __init__(self, judge: Judge) -> None:
@@ -107,16 +87,16 @@ class RankJudge:
     def judge(
         self, prompts: Sequence[Text], completions: Sequence[Sequence[Text]], shuffle_order: bool = True
     ) -> list[list[int]]:
-        """Rank completions by their strengths, all pairs compared; see `rank`.
+        """Rank completions by their strengths from all pairs; see `rank`.
 
         Args:
             prompts: B prompts.
             completions: B lists of completions; their lengths may differ.
-            shuffle_order: Taken for the sake of old code; the order of showing follows from the texts.
+            shuffle_order: Ignored; the order in which pairs are shown follows from the texts.
 
         Returns:
-            B lists of indices into the completions, best first. Those without a judgment come last, and
-            equal ones are in the order of a hash of their texts.
+            B lists of indices into the completions, best first. Those without a verdict come last; a hash of
+            the texts orders ties.
 
         Raises:
             ConfigError: A prompt has no completion, or lengths differ.
@@ -132,7 +112,6 @@ class RankJudge:
 
 
 def _swaps(judge: Judge, prompt: Text, pair: Sequence[Text]) -> bool:
-    """Whether the second comes first in the order of a hash of the texts."""
     return first_by_hash(judge.shown_prompt(prompt), [judge.shown_completion(c) for c in pair]) == 1
 
 
@@ -142,4 +121,6 @@ def _check(prompts: Sequence[Text], completions: Sequence[Sequence[Text]], *, pa
     for i, group in enumerate(completions):
         listed = isinstance(group, Sequence) and not isinstance(group, str | bytes)
         if not listed or len(group) < 1 or (pairs and len(group) != 2):
-            raise ConfigError(f"prompt {i} has not {'two completions' if pairs else 'a list of completions'}")
+            raise ConfigError(
+                f"completions of prompt {i} must be a list of {'two' if pairs else 'one or more'}"
+            )

@@ -20,7 +20,7 @@ def ppo_classes() -> tuple[Any, Any]:
     """TRL's PPOConfig and PPOTrainer.
 
     Raises:
-        ConfigError: The installed TRL has none: they left it after 1.12.
+        ConfigError: The installed TRL does not have them; TRL 1.12 was the last that did.
     """
     _require_ppo()
     from trl.experimental.ppo import PPOConfig, PPOTrainer
@@ -29,21 +29,20 @@ def ppo_classes() -> tuple[Any, Any]:
 
 
 class JudgeRewardModel(nn.Module):
-    """A reward as the module that PPOTrainer takes as `reward_model`.
+    """A reward as the `reward_model` of PPOTrainer.
 
-    It has no weights. What PPOTrainer calls as its backbone recovers prompts and completions from the padded
-    rows of tokens, has them judged, and gives each row its reward at every position. The value model is
-    another one: it is trained.
+    It has no weights, and is not the value model. PPOTrainer calls its backbone, which recovers prompts and
+    completions from the padded token rows, judges them, and returns each row's reward at every position.
 
-    PPO has one completion of each prompt and needs a number for it: a failure gets the mean of the last
-    thousand rewards.
+    PPO has one completion per prompt and needs a number for it: a failure gets the mean of the last thousand
+    rewards.
 
     Args:
-        reward: Made with `trainer="ppo"`.
-        tokenizer: The policy's, padding on the left.
-        datasets: Rows of every data set of the trainer, evaluation too: `input_ids` as the trainer gets them,
-            the prompt, and the columns that the reward uses.
-        prompt_column: Where rows keep the prompt, as text or messages.
+        reward: A reward made with `trainer="ppo"`.
+        tokenizer: The policy's tokenizer, padding on the left.
+        datasets: Rows of all the trainer's datasets, evaluation included: `input_ids` as the trainer gets
+            them, the prompt, and the columns that the reward uses.
+        prompt_column: Column with the prompt, as text or messages.
 
     Raises:
         ConfigError: TRL has no PPO, the reward is for another trainer, or rows contradict each other.
@@ -88,7 +87,7 @@ class JudgeRewardModel(nn.Module):
 
 
 class _Backbone(nn.Module):
-    """Looks to PPOTrainer like a language model whose hidden state is the reward."""
+    """A stand-in for a language model; its hidden state is the reward."""
 
     def __init__(self, reward: JudgeReward, tokenizer: Any, book: PromptBook, prompt_column: str) -> None:
         super().__init__()
@@ -98,8 +97,8 @@ class _Backbone(nn.Module):
         """Judge the rows.
 
         Args:
-            input_ids: (B, L), id 0 where masked.
-            attention_mask: (B, L), False where a token is, or equals, padding.
+            input_ids: (B, L) tokens; 0 where masked.
+            attention_mask: (B, L); False for padding and tokens equal to it.
 
         Returns:
             `hidden_states` and `last_hidden_state`, (B, L, 1): each row's reward at every position.
@@ -128,7 +127,7 @@ def _require_ppo() -> None:
     if not has_ppo():
         version = ".".join(str(n) for n in trl_version() or ()) or "none"
         raise ConfigError(
-            f"PPOTrainer left TRL after 1.12, and the installed TRL is {version}",
-            hint="in an environment of its own: pip install 'autoj-reward[ppo]'; or use RLOO, which needs no "
+            f"PPOTrainer was removed after TRL 1.12; the installed TRL is {version}",
+            hint="pip install 'autoj-reward[ppo]' in a separate environment; or use RLOO, which needs no "
             "value model",
         )

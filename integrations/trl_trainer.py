@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a reward needs to know about the TRL trainer that calls it."""
+"""Read from a TRL trainer what its rewards need to know."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _KINDS: dict[str, Trainer] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerInfo:
-    """What decides how a failure is filled, and which groups are whole.
+    """What a reward needs to know about its trainer.
 
     Attributes:
         kind: Which trainer.
-        n_rewards: Reward functions it sums up.
+        n_rewards: Number of reward functions that it sums up.
         normalizes_first: Whether it normalises each function's rewards before summing up.
-        group_size: Gives the completions of one prompt in the current phase; None where it is not known.
-        trainer: Gives the trainer; None when it is gone.
+        group_size: Returns the current number of completions per prompt (training or evaluation), or None.
+        trainer: Returns the trainer; None after it was deleted.
     """
 
     kind: Trainer
@@ -44,20 +44,16 @@ class TrainerInfo:
 
 
 def trainer_info(trainer: Any, reward: Any) -> TrainerInfo:
-    """Look at a trainer.
-
-    Args:
-        trainer: A TRL trainer, or one derived from it.
-        reward: The reward, which must be among the trainer's.
+    """Read what a reward needs to know from a TRL trainer that has it among its reward functions.
 
     Raises:
-        ConfigError: It is no trainer that takes reward functions, or does not have this one, or has an
-            asynchronous one that it would not await.
+        ConfigError: The trainer takes no reward functions, does not have this one, or has it as a coroutine
+            function that it would not await.
     """
     kind = next((_KINDS[c.__name__] for c in type(trainer).__mro__ if c.__name__ in _KINDS), None)
     if kind is None:
         raise ConfigError(
-            f"{type(trainer).__name__} is none of {', '.join(_KINDS)}",
+            f"{type(trainer).__name__} is not one of {', '.join(_KINDS)}",
             hint="for a trainer of your own, say what a failure gets there: JudgeReward(..., on_failure=)",
         )
     if kind == "async_grpo":

@@ -2,9 +2,8 @@
 """Custom reward functions for verl, backed by the reward server.
 
 verl calls `compute_score(data_source=, solution_str=, ground_truth=, extra_info=, **more)` for one sample at
-a time, a coroutine function on its event loop and any other function in threads. `more` holds the
-`reward_kwargs` of its configuration and, by version, a router's address, a tokenizer, `strict_box_verify`.
-The server merges what many samples ask for.
+a time: coroutine functions on its event loop, other functions in threads. `more` holds the `reward_kwargs` of
+its configuration and arguments that differ between versions. The server batches the samples.
 
     # my_reward.py; custom_reward_function.path=my_reward.py custom_reward_function.name=compute_score
     from autoj_reward.integrations.verl import async_compute_score
@@ -13,7 +12,6 @@ The server merges what many samples ask for.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +26,7 @@ Score = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Settings:
+class _Scorer:
     client: JudgeClient
     prompt_field: str
     scale: Scale
@@ -37,8 +35,18 @@ class _Settings:
     failure_reward: float | None
     end_tokens: tuple[str, ...]
 
-    def row(self, solution_str: str, ground_truth: Any, extra_info: Any) -> dict[str, Any]:
-        """The row to rate."""
+    def compute_score(
+        self,
+        data_source: Any = None,
+        solution_str: str = "",
+        ground_truth: Any = None,
+        extra_info: Any = None,
+        **_: Any,
+    ) -> Score:
+        row = self._row(solution_str, ground_truth, extra_info)
+        return self._score(self.client.rate([row], scale=self.scale, resolution=self.resolution)[0])
+
+    def _row(self, solution_str: str, ground_truth: Any, extra_info: Any) -> dict[str, Any]:
         info = extra_info if isinstance(extra_info, dict) else {}
         prompt = _plain(info.get(self.prompt_field))
         if not prompt:
@@ -52,9 +60,23 @@ class _Settings:
             row["reference"] = str(ground_truth)
         return row
 
-    def score(self, row: dict[str, Any]) -> Score:
-        """What verl logs: the same numbers for every sample, because it stacks them."""
+    def _score(self, row: dict[str, Any]) -> Score:
+        # The same keys for every sample, because verl stacks them.
         return {"score": number(row, self.failure_reward), "judge_failed": float(row["failure"] is not None)}
+
+
+class _AsyncScorer(_Scorer):
+    async def compute_score(  # type: ignore[override]
+        self,
+        data_source: Any = None,
+        solution_str: str = "",
+        ground_truth: Any = None,
+        extra_info: Any = None,
+        **_: Any,
+    ) -> Score:
+        row = self._row(solution_str, ground_truth, extra_info)
+        judged = await self.client.rate_async([row], scale=self.scale, resolution=self.resolution)
+        return self._score(judged[0])
 
 
 def compute_score(
@@ -67,36 +89,35 @@ def compute_score(
     failure_reward: float | None = None,
     end_tokens: Sequence[str] = (),
 ) -> Callable[..., Score]:
-    """A `compute_score` for verl that waits in the thread it is called in.
+    """Make a `compute_score` function for verl, which blocks the thread that calls it.
 
     Args:
-        judge: The server's address, or a client. With an address, the token is `$AUTOJ_REWARD_TOKEN`.
-        prompt_field: Where `extra_info` keeps the prompt, as text or as chat messages. verl gives reward
-            functions no prompt, and its own recipe for GSM8K stores it as `question`.
+        judge: The server's URL, or a client. With a URL, the token is `$AUTOJ_REWARD_TOKEN`.
+        prompt_field: Field of `extra_info` with the prompt, as text or as chat messages. verl does not pass
+            prompts to reward functions; its own GSM8K recipe stores them as `question`.
         scale: raw, unit or centred, as `JudgeReward`'s.
         resolution: Step to which ratings are rounded, in their own units; 0 for none, None for the noise of
             the server's engine.
-        ground_truth_as_reference: Show `ground_truth` to the judge, whose template has to take a reference.
-        failure_reward: The reward of a completion without a verdict; None raises, and the run stops.
-        end_tokens: Special tokens of the policy to take off, besides the usual ones.
+        ground_truth_as_reference: Show `ground_truth` to the judge, whose template must take a reference.
+        failure_reward: Reward of a failed judgment; None raises, which stops the run.
+        end_tokens: Special tokens to remove from the end of completions, besides the usual ones.
 
     Returns:
-        A function that can be pickled. It takes verl's keyword arguments, whatever comes with them, and
-        returns `score` and `judge_failed`, 0.0 or 1.0.
+        A picklable function. It takes verl's keyword arguments, ignores unknown ones, and returns `score` and
+        `judge_failed` (0.0 or 1.0).
 
     Raises:
-        ConfigError: The address or the scale is none.
+        ConfigError: The URL or the scale is wrong.
     """
-    settings = _settings(
-        judge,
+    return _Scorer(
+        client=JudgeClient(judge) if isinstance(judge, str) else judge,
         prompt_field=prompt_field,
-        scale=scale,
+        scale=check_scale(scale),
         resolution=resolution,
         ground_truth_as_reference=ground_truth_as_reference,
         failure_reward=failure_reward,
-        end_tokens=end_tokens,
-    )
-    return _named(functools.partial(_compute_score, settings))
+        end_tokens=tuple(end_tokens),
+    ).compute_score
 
 
 def async_compute_score(
@@ -109,63 +130,20 @@ def async_compute_score(
     failure_reward: float | None = None,
     end_tokens: Sequence[str] = (),
 ) -> Callable[..., Awaitable[Score]]:
-    """`compute_score` as a coroutine function: hundreds of samples wait without a thread each.
-
-    `inspect.iscoroutinefunction`, which verl asks, says so, and it can be pickled all the same.
-    """
-    settings = _settings(
-        judge,
+    """`compute_score` as a coroutine function, so that hundreds of samples wait without a thread each."""
+    return _AsyncScorer(
+        client=JudgeClient(judge) if isinstance(judge, str) else judge,
         prompt_field=prompt_field,
-        scale=scale,
+        scale=check_scale(scale),
         resolution=resolution,
         ground_truth_as_reference=ground_truth_as_reference,
         failure_reward=failure_reward,
-        end_tokens=end_tokens,
-    )
-    return _named(functools.partial(_compute_score_async, settings))
-
-
-def _compute_score(
-    settings: _Settings,
-    data_source: Any = None,
-    solution_str: str = "",
-    ground_truth: Any = None,
-    extra_info: Any = None,
-    **_: Any,
-) -> Score:
-    row = settings.row(solution_str, ground_truth, extra_info)
-    judged = settings.client.rate([row], scale=settings.scale, resolution=settings.resolution)
-    return settings.score(judged[0])
-
-
-async def _compute_score_async(
-    settings: _Settings,
-    data_source: Any = None,
-    solution_str: str = "",
-    ground_truth: Any = None,
-    extra_info: Any = None,
-    **_: Any,
-) -> Score:
-    row = settings.row(solution_str, ground_truth, extra_info)
-    judged = await settings.client.rate_async([row], scale=settings.scale, resolution=settings.resolution)
-    return settings.score(judged[0])
-
-
-def _settings(judge: str | JudgeClient, *, end_tokens: Sequence[str], **options: Any) -> _Settings:
-    return _Settings(
-        client=JudgeClient(judge) if isinstance(judge, str) else judge,
         end_tokens=tuple(end_tokens),
-        **{**options, "scale": check_scale(options["scale"])},
-    )
-
-
-def _named(function: functools.partial[Any]) -> functools.partial[Any]:
-    function.__name__ = "compute_score"  # type: ignore[attr-defined]
-    return function
+    ).compute_score
 
 
 def _plain(value: Any) -> Any:
-    """Parquet's lists come as numpy arrays, also within chat messages."""
+    """A value without numpy arrays, which Parquet's lists are read as, also within chat messages."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):

@@ -72,7 +72,7 @@ WRONG: dict[str, tuple[Callable[..., object], tuple[Any, ...], str]] = {
     "client, a row that is none": (sent, (["a?"],), r"rows\[0\] must be an object, is a text"),
     "client, bytes": (sent, ([{"prompt": b"a?", "completion": "1"}],), r"rows\[0\] cannot be written as JSON"),
     "former judge, a text": (ranked, ("a?", ["1", "2"]), "prompts is one text"),
-    "former judge, null": (ranked, (["a?"], [None]), "prompt 0 has not a list of completions"),
+    "former judge, null": (ranked, (["a?"], [None]), "completions of prompt 0 must be a list"),
 }  # fmt: skip
 
 

@@ -16,14 +16,9 @@ UNUSUAL = re.compile(
 )
 # To be rewritten: folders that still have such words. None may join them.
 TO_REWRITE = {
-    "autoj_reward",
     "autoj_reward/cache",
     "autoj_reward/engines",
     "autoj_reward/judge",
-    "autoj_reward/ranking",
-    "autoj_reward/reward",
-    "autoj_reward/serve",
-    "integrations",
 }
 
 

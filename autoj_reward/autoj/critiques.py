@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read Auto-J's critique-task files: cases, critiques and comparisons of critiques."""
+"""Read Auto-J's critique evaluation files: cases, critiques and comparisons of critiques."""
 
 from __future__ import annotations
 
@@ -15,25 +15,17 @@ from autoj_reward.errors import DataError
 from autoj_reward.rows.source import Row, read_rows
 
 Outcome = Literal["win", "tie", "lose"]
-"""Of the critique that is evaluated, against the reference critique."""
+"""Outcome of the evaluated critique against the reference critique."""
 
 OUTCOMES: tuple[Outcome, ...] = ("win", "tie", "lose")
 
 _CHOICE = re.compile(r"\s*([ABC])\b")
-"""How a comparison begins: A the first critique shown, B the second, C neither."""
+"""The start of a comparison: A is the first critique shown, B the second, C neither."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CritiqueCase:
-    """One thing that is criticised.
-
-    Attributes:
-        prompt: The request.
-        completion: What was answered.
-        scenario: Auto-J's scenario; empty where the row names none.
-        group: Its group.
-        critiques: Critiques that the file holds, by who wrote them.
-    """
+    """A completion to criticise, with the file's critiques by writer; `scenario` may be empty."""
 
     prompt: str
     completion: str
@@ -43,7 +35,7 @@ class CritiqueCase:
 
 
 def read_cases(path: str | Path) -> list[CritiqueCase]:
-    """Rows of `testdata_critique.jsonl`: `scenario`, `prompt`, `response`, and perhaps `critiques`.
+    """Read `testdata_critique.jsonl`: rows of `scenario`, `prompt`, `response` and optionally `critiques`.
 
     Raises:
         ConfigError: The file does not exist.
@@ -70,7 +62,7 @@ def read_cases(path: str | Path) -> list[CritiqueCase]:
 
 
 def read_critiques(path: str | Path) -> list[str]:
-    """Critiques, one a row: `output`, or `critique` as `autoj-reward rate` writes it.
+    """Read critiques, one per row: `output`, or `critique` as `autoj-reward rate` writes it.
 
     Raises:
         ConfigError: The file does not exist.
@@ -82,18 +74,18 @@ def read_critiques(path: str | Path) -> list[str]:
 
 
 def read_outcomes(path: str | Path) -> list[Outcome | None]:
-    """Comparisons of an evaluated critique (A) with a reference critique (B).
+    """Read comparisons of an evaluated critique (A) with a reference critique (B).
 
-    Rows are `outcome` as `autoj-reward evaluate critique --output` writes it (win, tie, lose, or null), or
-    a judge's `output` that begins with A (the first critique), B (the second) or C (neither), with
+    Rows hold `outcome` as `autoj-reward evaluate critique --output` writes it (win, tie, lose, or null), or a
+    judge's `output` that begins with A (the first critique), B (the second) or C (neither), with
     `meta.exchange`: whether the reference critique was shown first.
 
     Returns:
-        An outcome for each row; None where the judge's answer could not be read.
+        An outcome for each row; None if the judge's output cannot be read.
 
     Raises:
         ConfigError: The file does not exist.
-        DataError: A row is neither; names file, line and field.
+        DataError: A row has neither form; names file, line and field.
     """
     return [_outcome(row, path, line) for line, row in read_rows(path)]
 

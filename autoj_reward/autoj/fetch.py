@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Download published data files from one commit and check them against their git blob ids.
+"""Download published data files of one commit and check them against their git blob ids.
 
-A file is written beside its place as `NAME.part` and moved there when its id is right. A transfer that
-breaks continues where it stopped; so does the next call. Complete files are not fetched again.
+A file is written as `NAME.part` and renamed when its id is right. A broken transfer resumes where it stopped,
+also in the next call. Complete files are not downloaded again.
 """
 
 from __future__ import annotations
@@ -27,17 +27,14 @@ _TRIES = 5
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _READ_BYTES = 1 << 20
 _MOST_BYTES = 8 << 30
-"""Of a file whose size is not known."""
+"""Size limit of a file whose size is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedFile:
     """A file of a repository.
 
-    Attributes:
-        path: Within the repository.
-        blob: Git's id of its content: the SHA-1 of `blob SIZE`, a zero byte and the content.
-        n_bytes: Its size, or None where it is not known.
+    `path` is relative to the repository, `blob` is Git's blob id, `n_bytes` is None if not known.
     """
 
     path: str
@@ -47,15 +44,9 @@ class PublishedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """What can be fetched under one name.
+    """A named set of files to download.
 
-    Attributes:
-        name: For the command.
-        repository: Owner and name.
-        commit: 40 hexadecimal digits.
-        url: With `{repository}`, `{commit}` and `{path}`.
-        licence: Of the data, in words.
-        files: The files.
+    `url` has the fields `{repository}` (owner and name), `{commit}` and `{path}`.
     """
 
     name: str
@@ -66,10 +57,10 @@ class Catalogue:
     files: tuple[PublishedFile, ...]
 
     def chosen(self, patterns: Sequence[str]) -> list[PublishedFile]:
-        """The files whose path or name fits one of the patterns (`*.jsonl`); all of them for none.
+        """The files whose path or name matches a pattern (`*.jsonl`); all without patterns.
 
         Raises:
-            ConfigError: A pattern fits no file.
+            ConfigError: A pattern matches no file.
         """
         for pattern in patterns:
             if not any(_fits(f.path, pattern) for f in self.files):
@@ -80,7 +71,7 @@ class Catalogue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """One file after a fetch: whether it was `there` already, or how many bytes were transferred."""
+    """A file after a fetch: whether it was `there` already, and how many bytes were transferred."""
 
     file: PublishedFile
     path: Path
@@ -89,15 +80,15 @@ class Fetched:
 
 
 def load_catalogue(name: str) -> Catalogue:
-    """A catalogue that comes with the package.
+    """Load a catalogue of the package.
 
     Raises:
-        ConfigError: There is none of that name.
+        ConfigError: The name is unknown.
     """
     folder = resources.files("autoj_reward.autoj")
     known = sorted(p.name.removesuffix(".json") for p in folder.iterdir() if p.name.endswith(".json"))
     if name not in known:
-        raise ConfigError(f"there is no data {name!r} to fetch", hint=f"there is {', '.join(known)}")
+        raise ConfigError(f"there is no data {name!r} to fetch", hint=f"known: {', '.join(known)}")
     read: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     files = tuple(
         PublishedFile(path=f["path"], blob=f["blob"], n_bytes=f["bytes"]) for f in read.pop("files")
@@ -106,8 +97,8 @@ def load_catalogue(name: str) -> Catalogue:
 
 
 def blob_id(path: Path) -> str:
-    """Git's id of a file's content, 40 hexadecimal digits."""
-    # SHA-1 is what git names content by; it guards against accidents here, beside the transport's own seal.
+    """Git's blob id of a file, 40 hexadecimal digits."""
+    # Git uses SHA-1. Here it guards against accidents only; TLS guards the transport.
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(_READ_BYTES):
@@ -124,25 +115,25 @@ def fetch(
     report: Callable[[Fetched], None] = lambda fetched: None,
     pause_seconds: float = 1.0,
 ) -> list[Fetched]:
-    """Fetch a catalogue's files into a folder, under their own paths.
+    """Download a catalogue's files into a folder, keeping their paths.
 
     Proxies are taken from HTTPS_PROXY and the like.
 
     Args:
-        catalogue: What.
-        folder: Where; made if it is not there.
-        patterns: Only files that fit; none for all.
-        base_url: A mirror: `{base_url}/{path}` instead of the catalogue's address.
+        catalogue: The files.
+        folder: The target folder; made if it does not exist.
+        patterns: Download only files that match one; empty for all.
+        base_url: A mirror: `{base_url}/{path}` instead of the catalogue's URL.
         report: Called after each file.
-        pause_seconds: Before the second try; doubled for each further one.
+        pause_seconds: Pause before the second attempt; doubled for each further one.
 
     Returns:
         One entry for each file.
 
     Raises:
-        ConfigError: A pattern fits nothing, or the folder cannot be written.
-        EngineUnavailable: The files cannot be reached, or transfers keep breaking; what came is kept.
-        DataError: A file's content is not what it was at the commit, or another file is in its place.
+        ConfigError: A pattern matches nothing, or the folder cannot be written.
+        EngineUnavailable: The server cannot be reached, or transfers keep breaking; partial files are kept.
+        DataError: A downloaded file has the wrong id, or another file has its name.
     """
     files = catalogue.chosen(patterns)
     done = []
@@ -170,8 +161,8 @@ def _fetch_one(
         return Fetched(file=file, path=target, there=True, n_transferred=0)
     if target.exists():
         raise DataError(
-            f"is there and is not the published file ({file.blob})", path=str(target),
-            hint="move it away, or name another folder: nothing here is overwritten",
+            f"exists and is not the published file ({file.blob})", path=str(target),
+            hint="move it, or name another folder: existing files are not overwritten",
         )  # fmt: skip
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
@@ -207,12 +198,12 @@ def _fetch_one(
             return Fetched(file=file, path=target, there=False, n_transferred=n_transferred)
         part.unlink()
         if resumed:
-            # The beginning was of an older transfer, perhaps of another file: once more from the start.
+            # The older partial file may have been of another file: start again.
             resumed = False
             continue
         raise DataError(
             f"has the id {found}, not {file.blob}: it is not the published file", path=redact(url),
-            hint="a proxy or mirror may have changed it; nothing was kept",
+            hint="a proxy or mirror may have changed it; it was deleted",
         )  # fmt: skip
     raise EngineUnavailable(
         f"{redact(url)}: {problem}, {_TRIES} times", hint=f"run the same call again to continue {part}"
@@ -220,40 +211,36 @@ def _fetch_one(
 
 
 def _transfer(client: httpx.Client, url: str, part: Path, most: int) -> bool:
-    """Append to a partial file; whether all of it is there now."""
+    """Append to a partial file; return whether it is complete."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with client.stream("GET", url, headers=headers) as response:
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-            # Nothing is left to come, or there is too much here already: the id will tell.
+            # The partial file is complete or too long; its id will show which.
             return True
         response.raise_for_status()
         if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-            raise httpx.RemoteProtocolError("the server sent a compressed file, which was not asked for")
-        appended = response.status_code == httpx.codes.PARTIAL_CONTENT and _starts_at(response, have)
-        if response.status_code == httpx.codes.PARTIAL_CONTENT and not appended:
+            raise httpx.RemoteProtocolError("the server sent a compressed response, which was not asked for")
+        appended = response.status_code == httpx.codes.PARTIAL_CONTENT
+        if appended and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             raise httpx.RemoteProtocolError("the server sent another range than was asked for")
         expected = response.headers.get("Content-Length")
         received = 0
         with open(part, "ab" if appended else "wb") as out:
-            # As it comes: pieces of a set size would lose what came before a break.
+            # Without a chunk size, so that nothing received before a break is lost.
             for chunk in response.iter_raw():
                 out.write(chunk)
                 received += len(chunk)
                 if received + (have if appended else 0) > most:
-                    # More than the file has: the id will tell, and the disk is not filled.
+                    # Longer than the file; its id will be wrong.
                     return True
     return expected is None or received == int(expected)
 
 
-def _starts_at(response: httpx.Response, have: int) -> bool:
-    return str(response.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
-
-
 def _hint(target: Path) -> str:
     return (
-        "without a direct way out, set HTTPS_PROXY; or fetch the file elsewhere, put it at "
-        f"{target}, and run this again: it is checked, not fetched"
+        "behind a proxy, set HTTPS_PROXY; or download the file elsewhere, put it at "
+        f"{target}, and run this again, which then only checks it"
     )
 
 

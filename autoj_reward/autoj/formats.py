@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Schemas of Auto-J's files and of this package's rows: the fields each row must hold.
+"""Validate Auto-J's files and this package's rows against their formats.
 
-A format is told from a file's first row, so that a wrong row further down is an error and not another
-format.
+The first row decides a file's format, so a later row that does not fit is an error.
 """
 
 from __future__ import annotations
@@ -19,18 +18,14 @@ from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.rows.source import Row, RowSource
 
 Problems = Iterator[tuple[str, str]]
-"""Field and what is wrong with it."""
+"""Fields and their errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFormat:
-    """One format.
+    """A file format.
 
-    Attributes:
-        name: For `--format`.
-        about: One line.
-        marks: Fields whose presence in the first row tells the format.
-        check: Everything that is wrong with a row.
+    `marks` are fields of the first row that identify it (`a|b` is either); `check` yields a row's problems.
     """
 
     name: str
@@ -41,14 +36,14 @@ class FileFormat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """What was found in a file.
+    """The result of validating a file.
 
     Attributes:
-        format: Its format's name.
-        n_rows: Rows, bad ones included.
-        scenarios: How many rows each scenario has.
-        problems: Every wrong row, with line and field.
-        notes: What is allowed and may still not be meant.
+        format: The format's name.
+        n_rows: Number of rows, wrong ones included.
+        scenarios: Number of rows by scenario.
+        problems: All problems, with line and field.
+        notes: Warnings about valid rows.
     """
 
     format: str
@@ -59,7 +54,7 @@ class Validation:
 
 
 def message_field(row: Row) -> str | None:
-    """The field of a training row's input: `usermsg` as documented, `usrmsg` as published; None without."""
+    """A training row's input field: `usermsg` as documented, `usrmsg` as published, or None."""
     return next((name for name in ("usermsg", "usrmsg") if name in row), None)
 
 
@@ -68,7 +63,7 @@ def validate(source: RowSource, name: str | None = None) -> Validation:
 
     Args:
         source: The file.
-        name: Its format; None tells it from the first row.
+        name: Its format; None takes the format that fits the first row.
 
     Raises:
         ConfigError: The format is unknown, or the first row fits none.
@@ -85,13 +80,13 @@ def validate(source: RowSource, name: str | None = None) -> Validation:
             problems.append(row)
             continue
         if chosen is None:
-            chosen = _told(row, source.name)
+            chosen = _detected(row, source.name)
         problems += [
             DataError(message, path=source.name, line=line, field=field)
             for field, message in chosen.check(row)
         ]
-        if isinstance(row.get("scenario", row.get("category")), str):
-            scenarios[row.get("scenario", row.get("category"))] += 1  # type: ignore[index]
+        if isinstance(scenario := row.get("scenario", row.get("category")), str):
+            scenarios[scenario] += 1
         seen[repr(sorted(row.items(), key=lambda item: item[0]))] += 1
     if n_rows == 0:
         raise DataError("holds no rows", path=source.name)
@@ -108,10 +103,10 @@ def validate(source: RowSource, name: str | None = None) -> Validation:
 
 
 def format_named(name: str) -> FileFormat:
-    """A format by its name.
+    """Find a format by name.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: The name is unknown.
     """
     for one in FORMATS:
         if one.name == name:
@@ -119,7 +114,7 @@ def format_named(name: str) -> FileFormat:
     raise ConfigError(f"there is no format {name!r}", hint=", ".join(f.name for f in FORMATS))
 
 
-def _told(row: Row, where: str) -> FileFormat:
+def _detected(row: Row, where: str) -> FileFormat:
     for one in FORMATS:
         if all(any(part in row for part in mark.split("|")) for mark in one.marks):
             return one
@@ -129,9 +124,10 @@ def _told(row: Row, where: str) -> FileFormat:
     )
 
 
-def _text(row: Row, name: str) -> Problems:
-    if not isinstance(row.get(name), str):
-        yield name, "must be a text" if name in row else "is missing"
+def _texts(row: Row, *names: str) -> Problems:
+    for name in names:
+        if not isinstance(row.get(name), str):
+            yield name, "must be a text" if name in row else "is missing"
 
 
 def _label(row: Row, name: str) -> Problems:
@@ -150,21 +146,18 @@ def _scenario(
     if name not in row:
         if required:
             yield name, "is missing"
-        return
-    if row[name] not in known:
-        yield name, f"{row[name]!r:.60} is no scenario"
+    elif row[name] not in known:
+        yield name, f"{row[name]!r:.60} is not a scenario"
 
 
 def _pairwise(row: Row) -> Problems:
-    for name in ("prompt", "response 1", "response 2"):
-        yield from _text(row, name)
+    yield from _texts(row, "prompt", "response 1", "response 2")
     yield from _label(row, "label")
     yield from _scenario(row)
 
 
 def _critique(row: Row) -> Problems:
-    for name in ("prompt", "response"):
-        yield from _text(row, name)
+    yield from _texts(row, "prompt", "response")
     yield from _scenario(row)
     critiques = row.get("critiques", {})
     if not isinstance(critiques, dict) or not all(isinstance(c, str) for c in critiques.values()):
@@ -172,7 +165,7 @@ def _critique(row: Row) -> Problems:
 
 
 def _selection(row: Row) -> Problems:
-    yield from _text(row, "prompt")
+    yield from _texts(row, "prompt")
     yield from _scenario(row)
     outputs = row.get("outputs")
     if not isinstance(outputs, dict) or not outputs:
@@ -212,15 +205,14 @@ def _training(row: Row) -> Problems:
     if name is None:
         yield "usermsg", "is missing (usrmsg is read too)"
     else:
-        yield from _text(row, name)
-    yield from _text(row, "target_output")
-    # Training rows hold whatever the classifier said, `default` too.
+        yield from _texts(row, name)
+    yield from _texts(row, "target_output")
+    # Training rows hold the classifier's labels, `default` included.
     yield from _scenario(row, required=False, known=classifier_labels())
     if "pred_score" in row:
-        if not isinstance(row["pred_score"], str | int | float) or not _SCORE.fullmatch(
-            str(row["pred_score"])
-        ):
-            yield "pred_score", f"must be a rating, is {row['pred_score']!r:.40}"
+        score = row["pred_score"]
+        if not isinstance(score, str | int | float) or not _SCORE.fullmatch(str(score)):
+            yield "pred_score", f"must be a rating, is {score!r:.40}"
     else:
         for label in ("gt_label", "pred_label"):
             yield from _label(row, label)
@@ -230,54 +222,41 @@ _SCORE = re.compile(r"\d{1,2}(\.\d)?")
 
 
 def _classifier(row: Row) -> Problems:
-    for name in ("instruction", "input"):
-        yield from _text(row, name)
+    yield from _texts(row, "instruction", "input")
     yield from _scenario(row, "category", known=classifier_labels())
 
 
-def _independent(row: Row) -> Problems:
-    yield from _text(row, "output")
+def _with_meta(row: Row) -> Problems:
+    """Comparisons of critiques if `meta` has `exchange`, else critiques made for training."""
+    yield from _texts(row, "output")
     meta = row.get("meta")
     if not isinstance(meta, dict):
         yield "meta", "must hold scenario, prompt and response"
-        return
-    for name in ("prompt", "response"):
-        if not isinstance(meta.get(name), str):
-            yield f"meta.{name}", "must be a text"
-
-
-def _comparison(row: Row) -> Problems:
-    yield from _text(row, "output")
-    meta = row.get("meta")
-    if not isinstance(meta, dict) or not isinstance(meta.get("exchange"), bool):
-        yield "meta.exchange", "must be true or false"
-
-
-def _with_meta(row: Row) -> Problems:
-    """Critiques made for training, or comparisons of critiques: their `meta` tells which."""
-    meta = row.get("meta")
-    yield from _comparison(row) if isinstance(meta, dict) and "exchange" in meta else _independent(row)
+    elif "exchange" in meta:
+        if not isinstance(meta["exchange"], bool):
+            yield "meta.exchange", "must be true or false"
+    else:
+        for name in ("prompt", "response"):
+            if not isinstance(meta.get(name), str):
+                yield f"meta.{name}", "must be a text"
 
 
 def _output(row: Row) -> Problems:
-    if not isinstance(row.get("output"), str) and (
-        isinstance(row.get("output"), bool) or row.get("output") not in (0, 1, 2)
-    ):
+    value = row.get("output")
+    if not isinstance(value, str) and (isinstance(value, bool) or value not in (0, 1, 2)):
         yield "output", "must be a text, or 0, 1 or 2"
 
 
 def _own(*completions: str) -> Callable[[Row], Problems]:
     def check(row: Row) -> Problems:
         for name in ("prompt", *completions):
-            values = row.get(name)
-            listed = values if name == "completions" and isinstance(values, list) else [values]
-            if name == "completions" and not (isinstance(values, list) and values):
+            values = row.get(name) if name == "completions" else [row.get(name)]
+            if not isinstance(values, list) or not values:
                 yield name, "must be a list of completions"
                 continue
-            for value in listed:
-                if problem := _unreadable(value, prompt=name == "prompt"):
-                    yield name, problem
-                    break
+            problems = (_unreadable(value, prompt=name == "prompt") for value in values)
+            if problem := next(filter(None, problems), None):
+                yield name, problem
         yield from _scenario(row, required=False, known=classifier_labels())
 
     return check
@@ -330,4 +309,4 @@ FORMATS = (
         check=_own("first", "second"),
     ),
 )
-"""In the order in which they are tried."""
+"""Tried in this order."""

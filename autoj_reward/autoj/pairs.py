@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read Auto-J's pairwise evaluation files into this package's terms (`response` becomes completion)."""
+"""Read Auto-J's pairwise evaluation files: labelled pairs, decisions and reward model scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from autoj_reward.autoj.scenarios.names import scenario_groups
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.judgments import PREFERENCES, Preference
+from autoj_reward.judgments import EXCHANGED, PREFERENCES, Preference
 from autoj_reward.rows.fields import RowProblem, message_field
 from autoj_reward.rows.source import Row, read_rows
 from autoj_reward.types import Text
@@ -19,7 +19,7 @@ from autoj_reward.types import Text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledPair:
-    """A pair that people judged."""
+    """A pair with a human preference."""
 
     prompt: Text
     first: Text
@@ -31,11 +31,11 @@ class LabelledPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a judge decided about a pair, the names of both orders being those of the given order.
+    """A judge's decisions on a pair; first and second are always those of the given order.
 
     Attributes:
         given: Decision with the pair as given; None if it could not be read.
-        swapped: Decision with the pair swapped, mapped back; None if it could not be read.
+        swapped: Decision with the pair swapped; None if it could not be read.
         averaged: Decision after averaging both orders' probabilities; None if the file has none.
         win_prob: Probability in [0, 1] that the first completion wins; None if the file has none.
     """
@@ -51,9 +51,9 @@ Scores = tuple[float | None, float | None]
 
 
 def read_pairs(path: str | Path) -> list[LabelledPair]:
-    """Rows of `testdata_pairwise.jsonl`: `scenario`, `label`, `prompt`, `response 1`, `response 2`.
+    """Read `testdata_pairwise.jsonl`: rows of `scenario`, `label`, `prompt`, `response 1`, `response 2`.
 
-    The scenario may be left out, in files of one's own.
+    Other files may leave out the scenario.
 
     Raises:
         ConfigError: The file does not exist.
@@ -82,10 +82,10 @@ def read_pairs(path: str | Path) -> list[LabelledPair]:
 
 
 def scenario_of(row: Row, groups: Mapping[str, str], path: str | Path, line: int) -> tuple[str, str]:
-    """A row's scenario and its group; two empty texts where the row names none.
+    """A row's scenario and its group; two empty texts if the row has no scenario.
 
     Raises:
-        DataError: It names one that there is not.
+        DataError: The scenario is unknown.
     """
     scenario = row.get("scenario", "")
     if not isinstance(scenario, str) or (scenario and scenario not in groups):
@@ -97,15 +97,15 @@ def scenario_of(row: Row, groups: Mapping[str, str], path: str | Path, line: int
 
 
 def read_decisions(path: str | Path, swapped: str | Path | None = None) -> list[Decision]:
-    """A judge's decisions.
+    """Read a judge's decisions.
 
     Args:
-        path: Rows with `output` (0 first, 1 second, 2 tie), or what `autoj-reward compare` wrote.
-        swapped: For rows with `output`: the decisions on the swapped pairs, where 0 means the
-            completion that was shown first then.
+        path: Rows with `output` (0 first, 1 second, 2 tie), or rows that `autoj-reward compare` wrote.
+        swapped: For rows with `output`: the decisions on the swapped pairs; 0 is the completion shown first
+            in these.
 
     Raises:
-        ConfigError: A file is missing, or `swapped` is given with a file that holds both orders.
+        ConfigError: A file does not exist, or `swapped` is given for a file that holds both orders.
         DataError: A row is wrong, or the files differ in length.
     """
     rows = list(read_rows(path))
@@ -117,14 +117,14 @@ def read_decisions(path: str | Path, swapped: str | Path | None = None) -> list[
     given = [_preference(row, "output", path, line) for line, row in rows]
     if swapped is None:
         return [Decision(given=g) for g in given]
-    exchanged = [_exchange(_preference(row, "output", swapped, line)) for line, row in read_rows(swapped)]
+    exchanged = [EXCHANGED[_preference(row, "output", swapped, line)] for line, row in read_rows(swapped)]
     if len(exchanged) != len(given):
         raise DataError(f"has {len(exchanged)} rows, {path} has {len(given)}", path=str(swapped))
     return [Decision(given=g, swapped=s) for g, s in zip(given, exchanged, strict=True)]
 
 
 def _compared(row: Row, path: str | Path, line: int, *, both: bool) -> Decision:
-    # Where both orders were judged, a row that has a preference and no orders was decided by rule.
+    # If the file has both orders, a row with a preference and without orders was decided by rule.
     ruled = row.get("preference") if both else None
     orders: Any = row.get("order_preferences") or (ruled, ruled)
     names = [*orders, row.get("preference")]
@@ -143,23 +143,19 @@ def holds_scores(path: str | Path) -> bool:
 
 
 def read_scores(path: str | Path) -> list[Scores]:
-    """A scalar reward model's scores: rows with `scores`, of the first and of the second completion.
+    """Read a scalar reward model's scores: rows with `scores` of the first and the second completion.
 
     Raises:
         ConfigError: The file does not exist.
-        DataError: A row has not two numbers or nulls.
+        DataError: A row does not have two numbers or nulls.
     """
     found = []
     for line, row in read_rows(path):
         scores = row.get("scores")
-        if not isinstance(scores, list) or len(scores) != 2 or not all(map(_is_score, scores)):
+        if not isinstance(scores, list) or [s is None or _is_number(s) for s in scores] != [True, True]:
             raise DataError("must be two numbers (or null)", path=str(path), line=line, field="scores")
         found.append((scores[0], scores[1]))
     return found
-
-
-def _is_score(value: Any) -> bool:
-    return value is None or _is_number(value)
 
 
 def _is_number(value: Any) -> bool:
@@ -173,8 +169,3 @@ def _preference(row: Row, field: str, path: str | Path, line: int) -> Preference
     if isinstance(value, bool) or value not in (0, 1, 2):
         raise DataError(f"must be 0, 1 or 2, is {value!r}", path=str(path), line=line, field=field)
     return PREFERENCES[int(value)]
-
-
-def _exchange(preference: Preference) -> Preference:
-    other: dict[Preference, Preference] = {"first": "second", "second": "first", "tie": "tie"}
-    return other[preference]

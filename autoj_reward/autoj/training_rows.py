@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build training rows in Auto-J's format from ratings and preferences with critiques.
 
-The input is the judge's own template, filled; the target is the critique, ended by the verdict in the form
-that the judge's parser reads. A row whose critique states another verdict than its label is refused.
+The input is the judge's filled template; the target is the critique, ended by the verdict as the judge's
+parser reads it. A row whose critique states another verdict than its label is an error.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def training_rows(
 
     Args:
         source: Rows with `prompt`, `completion` and `rating`, or `prompt`, `first`, `second` and
-            `preference` (first, second, tie, or 0, 1, 2); all with `critique`, which may already end in the
-            verdict, and perhaps `scenario` and `source_dataset`.
-        spec: The judge that shall be trained, for its templates and verdicts.
-        language: For a judge with templates in several: which.
+            `preference` (first, second, tie, or 0, 1, 2); with `critique`, which may already end in the
+            verdict; optionally `scenario` and `source_dataset`.
+        spec: The judge to train, for its templates and verdicts.
+        language: Language of the templates, for a judge with several.
 
     Returns:
-        For each row the training row, or what is wrong with it.
+        For each row the training row, or its error.
 
     Raises:
         TemplateError: The judge has no templates in the language.
@@ -60,16 +60,16 @@ class _Wrong(Exception):
 
 def _training_row(row: Row, judge: JudgeSpec) -> Row:
     rates = "completion" in row
-    protocol = judge.rating if rates else judge.comparison
-    if protocol is None:
+    task = judge.rating if rates else judge.comparison
+    if task is None:
         raise _Wrong("completion" if rates else "first", f"judge {judge.name!r} does not take such rows")
     values = {"prompt": _given(row, "prompt", prompt_text)}
     for name in ("completion",) if rates else ("first", "second"):
         values[name] = _given(row, name, completion_text)
-    verdict = _rating(row, protocol.verdicts) if rates else _preference(row)
+    verdict = _rating(row, task.verdicts) if rates else _preference(row)
     made: Row = {
-        "usermsg": "".join(s.text for s in protocol.template.fill(values)),
-        "target_output": _target(row, protocol, verdict),
+        "usermsg": "".join(s.text for s in task.template.fill(values)),
+        "target_output": _target(row, task, verdict),
     }
     if rates:
         made["pred_score"] = f"{cast(float, verdict):g}"
@@ -79,11 +79,11 @@ def _training_row(row: Row, judge: JudgeSpec) -> Row:
     return made | {name: row[name] for name in ("scenario", "source_dataset") if name in row}
 
 
-def _target(row: Row, protocol: JudgingTask, verdict: Verdict) -> str:
+def _target(row: Row, task: JudgingTask, verdict: Verdict) -> str:
     critique = row.get("critique", "")
     if not isinstance(critique, str):
         raise _Wrong("critique", "must be a text")
-    verdicts = protocol.verdicts
+    verdicts = task.verdicts
     stated = find_verdict(critique, "stop", verdicts)
     if isinstance(stated, Stated):
         if stated.verdict != verdict:
@@ -94,7 +94,7 @@ def _target(row: Row, protocol: JudgingTask, verdict: Verdict) -> str:
     target = f"{critique.rstrip()}\n\n{closing}" if critique.strip() else closing
     again = find_verdict(target, "stop", verdicts)
     if isinstance(again, Failure) or again.verdict != verdict:
-        raise _Wrong("critique", f"with the verdict {closing!r} at its end it would not be read as {verdict}")
+        raise _Wrong("critique", f"with the verdict {closing!r} appended it is not read as {verdict}")
     return target
 
 
@@ -119,7 +119,6 @@ def _preference(row: Row) -> Preference:
     value = row.get("preference")
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(PREFERENCES):
         return PREFERENCES[value]
-    for preference in PREFERENCES:
-        if value == preference:
-            return preference
+    if value in PREFERENCES:
+        return cast(Preference, value)
     raise _Wrong("preference", f"must be first, second, tie, or 0, 1, 2; is {value!r:.40}")

@@ -5,11 +5,10 @@ The model is Davidson's (JASA 65, 1970, 317-328). With strengths s and a tie par
 
     P(i beats j) : P(tie) : P(j beats i)  =  e^(d/2) : nu : e^(-d/2)      where d = s_i - s_j.
 
-A judge's probabilities take the place of counts: a comparison adds the cross-entropy between what the
-judge said and the model, as one observation. Each strength has a normal prior, which keeps an
-undefeated completion finite and lets direct ratings speak first; the estimate is the posterior's mode, and
-its covariance the inverse of the negative Hessian there (Laplace). Libraries such as choix fit counts
-without ties and give no standard errors.
+The judge's probabilities replace counts: each comparison adds the cross-entropy between the judge's
+probabilities and the model's. Each strength has a normal prior, which keeps an undefeated completion finite
+and can carry direct ratings. The estimate is the posterior's mode, its covariance the inverse of the negative
+Hessian there (Laplace). Libraries such as choix fit counts without ties and give no standard errors.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 _TIE_PRIOR = (-1.0, 0.1)
-"""Mean and precision of log nu: a tie in six at equal strength, held loosely."""
+"""Mean and precision of log nu: about one tie in six at equal strength; a weak prior."""
 _STEPS = 50
 _CLOSE = 1e-7
 
@@ -34,10 +33,10 @@ class Strengths:
     """Strengths of n completions, in log-odds.
 
     Attributes:
-        values: (n,) strengths; only differences mean something.
-        covariance: (n, n) of their posterior.
+        values: (n,) strengths; only differences have a meaning.
+        covariance: (n, n) posterior covariance.
         log_tie: log nu.
-        log_evidence: Laplace's log marginal likelihood, for weighing one prior against another.
+        log_evidence: Laplace approximation of the log marginal likelihood, to compare priors.
     """
 
     values: Floats
@@ -46,24 +45,24 @@ class Strengths:
     log_evidence: float
 
     def win_probs(self) -> Floats:
-        """(n, n): chance that i beats j, a tie counting one half; 0.5 on the diagonal."""
+        """(n, n) probabilities that i beats j, ties counted as one half; 0.5 on the diagonal."""
         win, tie, _ = _outcomes(self.values[:, None] - self.values[None, :], self.log_tie)
         return win + tie / 2
 
     def against_group(self, known: Bools | None = None) -> tuple[Floats, Floats]:
-        """Mean win probability of each completion against the others, and its standard error.
+        """Mean win probability of each completion against the others, and its standard error (delta method).
 
-        The error is the delta method's. A completion without others wins half, without error.
+        Without others they are 0.5 and 0.
 
         Args:
-            known: (n,): which of the others count; None for all.
+            known: (n,) which completions count as others; None for all.
         """
         counts = np.ones(len(self.values)) if known is None else known.astype(np.float64)
         others = counts.sum() - counts
         n_others = np.maximum(others, 1.0)
         probs = self.win_probs()
         win, _, loss = _outcomes(self.values[:, None] - self.values[None, :], self.log_tie)
-        # win + tie/2 is 1/2 plus the mean of _outcomes' x; its slope is x's variance.
+        # The slope of win + tie/2, see _outcomes.
         slope = (win + loss - (win - loss) ** 2) / 4
         slope *= counts
         np.fill_diagonal(slope, 0.0)
@@ -73,7 +72,7 @@ class Strengths:
         return means, np.sqrt(np.maximum(variances, 0.0))
 
     def best_probs(self, rng: np.random.Generator, *, n_draws: int = 1000) -> Floats:
-        """(n,): chance that each has the highest strength, by draws from the posterior."""
+        """(n,) probabilities of having the highest strength, by draws from the posterior."""
         n = len(self.values)
         root = np.linalg.cholesky(self.covariance + 1e-12 * np.eye(n))
         draws = self.values + rng.standard_normal((n_draws, n)) @ root.T
@@ -88,14 +87,14 @@ def fit_strengths(
     prior_mean: Floats,
     prior_variance: Floats,
 ) -> Strengths:
-    """The most probable strengths, given comparisons.
+    """Fit strengths to comparisons.
 
     Args:
         pairs: (m, 2) indices of the completions compared; m may be 0.
         win: (m,) probability that the first of each pair wins, ties not counted.
         tie: (m,) probability of a tie; win + tie is at most 1.
-        prior_mean: (n,) of the strengths.
-        prior_variance: (n,) of the strengths, above 0.
+        prior_mean: (n,) prior means of the strengths.
+        prior_variance: (n,) prior variances, above 0.
     """
     return fit_under_priors(pairs, win, tie, prior_mean[None], prior_variance[None])[0]
 
@@ -103,7 +102,7 @@ def fit_strengths(
 def fit_under_priors(
     pairs: Ints, win: Floats, tie: Floats, prior_means: Floats, prior_variances: Floats
 ) -> list[Strengths]:
-    """`fit_strengths` under each of k priors, (k, n) means and variances, at once."""
+    """`fit_strengths` under k priors at once: (k, n) means and variances."""
     k, n = prior_means.shape
     m = len(pairs)
     net = 2 * win + tie - 1
@@ -134,7 +133,7 @@ def fit_under_priors(
         hessian[:, n, n] = np.sum(p_tie * (1 - p_tie), axis=1)
         hessian[:, diagonal, diagonal] += precision
         step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
-        # The objective is strictly concave: a short enough Newton step climbs.
+        # The objective is strictly concave, so a short enough Newton step increases it.
         size = np.ones((k, 1))
         new = log_posterior(x + step)
         while (falling := (new < value - _CLOSE) & (size[:, 0] > 1e-6)).any():
@@ -158,14 +157,14 @@ def fit_under_priors(
 
 
 def find_cycles(beats: Bools) -> list[list[int]]:
-    """Completions that beat each other in a circle.
+    """Sets of completions that beat each other in a cycle.
 
     Args:
-        beats: (n, n): whether i beat j in a comparison that was no tie.
+        beats: (n, n) whether i beat j.
 
     Returns:
-        The strongly connected components of more than one completion: within one, each can be reached
-        from each by a chain of wins, so that no order agrees with all of the verdicts. Empty where one does.
+        The strongly connected components of more than one completion. Empty if some order agrees with all
+        verdicts.
     """
     reach = beats.copy()
     for _ in range(max(1, len(beats).bit_length())):
@@ -182,7 +181,7 @@ def find_cycles(beats: Bools) -> list[list[int]]:
 
 
 def cyclic_triads(beats: Bools) -> tuple[int, int]:
-    """How many triples go in a circle (a over b over c over a), of how many decided in all three pairs."""
+    """Number of cyclic triples (a beats b beats c beats a), and of those with three decided pairs."""
     wins = beats.astype(np.float64)
     decided = (beats | beats.T).astype(np.float64)
     cyclic = round(float(np.trace(wins @ wins @ wins)) / 3)
@@ -192,8 +191,8 @@ def cyclic_triads(beats: Bools) -> tuple[int, int]:
 def _outcomes(d: Floats, log_tie: Floats | float) -> tuple[Floats, Floats, Floats]:
     """Win, tie and loss probabilities at strength differences d.
 
-    With x = +1/2, 0, -1/2 for a win, a tie and a loss, d is x's natural parameter: its mean is
-    (win - loss) / 2, and the mean's slope is its variance, (win + loss - (win - loss)^2) / 4.
+    With x = +1/2, 0, -1/2 for a win, a tie and a loss, x's mean is (win - loss) / 2, and the mean's slope in
+    d is x's variance, (win + loss - (win - loss)^2) / 4.
     """
     top = np.maximum(np.abs(d) / 2, log_tie)
     win, tie, loss = np.exp(d / 2 - top), np.exp(log_tie - top), np.exp(-d / 2 - top)

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The budgeted strategy: rate all, then compare where the best is uncertain.
+"""The budgeted strategy: rate all completions, then compare where the best is uncertain.
 
-Ratings give every strength a normal prior, mean `slope` times the standardised rating and variance
-`spread`^2; how far the ratings are to be trusted is learnt from the comparisons of the group itself, by
-weighing a few such priors by their Laplace evidence. Each round then asks the comparisons that
-tell most about the best, in one of two ways:
+Ratings give every strength a normal prior of mean `slope` times the standardised rating and variance
+`spread`^2. A few such priors are weighted by their Laplace evidence from the group's comparisons, which
+learns how far to trust the ratings. Each round then compares pairs that tell most about the best:
 
-top_two  pairs (i, j) not yet asked with the largest P(i best) P(j best) Var(s_i - s_j): mostly the leader
-         against its challengers, as in top-two sampling (Russo, COLT 2016), but a batch at a time.
+top_two  pairs (i, j) not yet compared with the largest P(i best) P(j best) Var(s_i - s_j): mostly the leader
+         against its challengers, as in top-two sampling (Russo, COLT 2016), but in batches.
 halving  successive halving (Karnin, Koren and Somekh, ICML 2013): the budget is split over log2 n rounds,
-         the completions still in are paired at random, and the better half by posterior mean stays.
+         remaining completions are paired at random, and the better half by posterior mean stays.
 """
 
 from __future__ import annotations
@@ -18,40 +17,39 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.ranking.bradley_terry import Floats, Strengths, fit_under_priors
 from autoj_reward.ranking.evidence import Evidence, Round
-from autoj_reward.ranking.strategies import Pair, Standing, standing_of
+from autoj_reward.ranking.strategies import Asks, Pair, Standing, standing_of
 
 _SLOPES = (0.2, 0.5, 1.2, 2.5)
-"""Log-odds per standard deviation of the ratings that are weighed against each other."""
+"""Log-odds per standard deviation of the ratings."""
 _SPREADS = (0.4, 1.0, 2.0)
-"""Standard deviations, in log-odds, of a strength about what its rating says."""
+"""Standard deviations, in log-odds, of strengths around their ratings."""
 _AT_MOST_IN_A_ROUND = 3
-"""Comparisons of one completion in one round, so that a batch does not ask the same thing over and over."""
+"""Most comparisons of one completion in a round, so that a batch is not spent on one completion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budgeted:
     """The best pick for few judge calls.
 
-    It stops at whatever comes first: the calls, the tokens, the confidence, or nothing left to ask.
+    It stops at the limit of calls or tokens, at the confidence, or when all pairs are compared.
 
     Attributes:
-        calls: Most judge calls for a group, ratings and both orders of comparisons counted. None, with no
-            tokens and no confidence given either, is an eighth of what all pairs would cost, and in groups of
-            12 and fewer at least what the ratings cost and a comparison for each four completions. A group
-            whose ratings alone cost as much as a given budget is rated and no more, with a warning.
-        tokens: Most tokens for a group, prompts and outputs. What a round will cost is foreseen from the
-            tokens of earlier ones, so that the last round may pass it by a little.
-        confidence: Stop when the pick is the best with this probability, in (0.5, 1): the best for this
-            judge, that is what comparing all pairs without end would show.
-        allocation: Which comparisons.
-        n_rounds: Rounds over which the comparisons are spread; more rounds, better chosen ones.
+        calls: Most judge calls per group: ratings, and both orders of comparisons. None, without tokens and
+            confidence, is an eighth of the cost of all pairs, and at least the ratings and one comparison for
+            four completions. If a given limit pays for ratings only, nothing is compared, with a warning.
+        tokens: Most tokens per group, prompts and outputs. A round's tokens are estimated from earlier ones,
+            so the last round may exceed the limit a little.
+        confidence: Stop when the pick is the best with this probability, in (0.5, 1), for this judge: what
+            comparing all pairs endlessly would show.
+        allocation: How comparisons are chosen.
+        n_rounds: Rounds over which comparisons are spread, at least 1; more rounds choose better.
     """
 
     calls: int | None = None
@@ -59,6 +57,8 @@ class Budgeted:
     confidence: float | None = None
     allocation: Literal["top_two", "halving"] = "top_two"
     n_rounds: int = 6
+    name: ClassVar[str] = "budgeted"
+    asks: ClassVar[Asks] = "both"
 
     def __post_init__(self) -> None:
         for name in ("calls", "tokens"):
@@ -71,14 +71,6 @@ class Budgeted:
             raise ConfigError(
                 f"allocation = {self.allocation!r} is not top_two or halving, or n_rounds is below 1"
             )
-
-    @property
-    def name(self) -> str:
-        return "budgeted"
-
-    @property
-    def asks(self) -> Literal["ratings", "comparisons", "both"]:
-        return "both"
 
     def rounds(self, evidence: Evidence) -> Iterator[Round]:
         yield Round(rate=tuple(range(evidence.n)))
@@ -106,12 +98,11 @@ class Budgeted:
         return standing_of(evidence, self._fit(evidence))
 
     def _comparisons_left(self, evidence: Evidence) -> int:
-        """How many comparisons the calls and tokens still allow."""
         n_pairs = evidence.n * (evidence.n - 1) // 2
         calls, left = self.calls, n_pairs
         if calls is None and self.tokens is None and self.confidence is None:
             costs = evidence.costs
-            # Of a small group the ratings alone cost more than an eighth.
+            # In small groups the ratings alone cost more than an eighth.
             least = evidence.n * costs.rating + max(1, evidence.n // 4) * costs.comparison
             calls = max(n_pairs * costs.comparison // 8, least)
         if calls is not None:
@@ -121,7 +112,7 @@ class Budgeted:
         return max(0, left)
 
     def _fit(self, evidence: Evidence) -> Strengths:
-        """The fit, averaged over what ratings may be worth."""
+        """The fit, averaged over the priors."""
         z = _standardised(evidence.expected())
         pairs, win, tie = evidence.outcomes()
         priors = [(slope, spread) for slope in _SLOPES for spread in _SPREADS]
@@ -132,7 +123,7 @@ class Budgeted:
 
 
 def _mixed(fits: list[Strengths]) -> Strengths:
-    """Fits averaged by their evidence; the covariance counts their disagreement (law of total variance)."""
+    """Fits averaged by their evidence; the covariance by the law of total variance."""
     logs = np.array([f.log_evidence for f in fits])
     weights = np.exp(logs - logs.max())
     weights /= weights.sum()
@@ -148,7 +139,7 @@ def _mixed(fits: list[Strengths]) -> Strengths:
 
 
 def _standardised(ratings: Floats) -> Floats:
-    """Ratings with mean 0 and deviation 1 within the group; 0 for a missing one, and if all are equal."""
+    """Ratings with mean 0 and deviation 1; 0 for missing ratings, and if all are equal."""
     if np.isnan(ratings).all():
         return np.zeros_like(ratings)
     offsets = ratings - np.nanmean(ratings)
@@ -157,7 +148,7 @@ def _standardised(ratings: Floats) -> Floats:
 
 
 def _comparison_tokens(evidence: Evidence) -> int:
-    """Tokens of a comparison: the mean of those made, else two ratings' in each order."""
+    """Estimated tokens of a comparison: the mean so far, else those of two ratings in each order."""
     made = [c.n_tokens for c in evidence.comparisons.values()]
     if made:
         return round(sum(made) / len(made))
@@ -167,7 +158,7 @@ def _comparison_tokens(evidence: Evidence) -> int:
 
 
 def _telling(best: Floats, covariance: Floats, evidence: Evidence, n: int) -> list[Pair]:
-    """The n unasked pairs that tell most about the best."""
+    """The n new pairs that tell most about the best."""
     variance = np.diag(covariance)
     of_difference = variance[:, None] + variance[None, :] - 2 * covariance
     floor = 0.1 / len(best)
@@ -185,7 +176,7 @@ def _telling(best: Floats, covariance: Floats, evidence: Evidence, n: int) -> li
 
 
 def _reserved(n_alive: int, left: int, n_later: int) -> int:
-    """Of what is left, what later rounds of halving will need: their even share, or all of their pairs."""
+    """Comparisons to leave for later rounds of halving: an even share each, or all their pairs."""
     reserved = 0
     for _ in range(n_later):
         n_alive = max(2, math.ceil(n_alive / 2))
@@ -194,7 +185,7 @@ def _reserved(n_alive: int, left: int, n_later: int) -> int:
 
 
 def _spread(alive: list[int], evidence: Evidence, n: int) -> list[Pair]:
-    """N unasked pairs among those still in, each as often as the others as far as it goes."""
+    """At most n new pairs of the remaining completions, spread evenly."""
     random = evidence.rng(len(alive)).random(evidence.n)
     unasked = [p for p in itertools.combinations(sorted(alive), 2) if p not in evidence.comparisons]
     times = np.zeros(evidence.n)

@@ -17,22 +17,22 @@ from autoj_reward.types import Message
 def compare_conversations(
     judge: Judge, firsts: Sequence[Sequence[Message]], seconds: Sequence[Sequence[Message]]
 ) -> list[PairJudgment]:
-    """Compare pairs of conversations in which the same was asked.
+    """Compare pairs of conversations with the same user turns.
 
-    The judge is shown the first user turn as the prompt, and all that follows, laid out as turns, as the
-    completion.
+    The prompt is the first user turn; the completion is all turns that follow, as text.
 
     Args:
-        judge: Compares.
-        firsts: B conversations: messages of `user` and `assistant`, perhaps after a `system` message; the
+        judge: The judge.
+        firsts: B conversations: `user` and `assistant` messages, perhaps after a `system` message; the
             assistant may call tools.
-        seconds: B conversations with the same turns but for the assistant's and its tools'.
+        seconds: B conversations that differ from `firsts` in assistant and tool turns only.
 
     Returns:
         B judgments in the same order. Win probabilities are of the first conversation.
 
     Raises:
-        ConfigError: Numbers differ, or two conversations differ in more than the assistant's turns.
+        ConfigError: Lengths differ, or two conversations differ in other turns, or do not have a user turn
+            first and an assistant turn last.
         EngineError: The engine failed as a whole.
     """
     firsts, seconds = as_column("firsts", firsts), as_column("seconds", seconds)
@@ -60,7 +60,7 @@ def compare_conversations(
 
 
 def _asked(messages: Sequence[Message]) -> list[tuple[str, str, str]]:
-    """What both conversations must share: all but the assistant's turns and what its tools gave back."""
+    """The turns that both conversations must share."""
     return [
         (turn.role, turn.label, "".join(piece.text for piece in turn.pieces))
         for turn in read_turns(messages)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a strategy may ask about one group, and what is known so far.
+"""A strategy's questions about one group, and the answers so far.
 
-A strategy sees a group's distinct completions ordered by their tie-break hashes, so that nothing depends on
-the order of the group.
+A strategy sees a group's distinct completions in the order of their tie-break hashes, so results do not
+depend on the order of the group.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from autoj_reward.ranking.bradley_terry import Bools, Floats, Ints
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Judge calls of one rating and of one comparison: draws, times orders for a comparison.
+    """Judge calls per rating (draws) and per comparison (draws times orders).
 
-    A call is one input laid out for the judge and answered once. An engine may need further requests to
-    read a verdict; those are counted in `Usage.n_requests`.
+    A call is one input of the judge. `Usage.n_requests` counts the engine's requests, which may be more.
     """
 
     rating: int = 1
@@ -31,11 +30,7 @@ class Costs:
 class Rated:
     """A rating as a strategy sees it; None with a failure.
 
-    Attributes:
-        expected: The expected rating, less what a guard takes from it.
-        greedy: The judge's greedy rating.
-        n_calls: Judge calls spent.
-        n_tokens: Tokens spent, read and written.
+    `expected` has the guard's penalty subtracted, `greedy` has not.
     """
 
     expected: float | None
@@ -46,7 +41,7 @@ class Rated:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A comparison as a strategy sees it, of the first of the pair; None with a failure."""
+    """A comparison as a strategy sees it; `win_prob` is the first's, None with a failure."""
 
     win_prob: float | None
     tie_prob: float | None = None
@@ -56,7 +51,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What a strategy asks at once: completions to rate, and pairs (i, j) with i < j to compare."""
+    """Questions asked at once: completions to rate, and pairs (i, j) with i < j to compare."""
 
     rate: tuple[int, ...] = ()
     compare: tuple[tuple[int, int], ...] = ()
@@ -71,30 +66,30 @@ class Answers:
 
 
 class Referee(Protocol):
-    """Answers rounds: a judge, a memory of one, or a simulation."""
+    """Answers rounds: a judge, recorded judgments, or a simulation."""
 
     @property
     def costs(self) -> Costs:
-        """What questions cost."""
+        """Judge calls per question."""
         ...
 
     def answer(self, asked: list[tuple[int, Round]]) -> list[Answers]:
-        """Answer one round of each of several groups, which are named by number, in one batch."""
+        """Answer one round for each of several groups, given by their numbers, in one batch."""
         ...
 
 
 @dataclass(slots=True)
 class Evidence:
-    """What is known of a group of n completions.
+    """Ratings and comparisons of a group of n completions.
 
     Attributes:
-        n: How many.
-        seed: Hash of the group's content: the same for every order of it.
-        costs: What questions cost.
-        ratings: By completion.
-        comparisons: By pair (i, j), i < j.
+        n: Number of completions.
+        seed: Hash of the group's texts, independent of their order.
+        costs: Judge calls per question.
+        ratings: Ratings by completion.
+        comparisons: Comparisons by pair (i, j), i < j.
         n_calls: Judge calls spent.
-        n_tokens: Tokens spent, read and written.
+        n_tokens: Prompt and completion tokens spent.
     """
 
     n: int
@@ -106,18 +101,18 @@ class Evidence:
     n_tokens: int = 0
 
     def rng(self, purpose: int = 0) -> np.random.Generator:
-        """Chance that is the same in every run over the same completions."""
+        """A random generator that is the same in every run over the same completions."""
         return np.random.default_rng([self.seed, purpose])
 
     def new(self, asked: Round) -> Round:
-        """The round without what was asked before."""
+        """The round without questions that were asked before."""
         return Round(
             rate=tuple(dict.fromkeys(i for i in asked.rate if i not in self.ratings)),
             compare=tuple(dict.fromkeys(p for p in map(_sorted, asked.compare) if p not in self.comparisons)),
         )
 
     def add(self, asked: Round, answers: Answers) -> None:
-        """Take in the answers to a round."""
+        """Add the answers to a round."""
         self.ratings.update(zip(asked.rate, answers.ratings, strict=True))
         self.comparisons.update(zip(asked.compare, answers.comparisons, strict=True))
         given: tuple[Rated | Compared, ...] = (*answers.ratings, *answers.comparisons)
@@ -126,22 +121,19 @@ class Evidence:
             self.n_tokens += answer.n_tokens
 
     def expected(self) -> Floats:
-        """(n,) expected ratings; NaN for none."""
-        return self._rated("expected")
+        """(n,) expected ratings; NaN if unknown."""
+        return self._rated({i: rated.expected for i, rated in self.ratings.items()})
 
     def greedy(self) -> Floats:
-        """(n,) greedy ratings; NaN for none."""
-        return self._rated("greedy")
+        """(n,) greedy ratings; NaN if unknown."""
+        return self._rated({i: rated.greedy for i, rated in self.ratings.items()})
 
-    def _rated(self, name: str) -> Floats:
-        values = np.full(self.n, np.nan)
-        for i, rated in self.ratings.items():
-            value = getattr(rated, name)
-            values[i] = np.nan if value is None else value
-        return values
+    def _rated(self, values: dict[int, float | None]) -> Floats:
+        # None becomes NaN.
+        return np.array([values.get(i) for i in range(self.n)], dtype=np.float64)
 
     def outcomes(self) -> tuple[Ints, Floats, Floats]:
-        """Readable comparisons: (m, 2) pairs, (m,) probabilities of a win and (m,) of a tie."""
+        """Comparisons with a verdict: (m, 2) pairs, (m,) win and (m,) tie probabilities."""
         known = sorted((p, c) for p, c in self.comparisons.items() if c.win_prob is not None)
         pairs = np.array([p for p, _ in known], dtype=np.int64).reshape(-1, 2)
         tie = np.array([c.tie_prob or 0.0 for _, c in known])
@@ -149,21 +141,21 @@ class Evidence:
         return pairs, win, tie
 
     def win_prob(self, i: int, j: int) -> float | None:
-        """Chance that i beats j as the judge said it; None where it did not."""
+        """The judge's probability that i beats j; None without a verdict."""
         compared = self.comparisons.get(_sorted((i, j)))
         if compared is None or compared.win_prob is None:
             return None
         return compared.win_prob if i < j else 1.0 - compared.win_prob
 
     def heard_of(self) -> Bools:
-        """(n,): whether there is any verdict on a completion."""
+        """(n,) whether a completion has any verdict."""
         heard = ~np.isnan(self.expected())
         pairs, _, _ = self.outcomes()
         heard[pairs.ravel()] = True
         return heard
 
     def beats(self, resolution: float) -> Bools:
-        """(n, n): whether i beat j by more than the resolution."""
+        """(n, n) whether i beat j by more than the resolution."""
         pairs, win, tie = self.outcomes()
         net = win + tie / 2 - 0.5
         won = np.zeros((self.n, self.n), dtype=bool)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build preference pairs of groups or of given pairs; `pair_rules` says which are kept."""
+"""Label preference pairs: rank groups or compare given pairs, and keep the pairs that `pair_rules` accept."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from autoj_reward.ranking.pair_rules import (
     LabelSettings,
     PairPolicy,
     PreferencePair,
+    bare,
     by_hash,
     if_sure,
-    same_text,
     unfit,
 )
 from autoj_reward.ranking.rank import group_requests, rank_requests, shown_groups
@@ -44,21 +44,21 @@ def label(
     """Rank the completions of each prompt and make preference pairs of them.
 
     Args:
-        judge: Judges.
+        judge: The judge.
         prompts: B prompts.
         groups: B groups of completions; sizes may differ, none may be empty.
-        strategy: How they are ranked; None rates each once.
-        settings: Which pairs; None takes the best against the worst.
+        strategy: How to rank; None is `Pointwise()`: rate each completion once.
+        settings: Which pairs to make and keep; None takes the best against the worst.
         rubrics: B rubrics or None each, for templates that take one.
-        references: B reference answers or None each, for templates that take one.
-        languages: B language codes or None each, for judges with templates in several.
+        references: B reference answers or None each, likewise.
+        languages: B language codes or None each, for judges with templates in several languages.
 
     Returns:
         B labelled groups in the same order.
 
     Raises:
-        ConfigError: Lengths differ, a group is empty, or the judge cannot answer what is asked.
-        TemplateError: The template takes no rubric or reference, or needs one.
+        ConfigError: Lengths differ, a group is empty, or the judge lacks what strategy or settings need.
+        TemplateError: The template does not take a rubric or reference, or needs one.
         EngineError: The engine failed as a whole.
     """
     requests = group_requests(prompts, groups, rubrics, references, languages)
@@ -72,7 +72,7 @@ def label_requests(
     strategy: Strategy | None = None,
     settings: LabelSettings | None = None,
 ) -> list[LabelledGroup]:
-    """`label` for groups of requests of one completion each, and of one prompt in each group."""
+    """`label` for groups of one-completion requests that share a prompt."""
     settings, strategy = settings or LabelSettings(), strategy or Pointwise()
     comparing = settings.confirm or strategy.asks == "comparisons"
     _check(judge, settings, comparing)
@@ -90,7 +90,7 @@ def label_requests(
             _pair(a, b, _known(ranking, a, b) or compared.get((g, a.index, b.index)), settings, dropped)
             for a, b in pairs
         ]
-        own = [j for (n, _, _), (j, _) in compared.items() if n == g]
+        own = [judgment for (n, _, _), (judgment, _) in compared.items() if n == g]
         labelled.append(
             LabelledGroup(
                 pairs=tuple(p for p in made if p is not None),
@@ -105,35 +105,30 @@ def label_requests(
 def label_compared(
     judge: Judge, requests: Sequence[Request], *, settings: LabelSettings | None = None
 ) -> list[LabelledGroup]:
-    """Preference pairs of requests of two completions each, by direct comparison.
+    """Label requests of two completions by direct comparison.
 
     Returns:
-        A labelled group of at most one pair for each request, in the same order. Its completions are 0, the
-        request's first, and 1.
+        For each request, in order, a labelled group of at most one pair; 0 is the request's first completion,
+        1 the second.
 
     Raises:
-        ConfigError: The judge does not compare, or not in both orders where they are to agree.
+        ConfigError: The judge does not compare, or only in one order where `orders_agree` needs both.
         EngineError: The engine failed as a whole.
     """
     settings = settings or LabelSettings()
     _check(judge, settings, True)
     requests = [judge.shown(request) for request in requests]
-    different = [n for n, r in enumerate(requests) if not same_text(*r.completions)]
+    different = [n for n, r in enumerate(requests) if bare(r.completions[0]) != bare(r.completions[1])]
     judged = dict(zip(different, judge.compare_requests([requests[n] for n in different]), strict=True))
     labelled = []
     for n, request in enumerate(requests):
         dropped: Counter[str] = Counter()
-        judgment = judged.get(n)
-        if judgment is None:
-            dropped["identical"] += 1
-        pair = None if judgment is None else _direct(request, judgment, settings, dropped)
-        labelled.append(
-            LabelledGroup(
-                pairs=() if pair is None else (pair,),
-                dropped=dropped,
-                judgments=() if judgment is None else (judgment,),
-            )
-        )
+        if (judgment := judged.get(n)) is None:
+            labelled.append(LabelledGroup(pairs=(), dropped=Counter(identical=1)))
+            continue
+        pair = _direct(request, judgment, settings, dropped)
+        pairs = () if pair is None else (pair,)
+        labelled.append(LabelledGroup(pairs=pairs, dropped=dropped, judgments=(judgment,)))
     return labelled
 
 
@@ -142,7 +137,7 @@ def _check(judge: Judge, settings: LabelSettings, comparing: bool) -> None:
         raise ConfigError(f"judge {judge.spec.name!r} does not compare", hint="label by its ratings alone")
     if comparing and settings.orders_agree and not judge.settings.both_orders:
         raise ConfigError(
-            "the two orders of a comparison cannot agree where one is judged",
+            "orders_agree needs both orders of a comparison, and the judge compares in one order",
             hint="load the judge with both_orders=True, or set orders_agree=False",
         )
 
@@ -150,8 +145,8 @@ def _check(judge: Judge, settings: LabelSettings, comparing: bool) -> None:
 def _selected(
     group: Sequence[Request], ranking: Ranking, settings: LabelSettings, dropped: Counter[str]
 ) -> list[tuple[Candidate, Candidate]]:
-    """Pairs of better and worse that pass what can be told before a comparison."""
-    # In the ranking's order: a knockout's best is not always of the highest reward.
+    """Pairs (better, worse) that pass the rules that need no comparison."""
+    # In the ranking's order: the best of a knockout need not have the highest reward.
     known = [c for c in ranking.candidates if c.reward is not None]
     if len(known) < 2:
         dropped["no_verdict" if len(group) > 1 else "alone"] += 1
@@ -193,7 +188,7 @@ def _compared(
     rankings: Sequence[Ranking],
     selected: Sequence[Sequence[tuple[Candidate, Candidate]]],
 ) -> dict[tuple[int, int, int], tuple[PairJudgment, bool]]:
-    """Comparisons of the pairs that their ranking has not compared, in one batch."""
+    """Compare the pairs that their ranking has not compared, in one batch."""
     wanted = [
         (g, a.index, b.index)
         for g, pairs in enumerate(selected)
@@ -206,7 +201,7 @@ def _compared(
 
 
 def _known(ranking: Ranking, a: Candidate, b: Candidate) -> tuple[PairJudgment, bool] | None:
-    """A comparison that the ranking made, and whether a is its first."""
+    """The ranking's comparison of a and b, and whether a is its first completion."""
     for pair, chosen_first in (((a.index, b.index), True), ((b.index, a.index), False)):
         if pair in ranking.comparisons:
             return ranking.comparisons[pair], chosen_first
@@ -220,14 +215,10 @@ def _pair(
     settings: LabelSettings,
     dropped: Counter[str],
 ) -> PreferencePair | None:
-    win_prob: float | None
-    if compared is not None:
-        judgment, chosen_first = compared
-        raw = judgment.win_prob
-        win_prob = raw if raw is None or chosen_first else 1 - raw
-    else:
-        judgment, chosen_first = None, True
-        win_prob = _rated_above(a.judgment, b.judgment)
+    judgment, chosen_first = compared or (None, True)
+    win_prob = _rated_above(a.judgment, b.judgment) if judgment is None else judgment.win_prob
+    if win_prob is not None and not chosen_first:
+        win_prob = 1 - win_prob
     if win_prob is None:
         dropped["no_verdict"] += 1
         return None
@@ -252,11 +243,9 @@ def _direct(
     if judgment.win_prob is None:
         dropped["no_verdict"] += 1
         return None
-    ahead = judgment.win_prob - 0.5
-    if abs(ahead) <= settings.resolution:
+    first = judgment.win_prob > 0.5
+    if abs(judgment.win_prob - 0.5) <= settings.resolution:
         first = first_by_hash(request.prompt, request.completions) == 0
-    else:
-        first = ahead > 0
     chosen, rejected = (0, 1) if first else (1, 0)
     texts = request.completions[chosen], request.completions[rejected]
     margin = abs(2 * judgment.win_prob - 1)
@@ -276,12 +265,10 @@ def _direct(
 
 
 def _rated_above(a: RatingJudgment | None, b: RatingJudgment | None) -> float | None:
-    """Chance that a's rating is above b's, drawn independently from their distributions; equal is half."""
-    x = None if a is None else a.distribution
-    y = None if b is None else b.distribution
-    if x is None or y is None:
+    """Probability that a's rating is above b's, drawn from their distributions; a tie counts one half."""
+    if a is None or a.distribution is None or b is None or b.distribution is None:
         return None
-    (values, probs), (others, other_probs) = _arrays(x), _arrays(y)
+    (values, probs), (others, other_probs) = _arrays(a.distribution), _arrays(b.distribution)
     above = (values[:, None] > others[None, :]) + 0.5 * (values[:, None] == others[None, :])
     return float(probs @ above @ other_probs)
 

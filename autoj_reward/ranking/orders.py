@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order of a group: what a strategy's standing makes of its completions, ties included."""
+"""Rankings: the order of a group's completions, with ties."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from autoj_reward.ranking.tiebreak import DistinctCompletions
 from autoj_reward.types import Failure, Usage
 
 RESOLUTION = 1e-4
-"""Rewards closer than this tie. Ten times what two engines differ by in float32; in bfloat16 they differ by
-up to 0.06."""
-
+"""Rewards closer than this tie. Ten times the difference of two engines in float32; in bfloat16 they differ
+by up to 0.06."""
 
 _MIDDLE = (0.025, 0.975)
 
@@ -28,15 +27,15 @@ class Candidate:
     """One completion of a group.
 
     Attributes:
-        index: Its place in its group.
-        judgment: Its rating; None where the strategy did not rate.
-        reward: With pointwise strategies the expected (or greedy) rating on the judge's scale; with those
-            that compare, the mean win probability against the rest of the group, in [0, 1], by the fitted
-            strengths. None without any verdict.
-        low: Lower end of an interval of 95%: of a rating the middle of its own distribution, which says how
-            sure the judge is; of a win probability the error that the comparisons leave. None with reward.
-        high: Its upper end.
-        best_prob: Probability that it is the best for this judge; None where nothing was compared.
+        index: Its index in the group.
+        judgment: Its rating; None if the strategy did not rate.
+        reward: For pointwise strategies the expected (or greedy) rating on the judge's scale, otherwise the
+            mean win probability against the rest of the group, in [0, 1], from fitted strengths. None without
+            a verdict.
+        low: Lower end of a 95% interval: for ratings the middle of the rating's own distribution, for win
+            probabilities their standard error. None if the reward is.
+        high: Upper end.
+        best_prob: Probability of being the best for this judge; None without comparisons.
     """
 
     index: int
@@ -51,19 +50,18 @@ class Candidate:
 class Ranking:
     """A group's completions, best first; those without a verdict come last.
 
-    Rewards within the resolution of the best among them tie. Ties are ordered by a hash of prompt and
-    completion: the same in every run, whatever the order of the group. Completions of equal text are judged
-    once and are next to each other.
+    Rewards within the resolution of the best among them tie. A hash of prompt and completion orders ties, the
+    same in every run and for every order of the group. Equal completions are judged once and follow each
+    other.
 
     Attributes:
         candidates: Best first.
-        tied_best: Indices that tie for the first place, ascending; empty where nothing has a verdict.
-        strategy: How they were ordered.
-        n_calls: Judge calls spent: one for each draw of a rating, one for each draw and order of a
-            comparison.
+        tied_best: Indices that tie for the first place, ascending; empty if no completion has a verdict.
+        strategy: Name of the strategy.
+        n_calls: Judge calls spent: one per draw of a rating, one per draw and order of a comparison.
         comparisons: Judgments of pairs, by the indices of their first and second completion.
-        cycles: Sets of completions that beat each other in a circle.
-        cyclic_triads: How many triples go in a circle, of how many whose three pairs were all decided.
+        cycles: Sets of completions that beat each other in a cycle.
+        cyclic_triads: Number of cyclic triples, and of triples whose three pairs were all decided.
     """
 
     candidates: tuple[Candidate, ...]
@@ -76,36 +74,35 @@ class Ranking:
 
     @property
     def best(self) -> int | None:
-        """Index of the best completion; None if none has a verdict."""
+        """Index of the best completion; None without any verdict."""
         first = self.candidates[0]
         return None if first.reward is None else first.index
 
     @property
     def ranks(self) -> list[int | None]:
-        """For each completion, in the group's order, its place from 1; None without a verdict."""
+        """Each completion's rank from 1, in the group's order; None without a verdict."""
         places = {c.index: None if c.reward is None else p for p, c in enumerate(self.candidates, start=1)}
         return [places[i] for i in range(len(places))]
 
     @property
     def rewards(self) -> list[float | None]:
-        """For each completion, in the group's order, its reward; None without a verdict."""
+        """Each completion's reward, in the group's order; None without a verdict."""
         return [c.reward for c in sorted(self.candidates, key=lambda c: c.index)]
 
     @property
     def judgments(self) -> list[Judgment]:
-        """Every judgment made for the ranking, once."""
+        """All judgments made for the ranking, without repetition."""
         rated = {id(c.judgment): c.judgment for c in self.candidates if c.judgment is not None}
         return [*rated.values(), *self.comparisons.values()]
 
     def failure(self, index: int) -> Failure | None:
-        """Why a completion has no verdict: its rating's failure, else that of a comparison; None with one."""
+        """Why a completion has no verdict: the failure of its rating, else of a comparison; else None."""
         candidate = next(c for c in self.candidates if c.index == index)
         if candidate.reward is not None:
             return None
-        own = [candidate.judgment] if candidate.judgment is not None else []
-        copies = [pair for pair in self.comparisons if index in pair]
-        failures = [j.failure for j in (*own, *(self.comparisons[p] for p in copies)) if j.failure]
-        return failures[0] if failures else None
+        compared = [judgment for pair, judgment in self.comparisons.items() if index in pair]
+        failures = (j.failure for j in (candidate.judgment, *compared) if j is not None)
+        return next(filter(None, failures), None)
 
     @property
     def usage(self) -> Usage:
@@ -114,49 +111,39 @@ class Ranking:
 
 
 def order(standing: Standing, resolution: float) -> list[list[int]]:
-    """Entrants in blocks of those that tie, best block first; those without a reward are in none.
+    """Blocks of completions that tie, best block first; completions without a reward are left out.
 
-    A block is led by its best, and holds all of its tier whose rewards are within the resolution of it.
+    A block holds all completions of one tier whose rewards are within the resolution of its best.
     """
-    known = np.flatnonzero(~np.isnan(standing.rewards)).tolist()
-    known.sort(key=lambda i: (-standing.tiers[i], -standing.rewards[i], i))
+    tiers, rewards = standing.tiers, standing.rewards
+    known = np.flatnonzero(~np.isnan(rewards)).tolist()
+    known.sort(key=lambda i: (-tiers[i], -rewards[i], i))
     blocks: list[list[int]] = []
     for i in known:
-        leads = blocks and blocks[-1][0]
-        if (
-            blocks
-            and standing.tiers[leads] == standing.tiers[i]
-            and standing.rewards[leads] - standing.rewards[i] <= resolution
-        ):
+        best = blocks[-1][0] if blocks else i
+        if blocks and tiers[best] == tiers[i] and rewards[best] - rewards[i] <= resolution:
             blocks[-1].append(i)
         else:
             blocks.append([i])
     return [sorted(block) for block in blocks]
 
 
-def tied_best(standing: Standing, resolution: float) -> list[int]:
-    """Entrants that tie for the first place."""
-    blocks = order(standing, resolution)
-    return blocks[0] if blocks else []
-
-
 def make_ranking(
     strategy: Strategy,
-    entrants: DistinctCompletions,
+    distinct: DistinctCompletions,
     evidence: Evidence,
     rated: Mapping[int, RatingJudgment],
     compared: Mapping[tuple[int, int], PairJudgment],
     resolution: float,
 ) -> Ranking:
-    """A group's ranking from what a strategy learned: its distinct completions, and their judgments."""
+    """Make a ranking from a strategy's evidence on distinct completions, and their judgments."""
     standing = strategy.standing(evidence)
     blocks = order(standing, resolution)
-    last = sorted(set(range(evidence.n)) - {i for block in blocks for i in block})
-    members = entrants.members
+    ranked = [i for block in blocks for i in block]
+    unknown = [i for i in range(evidence.n) if i not in ranked]
+    members = distinct.members
     candidates = tuple(
-        _candidate(index, i, standing, rated.get(i))
-        for i in [i for block in blocks for i in block] + last
-        for index in members[i]
+        _candidate(index, i, standing, rated.get(i)) for i in ranked + unknown for index in members[i]
     )
     beats = evidence.beats(resolution)
     return Ranking(
@@ -180,7 +167,7 @@ def _candidate(index: int, i: int, standing: Standing, judgment: RatingJudgment 
 
 
 def _middle(judgment: RatingJudgment) -> tuple[float | None, float | None]:
-    """Between which ratings the middle 95% of a rating's distribution lies."""
+    """The ratings that bound the middle 95% of a rating's distribution."""
     distribution = judgment.distribution
     if distribution is None:
         return None, None

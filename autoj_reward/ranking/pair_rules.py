@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which preference pairs are kept: not ties, failures and duplicates, which would hurt training.
+"""Rules for preference pairs: drop ties, failures and duplicates, which would hurt training.
 
-A pair is kept only if all of this holds; otherwise it is dropped under the first reason that applies.
+A pair is dropped for the first of these reasons:
 
-alone       the group has more than one completion
-no_verdict  both completions have a verdict, and so has their comparison, if they were compared
-identical   their texts differ, also after white space at the ends is stripped
-empty       the chosen one is not empty
-tie         the rewards differ by more than the resolution, and so does the win probability from one half
-            (unless ties are to be kept)
-margin      the chosen one's reward is higher by at least `min_margin`
-length      the longer text is at most `max_length_ratio` times as long as the shorter
-over_limit  it is among the `max_pairs` of its prompt with the largest margins
-disagree    its win probability is above one half: the comparison, or the two ratings' distributions, prefer
-            the one that the ranking places higher
-orders      both orders of its comparison prefer it
-win_prob    its win probability is at least `min_win_prob`
+alone       the group has only one completion
+no_verdict  a completion, or the comparison of the two, has no verdict
+identical   the texts are equal but for white space at the ends
+empty       the chosen completion is empty
+tie         the rewards differ by no more than the resolution, or the win probability from one half (unless
+            ties are kept)
+margin      the chosen one's reward is less than `min_margin` higher
+length      the longer text is more than `max_length_ratio` times as long as the shorter
+over_limit  the prompt has `max_pairs` pairs with larger margins
+disagree    the comparison, or the two ratings' distributions, prefer the completion that the ranking places
+            lower
+orders      the two orders of the comparison do not both prefer the chosen one
+win_prob    the win probability is below `min_win_prob`
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ PairPolicy = Literal["best_worst", "best_random", "adjacent", "all"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelSettings:
-    """Which pairs are made, and which of them are kept.
+    """Which pairs to make and which to keep.
 
     Attributes:
-        pairs: best_worst; best_random: the best and one of the rest, by a hash; adjacent: each with the next
-            below; all: each with each. Of groups that are ranked.
-        min_margin: Least difference of the rewards, at least 0, on the rewards' scale: rating points, or
-            shares of wins where the strategy only compares.
-        min_win_prob: Least probability, in [0.5, 1], that the chosen one wins: by the comparison where there
-            is one, else by the two ratings' distributions.
-        confirm: Compare every pair directly as well, in both orders. Strategies that do not rate imply it.
+        pairs: Pairs of a ranked group. best_worst; best_random: the best and one of the rest, chosen by a
+            hash; adjacent: each with the next below; all: each with each.
+        min_margin: Smallest difference of the rewards, at least 0, in rating points, or win probability if
+            the strategy only compares.
+        min_win_prob: Smallest win probability of the chosen one, in [0.5, 1]: from the comparison if there is
+            one, else from the two ratings' distributions.
+        confirm: Compare every pair directly too. Strategies that only compare always do.
         orders_agree: Drop a pair whose two orders prefer different completions.
-        ties: drop, or keep them, a hash choosing.
-        max_length_ratio: Longest text over shortest, in characters, at least 1; None is no limit. A guard
-            against teaching length.
-        max_pairs: Most pairs of one prompt, at least 1; None is no limit.
+        ties: drop or keep; a hash chooses the winner of a tie.
+        max_length_ratio: Largest ratio of the two texts' lengths in characters, at least 1; None is no limit.
+            Keeps a policy from learning length.
+        max_pairs: Most pairs per prompt, at least 1; None is no limit.
         resolution: Rewards and win probabilities closer than this tie.
     """
 
@@ -73,13 +73,13 @@ class LabelSettings:
                 hint=f"pairs: {', '.join(get_args(PairPolicy))}; ties: drop, keep",
             )
         if self.min_margin < 0 or not 0.5 <= self.min_win_prob <= 1 or self.resolution < 0:
-            raise ConfigError("min_margin and resolution are at least 0, min_win_prob is in [0.5, 1]")
+            raise ConfigError("min_margin and resolution must be at least 0, min_win_prob in [0.5, 1]")
         if self.max_length_ratio is not None and self.max_length_ratio < 1:
             raise ConfigError(f"max_length_ratio = {self.max_length_ratio} is below 1")
         if self.max_pairs is not None and self.max_pairs < 1:
             raise ConfigError(f"max_pairs = {self.max_pairs} is not at least 1")
         if self.ties == "keep" and (self.min_margin > 0 or self.min_win_prob > 0.5):
-            raise ConfigError("ties cannot be kept where a least margin or win probability is asked for")
+            raise ConfigError("ties='keep' cannot be combined with min_margin or min_win_prob")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,16 +89,15 @@ class PreferencePair:
     Attributes:
         chosen: Index of the preferred one.
         rejected: Index of the other.
-        margin: Difference of their rewards; 0 where a knockout placed the chosen one higher against their
-            rewards. Without rewards 2 win_prob - 1.
-        win_prob: Chance in [0, 1] that the chosen one wins, a tie counting one half: a soft label.
-        chosen_reward: None where the group was not ranked.
-        rejected_reward: The rejected one's.
-        chosen_rating: Its rating, if it was rated.
-        rejected_rating: The rejected one's.
-        comparison: Their comparison, if they were compared; its first completion is the chosen one if
-            `chosen_first`.
-        chosen_first: See there.
+        margin: Difference of their rewards; 0 if a knockout ranked them against their rewards. Without
+            rewards 2 win_prob - 1.
+        win_prob: Probability in [0, 1] that the chosen one wins, a tie counted as one half: a soft label.
+        chosen_reward: The chosen one's reward; None if the group was not ranked.
+        rejected_reward: The rejected one's reward.
+        chosen_rating: The chosen one's rating, if it was rated.
+        rejected_rating: The rejected one's rating.
+        comparison: Their comparison, if they were compared.
+        chosen_first: Whether the chosen one is the comparison's first completion.
     """
 
     chosen: int
@@ -114,22 +113,21 @@ class PreferencePair:
 
     @property
     def order_win_probs(self) -> tuple[float, float] | None:
-        """The chosen one's win probability when shown first, and when shown second."""
+        """The chosen one's win probabilities when shown first and when shown second."""
         probs = None if self.comparison is None else self.comparison.order_win_probs
         if probs is None or self.chosen_first:
             return probs
-        # Probabilities are of the request's first completion, shown first and shown second.
         return 1 - probs[1], 1 - probs[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledGroup:
-    """What became of one prompt's completions.
+    """The preference pairs of one prompt.
 
     Attributes:
-        pairs: The pairs kept, largest margin first.
-        dropped: How many were dropped, by reason.
-        ranking: The ranking they came from; None for pairs that were given.
+        pairs: The pairs that were kept, largest margin first.
+        dropped: Number of dropped pairs by reason.
+        ranking: The ranking they came from; None for given pairs.
         judgments: All judgments made.
     """
 
@@ -140,7 +138,7 @@ class LabelledGroup:
 
 
 def unfit(texts: tuple[Text, Text], margin: float, settings: LabelSettings) -> str | None:
-    """Why a pair is dropped before it is compared; None if it is not."""
+    """Why a pair is dropped before it is compared, or None."""
     chosen, rejected = map(bare, texts)
     if chosen == rejected:
         return "identical"
@@ -157,9 +155,9 @@ def unfit(texts: tuple[Text, Text], margin: float, settings: LabelSettings) -> s
 
 
 def if_sure(pair: PreferencePair, settings: LabelSettings, dropped: Counter[str]) -> PreferencePair | None:
-    """The pair, unless its win probability or the two orders speak against it."""
+    """The pair, or None if its win probability or the two orders drop it."""
     ahead = pair.win_prob - 0.5
-    tied = abs(ahead) <= settings.resolution or _near(pair, settings.resolution)
+    tied = abs(ahead) <= settings.resolution or _rewards_tie(pair, settings.resolution)
     if tied and settings.ties == "keep":
         return pair
     reason = None
@@ -177,8 +175,7 @@ def if_sure(pair: PreferencePair, settings: LabelSettings, dropped: Counter[str]
     return pair
 
 
-def _near(pair: PreferencePair, resolution: float) -> bool:
-    """Whether the two's rewards tie."""
+def _rewards_tie(pair: PreferencePair, resolution: float) -> bool:
     if pair.chosen_reward is None or pair.rejected_reward is None:
         return pair.margin <= resolution
     return abs(pair.chosen_reward - pair.rejected_reward) <= resolution
@@ -187,18 +184,13 @@ def _near(pair: PreferencePair, resolution: float) -> bool:
 def by_hash(
     group: Sequence[Request], a: Candidate, b: Candidate
 ) -> tuple[Candidate, Candidate, tuple[Text, Text]]:
-    """Two that tie, in the order of their hashes; one that is empty comes second."""
+    """Order two that tie by their hashes; an empty one comes second."""
     texts = group[a.index].completions[0], group[b.index].completions[0]
     if bare(texts[0]) and (not bare(texts[1]) or first_by_hash(group[0].prompt, texts) == 0):
         return a, b, texts
     return b, a, (texts[1], texts[0])
 
 
-def same_text(a: Text, b: Text) -> bool:
-    """Whether two completions are equal, white space at the ends stripped."""
-    return bare(a) == bare(b)
-
-
 def bare(text: Text) -> str:
-    """A completion's text as a trainer's file holds it, white space at the ends stripped."""
+    """A completion's text as written to a trainer's file, stripped of white space at the ends."""
     return without_surrogates(completion_text(text)).strip()

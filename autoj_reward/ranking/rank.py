@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Best of N: rank the completions of each prompt with a judge and a strategy."""
+"""Rank the completions of each prompt with a judge and a strategy; best of N."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def rank(
     """Rank the completions of each prompt, each round of all groups in one batch.
 
     Args:
-        judge: Judges the completions.
+        judge: The judge.
         prompts: B prompts.
         groups: B groups of completions; sizes may differ, none may be empty.
-        strategy: How; None rates each completion once and orders by expected rating.
+        strategy: The strategy; None is `Pointwise()`: rate each completion once.
         rubrics: B rubrics or None each, for templates that take one.
-        references: B reference answers or None each, for templates that take one.
-        languages: B language codes or None each, for judges with templates in several.
+        references: B reference answers or None each, likewise.
+        languages: B language codes or None each, for judges with templates in several languages.
         resolution: Rewards closer than this tie; at least 0.
 
     Returns:
         B rankings in the same order.
 
     Raises:
-        ConfigError: Lengths differ, a group is empty, or the judge cannot answer what the strategy asks.
-        TemplateError: The template takes no rubric or reference, or needs one.
+        ConfigError: Lengths differ, a group is empty, or the judge lacks what the strategy needs.
+        TemplateError: The template does not take a rubric or reference, or needs one.
         EngineError: The engine failed as a whole.
     """
     requests = group_requests(prompts, groups, rubrics, references, languages)
@@ -63,10 +63,10 @@ def group_requests(
     references: Sequence[str | None] | None,
     languages: Sequence[str | None] | None = None,
 ) -> list[list[Request]]:
-    """A request of one completion for each completion of each group.
+    """Make one request per completion of each group.
 
     Raises:
-        ConfigError: Lengths differ, a group is a text or empty, or something is no list.
+        ConfigError: Lengths differ, a group is a text or empty, or a column is not a list.
     """
     prompts = as_column("prompts", prompts)
     groups = as_groups("groups", groups, len(prompts))
@@ -88,7 +88,7 @@ def group_requests(
 
 
 def shown_groups(judge: Judge, groups: Sequence[Sequence[Request]]) -> list[list[Request]]:
-    """Groups with the texts that the judge is shown.
+    """Groups with texts as the judge sees them.
 
     Raises:
         ConfigError: A prompt or completion is neither text nor messages, or cannot be shown.
@@ -111,34 +111,34 @@ def rank_requests(
     strategy: Strategy | None = None,
     resolution: float = RESOLUTION,
 ) -> list[Ranking]:
-    """`rank` for groups of requests of one completion each, and of one prompt in each group."""
+    """`rank` for groups of one-completion requests that share a prompt."""
     if resolution < 0:
         raise ConfigError(f"resolution = {resolution} is below 0")
     strategy = strategy or Pointwise()
     check_judge(judge, strategy)
     groups = shown_groups(judge, groups)
-    entrants = [distinct_completions(g[0].prompt, [r.completions[0] for r in g]) for g in groups]
-    distinct = [[g[m[0]] for m in e.members] for g, e in zip(groups, entrants, strict=True)]
-    referee = JudgeOracle(judge, distinct)
-    evidences = run_strategy(strategy, [(len(e.members), e.seed) for e in entrants], referee)
+    distincts = [distinct_completions(g[0].prompt, [r.completions[0] for r in g]) for g in groups]
+    requests = [[g[m[0]] for m in d.members] for g, d in zip(groups, distincts, strict=True)]
+    oracle = JudgeOracle(judge, requests)
+    evidences = run_strategy(strategy, [(len(d.members), d.seed) for d in distincts], oracle)
     rankings = []
-    for g, (e, evidence) in enumerate(zip(entrants, evidences, strict=True)):
-        rated = {i: referee.ratings[g, i] for i in evidence.ratings}
-        compared = {(i, j): referee.comparisons[g, i, j] for i, j in evidence.comparisons}
-        rankings.append(make_ranking(strategy, e, evidence, rated, compared, resolution))
-    _note_without_comparison(strategy, evidences)
+    for g, (distinct, evidence) in enumerate(zip(distincts, evidences, strict=True)):
+        rated = {i: oracle.ratings[g, i] for i in evidence.ratings}
+        compared = {(i, j): oracle.comparisons[g, i, j] for i, j in evidence.comparisons}
+        rankings.append(make_ranking(strategy, distinct, evidence, rated, compared, resolution))
+    _warn_without_comparisons(strategy, evidences)
     return rankings
 
 
-def _note_without_comparison(strategy: Strategy, evidences: Sequence[Evidence]) -> None:
-    """Warn if a budget paid for ratings alone: that is the pointwise strategy under another name."""
+def _warn_without_comparisons(strategy: Strategy, evidences: Sequence[Evidence]) -> None:
+    """Warn if a budget paid for ratings only, which makes it the pointwise strategy."""
     if not isinstance(strategy, Budgeted) or (strategy.calls is None and strategy.tokens is None):
         return
     rated = [e for e in evidences if e.n > 1 and not e.comparisons]
     if rated:
         logger.warning(
-            "the budget paid for ratings alone in %d of %d groups: %s allows no comparison there; raise it, "
-            "or use the strategy pointwise",
+            "the budget paid for ratings alone in %d of %d groups: %s leaves no call for comparisons there; "
+            "raise it, or use the strategy pointwise",
             len(rated),
             len(evidences),
             f"calls={strategy.calls}" if strategy.tokens is None else f"tokens={strategy.tokens}",
@@ -156,38 +156,18 @@ def best_of_n(
     references: Sequence[str | None] | None = None,
     languages: Sequence[str | None] | None = None,
 ) -> list[list[Text]]:
-    """The best completions of each prompt.
+    """The best completions of each prompt, best first: at most `n_best` (at least 1) of each group.
 
-    Args:
-        judge: Judges the completions.
-        prompts: B prompts.
-        groups: B groups of completions.
-        n_best: How many of each group, best first; at least 1.
-        strategy: How; None rates each completion once.
-        rubrics: B rubrics or None each, for templates that take one.
-        references: B reference answers or None each, for templates that take one.
-        languages: B language codes or None each, for judges with templates in several.
+    The other arguments and the errors are those of `rank`.
 
     Returns:
         B lists of at most `n_best` completions. Completions without a verdict are left out, so a list
         may be shorter, or empty.
-
-    Raises:
-        ConfigError: `n_best` is below 1, lengths differ, or a group is empty.
-        EngineError: The engine failed as a whole.
     """
     if n_best < 1:
         raise ConfigError(f"n_best = {n_best} is not at least 1")
-    rankings = rank(
-        judge,
-        prompts,
-        groups,
-        strategy=strategy,
-        rubrics=rubrics,
-        references=references,
-        languages=languages,
-    )
-    return [found[:n_best] for found in _in_order(groups, rankings)]
+    requests = group_requests(prompts, groups, rubrics, references, languages)
+    return [found[:n_best] for found in _judged(groups, rank_requests(judge, requests, strategy=strategy))]
 
 
 def worst_of_n(
@@ -201,23 +181,16 @@ def worst_of_n(
     references: Sequence[str | None] | None = None,
     languages: Sequence[str | None] | None = None,
 ) -> list[list[Text]]:
-    """The worst completions of each prompt: `best_of_n` from the other end, the worst first."""
+    """The worst completions of each prompt, the worst first; otherwise as `best_of_n`."""
     if n_worst < 1:
         raise ConfigError(f"n_worst = {n_worst} is not at least 1")
-    rankings = rank(
-        judge,
-        prompts,
-        groups,
-        strategy=strategy,
-        rubrics=rubrics,
-        references=references,
-        languages=languages,
-    )
-    return [found[::-1][:n_worst] for found in _in_order(groups, rankings)]
+    requests = group_requests(prompts, groups, rubrics, references, languages)
+    found = _judged(groups, rank_requests(judge, requests, strategy=strategy))
+    return [ordered[::-1][:n_worst] for ordered in found]
 
 
-def _in_order(groups: Sequence[Sequence[Text]], rankings: Sequence[Ranking]) -> list[list[Text]]:
-    """The completions that have a verdict, best first."""
+def _judged(groups: Sequence[Sequence[Text]], rankings: Sequence[Ranking]) -> list[list[Text]]:
+    """The completions with a verdict, best first."""
     return [
         [group[c.index] for c in ranking.candidates if c.reward is not None]
         for group, ranking in zip(groups, rankings, strict=True)
@@ -231,9 +204,9 @@ def rank_judged(
     *,
     resolution: float = RESOLUTION,
 ) -> Ranking:
-    """Order one group by judgments that were made before: one for each completion, in their order."""
-    entrants = distinct_completions(prompt, group)
-    evidence = Evidence(n=len(entrants.members), seed=entrants.seed)
-    rated = {i: judgments[members[0]] for i, members in enumerate(entrants.members)}
+    """Order one group by given judgments, one per completion."""
+    distinct = distinct_completions(prompt, group)
+    evidence = Evidence(n=len(distinct.members), seed=distinct.seed)
+    rated = {i: judgments[members[0]] for i, members in enumerate(distinct.members)}
     evidence.add(Round(rate=tuple(rated)), Answers(ratings=tuple(map(as_rated, rated.values()))))
-    return make_ranking(Pointwise(), entrants, evidence, rated, {}, resolution)
+    return make_ranking(Pointwise(), distinct, evidence, rated, {}, resolution)

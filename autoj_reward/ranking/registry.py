@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Strategies and budgets by name, for options and files."""
+"""Make strategies from names and budget texts, for options and files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "budgeted": Budgeted,
 }
 STRATEGY_NAMES = tuple(_STRATEGIES)
-"""What `choose_strategy` knows."""
+"""Names that `choose_strategy` knows."""
 
 
 def choose_strategy(name: str, budget: str | None = None) -> Strategy:
@@ -28,16 +28,15 @@ def choose_strategy(name: str, budget: str | None = None) -> Strategy:
 
     Args:
         name: One of `STRATEGY_NAMES`; `-` counts as `_`.
-        budget: For `budgeted`: judge calls for a group (`124`), or what it may cost and when it is sure
-            enough, in any combination: `calls=124,tokens=50000,confidence=0.95`. None takes an eighth of
-            what all pairs cost, and a few comparisons at least.
+        budget: For `budgeted`: judge calls per group (`124`), or any of
+            `calls=124,tokens=50000,confidence=0.95`; see `Budgeted`. None is its default.
 
     Raises:
-        ConfigError: There is no such strategy, or the budget is not one.
+        ConfigError: The strategy is unknown, or the budget cannot be read.
     """
     key = name.replace("-", "_")
     if key not in _STRATEGIES:
-        raise ConfigError(f"there is no strategy {name!r}", hint=f"there are {', '.join(STRATEGY_NAMES)}")
+        raise ConfigError(f"there is no strategy {name!r}", hint=f"strategies: {', '.join(STRATEGY_NAMES)}")
     if budget is None:
         return _STRATEGIES[key]()
     if key != "budgeted":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a strategy over many groups, batching their rounds into one judge call each."""
+"""Run a strategy over many groups, each round of all groups in one judge call."""
 
 from __future__ import annotations
 
@@ -15,23 +15,18 @@ from autoj_reward.types import Request
 
 
 def run_strategy(strategy: Strategy, seeds: Sequence[tuple[int, int]], referee: Referee) -> list[Evidence]:
-    """Run a strategy for B groups at once.
-
-    Args:
-        strategy: What to ask.
-        seeds: For each group its number of distinct completions and its seed.
-        referee: Answers the rounds.
+    """Run a strategy for B groups at once, given by their number of distinct completions and their seed.
 
     Returns:
-        B records of what was found, in the same order.
+        The evidence of B groups, in the same order.
     """
     evidences = [Evidence(n=n, seed=seed, costs=referee.costs) for n, seed in seeds]
-    playing = {g: strategy.rounds(evidence) for g, evidence in enumerate(evidences)}
-    while playing:
+    running = {g: strategy.rounds(evidence) for g, evidence in enumerate(evidences)}
+    while running:
         asked: list[tuple[int, Round]] = []
-        for g in list(playing):
-            if (wanted := next(playing[g], None)) is None:
-                del playing[g]
+        for g in list(running):
+            if (wanted := next(running[g], None)) is None:
+                del running[g]
             else:
                 asked.append((g, evidences[g].new(wanted)))
         for (g, done), answers in zip(asked, referee.answer(asked), strict=True):
@@ -41,19 +36,15 @@ def run_strategy(strategy: Strategy, seeds: Sequence[tuple[int, int]], referee: 
 
 @dataclass(slots=True)
 class JudgeOracle:
-    """A judge that answers rounds and keeps its judgments.
-
-    Attributes:
-        judge: Judges.
-        requests: For each group one request for each entrant.
-        ratings: Judgments by group and entrant.
-        comparisons: Judgments by group and pair.
-    """
+    """A judge that answers rounds and keeps its judgments."""
 
     judge: Judge
     requests: Sequence[Sequence[Request]]
+    """For each group one request per distinct completion."""
     ratings: dict[tuple[int, int], RatingJudgment] = field(default_factory=dict)
+    """By group and completion."""
     comparisons: dict[tuple[int, int, int], PairJudgment] = field(default_factory=dict)
+    """By group and pair."""
 
     @property
     def costs(self) -> Costs:
@@ -62,16 +53,16 @@ class JudgeOracle:
 
     def answer(self, asked: list[tuple[int, Round]]) -> list[Answers]:
         singles = [(g, i) for g, wanted in asked for i in wanted.rate]
-        # In order of the first, so that a prefix cache meets pairs that share it one after the other.
+        # Sorted by the first, so that pairs with a common prefix follow each other in the prefix cache.
         pairs = sorted((g, i, j) for g, wanted in asked for i, j in wanted.compare)
         rated = self.judge.rate_requests([self.requests[g][i] for g, i in singles]) if singles else []
-        compared = self.judge.compare_requests([self._pair(*p) for p in pairs]) if pairs else []
+        compared = self.judge.compare_requests([self._pair(*pair) for pair in pairs]) if pairs else []
         self.ratings.update(zip(singles, rated, strict=True))
         self.comparisons.update(zip(pairs, compared, strict=True))
         return [self.recall(g, wanted) for g, wanted in asked]
 
     def recall(self, g: int, wanted: Round) -> Answers:
-        """The answers to a round whose judgments are all there."""
+        """The answers to a round whose judgments are all known."""
         return Answers(
             ratings=tuple(as_rated(self.ratings[g, i]) for i in wanted.rate),
             comparisons=tuple(as_compared(self.comparisons[g, i, j]) for i, j in wanted.compare),
@@ -82,12 +73,12 @@ class JudgeOracle:
 
 
 def as_rated(judgment: RatingJudgment) -> Rated:
-    """A rating's numbers, the guard's penalty counted, and what it cost."""
+    """A rating for strategies, less the guard's penalty."""
     return Rated(judgment.reward, judgment.rating, len(judgment.samples), n_tokens(judgment))
 
 
 def as_compared(judgment: PairJudgment) -> Compared:
-    """A comparison's numbers, the guard's penalties counted, and what it cost."""
+    """A comparison for strategies, with the guard's penalties."""
     win_prob, tie_prob = judgment.reward, judgment.tie_prob
     if win_prob is not None and tie_prob is not None:
         # A penalty can leave less room for ties than the judge gave them.
@@ -96,18 +87,18 @@ def as_compared(judgment: PairJudgment) -> Compared:
 
 
 def n_tokens(judgment: Judgment) -> int:
-    """Tokens read and written, those from a prefix cache included."""
+    """Prompt and completion tokens, cached ones included."""
     return judgment.usage.prompt_tokens + judgment.usage.completion_tokens
 
 
 def check_judge(judge: Judge, strategy: Strategy) -> None:
-    """Check that a judge can answer what a strategy asks.
+    """Check that a judge can answer a strategy's questions.
 
     Raises:
-        ConfigError: It does not rate, or does not compare.
+        ConfigError: The strategy needs ratings or comparisons, and the judge does not give them.
     """
-    for kind, protocol in (("ratings", judge.spec.rating), ("comparisons", judge.spec.comparison)):
-        if strategy.asks in (kind, "both") and protocol is None:
+    for kind, task in (("ratings", judge.spec.rating), ("comparisons", judge.spec.comparison)):
+        if strategy.asks in (kind, "both") and task is None:
             raise ConfigError(
                 f"the strategy {strategy.name} needs {kind}, and judge {judge.spec.name!r} gives none",
                 hint="use pointwise with a judge that rates, a tournament with one that compares",

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Strategies of best-of-N: which questions to ask, round by round, and the resulting order.
+"""Best-of-N strategies: which ratings and comparisons to ask for, and the resulting order.
 
-A strategy sees one group. `rounds` yields a round of requests and finds the answers in the evidence when it
-continues, so that a caller can put the rounds of many groups into one batch. Pairings are random, seeded by
-the texts.
+A strategy sees one group. `rounds` yields a round of questions and finds the answers in the evidence when it
+is resumed, so that a caller can batch the rounds of many groups. Pairings are random, seeded by the texts.
 
 strategy   judge calls for n completions, both orders judged
 pointwise  n
@@ -11,16 +10,16 @@ all_pairs  n (n - 1)
 ring       2 n for each neighbour
 knockout   2 (n - 1)
 swiss      n for each round, log2 n rounds
-budgeted   as set (`budgeted.py`)
+budgeted   its budget (`budgeted.py`)
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -29,24 +28,26 @@ from autoj_reward.ranking.bradley_terry import Floats, Ints, Strengths, fit_stre
 from autoj_reward.ranking.evidence import Evidence, Round
 
 Pair = tuple[int, int]
+Asks = Literal["ratings", "comparisons", "both"]
+"""What a strategy needs from the judge."""
 
 _PRIOR_VARIANCE = 4.0
-"""Of strengths where no rating speaks: 95% of completions within 4 log-odds of the mean."""
+"""Prior variance of strengths without ratings: 95% of completions within 4 log-odds of the mean."""
 _Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a strategy makes of a group's evidence. Arrays of n, NaN where nothing is known.
+    """A strategy's estimate from a group's evidence. Arrays of n, NaN if unknown.
 
     Attributes:
         rewards: Expected rating on the judge's scale (pointwise), else the mean win probability against
             the rest of the group in [0, 1], from the fitted strengths.
-        lows: Lower end of the rewards' 95% interval; NaN where there are no comparisons.
+        lows: Lower end of the rewards' 95% interval; NaN without comparisons.
         highs: Upper end.
-        tiers: What counts before the reward: higher comes first. Zeros but for a knockout.
+        tiers: Ranks before the reward, higher first: rounds survived in a knockout, else 0.
         strengths: The fit, or None without comparisons.
-        best_prob: Probability of each that it is the best for this judge; None without comparisons.
+        best_prob: Probability of being the best for this judge; None without comparisons.
     """
 
     rewards: Floats
@@ -62,57 +63,52 @@ class Strategy(Protocol):
 
     @property
     def name(self) -> str:
-        """What options and reports call it."""
+        """Name in options and reports."""
         ...
 
     @property
-    def asks(self) -> Literal["ratings", "comparisons", "both"]:
+    def asks(self) -> Asks:
         """What the judge must be able to do."""
         ...
 
     def rounds(self, evidence: Evidence) -> Iterator[Round]:
-        """What to ask, one round after the other; the answers are in the evidence after each."""
+        """Yield rounds of questions; the caller adds the answers to the evidence after each."""
         ...
 
     def standing(self, evidence: Evidence) -> Standing:
-        """What the evidence says."""
+        """Estimate rewards from the evidence."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pointwise:
-    """Rate each completion once; the judge's settings say in how many draws.
+    """Rate each completion once, in as many draws as the judge is set to.
 
     Attributes:
         reading: expected: the mean of the rating's distribution, averaged over the draws. greedy: the
-            most probable rating, which ties far more often.
+            most probable rating, which ties much more often.
     """
 
     reading: Literal["expected", "greedy"] = "expected"
+    asks: ClassVar[Asks] = "ratings"
 
     @property
     def name(self) -> str:
         return "pointwise" if self.reading == "expected" else "greedy"
-
-    @property
-    def asks(self) -> Literal["ratings", "comparisons", "both"]:
-        return "ratings"
 
     def rounds(self, evidence: Evidence) -> Iterator[Round]:
         yield Round(rate=tuple(range(evidence.n)))
 
     def standing(self, evidence: Evidence) -> Standing:
         rewards = evidence.expected() if self.reading == "expected" else evidence.greedy()
-        nothing = np.full(evidence.n, np.nan)
-        return Standing(rewards, nothing, nothing, np.zeros(evidence.n, dtype=np.int64))
+        unknown = np.full(evidence.n, np.nan)
+        return Standing(rewards, unknown, unknown, np.zeros(evidence.n, dtype=np.int64))
 
 
 class _Tournament:
-    """What strategies that only compare have in common: strengths from all that was compared."""
+    """Base of strategies that only compare."""
 
-    @property
-    def asks(self) -> Literal["ratings", "comparisons", "both"]:
-        return "comparisons"
+    asks: ClassVar[Asks] = "comparisons"
 
     def standing(self, evidence: Evidence) -> Standing:
         return compared_standing(evidence)
@@ -130,10 +126,10 @@ class AllPairs(_Tournament):
 
 @dataclass(frozen=True, slots=True)
 class Ring(_Tournament):
-    """Put the completions in a ring by their tie-break hashes, and compare each with its next neighbours.
+    """Compare each completion with its neighbours in a ring, ordered by tie-break hashes.
 
     Attributes:
-        neighbours: How many on one side, at least 1.
+        neighbours: Neighbours on one side, at least 1.
     """
 
     neighbours: int = 1
@@ -151,11 +147,11 @@ class Ring(_Tournament):
 
 @dataclass(frozen=True, slots=True)
 class Knockout(_Tournament):
-    """Pair at random, and continue with the winners until one is left; with an odd number one has a bye.
+    """Pair at random and continue with the winners until one is left; an odd one has a bye.
 
-    A draw is decided at random. If a comparison has no verdict, the completion that had one before continues;
-    of two that never had one both do, once each, so that none is out for meeting one that cannot be judged.
-    The order is by rounds survived, then by strength.
+    Draws are decided at random. If a comparison has no verdict, the completion that had one before continues;
+    if neither had, both do, once each, so that no completion is out only because its opponent cannot be
+    judged. The order is by rounds survived, then by strength.
     """
 
     name = "knockout"
@@ -166,21 +162,20 @@ class Knockout(_Tournament):
                 yield Round(compare=_paired(left))
 
     def standing(self, evidence: Evidence) -> Standing:
-        made = compared_standing(evidence)
         survived = np.zeros(evidence.n, dtype=np.int64)
         for n, left in enumerate(self._stages(evidence)):
             survived[left] = n
-        return Standing(made.rewards, made.lows, made.highs, survived, made.strengths, made.best_prob)
+        return replace(compared_standing(evidence), tiers=survived)
 
     def _stages(self, evidence: Evidence) -> Iterator[list[int]]:
-        """Who is left before each round and in the end; the next round needs the answers to this one."""
+        """The remaining completions before each round and at the end; resume after adding its answers."""
         left = evidence.rng().permutation(evidence.n).tolist()
         heard: set[int] = set()
         spared: set[int] = set()
         yield left
         while len(left) > 1:
-            # The one with the bye goes first, so that none has two in a row; two that are both spared go to
-            # the two ends, so that they do not meet again.
+            # The one with the bye goes first, so that it has no second one in a row; two that both continue
+            # without a verdict go to the two ends, so that they do not meet again.
             firsts, seconds = left[-1:] if len(left) % 2 else [], []
             for pair in _paired(left):
                 if evidence.win_prob(*pair) is not None:
@@ -204,10 +199,10 @@ def _paired(left: Sequence[int]) -> tuple[tuple[int, int], ...]:
 
 @dataclass(frozen=True, slots=True)
 class Swiss(_Tournament):
-    """In each round compare those of like standing that have not met.
+    """Compare, in each round, completions of similar score that have not met.
 
     Attributes:
-        n_rounds: None for log2 n, rounded up.
+        n_rounds: Number of rounds, at least 1; None is log2 n, rounded up.
     """
 
     n_rounds: int | None = None
@@ -223,14 +218,14 @@ class Swiss(_Tournament):
         for _ in range(self.n_rounds or max(1, math.ceil(math.log2(max(n, 2))))):
             points = _points(evidence)
             order = sorted(range(n), key=lambda i: (-points[i], places[i]))
-            pairs = _neighbours_that_have_not_met(order, evidence)
+            pairs = _unmet_neighbours(order, evidence)
             if not pairs:
                 return
             yield Round(compare=tuple(pairs))
 
 
 def compared_standing(evidence: Evidence) -> Standing:
-    """Strengths from all comparisons of a group, each with the same prior."""
+    """Fit strengths to all comparisons of a group, with the same prior for each completion."""
     n = evidence.n
     pairs, win, tie = evidence.outcomes()
     fit = fit_strengths(pairs, win, tie, prior_mean=np.zeros(n), prior_variance=np.full(n, _PRIOR_VARIANCE))
@@ -238,9 +233,8 @@ def compared_standing(evidence: Evidence) -> Standing:
 
 
 def standing_of(evidence: Evidence, fit: Strengths) -> Standing:
-    """A standing by fitted strengths.
-
-    Completions without any verdict have none, and do not count as the others' opponents.
+    """The standing from fitted strengths; completions without a verdict have none, and do not count as
+    opponents.
     """
     unheard = ~evidence.heard_of()
     means, errors = fit.against_group(~unheard)
@@ -264,7 +258,7 @@ def _winner(evidence: Evidence, pair: Pair) -> int:
 
 
 def _points(evidence: Evidence) -> Floats:
-    """Sum of win probabilities; a comparison without a verdict is no half point, it does not count."""
+    """Sum of win probabilities minus 0.5 over comparisons with a verdict."""
     points = np.zeros(evidence.n)
     pairs, win, tie = evidence.outcomes()
     np.add.at(points, pairs[:, 0], win + tie / 2 - 0.5)
@@ -272,8 +266,8 @@ def _points(evidence: Evidence) -> Floats:
     return points
 
 
-def _neighbours_that_have_not_met(order: list[int], evidence: Evidence) -> list[Pair]:
-    """From the top down: each with the next below that it has not met; one that finds none has a bye."""
+def _unmet_neighbours(order: list[int], evidence: Evidence) -> list[Pair]:
+    """Pair from the top down, each with the next that it has not met; one without such has a bye."""
     free = list(order)
     pairs = []
     while len(free) > 1:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one order of a group's completions: by a hash of their texts, equal texts once.
+"""Order a group's distinct completions by a hash of their texts.
 
-It decides ties, the ring of neighbours and the seeds of random pairings. It is the same in every run and on
-every process, and does not depend on where a completion was in its group.
+The order decides ties, the neighbours in a ring and the seeds of random pairings. It is the same in every run
+and process, and independent of the group's order.
 """
 
 from __future__ import annotations
@@ -17,25 +17,22 @@ from autoj_reward.types import Text
 
 @dataclass(frozen=True, slots=True)
 class DistinctCompletions:
-    """A group's distinct completions, ordered by their tie-break hashes.
-
-    Attributes:
-        members: For each distinct completion the indices it has in the group, ascending.
-        seed: Hash of those hashes.
-    """
+    """A group's distinct completions, ordered by their tie-break hashes."""
 
     members: tuple[tuple[int, ...], ...]
+    """For each distinct completion its indices in the group, ascending."""
     seed: int
+    """Hash of their hashes."""
 
 
 def tiebreak_hash(prompt: str, completion: str) -> str:
-    """A hash of prompt and completion."""
+    """Hash of a prompt and a completion, 64 hexadecimal digits."""
     whole = f"{len(prompt)}:{prompt}{completion}"
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def distinct_completions(prompt: Text, group: Sequence[Text]) -> DistinctCompletions:
-    """A group's distinct completions. Equal texts, reasoning and tool calls included, are one."""
+    """Find a group's distinct completions; reasoning and tool calls count as text."""
     where: dict[str, list[int]] = {}
     asked = prompt_text(prompt, "keep")
     for index, completion in enumerate(group):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a completion without a verdict gets, and when there are too many of them."""
+"""Failure policy of rewards: fill values for failed judgments, and the limit on their share."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,47 +12,46 @@ from autoj_reward.errors import ConfigError, TooManyFailures
 from autoj_reward.reward.groups import Item
 
 Fill = Literal["none", "group_mean", "hash", "running_mean", "raise"]
-"""none: None. group_mean: the mean of the group's judged members, which neither helps nor harms; None where
-not one was judged. hash: decides a pair by a hash of its texts. running_mean: the mean of the last thousand
-rewards. raise: TooManyFailures at the first."""
+"""Reward of a failed judgment. none: None. group_mean: the mean of the group's other rewards, which gives no
+advantage; None if the whole group failed. hash: decides a pair by a hash of its texts. running_mean: the mean
+of the last thousand rewards. raise: TooManyFailures at the first failure."""
 
 _LEAST_FOR_LIMIT = 64
-"""Completions from which the share of failures means something."""
+"""The failure share is not checked over fewer completions."""
 _REMEMBERED = 1000
 
 
 def fill_group_means(rewards: Sequence[float | None], groups: Sequence[Sequence[int]]) -> list[float | None]:
-    """Each failure as the mean of its group's other rewards; None where the whole group failed."""
+    """Replace each failure by the mean of its group's other rewards; None if the whole group failed."""
     filled = list(rewards)
     for group in groups:
         known = [r for i in group if (r := rewards[i]) is not None]
-        if known:
-            mean = sum(known) / len(known)
-            for i in group:
-                filled[i] = mean if rewards[i] is None else rewards[i]
+        for i in group:
+            if known and rewards[i] is None:
+                filled[i] = sum(known) / len(known)
     return filled
 
 
 def decide_pairs(
     items: Sequence[Item], rewards: Sequence[float | None], *, step: float, middle: float
 ) -> tuple[list[float | None], int, int]:
-    """Rewards of which each pair has a winner, whatever failed or tied.
+    """Give every pair a winner, also after failures and ties.
 
-    Completions i and i + n/2 are a pair, as OnlineDPO sends them. A pair without two rewards, or with equal
-    ones, is decided by a hash of its texts: the same in every run, and whichever comes first. The winner is
-    `step` above the other, so that a further reward function can still decide otherwise.
+    Completions i and i + n/2 are a pair, as OnlineDPO sends them. A pair with a failure or with equal rewards
+    is decided by a hash of its texts, independent of run and order. The winner is `step` above the other, so
+    that another reward function can still decide otherwise.
 
     Args:
         items: 2n completions, in the trainer's order.
-        rewards: One for each, None without a verdict.
-        step: What decides, above 0.
-        middle: The mean of a pair without any reward.
+        rewards: One for each; None for a failure.
+        step: Difference between winner and loser, above 0.
+        middle: Mean reward of a pair in which both failed.
 
     Returns:
-        The rewards, how many pairs were decided because of a failure, and how many because of a tie.
+        The rewards, the number of pairs decided because of a failure, and because of a tie.
 
     Raises:
-        ConfigError: The number is odd, or a pair has two prompts.
+        ConfigError: The number is odd, or the two of a pair have different prompts.
     """
     half, odd = divmod(len(items), 2)
     filled = list(rewards)
@@ -61,7 +60,7 @@ def decide_pairs(
         j = i + half
         if odd or items[i].prompt != items[j].prompt:
             raise ConfigError(
-                f"completions {i} and {j} of {len(items)} are no pair of one prompt, as OnlineDPO makes them",
+                f"completions {i} and {j} of {len(items)} must be a pair of one prompt, as OnlineDPO sends",
                 hint="is the reward attached to the right trainer?",
             )
         first, second = rewards[i], rewards[j]
@@ -80,10 +79,7 @@ def decide_pairs(
 
 @dataclass(slots=True)
 class RunningMean:
-    """The mean of the last thousand rewards, for trainers that need a number and have no group.
-
-    Before the first reward it is the middle of the scale, which is what a reader of the log should know.
-    """
+    """Mean of the last thousand rewards; `middle` (of the scale) before the first."""
 
     middle: float
     _last: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
@@ -97,11 +93,10 @@ class RunningMean:
 
 @dataclass(slots=True)
 class FailureLimit:
-    """Stops a run when too many of its latest judgments failed.
+    """Stops a run when too many of its recent judgments failed.
 
     Args:
-        most: Largest share, in [0, 1], of failures among the completions of the last calls (at least 64
-            completions, and not many more).
+        most: Largest share of failures, in [0, 1], over the last calls that hold at least 64 completions.
     """
 
     most: float
@@ -112,11 +107,7 @@ class FailureLimit:
             raise ConfigError(f"max_failures = {self.most} is not in [0, 1]")
 
     def count(self, n: int, reasons: dict[str, int]) -> None:
-        """Count a call.
-
-        Args:
-            n: Completions in it.
-            reasons: Failures by reason.
+        """Count a call of n completions, with its failures by reason.
 
         Raises:
             TooManyFailures: The share passed the limit.
@@ -125,14 +116,13 @@ class FailureLimit:
         total = sum(n for n, _ in self._calls)
         while total - self._calls[0][0] >= _LEAST_FOR_LIMIT:
             total -= self._calls.popleft()[0]
-        by_reason: dict[str, int] = {}
+        by_reason: Counter[str] = Counter()
         for _, found in self._calls:
-            for reason, number in found.items():
-                by_reason[reason] = by_reason.get(reason, 0) + number
-        failed = sum(by_reason.values())
+            by_reason.update(found)
+        failed = by_reason.total()
         if total >= _LEAST_FOR_LIMIT and failed > self.most * total:
-            said = ", ".join(f"{n} {r}" for r, n in sorted(by_reason.items(), key=lambda kv: -kv[1]))
+            listed = ", ".join(f"{n} {reason}" for reason, n in by_reason.most_common())
             raise TooManyFailures(
-                f"{failed} of the last {total} completions have no verdict ({said}): over {self.most:.0%}",
+                f"{failed} of the last {total} completions have no verdict ({listed}): over {self.most:.0%}",
                 hint="look at the callback's table; max_failures sets the limit",
             )

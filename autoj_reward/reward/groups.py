@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,16 +12,7 @@ from autoj_reward.ranking.tiebreak import tiebreak_hash
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One completion as it is judged.
-
-    Attributes:
-        prompt: As text.
-        completion: As text.
-        rubric: For judges whose template takes one, or None.
-        reference: A reference answer, likewise.
-        baseline: The completion it is compared with, where all are compared with a given one.
-        language: For judges with templates in several, or None.
-    """
+    """One completion to judge, as text; `baseline` is the one to compare it with, for that schedule."""
 
     prompt: str
     completion: str
@@ -31,7 +23,7 @@ class Item:
 
     @property
     def group(self) -> tuple[str | None, ...]:
-        """What the members of a group share: the prompt, and what it is judged by."""
+        """What the members of a group share: everything but the completion."""
         return (self.prompt, self.rubric, self.reference, self.baseline, self.language)
 
     @property
@@ -42,17 +34,17 @@ class Item:
 
 def find_groups(items: Sequence[Item]) -> list[list[int]]:
     """Indices of each group's members, groups and members in the order of first appearance."""
-    members: dict[tuple[str | None, ...], list[int]] = {}
+    members: defaultdict[tuple[str | None, ...], list[int]] = defaultdict(list)
     for i, item in enumerate(items):
-        members.setdefault(item.group, []).append(i)
+        members[item.group].append(i)
     return list(members.values())
 
 
 def n_incomplete(groups: Sequence[Sequence[int]], expected: int | None) -> int:
-    """Groups with other than a whole multiple of the expected number of completions.
+    """Number of groups whose size is not a multiple of the expected one.
 
-    A prompt that a batch draws twice is one group of twice the size. Without an expected number, only a
-    completion that is alone is known to be incomplete.
+    A prompt that a batch draws twice is one group of twice the size. With `expected` None, only groups of one
+    completion count as incomplete.
     """
     if expected is None:
         return sum(len(group) == 1 for group in groups)
@@ -60,14 +52,10 @@ def n_incomplete(groups: Sequence[Sequence[int]], expected: int | None) -> int:
 
 
 def flat_share(groups: Sequence[Sequence[int]], rewards: Sequence[float | None]) -> float | None:
-    """Share, in [0, 1], of groups whose judged members all have one reward: they teach nothing.
+    """Share, in [0, 1], of groups whose rewards are all equal, which give no gradient.
 
-    Returns:
-        None where no group has two judged members.
+    Failures are ignored. None if no group has two rewards.
     """
-    spreads = []
-    for group in groups:
-        known = {r for i in group if (r := rewards[i]) is not None}
-        if sum(rewards[i] is not None for i in group) >= 2:
-            spreads.append(len(known) == 1)
-    return sum(spreads) / len(spreads) if spreads else None
+    known = [[r for i in group if (r := rewards[i]) is not None] for group in groups]
+    flat = [len(set(values)) == 1 for values in known if len(values) >= 2]
+    return sum(flat) / len(flat) if flat else None

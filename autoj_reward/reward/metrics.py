@@ -5,25 +5,25 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from autoj_reward.reward.plan import ALONE, CompletionScore
+from autoj_reward.reward.plan import ALONE, RawScore
 from autoj_reward.statistics import correlation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedRow:
-    """A row of the table of judgments.
+    """One judged completion, for logs.
 
     Attributes:
         prompt: As the judge saw it.
         completion: Likewise.
-        critique: The judge's words, or None in direct mode.
-        raw: Its rating, or its win probability; None with a failure.
+        critique: The judge's critique; None in direct mode.
+        raw: Rating or win probability; None with a failure.
         reward: What the trainer got.
-        reason: Why there is no verdict, or None.
+        reason: Reason of a failure, or None.
     """
 
     prompt: str
@@ -40,8 +40,8 @@ class CallReport:
 
     Attributes:
         rows: The completions of this process, in order.
-        metrics: Name to value; a metric without a value in this call is left out.
-        logged: Whether the trainer took the metrics itself.
+        metrics: Values by name; those undefined for this call are left out.
+        logged: Whether the trainer logged the metrics itself.
     """
 
     rows: tuple[JudgedRow, ...] = ()
@@ -50,12 +50,7 @@ class CallReport:
 
 
 class ReportLog:
-    """The latest reports, until they are taken. Safe to use from threads.
-
-    Args:
-        n_reports: Reports kept at most.
-        n_rows: Rows kept at most, of the latest reports: a run may never take them.
-    """
+    """A thread-safe buffer of the latest reports and, of the latest of these, `n_rows` rows."""
 
     def __init__(self, n_reports: int = 1000, n_rows: int = 2000) -> None:
         self._reports: deque[CallReport] = deque(maxlen=n_reports)
@@ -63,7 +58,7 @@ class ReportLog:
         self._lock = threading.Lock()
 
     def add(self, report: CallReport) -> None:
-        """Keep a report."""
+        """Add a report; drop what is over the limits, oldest first."""
         with self._lock:
             self._reports.append(report)
             left = self._n_rows
@@ -76,42 +71,39 @@ class ReportLog:
                 left -= len(rows)
 
     def take(self) -> list[CallReport]:
-        """All that is kept, oldest first; each is given once."""
+        """Remove and return all reports, oldest first."""
         with self._lock:
             reports = list(self._reports)
             self._reports.clear()
         return reports
 
 
-def failure_counts(outcomes: Sequence[CompletionScore]) -> dict[str, int]:
-    """Failures by reason. A completion that was alone is none: nothing was judged."""
-    return dict(Counter(o.reason for o in outcomes if o.reason is not None and o.reason != ALONE))
+def failure_counts(scores: Sequence[RawScore]) -> dict[str, int]:
+    """Failures by reason. A completion that was alone in its group does not count."""
+    return dict(Counter(s.reason for s in scores if s.reason is not None and s.reason != ALONE))
 
 
-def failure_metrics(outcomes: Sequence[CompletionScore]) -> dict[str, float]:
-    """The share of completions without a verdict, in [0, 1]: in all, and for each reason that there was."""
-    counts = failure_counts(outcomes)
-    n = max(len(outcomes), 1)
+def failure_metrics(scores: Sequence[RawScore]) -> dict[str, float]:
+    """Share of completions without a verdict, in [0, 1]: in total and by reason."""
+    counts = failure_counts(scores)
+    n = max(len(scores), 1)
     shares = {f"failures/{reason}": number / n for reason, number in sorted(counts.items())}
     return {"failure_share": sum(counts.values()) / n, **shares}
 
 
 def mean_metrics(reports: Sequence[CallReport]) -> dict[str, float]:
-    """Each metric's mean over the reports that have it; `seconds` are added up."""
-    values: dict[str, list[float]] = {}
+    """Each metric's mean over the reports that have it; the sum for `seconds`."""
+    values: defaultdict[str, list[float]] = defaultdict(list)
     for report in reports:
         for name, value in report.metrics.items():
-            values.setdefault(name, []).append(value)
-    return {
-        name: math.fsum(found) if name == "seconds" else math.fsum(found) / len(found)
-        for name, found in values.items()
-    }
+            values[name].append(value)
+    return {name: math.fsum(v) if name == "seconds" else math.fsum(v) / len(v) for name, v in values.items()}
 
 
-def length_correlation(lengths: Sequence[int], outcomes: Sequence[CompletionScore]) -> float | None:
-    """Correlation of the judge's raw value with completion length, over what was judged.
+def length_correlation(lengths: Sequence[int], scores: Sequence[RawScore]) -> float | None:
+    """Correlation of raw values with completion length; failures are left out. See `correlation` for None.
 
-    Near 1 the judge may pay for length alone. See `correlation` for None.
+    Near 1 the judge may reward length alone.
     """
-    known = [(n, o.raw) for n, o in zip(lengths, outcomes, strict=True) if o.raw is not None]
+    known = [(n, s.raw) for n, s in zip(lengths, scores, strict=True) if s.raw is not None]
     return correlation([float(n) for n, _ in known], [raw for _, raw in known])

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plan a batch: deduplicate requests, and map their judgments back to completions.
 
-Everything here is a function of the batch's texts: several processes that hold the same batch make the same
-plan, and can share the judging. Which pairs of a group are compared, and what its comparisons come to, is
-the ranking strategies' doing, so that a reward and `rank` give the same group the same numbers.
+A plan depends only on the batch's texts, so processes that hold the same batch make the same plan and can
+share the judging. Ranking strategies choose the pairs and turn comparisons into win probabilities, so a
+reward and `rank` give a group the same numbers.
 """
 
 from __future__ import annotations
@@ -31,34 +31,18 @@ _STRATEGIES: dict[Schedule, Strategy] = {"ring": Ring(), "all": AllPairs()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JudgedRequest:
-    """What a judgment comes to; small enough to send to another process.
+class RawScore:
+    """The judge's number for a request or a completion; small enough to send to another process.
 
     Attributes:
-        raw: Expected rating, or the first completion's win probability; None with a failure.
-        tie_prob: Of a comparison; None where the judge knows no ties.
-        reason: Why there is no number, or None.
-        critique: What the judge wrote, or None in direct mode.
+        raw: Expected rating, or win probability (of a comparison's first completion); None with a failure.
+        tie_prob: Tie probability of a comparison; None if the judge has no ties.
+        reason: Why there is no number: a failure's reason, or `alone` for the only completion of a group.
+        critique: The judge's critique; None in direct mode.
     """
 
     raw: float | None
     tie_prob: float | None = None
-    reason: str | None = None
-    critique: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionScore:
-    """What became of one completion.
-
-    Attributes:
-        raw: Rating, or win probability; None with a failure.
-        reason: Why there is none: one of the failures' reasons, or `alone` for a completion that there was
-            nothing to compare with.
-        critique: The judge's words about it, or None.
-    """
-
-    raw: float | None
     reason: str | None = None
     critique: str | None = None
 
@@ -69,9 +53,9 @@ class GroupPlan:
 
     Attributes:
         members: For each distinct completion its indices in the batch.
-        seed: The group's, see `DistinctCompletions`.
-        asked: The pairs, by distinct completion.
-        requests: For each pair its request's place in the plan.
+        seed: The group's seed, see `DistinctCompletions`.
+        asked: The pairs to compare, as indices of distinct completions.
+        requests: For each pair the index of its request in the plan.
     """
 
     members: tuple[tuple[int, ...], ...]
@@ -79,36 +63,35 @@ class GroupPlan:
     asked: Round
     requests: tuple[int, ...]
 
-    def outcomes(self, strategy: Strategy, verdicts: Sequence[JudgedRequest]) -> dict[int, CompletionScore]:
-        """By index in the batch: each completion's win probability against the rest of the group."""
-        judged = [verdicts[n] for n in self.requests]
+    def scores(self, strategy: Strategy, judged: Sequence[RawScore]) -> dict[int, RawScore]:
+        """Each completion's win probability against the rest of its group, by index in the batch."""
+        compared = [judged[n] for n in self.requests]
         evidence = Evidence(n=len(self.members), seed=self.seed)
-        answers = tuple(Compared(v.raw, v.tie_prob) for v in judged)
-        evidence.add(self.asked, Answers(comparisons=answers))
+        evidence.add(self.asked, Answers(comparisons=tuple(Compared(s.raw, s.tie_prob) for s in compared)))
         shares = strategy.standing(evidence).rewards.tolist()
-        found: dict[int, CompletionScore] = {}
+        found: dict[int, RawScore] = {}
         for i, same in enumerate(self.members):
-            own = [v for pair, v in zip(self.asked.compare, judged, strict=True) if i in pair]
+            own = [s for pair, s in zip(self.asked.compare, compared, strict=True) if i in pair]
             raw = None if math.isnan(shares[i]) else shares[i]
             if not own and len(same) > 1:
                 raw = 0.5
-            reason = None if raw is not None else next((v.reason for v in own if v.reason), ALONE)
-            outcome = CompletionScore(raw=raw, reason=reason, critique=own[-1].critique if own else None)
-            found.update(dict.fromkeys(same, outcome))
+            reason = None if raw is not None else next((s.reason for s in own if s.reason), ALONE)
+            score = RawScore(raw=raw, reason=reason, critique=own[-1].critique if own else None)
+            found.update(dict.fromkeys(same, score))
         return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The judging of a batch.
+    """The requests of a batch and how their judgments map to its completions.
 
     Attributes:
         items: The batch.
         groups: Its groups, as indices.
-        requests: What is judged, each once.
-        uses: Each item's request; empty where groups are compared.
-        contests: Each group's comparisons; empty otherwise.
-        strategy: What chose them.
+        requests: The distinct requests.
+        uses: For each item the index of its request; empty if completions of a group are compared.
+        contests: The comparisons of each group; empty otherwise.
+        strategy: What chose them; None otherwise.
     """
 
     items: tuple[Item, ...]
@@ -118,33 +101,24 @@ class Plan:
     contests: tuple[GroupPlan, ...] = ()
     strategy: Strategy | None = None
 
-    def outcomes(self, verdicts: Sequence[JudgedRequest]) -> list[CompletionScore]:
-        """Each item's outcome, from the verdicts on the requests, in their order."""
+    def scores(self, judged: Sequence[RawScore]) -> list[RawScore]:
+        """The score of each item, from those of the requests."""
         if self.strategy is None:
-            return [
-                CompletionScore(raw=v.raw, reason=v.reason, critique=v.critique)
-                for v in (verdicts[n] for n in self.uses)
-            ]
-        found: dict[int, CompletionScore] = {}
+            return [judged[n] for n in self.uses]
+        found: dict[int, RawScore] = {}
         for contest in self.contests:
-            found |= contest.outcomes(self.strategy, verdicts)
+            found |= contest.scores(self.strategy, judged)
         return [found[i] for i in range(len(self.items))]
 
 
 def make_plan(items: Sequence[Item], mode: RewardMode, schedule: Schedule = "ring") -> Plan:
-    """Plan a batch.
-
-    Args:
-        items: The batch's completions.
-        mode: rating: each completion by itself. pairwise: against others.
-        schedule: Which others.
-    """
+    """Plan a batch: rate each completion, or compare it with those that the schedule selects."""
     groups = find_groups(items)
     numbers: dict[tuple[object, ...], int] = {}
     requests: list[Request] = []
 
     def number(item: Item, *completions: str) -> int:
-        key = (item.prompt, item.rubric, item.reference, item.language, *completions)
+        key = (*item.group, *completions)
         if key not in numbers:
             numbers[key] = len(requests)
             requests.append(
@@ -186,10 +160,10 @@ def make_plan(items: Sequence[Item], mode: RewardMode, schedule: Schedule = "rin
     )
 
 
-def judged_request(judgment: RatingJudgment | PairJudgment) -> JudgedRequest:
-    """A judgment's verdict."""
+def raw_score(judgment: RatingJudgment | PairJudgment) -> RawScore:
+    """Reduce a judgment to what rewards need."""
     failure = judgment.failure
-    return JudgedRequest(
+    return RawScore(
         raw=judgment.reward,
         tie_prob=as_compared(judgment).tie_prob if isinstance(judgment, PairJudgment) else None,
         reason=None if failure is None else failure.reason.value,

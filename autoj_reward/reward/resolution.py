@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numeric resolution of an engine: differences below it are noise.
 
-The same request in another batch gives another number, in the last places. GRPO divides by the spread of a
-group: where all completions are judged alike, such a difference becomes a full advantage.
+The same request in another batch gives a slightly different number. GRPO divides by the spread of a group, so
+in a group of equal completions such noise would become a full advantage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
@@ -16,13 +15,13 @@ from autoj_reward.reward.plan import RewardMode
 from autoj_reward.reward.scale import RewardScale, Scale
 from autoj_reward.types import Request
 
-# Steps for each dtype: (rating points on a scale of nine points, win probability). Well above the noise, so
-# that two numbers that differ by it seldom fall on two sides of a border between steps.
+# Steps by dtype: (rating points on a scale of nine points, win probability). Well above the noise, so that
+# noise seldom moves a number to another step.
 _STEPS = {
     # benchmarks/resolution.py finds at most 8e-6 between batches, benchmarks/agreement.py 1.1e-5 in
     # probability between two engines, which is up to 1e-4 in a rating.
     "float32": (0.001, 0.0001),
-    # Logits of 16 to 32 come in steps of 1/8, which is 1/32 in a probability of one half.
+    # Logits of 16 to 32 come in steps of 1/8, which is 1/32 in a probability of 0.5.
     "bfloat16": (0.1, 0.03),
 }
 
@@ -31,7 +30,7 @@ def engine_resolution(judge: Judge, *, pairwise: bool) -> float:
     """The step to which a judge's numbers are rounded by default.
 
     Args:
-        judge: Its dtype decides; where nothing tells it, bfloat16 is assumed, in which most models are run.
+        judge: The judge; bfloat16 is assumed if its dtype is not known.
         pairwise: Whether the numbers are win probabilities.
 
     Returns:
@@ -45,46 +44,37 @@ def engine_resolution(judge: Judge, *, pairwise: bool) -> float:
 
 
 def reward_scale(judge: Judge, mode: RewardMode, scale: Scale, resolution: float | None) -> RewardScale:
-    """The scale of a judge's rewards; every trainer's adapter and the server use this one.
+    """The scale of a judge's rewards, shared by all trainers and the server.
 
-    Args:
-        judge: Its ratings are the range.
-        mode: rating, or pairwise for win probabilities.
-        scale: raw, unit or centred.
-        resolution: Step to which raw values are rounded; 0 for none, None for `engine_resolution`.
+    Its range is that of the judge's ratings, or of win probabilities. `resolution` None is
+    `engine_resolution`.
 
     Raises:
         ConfigError: The judge does not rate or compare as `mode` needs, or a setting is out of range.
     """
-    protocol = judge.spec.rating if mode == "rating" else judge.spec.comparison
-    if protocol is None:
+    task = judge.spec.rating if mode == "rating" else judge.spec.comparison
+    if task is None:
         what = "rate" if mode == "rating" else "compare"
         raise ConfigError(f"judge {judge.spec.name!r} does not {what}, which mode={mode!r} needs")
     step = engine_resolution(judge, pairwise=mode == "pairwise") if resolution is None else resolution
     if mode == "pairwise":
         return RewardScale(0.0, 1.0, scale, step)
-    ratings = [float(v) for v in protocol.verdicts.verdicts]
+    ratings = [float(v) for v in task.verdicts.verdicts]
     return RewardScale(min(ratings), max(ratings), scale, step)
 
 
 def measure_resolution(judge: Judge, requests: Sequence[Request]) -> float:
-    """The largest difference that another batch makes to a judge's number.
-
-    Judges all requests at once, and then each alone. Give a judge without a cache: a cache answers the
-    second time from the first.
+    """Measure how much batching changes a judge's numbers: judge all requests at once, then one by one.
 
     Args:
-        judge: Judges `requests` twice.
+        judge: A judge without a cache, which would answer the second time from the first.
         requests: At least two, all of one completion or all of two.
 
     Returns:
-        Largest absolute difference, in rating points or probability; requests that failed are left out.
+        Largest absolute difference, in rating points or probability; failed requests are left out.
     """
-    ask: Callable[[Sequence[Request]], list[Any]] = (
-        judge.rate_requests if len(requests[0].completions) == 1 else judge.compare_requests
-    )
-    together = [j.reward for j in ask(requests)]
-    alone = [ask([request])[0].reward for request in requests]
+    together = [j.reward for j in judge.judge_requests(requests)]
+    alone = [judge.judge_requests([request])[0].reward for request in requests]
     differences = [
         abs(a - b) for a, b in zip(together, alone, strict=True) if a is not None and b is not None
     ]

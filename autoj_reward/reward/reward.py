@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rewards for a batch of completions, whatever trainer asks: judge, scale, groups, failures, metrics."""
+"""Compute rewards for a batch of completions, independent of the trainer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from autoj_reward.engines import engine_stats
 from autoj_reward.errors import ConfigError, TooManyFailures
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.messages.text import Reasoning, check_reasoning
-from autoj_reward.reward.completions import Shown
 from autoj_reward.reward.failures import FailureLimit, Fill, RunningMean, decide_pairs, fill_group_means
 from autoj_reward.reward.groups import Item, flat_share, n_incomplete
-from autoj_reward.reward.items import read_items
+from autoj_reward.reward.items import Shown, read_items
 from autoj_reward.reward.metrics import (
     CallReport,
     JudgedRow,
@@ -26,13 +25,12 @@ from autoj_reward.reward.metrics import (
 )
 from autoj_reward.reward.plan import (
     ALONE,
-    CompletionScore,
-    JudgedRequest,
     Plan,
+    RawScore,
     RewardMode,
     Schedule,
-    judged_request,
     make_plan,
+    raw_score,
 )
 from autoj_reward.reward.resolution import reward_scale
 from autoj_reward.reward.scale import Scale
@@ -49,7 +47,7 @@ class Ranks(Protocol):
     size: int
 
     def run(self, work: Callable[[], T]) -> list[T]:
-        """Do something on every process; each gets all results, by rank."""
+        """Call `work` on every process; return all results, by rank."""
         ...
 
 
@@ -61,24 +59,13 @@ class _OneProcess:
 
 
 class BatchReward:
-    """Rewards for batches of completions.
+    """Rewards for batches of completions; picklable and thread-safe.
 
-    It can be pickled and called from threads. No model is loaded before the first call.
+    No model is loaded before the first call. `JudgeReward` documents the arguments that are not listed here.
 
     Args:
-        judge: Judges.
-        mode: rating: each completion by itself. pairwise: its chance to win against its group.
-        scale: raw, unit or centred; see `RewardScale`.
-        resolution: Step to which raw values are rounded; 0 for none, None for the engine's noise.
-        fill: What a completion without a verdict gets.
-        schedule: For pairwise: which pairs are compared.
-        columns: Names of the columns with baselines (`baseline`), rubrics (`rubric`), reference answers
-            (`reference`) and language codes (`language`). None: not used.
-        shown: Of a completion of several messages: transcript or last.
-        reasoning: What is done with the policy's reasoning; None takes the judge's setting.
-        n_retries: Times that what failed is judged again. A too long input is not; and a direct reading only
-            where the engine failed, because it would read the same again.
-        max_failures: Largest share of failures among the latest completions, in [0, 1].
+        fill: Reward of a completion without a verdict.
+        columns: Maps `baseline`, `rubric`, `reference` and `language` to a dataset column, or None.
 
     Raises:
         ConfigError: A setting is wrong, or the judge does not rate or compare as `mode` needs.
@@ -106,7 +93,7 @@ class BatchReward:
             ("fill", fill, Fill),
         ):
             if value not in get_args(choices):
-                raise ConfigError(f"{name} = {value!r} is none of {', '.join(get_args(choices))}")
+                raise ConfigError(f"{name} = {value!r} must be one of {', '.join(get_args(choices))}")
         self._columns = {field: column for field, column in (columns or {}).items() if column is not None}
         if (schedule == "baseline") != ("baseline" in self._columns):
             raise ConfigError("schedule='baseline' and baseline_column belong together")
@@ -118,7 +105,7 @@ class BatchReward:
         self.mode: RewardMode = mode
         self.scale = reward_scale(judge, mode, scale, resolution)
         self.fill: Fill = fill
-        """What a failure gets."""
+        """Reward of a failed judgment."""
         self._schedule: Schedule = schedule
         self._shown: Shown = shown
         self._reasoning = check_reasoning(judge.settings.reasoning if reasoning is None else reasoning)
@@ -144,16 +131,14 @@ class BatchReward:
         Args:
             prompts: B prompts, as text or messages.
             completions: B completions, likewise.
-            columns: The data set's columns by name, B values each.
-            completion_ids: Tokens of the completions, B lists, for the correlation with length; None counts
-                characters.
-            group_size: Completions of one prompt, where it is known.
-            ranks: The processes of a run, all of which call this with a part of the batch; each request is
-                judged by one of them.
+            columns: The dataset's columns by name, B values each.
+            completion_ids: B lists of tokens, for the correlation with length; None counts characters.
+            group_size: Completions per prompt, if known.
+            ranks: The processes that each call this with a part of the batch and share the judging.
             logged: Whether the caller logs the report's metrics itself.
 
         Returns:
-            B rewards, and the report, which is kept for `take_reports` as well.
+            B rewards, and the report, which `take_reports` returns too.
 
         Raises:
             ConfigError: Lengths differ, or a column is missing.
@@ -185,15 +170,15 @@ class BatchReward:
         n = len(plan.requests)
         cuts = [n * r // ranks.size for r in range(ranks.size + 1)]
         own = plan.requests[cuts[ranks.rank] : cuts[ranks.rank + 1]]
-        verdicts = [v for share in ranks.run(lambda: self._verdicts(own)) for v in share]
-        outcomes = plan.outcomes(verdicts)
-        judged = [None if o.raw is None else self.scale.reward(o.raw) for o in outcomes]
-        rewards, extra = self._filled(plan, judged, outcomes, mine)
+        judged = [score for share in ranks.run(lambda: self._judge(own)) for score in share]
+        scores = plan.scores(judged)
+        known = [None if s.raw is None else self.scale.reward(s.raw) for s in scores]
+        rewards, extra = self._filled(plan, known, scores, mine)
         metrics = {
-            **failure_metrics(outcomes),
+            **failure_metrics(scores),
             "incomplete_groups": float(n_incomplete(plan.groups, group_size)),
-            "flat_group_share": flat_share(plan.groups, judged),
-            "length_correlation": length_correlation([n for _, part in parts for n in part], outcomes),
+            "flat_group_share": flat_share(plan.groups, known),
+            "length_correlation": length_correlation([n for _, part in parts for n in part], scores),
             "cache_hit_share": self._cache_share(before),
             "seconds": time.monotonic() - began,
             **extra,
@@ -203,26 +188,23 @@ class BatchReward:
                 JudgedRow(
                     prompt=item.prompt,
                     completion=item.completion,
-                    critique=outcome.critique,
-                    raw=outcome.raw,
+                    critique=score.critique,
+                    raw=score.raw,
                     reward=reward,
-                    reason=outcome.reason,
+                    reason=score.reason,
                 )
-                for item, outcome, reward in zip(plan.items[mine], outcomes[mine], rewards, strict=True)
+                for item, score, reward in zip(plan.items[mine], scores[mine], rewards, strict=True)
             ),
             metrics={name: value for name, value in metrics.items() if value is not None},
             logged=logged,
         )
         self._reports.add(report)
         with self._counting:
-            self._limit.count(len(outcomes), failure_counts(outcomes))
+            self._limit.count(len(scores), failure_counts(scores))
         return rewards, report
 
     def take_reports(self) -> list[CallReport]:
-        """Reports of the latest calls; each is given once.
-
-        At most a thousand are kept, and the rows of the latest two thousand completions.
-        """
+        """Remove and return the reports of the last thousand calls, with the last two thousand rows."""
         return self._reports.take()
 
     def close(self) -> None:
@@ -237,56 +219,48 @@ class BatchReward:
         self._counting = threading.Lock()
         self._reports = ReportLog()
 
-    def _verdicts(self, requests: Sequence[Request]) -> list[JudgedRequest]:
-        verdicts = self._ask(requests)
-        direct = self.judge.settings.mode == "direct"
+    def _judge(self, requests: Sequence[Request]) -> list[RawScore]:
+        """Judge requests; judge again those whose failure a second attempt may mend."""
+        scores = self._ask(requests)
+        # A direct reading that did not fail in the engine would read the same again.
+        final: set[str | None] = {None, FailureReason.TOO_LONG}
+        if self.judge.settings.mode == "direct":
+            final |= set(FailureReason) - {FailureReason.ENGINE}
         for _ in range(self._n_retries):
-            again = [i for i, v in enumerate(verdicts) if _may_change(v.reason, direct=direct)]
-            if not again:
-                break
-            for i, verdict in zip(again, self._ask([requests[i] for i in again]), strict=True):
-                verdicts[i] = verdict
-        return verdicts
+            again = [i for i, s in enumerate(scores) if s.reason not in final]
+            for i, score in zip(again, self._ask([requests[i] for i in again]), strict=True):
+                scores[i] = score
+        return scores
 
-    def _ask(self, requests: Sequence[Request]) -> list[JudgedRequest]:
-        if not requests:
-            return []
-        if self.mode == "rating":
-            return [judged_request(judgment) for judgment in self.judge.rate_requests(requests)]
-        return [judged_request(judgment) for judgment in self.judge.compare_requests(requests)]
+    def _ask(self, requests: Sequence[Request]) -> list[RawScore]:
+        return [raw_score(j) for j in self.judge.judge_requests(requests)] if requests else []
 
     def _filled(
-        self, plan: Plan, judged: Rewards, outcomes: Sequence[CompletionScore], mine: slice
+        self, plan: Plan, known: Rewards, scores: Sequence[RawScore], mine: slice
     ) -> tuple[Rewards, dict[str, float]]:
-        """This process's rewards, with something for every failure; and metrics of it."""
-        failed = [o for o in outcomes if o.reason is not None and o.reason != ALONE]
+        """This process's rewards with failures filled in, and metrics of the filling."""
+        failed = [s for s in scores if s.reason is not None and s.reason != ALONE]
         if self.fill == "raise" and failed:
-            reasons = ", ".join(sorted({str(o.reason) for o in failed}))
+            reasons = ", ".join(sorted({str(s.reason) for s in failed}))
             raise TooManyFailures(
-                f"{len(failed)} of {len(outcomes)} completions got no verdict ({reasons}), and on_failure is "
+                f"{len(failed)} of {len(scores)} completions got no verdict ({reasons}), and on_failure is "
                 "'raise'"
             )
         if self.fill == "hash":
             rewards, n_failed, n_tied = decide_pairs(
-                plan.items[mine], judged[mine], step=self.scale.step, middle=self.scale.middle
+                plan.items[mine], known[mine], step=self.scale.step, middle=self.scale.middle
             )
             return rewards, {"coin_for_failures": float(n_failed), "coin_for_ties": float(n_tied)}
         if self.fill == "running_mean":
             with self._counting:
-                return list(self._running.fill(judged[mine])), {}
+                return list(self._running.fill(known[mine])), {}
         if self.fill == "group_mean":
-            return fill_group_means(judged, plan.groups)[mine], {}
-        return judged[mine], {}
+            return fill_group_means(known, plan.groups)[mine], {}
+        return known[mine], {}
 
     def _cache_share(self, before: EngineStats) -> float | None:
         after = engine_stats(self.judge.built_engine)
         if after is None:
             return None
         cached, asked = after.n_cached - before.n_cached, after.n_asked - before.n_asked
-        return EngineStats(n_cached=cached, n_asked=asked).cached_share
-
-
-def _may_change(reason: str | None, *, direct: bool) -> bool:
-    if reason is None or reason == FailureReason.TOO_LONG:
-        return False
-    return not direct or reason == FailureReason.ENGINE
+        return cached / (cached + asked) if cached + asked else None

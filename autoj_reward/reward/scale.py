@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from autoj_reward.errors import ConfigError
 
@@ -13,27 +13,26 @@ Scale = Literal["raw", "unit", "centred"]
 """raw: the judge's rating, or the win probability. unit: in [0, 1]. centred: in [-1, 1], 0 in the middle."""
 
 _DECIMALS = 12
-"""Digits kept after rounding: 0.1 * 3 is to equal 0.3."""
+"""Digits kept after rounding, so that 0.1 * 3 equals 0.3."""
 
 
 def check_scale(value: str) -> Scale:
-    """The scale, if it is one.
+    """Return the value if it is a scale's name.
 
     Raises:
         ConfigError: It is not.
     """
-    for choice in get_args(Scale):
-        if value == choice:
-            return choice  # type: ignore[no-any-return]
-    raise ConfigError(f"scale = {value!r} is none of {', '.join(get_args(Scale))}")
+    if value not in get_args(Scale):
+        raise ConfigError(f"scale = {value!r} must be one of {', '.join(get_args(Scale))}")
+    return cast(Scale, value)
 
 
 @dataclass(frozen=True, slots=True)
 class RewardScale:
-    """The judge's range, and where rewards go from there.
+    """Maps a judge's raw values to rewards.
 
     Attributes:
-        low: Lowest raw value: the judge's lowest rating, or 0 of a win probability.
+        low: Lowest raw value: the judge's lowest rating, or 0 for win probabilities.
         high: Highest raw value.
         scale: raw, unit or centred.
         resolution: Step to which raw values are rounded, in raw units; 0 leaves them as they are.
@@ -52,12 +51,12 @@ class RewardScale:
             )
 
     def rounded(self, raw: float) -> float:
-        """A raw value on the grid of the resolution, counted from the middle of the range.
+        """A raw value rounded to a multiple of the resolution from the middle of the range.
 
         From the middle, so that swapping two completions (p to 1 - p) swaps their rewards exactly.
         """
         if not math.isfinite(raw):
-            raise ValueError(f"a judge's number is {raw}")
+            raise ValueError(f"a judge's raw value must be finite, is {raw}")
         if self.resolution == 0.0:
             return raw
         steps = (raw - self._middle) / self.resolution
@@ -84,15 +83,10 @@ class RewardScale:
 
     @property
     def step(self) -> float:
-        """The least difference, above 0, that two rewards are given on purpose.
-
-        The resolution on this scale; without one, a ten-thousandth of the range.
-        """
-        raw = self.resolution or (self.high - self.low) / 10_000.0
-        return (
-            raw
-            / {"raw": 1.0, "unit": self.high - self.low, "centred": (self.high - self.low) / 2.0}[self.scale]
-        )
+        """The resolution in units of the reward, above 0; without one, a ten-thousandth of the range."""
+        span = self.high - self.low
+        raw = self.resolution or span / 10_000.0
+        return raw / {"raw": 1.0, "unit": span, "centred": span / 2.0}[self.scale]
 
     @property
     def _middle(self) -> float:

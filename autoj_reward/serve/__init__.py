@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reward server: merges HTTP requests of many clients into batches for one judge.
+"""The reward server: batches HTTP requests of many clients for one judge.
 
 ::
 
     LimitedProtocol ─▶ HostCheck ─▶ TokenGuard ─▶ BodyLimit ─▶ app (routes, errors)
-        ─▶ RewardService ─▶ Window ─▶ Judge, in threads
+        ─▶ RewardService ─▶ DynamicBatcher ─▶ Judge, in threads
 """

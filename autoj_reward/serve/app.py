@@ -47,14 +47,14 @@ logger = logging.getLogger("autoj_reward")
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"description": "No token, or a wrong one."},
-    408: {"description": "The body did not come in time."},
+    408: {"description": "The body did not arrive in time."},
     413: {"description": "The body is too long, or holds too many completions."},
     415: {"description": "The body is compressed."},
     421: {"description": "The request names another host than this server."},
     422: {"description": "The body is wrong; `error.where` names the place."},
-    429: {"description": "Too much waits already; try again after `Retry-After` seconds."},
-    502: {"description": "The judge's engine refused."},
-    503: {"description": "The judge is loading, ending, or its engine does not answer."},
+    429: {"description": "The queue is full; retry after `Retry-After` seconds."},
+    502: {"description": "The judge's engine failed."},
+    503: {"description": "The judge is loading or shutting down, or its engine does not answer."},
     504: {"description": "The deadline passed."},
 }
 
@@ -62,15 +62,10 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 def make_app(
     judge: Judge, settings: ServeSettings, *, on_failure: Callable[[], None] = lambda: None
 ) -> tuple[ASGIApp, RewardService]:
-    """The server as an ASGI application.
+    """Make the server's ASGI application and its service.
 
-    Args:
-        judge: Loaded when the application starts, closed when it ends.
-        settings: The server's.
-        on_failure: Called when the judge cannot be loaded; the service's `failure` says why.
-
-    Returns:
-        The application, and the service behind it.
+    The judge is loaded when the application starts and closed when it ends. If it cannot be loaded,
+    `on_failure` is called, and the service's `failure` says why.
 
     Raises:
         ConfigError: The scale's resolution does not fit the judge's ratings.
@@ -114,7 +109,7 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
 
     @api.post("/v1/rate", responses=_REFUSALS, summary="Rate completions")
     async def rate(body: RateBody) -> Response:
-        """A rating as a distribution for each row: the fields that `autoj-reward rate` adds."""
+        """Rate each row's completion; returns the fields that `autoj-reward rate` adds."""
         rows = requests_of("rate", body.rows, judge, most=most)
         scale = None if body.scale is None else _scale(judge, body.scale, body.resolution)
         judgments = await service.rate([row[0] for row in rows], body.deadline_seconds)
@@ -126,14 +121,14 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
 
     @api.post("/v1/compare", responses=_REFUSALS, summary="Compare two completions")
     async def compare(body: CompareBody) -> Response:
-        """A preference as a distribution for each row: the fields that `autoj-reward compare` adds."""
+        """Compare each row's two completions; returns the fields that `autoj-reward compare` adds."""
         rows = requests_of("compare", body.rows, judge, most=most)
         judgments = await service.compare([row[0] for row in rows], body.deadline_seconds)
         return _answer([pair_fields(j) for j in judgments], judgments)
 
     @api.post("/v1/rank", responses=_REFUSALS, summary="Order the completions of each prompt")
     async def rank(body: RankBody) -> Response:
-        """A ranking for each row, best first: the fields that `autoj-reward rerank` adds."""
+        """Rank each row's completions, best first; returns the fields that `autoj-reward rerank` adds."""
         rows = requests_of("rerank", body.rows, judge, most=most)
         judgments = await service.rate([request for row in rows for request in row], body.deadline_seconds)
         left = iter(judgments)
@@ -149,7 +144,7 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
 
     @api.post("/get_reward", responses=_REFUSALS, summary="OpenRLHF's remote reward model")
     async def get_reward(body: RewardBody) -> RewardAnswer:
-        """Rewards for queries, as OpenRLHF's `--remote_rm_url` asks for them."""
+        """Rewards for OpenRLHF's `--remote_rm_url`."""
         settings = service.settings
         requests = reward_requests(body, judge, settings)
         scale = reward_scale(judge, "rating", settings.scale, settings.resolution)
@@ -160,11 +155,11 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
 
 
 def _add_operating(api: FastAPI, service: RewardService) -> None:
-    @api.get("/health", summary="Whether the server is there")
+    @api.get("/health", summary="Whether the server runs")
     async def health() -> Response:
         return json_response({"status": "ok"})
 
-    @api.get("/ready", responses={503: _REFUSALS[503]}, summary="Whether requests are judged at once")
+    @api.get("/ready", responses={503: _REFUSALS[503]}, summary="Whether the judge is loaded")
     async def ready() -> Response:
         return json_response({"status": service.state}, status=200 if service.state == "ready" else 503)
 
@@ -174,7 +169,7 @@ def _add_operating(api: FastAPI, service: RewardService) -> None:
 
 
 def _add_refusals(api: FastAPI) -> None:
-    """Every error in one shape, and none with a text of the client in it."""
+    """Give every error one shape, without any text of the client."""
 
     async def refused(_: HttpRequest, error: Exception) -> Response:
         assert isinstance(error, Refusal)
@@ -190,12 +185,11 @@ def _add_refusals(api: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         refusal = Refusal(error.status_code, "http", str(error.detail))
         response = refusal.response()
-        for name, value in (error.headers or {}).items():
-            response.headers[name] = value
+        response.headers.update(error.headers or {})
         return response
 
     async def unexpected(_: HttpRequest, error: Exception) -> Response:
-        return Refusal(500, "internal", "the server failed; its log says how").response()
+        return Refusal(500, "internal", "the server failed; see its log").response()
 
     api.add_exception_handler(Refusal, refused)
     api.add_exception_handler(RequestValidationError, malformed)
@@ -212,16 +206,13 @@ def _scale(judge: Judge, scale: Scale, resolution: float | None) -> RewardScale:
 
 def _answer(rows: list[Any], judgments: list[Any]) -> Response:
     first: Judgment = judgments[0]
-    judge = {
-        "name": first.provenance.judge,
-        "template": first.provenance.template,
-        "engine": first.provenance.engine,
-    }
+    made = first.provenance
+    judge = {"name": made.judge, "template": made.template, "engine": made.engine}
     return json_response({"rows": rows, "judge": judge})
 
 
 class _Observed:
-    """Tells the metrics about every request to a route that exists."""
+    """Counts requests in the metrics; paths without a route are counted as `other`."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: set[str]) -> None:
         self._app = app
@@ -234,8 +225,7 @@ class _Observed:
             return
         path = scope["path"] if scope["path"] in self._paths else "other"
         began = time.perf_counter()
-        # Of a request whose client left before its answer.
-        status = 499
+        status = 499  # the client left before the response
 
         async def watched(message: Message) -> None:
             nonlocal status

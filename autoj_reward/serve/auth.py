@@ -13,18 +13,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from autoj_reward.serve.errors import Refusal
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
-"""What anybody may ask: it tells whether the server is there, and nothing else."""
+"""Paths without authentication; they only tell whether the server runs."""
 
 
 class TokenGuard:
-    """Passes requests on that show the token.
+    """ASGI middleware that lets only requests with the token pass.
 
-    `Authorization: Bearer TOKEN`, or Basic with the token as the password: so that trainers which know only
-    a URL can use `http://any:TOKEN@host:port/get_reward`.
-
-    Args:
-        app: What is guarded.
-        token: The token; None lets everybody in.
+    It accepts `Authorization: Bearer TOKEN`, and Basic with the token as the password, so that trainers which
+    take only a URL can use `http://any:TOKEN@host:port/get_reward`.
+    Without a token all requests pass.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
@@ -33,9 +30,7 @@ class TokenGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self._may_pass(scope):
-            refusal = Refusal(
-                401, "unauthorized", "this server asks for a token: Authorization: Bearer TOKEN"
-            )
+            refusal = Refusal(401, "unauthorized", "this server needs a token: Authorization: Bearer TOKEN")
             await refusal.response()(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -44,7 +39,7 @@ class TokenGuard:
         if self._digest is None or scope["path"] in OPEN_PATHS:
             return True
         shown = [value for name, value in scope["headers"] if name == b"authorization"]
-        # Digests have one length, so that the comparison tells nothing of the token's.
+        # Digests have equal lengths, so the comparison does not reveal the token's length.
         given = _digest(_token_of(shown[0]) if len(shown) == 1 else b"")
         return hmac.compare_digest(given, self._digest)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dynamic batching: merge the requests of many clients within milliseconds, first come first served.
+"""Dynamic batching: merge requests of many clients into batches, first come first served.
 
-Everything but the judging happens on the event loop, so nothing here needs a lock.
+Everything but the judging runs on the event loop, so nothing here needs a lock.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from autoj_reward.types import Request
 
 Kind = Literal["rate", "compare"]
 Outcome = Judgment | Exception
-"""What became of one request of a batch."""
+"""Result of one request of a batch."""
 
 _LONGEST_RETRY_SECONDS = 60
 
 
 class Watch(Protocol):
-    """Who is told about batches."""
+    """Is told about every batch."""
 
     def batch_done(self, kind: Kind, outcomes: Sequence[Outcome], seconds: float) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
 class _Pending:
-    """One client's request: some judgments, and who waits for them."""
+    """One client's request: its judgments so far, and the future that waits for them."""
 
     answered: asyncio.Future[list[Judgment]]
     results: list[Judgment | None]
@@ -43,9 +43,9 @@ class _Pending:
 
 @dataclass(slots=True)
 class _Slot:
-    """One judgment that waits."""
+    """One judgment in a queue."""
 
-    ticket: _Pending
+    pending: _Pending
     index: int
     request: Request
     since: float
@@ -53,27 +53,27 @@ class _Slot:
 
 @dataclass(slots=True)
 class _Queue:
-    """What waits of one kind, and how many make a full batch."""
+    """The waiting judgments of one kind, and the size of a full batch."""
 
     size: int
-    places: deque[_Slot] = field(default_factory=deque)
+    slots: deque[_Slot] = field(default_factory=deque)
     n_live: int = 0
 
 
 class DynamicBatcher:
     """Merges requests into batches and has them judged in threads.
 
-    A batch that is not full goes when its first request has waited for the window and fewer than `at_once`
-    batches are running; one more full batch may be prepared, so that the engine never waits for a batch
-    to be laid out. While the engine is busy, batches fill by themselves.
+    A batch that is not full starts when its first request has waited for the window and fewer than `at_once`
+    batches run. One more full batch may start, so that the engine never waits for a batch to be prepared.
+    While the engine is busy, batches fill.
 
     Args:
-        judge: Judges a batch of one kind; one outcome for each request, in order. Called in threads.
-        executor: Runs it; needs `at_once` + 1 threads.
-        sizes: For each kind, how many requests make a full batch.
+        judge: Judges a batch of one kind: one outcome for each request, in order.
+        executor: Runs `judge`; needs `at_once` + 1 threads.
+        sizes: Size of a full batch, by kind.
         window_seconds: How long the first request of a batch waits for others.
-        at_once: Batches running at the same time.
-        max_waiting: Judgments that may wait.
+        at_once: Batches that run concurrently.
+        max_waiting: Most judgments that may wait.
         watch: Told about every batch.
     """
 
@@ -90,7 +90,7 @@ class DynamicBatcher:
     ) -> None:
         self._judge = judge
         self._executor = executor
-        self._lanes = {kind: _Queue(size) for kind, size in sizes.items()}
+        self._queues = {kind: _Queue(size) for kind, size in sizes.items()}
         self._window = window_seconds
         self._at_once = at_once
         self._max_waiting = max_waiting
@@ -98,15 +98,15 @@ class DynamicBatcher:
         self._timer: asyncio.TimerHandle | None = None
         self._rate = 0.0
         self.n_waiting = 0
-        """Judgments that wait for a batch."""
+        """Judgments in the queues."""
         self.n_batches = 0
         """Running batches."""
 
     async def judge(self, kind: Kind, requests: Sequence[Request], *, seconds: float) -> list[Judgment]:
-        """Have requests judged.
+        """Judge requests.
 
         Args:
-            kind: Of all of them.
+            kind: Their kind.
             requests: Completions or pairs, at least one.
             seconds: The deadline.
 
@@ -114,81 +114,81 @@ class DynamicBatcher:
             One judgment for each, in order.
 
         Raises:
-            Refusal: Too much waits already (429), or the deadline passed (504).
-            Exception: The judging failed.
+            Refusal: The queue is full (429), or the deadline passed (504).
+            Exception: Judging failed.
         """
         if self.n_waiting + len(requests) > self._max_waiting:
             raise Refusal(
                 429,
                 "queue_full",
-                f"{self.n_waiting:,} judgments wait already; {self._max_waiting:,} may",
+                f"{self.n_waiting:,} judgments are waiting; at most {self._max_waiting:,} may",
                 retry_after=self._retry_seconds(),
             )
         loop = asyncio.get_running_loop()
         n = len(requests)
-        ticket = _Pending(loop.create_future(), [None] * n, n, n)
-        lane = self._lanes[kind]
+        pending = _Pending(loop.create_future(), [None] * n, n, n)
+        queue = self._queues[kind]
         now = loop.time()
-        lane.places.extend(_Slot(ticket, i, request, now) for i, request in enumerate(requests))
-        lane.n_live += n
+        queue.slots.extend(_Slot(pending, i, request, now) for i, request in enumerate(requests))
+        queue.n_live += n
         self.n_waiting += n
-        self._go_on()
+        self._start_due()
         try:
             async with asyncio.timeout(seconds):
-                return await ticket.answered
+                return await pending.answered
         except TimeoutError:
             raise Refusal(504, "deadline", f"not judged within {seconds:g} seconds", retry_after=1) from None
         finally:
-            self._leave(ticket, lane)
+            self._leave(pending, queue)
 
-    def _leave(self, ticket: _Pending, lane: _Queue) -> None:
-        """Give up the places of a request whose client is gone."""
-        if not ticket.n_waiting:
+    def _leave(self, pending: _Pending, queue: _Queue) -> None:
+        """Remove a request that is done or whose client left from its queue."""
+        if not pending.n_waiting:
             return
-        self.n_waiting -= ticket.n_waiting
-        lane.n_live -= ticket.n_waiting
-        ticket.n_waiting = 0
-        if len(lane.places) > lane.n_live + self._max_waiting:
-            # While an engine hangs, clients that come and go would fill the memory with what they left.
-            lane.places = deque(place for place in lane.places if place.ticket.n_waiting)
+        self.n_waiting -= pending.n_waiting
+        queue.n_live -= pending.n_waiting
+        pending.n_waiting = 0
+        if len(queue.slots) > queue.n_live + self._max_waiting:
+            # Clients that come and go while an engine hangs must not fill the memory with their slots.
+            queue.slots = deque(slot for slot in queue.slots if slot.pending.n_waiting)
 
-    def _go_on(self) -> None:
-        """Start every batch that is due, and look again when the next one will be."""
+    def _start_due(self) -> None:
+        """Start every batch that is due, and set a timer for the next one."""
         loop = asyncio.get_running_loop()
         while (kind := self._due(loop.time())) is not None:
-            self._start(kind, self._take(self._lanes[kind]))
+            self._start(kind, self._take(self._queues[kind]))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        heads = [lane.places[0].since for lane in self._lanes.values() if lane.places]
+        heads = [queue.slots[0].since for queue in self._queues.values() if queue.slots]
         if heads and self.n_batches < self._at_once:
-            self._timer = loop.call_at(min(heads) + self._window, self._go_on)
+            self._timer = loop.call_at(min(heads) + self._window, self._start_due)
 
     def _due(self, now: float) -> Kind | None:
-        """The kind whose batch goes next: among those that may, the one that has waited longest."""
-        for lane in self._lanes.values():
-            while lane.places and not lane.places[0].ticket.n_waiting:
-                lane.places.popleft()
-        full = {kind for kind, lane in self._lanes.items() if lane.n_live >= lane.size}
+        """The kind whose batch starts next: of those that may, the one that has waited longest."""
+        for queue in self._queues.values():
+            while queue.slots and not queue.slots[0].pending.n_waiting:
+                queue.slots.popleft()
+        full = {kind for kind, queue in self._queues.items() if queue.n_live >= queue.size}
         waited = [
-            (lane.places[0].since, kind)
-            for kind, lane in self._lanes.items()
-            if lane.places and (kind in full or now >= lane.places[0].since + self._window)
+            (queue.slots[0].since, kind)
+            for kind, queue in self._queues.items()
+            if queue.slots and (kind in full or now >= queue.slots[0].since + self._window)
         ]
         idle = self.n_batches < self._at_once
-        # A full batch opens the place ahead, and the one that has waited longest takes it: full batches
-        # of one kind would otherwise keep the other kind out for ever.
+        # Any full batch allows one more batch, and the one that has waited longest starts: otherwise full
+        # batches of one kind could keep the other kind waiting for ever.
         ahead = self.n_batches == self._at_once and bool(full)
         return min(waited)[1] if waited and (idle or ahead) else None
 
-    def _take(self, lane: _Queue) -> list[_Slot]:
+    def _take(self, queue: _Queue) -> list[_Slot]:
         batch: list[_Slot] = []
-        while lane.places and len(batch) < lane.size:
-            place = lane.places.popleft()
-            if place.ticket.n_waiting:
-                place.ticket.n_waiting -= 1
-                batch.append(place)
-        lane.n_live -= len(batch)
+        while queue.slots and len(batch) < queue.size:
+            slot = queue.slots.popleft()
+            if slot.pending.n_waiting:
+                slot.pending.n_waiting -= 1
+                batch.append(slot)
+        queue.n_live -= len(batch)
         self.n_waiting -= len(batch)
         return batch
 
@@ -207,13 +207,13 @@ class DynamicBatcher:
                 self._rate = now if not self._rate else 0.8 * self._rate + 0.2 * now
             self._watch.batch_done(kind, outcomes, seconds)
             _hand_out(batch, outcomes)
-            self._go_on()
+            self._start_due()
 
-        requests = [place.request for place in batch]
+        requests = [slot.request for slot in batch]
         loop.run_in_executor(self._executor, self._judge, kind, requests).add_done_callback(done)
 
     def _retry_seconds(self) -> int:
-        """When what waits now will have been judged, at the rate of the last batches."""
+        """Seconds until the queues are judged, at the rate of the last batches."""
         if not self._rate:
             return 1
         rate = self._rate * min(self._at_once, max(self.n_batches, 1))
@@ -221,14 +221,14 @@ class DynamicBatcher:
 
 
 def _hand_out(batch: Sequence[_Slot], outcomes: Sequence[Outcome]) -> None:
-    for place, outcome in zip(batch, outcomes, strict=True):
-        ticket = place.ticket
-        if ticket.answered.done():
+    for slot, outcome in zip(batch, outcomes, strict=True):
+        pending = slot.pending
+        if pending.answered.done():
             continue
         if isinstance(outcome, Exception):
-            ticket.answered.set_exception(outcome)
+            pending.answered.set_exception(outcome)
             continue
-        ticket.results[place.index] = outcome
-        ticket.n_left -= 1
-        if not ticket.n_left:
-            ticket.answered.set_result([result for result in ticket.results if result is not None])
+        pending.results[slot.index] = outcome
+        pending.n_left -= 1
+        if not pending.n_left:
+            pending.answered.set_result([result for result in pending.results if result is not None])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections before anybody has shown a token: how many, how long each wait, how large a head.
+"""Limits on connections before authentication: their number, every wait, the size of heads.
 
-Everything happens on the event loop, so nothing here needs a lock.
+Everything runs on the event loop, so nothing here needs a lock.
 """
 
 from __future__ import annotations
@@ -16,29 +16,25 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from autoj_reward.serve.settings import ServeSettings
 
 _LINGER_SECONDS = 5.0
-"""How long a connection may go on sending, or take to read its last answer, after it should have ended."""
+"""Extra time for a client to stop sending, or to read its last response."""
 
 _MOST_PIPELINED = 4
 _SHARE_OF_FILES = 0.75
-"""Of the files this process may open, so many may be connections: the cache and the engine need the rest."""
+"""Share of the process's file limit for connections; the cache and the engine need the rest."""
 
 _WORDS = {
     400: "this is not an HTTP request",
-    408: "the request did not come in time",
+    408: "the request did not arrive in time",
     431: "the head of the request is too long",
     503: "too many connections are in use",
 }
 
 
 class Room:
-    """The connections of one server, and who has to leave when there are too many.
+    """Counts a server's connections and closes idle ones when there are too many.
 
-    When a new connection comes and all are in use, the one that has waited longest without a complete
-    request is closed: so many silent connections cannot keep others out. Only where all are in use is the
-    new one refused.
-
-    Args:
-        settings: The server's.
+    A new connection over the limit closes the one that has waited longest without a complete request, so
+    silent connections cannot keep others out. It is refused only if all others have a request.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -48,17 +44,17 @@ class Room:
         self.most_per_peer = settings.max_connections_per_peer
         self.n = 0
         self._peers: dict[str, int] = {}
-        # In the order in which they began to wait, by peer.
+        # By peer, in the order in which they began to wait.
         self._idle: dict[str, dict[LimitedProtocol, None]] = {}
 
     def enter(self, one: LimitedProtocol) -> bool:
-        """Count a new connection; whether it may stay."""
+        """Count a new connection; return whether it may stay."""
         of_peer = self._peers.get(one.peer, 0)
         may_stay = True
         if of_peer >= self.most_per_peer:
             may_stay = self._make_room(one.peer)
         elif self.n >= self.most:
-            # The peer with most of them pays.
+            # Close one of the peer with most connections.
             waiting = max(self._idle, key=lambda peer: self._peers.get(peer, 0), default=None)
             may_stay = waiting is not None and self._make_room(waiting)
         self.n += 1
@@ -66,7 +62,7 @@ class Room:
         return may_stay
 
     def leave(self, one: LimitedProtocol) -> None:
-        """Forget a connection."""
+        """Remove a connection."""
         self.n -= 1
         self._peers[one.peer] -= 1
         if not self._peers[one.peer]:
@@ -74,11 +70,11 @@ class Room:
         self.use(one)
 
     def wait(self, one: LimitedProtocol) -> None:
-        """Note that a connection waits for its client."""
+        """Mark a connection as waiting for its client."""
         self._idle.setdefault(one.peer, {})[one] = None
 
     def use(self, one: LimitedProtocol) -> None:
-        """Note that a connection has a complete request."""
+        """Mark a connection as having a complete request."""
         idle = self._idle.get(one.peer, {})
         idle.pop(one, None)
         if not idle:
@@ -94,7 +90,7 @@ class Room:
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's connection, with an end to every wait; made by `limited_protocol`."""
+    """uvicorn's connection with a timeout for every wait; made by `limited_protocol`."""
 
     settings: ServeSettings
     room: Room
@@ -127,12 +123,12 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._in_head and self._complete and not self._n_quiet:
-            # The first bytes of a request; the time for its head runs, however slowly it drips.
+            # The first bytes of a request start the time limit for its head.
             self._within(self.settings.head_seconds)
         self._moved = False
         super().data_received(data)
-        # What brings neither a whole head nor a piece of body: headers, trailers, chunk extensions. The
-        # parser gathers them by copying, so their length is bounded here.
+        # Bytes other than body that complete no head (headers, trailers, chunk extensions) are limited,
+        # because the parser collects them by copying.
         self._n_quiet = 0 if self._moved else self._n_quiet + len(data)
         if self._n_quiet > self.settings.max_head_bytes:
             self._refuse(431)
@@ -144,7 +140,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # Trailers come after the checks of a request, and are ignored here.
+        # Ignore trailers, which come after the checks of the head.
         if self._in_head:
             super().on_header(name, value)
 
@@ -154,7 +150,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._status = 431
             raise _TooMuch
         self._in_head, self._complete, self._moved = False, False, True
-        # The application answers what is late; this ends what continues after that.
+        # The application answers a late body with 408; this closes a connection that continues after it.
         self._within(self.settings.body_seconds + _LINGER_SECONDS)
         super().on_headers_complete()
 
@@ -185,7 +181,7 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self.cycle.response_complete and self._complete:
             self._rest()
         elif self.cycle.response_complete:
-            # Answered before the body was there; the client gets a moment to notice.
+            # Answered before the body was complete; give the client a moment to notice.
             self._within(_LINGER_SECONDS)
         if self.transport.get_write_buffer_size():
             self._write_within(self.settings.write_seconds)
@@ -212,12 +208,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refuse(self._status)
 
     def _rest(self) -> None:
-        """Wait for the next request, or for room being needed."""
+        """Wait for the next request."""
         self.room.wait(self)
         self._within(self.settings.idle_seconds)
 
     def _refuse(self, status: int) -> None:
-        """Answer what never reaches the application, in the application's shape, and close."""
+        """Answer a request that never reaches the application, in its error format, and close."""
         if self.transport.is_closing():
             return
         if self._running is None or self._running.response_complete or not self._running.response_started:
@@ -230,14 +226,14 @@ class LimitedProtocol(HttpToolsProtocol):
         self.end()
 
     def _within(self, seconds: float | None) -> None:
-        """Close the connection unless the client gets on within a time; None stops waiting."""
+        """Close the connection after a time without progress; None stops the timer."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if seconds is None else self.loop.call_later(seconds, self._late)
 
     def _late(self) -> None:
         if self._running is not None and not self._running.response_complete and self._complete:
-            # Stray bytes after a request that is being answered.
+            # Stray bytes during the response.
             self._within(self.settings.head_seconds)
         elif self._in_head and self._n_quiet:
             self._refuse(408)
@@ -255,7 +251,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.end(at_once=True)
 
     def end(self, *, at_once: bool = False) -> None:
-        """Close the connection; what the application still does for it is stopped."""
+        """Close the connection and stop its application."""
         self._stop_cycles()
         if at_once:
             self.transport.abort()
@@ -271,16 +267,16 @@ class LimitedProtocol(HttpToolsProtocol):
         self.pipeline.clear()
 
     def _abort_later(self) -> None:
-        """A closed connection waits until its client has read everything; not for ever."""
+        """Abort a closed connection whose client does not read the rest in time."""
         self._within(None)
         self._timer = self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
 
 
 class _TooMuch(Exception):
-    """Ends the parsing of a request; only the parser sees it."""
+    """Stops the parser."""
 
 
 def limited_protocol(settings: ServeSettings) -> type[LimitedProtocol]:
-    """The connections' class for one server, as uvicorn's `http` setting takes it."""
+    """The protocol class for one server, for uvicorn's `http` setting."""
     members: dict[str, Any] = {"settings": settings, "room": Room(settings)}
     return type("LimitedProtocol", (LimitedProtocol,), members)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Error responses of the reward server: one shape, never echoing the client's text."""
+"""Error responses of the reward server: one shape, without the client's text."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from autoj_reward.errors import AutojRewardError, EngineError, EngineUnavailable
 
 
 class Refusal(Exception):
-    """A request that is not answered.
+    """A request that gets an error response.
 
     Args:
         status: HTTP status.
-        kind: One word for programs.
-        message: One sentence for a person; holds nothing the client sent.
-        where: The place in the body at fault, such as `rows[3].prompt`; empty for the whole request.
-        retry_after: Seconds after which trying again makes sense, or None.
+        kind: Error type for programs, one word.
+        message: One sentence for people, without any text of the client.
+        where: The wrong place in the body, such as `rows[3].prompt`; empty for the whole request.
+        retry_after: Seconds after which to retry, or None.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Refusal(Exception):
         self.retry_after = retry_after
 
     def response(self) -> Response:
-        """The answer to send."""
+        """The HTTP response."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         if self.status == 401:
             headers["WWW-Authenticate"] = 'Bearer realm="autoj-reward", Basic realm="autoj-reward"'
@@ -41,20 +41,20 @@ class Refusal(Exception):
 
 
 def of_engine(error: AutojRewardError) -> Refusal:
-    """What a failed batch means for those who wait for it.
+    """The refusal for the requests of a failed batch.
 
-    The engine's own message may name addresses and files of the server, so it stays in the server's log.
+    The engine's message may name addresses and files of the server, so it stays in the server's log.
     """
     if isinstance(error, EngineUnavailable):
         return Refusal(503, "engine_unavailable", "the judge's engine does not answer", retry_after=5)
     if isinstance(error, StoreError):
         return Refusal(503, "cache_unusable", "the server's cache cannot be used", retry_after=30)
     if isinstance(error, EngineError):
-        return Refusal(502, "engine_failed", "the judge's engine refused, or answered something unreadable")
+        return Refusal(502, "engine_failed", "the judge's engine refused, or its response cannot be read")
     return Refusal(422, "invalid_request", "the judge cannot take this request")
 
 
 def json_response(value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Strict JSON in ASCII: critiques may hold lone surrogates, which UTF-8 does not have."""
+    """Strict JSON in ASCII, because critiques may hold lone surrogates, which UTF-8 cannot encode."""
     content = json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
     return Response(content, status, headers, media_type="application/json")

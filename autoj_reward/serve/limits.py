@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits on request bodies: bytes and seconds."""
+"""ASGI middleware: limits on request bodies, and a check of the Host header."""
 
 from __future__ import annotations
 
@@ -12,26 +12,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from autoj_reward.serve.errors import Refusal
 
 _AT_ONCE = 64
-"""Bodies of the greatest length that may be in memory together."""
+"""Memory limit for all bodies, in bodies of the largest size."""
 
 _LEAST_BYTES = 16
-"""Of the longest body, for each list or object in it; texts do not come near."""
+"""A body may hold one list or object per this many bytes of the largest size; real ones hold far fewer."""
 
 _LOOKS = 4
-"""Turns of the event loop between a request's last byte and its answering."""
+"""Turns of the event loop between a request's last byte and its handling."""
 
 
 class BodyLimit:
-    """Reads a request's whole body before the application sees it, and stops the application when its
-    client is gone.
+    """Reads a whole body before the application runs, and cancels the application when its client leaves.
 
-    Refuses bodies that are too long (413), do not come in time (408), are compressed (415), or for which
-    memory is short now (503).
-
-    Args:
-        app: What gets the request.
-        max_bytes: Longest body. A `Content-Length` above it is refused before a byte is read.
-        seconds: Longest time for all of a body.
+    Refuses bodies that are longer than `max_bytes` (413; by `Content-Length` before reading), late (408) or
+    compressed (415), or that do not fit the memory for bodies now (503).
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, seconds: float = 60.0) -> None:
@@ -51,23 +45,19 @@ class BodyLimit:
                 await self._run(scope, receive, send, body)
         except Refusal as refusal:
             response = refusal.response()
-            # What is left of the body is not waited for.
+            # The rest of the body is not read.
             response.headers["Connection"] = "close"
             await response(scope, receive, send)
         finally:
             self._n_held -= sum(map(len, parts))
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive, parts: list[bytes]) -> bytes | None:
-        """The whole body, or None where the client left before its end.
-
-        Raises:
-            Refusal: It is not taken.
-        """
+        """The whole body, or None if the client left before its end."""
         announced = headers.get(b"content-length", b"")
         if announced.isdigit() and (len(announced) > 20 or int(announced) > self._max_bytes):
             raise self._too_large()
         if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
-            raise Refusal(415, "encoded", "the body is compressed; send it as it is")
+            raise Refusal(415, "encoded", "the body is compressed; send it uncompressed")
         n = 0
         try:
             async with asyncio.timeout(self._seconds):
@@ -86,10 +76,10 @@ class BodyLimit:
                     if not message.get("more_body", False):
                         break
         except TimeoutError:
-            raise Refusal(408, "http", "the body did not come in time") from None
+            raise Refusal(408, "http", "the body did not arrive in time") from None
         body = b"".join(parts)
         if body.count(b"{") + body.count(b"[") > self._max_bytes // _LEAST_BYTES:
-            # Reading them holds up everybody else: a list costs 20 times its two bytes.
+            # Parsing blocks the event loop, and a list costs 20 times its two bytes.
             raise Refusal(413, "too_large", "the body holds too many lists and objects")
         return body
 
@@ -99,7 +89,7 @@ class BodyLimit:
         async def replay() -> Message:
             nonlocal given
             if given:
-                # Nobody but this class may ask uvicorn for more; the application is cancelled instead.
+                # Only this class reads from uvicorn; the application is cancelled instead.
                 await asyncio.get_running_loop().create_future()
             given = True
             return {"type": "http.request", "body": body, "more_body": False}
@@ -110,7 +100,7 @@ class BodyLimit:
 
         watching = asyncio.create_task(until_gone())
         for _ in range(_LOOKS):
-            # Who asks and is gone at once has left by now: judging is not even begun.
+            # A client that leaves at once has left by now, and its request is not judged.
             await asyncio.sleep(0)
         if watching.done():
             return
@@ -120,7 +110,7 @@ class BodyLimit:
         finally:
             watching.cancel()
             if not working.done():
-                # Judging it would take the place of clients that still wait.
+                # Judging it would delay clients that still wait.
                 working.cancel()
                 await asyncio.wait((working,))
         if not working.cancelled():
@@ -131,14 +121,10 @@ class BodyLimit:
 
 
 class HostCheck:
-    """Passes requests on that name this server as their host.
+    """Refuses requests whose `Host` header is not this server's name.
 
-    A web page can make a browser send requests to any address, also of this machine, by letting its own
-    name point there (DNS rebinding); the name it uses is then in `Host`.
-
-    Args:
-        app: What gets the request.
-        hosts: Names and addresses that are this server's, without port; None allows any.
+    This stops DNS rebinding: a web page can point its own name to this machine and make a browser send
+    requests here; `Host` then holds the page's name. `hosts` None allows any.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
@@ -149,7 +135,7 @@ class HostCheck:
         if scope["type"] == "http" and self._hosts is not None:
             named = [value for name, value in scope["headers"] if name == b"host"]
             if len(named) != 1 or _host_of(named[0]) not in self._hosts:
-                message = "this server has another name; allow this one with --allow-host"
+                message = "unknown host name; allow it with --allow-host"
                 await Refusal(421, "unknown_host", message).response()(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -20,11 +20,11 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """The server's metrics; it is told of requests and of batches.
+    """The server's metrics.
 
     Args:
-        engine: The judge's engine, once it is there. With a cache, its stats tell where answers came from
-            and what was spent; without one, judgments say what they cost.
+        engine: Returns the judge's engine, or None before it is loaded. Its stats, if it has a cache, tell
+            cache hits and tokens; otherwise tokens are summed over judgments.
     """
 
     def __init__(self, engine: Callable[[], Engine | None]) -> None:
@@ -43,21 +43,21 @@ class Metrics:
             "autoj_batch_seconds", "Time of a batch", ["kind"], buckets=_SECONDS, **named
         )
         self._errors = Counter("autoj_batch_errors", "Requests whose judging failed as a whole", **named)
-        self.waiting = Gauge("autoj_waiting_judgments", "Judgments that wait for a batch", **named)
+        self.waiting = Gauge("autoj_waiting_judgments", "Judgments waiting for a batch", **named)
         self.under_way = Gauge("autoj_batches_under_way", "Batches being judged", **named)
-        self.ready = Gauge("autoj_ready", "1 when requests are judged at once", **named)
+        self.ready = Gauge("autoj_ready", "1 when the judge is loaded", **named)
         self._spending = _Spending(engine)
         self.registry.register(self._spending)
         for reason in FailureReason:
             self._failures.labels(reason.value)
 
     def request_done(self, path: str, status: int, seconds: float) -> None:
-        """Count a request; `path` is one of the routes, never what a client wrote."""
+        """Count a request; `path` must be a route, not the client's text."""
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
     def batch_done(self, kind: Kind, outcomes: Sequence[Outcome], seconds: float) -> None:
-        """Count a batch."""
+        """Count a batch and its judgments."""
         self._batch_size.labels(kind).observe(len(outcomes))
         self._batch_seconds.labels(kind).observe(seconds)
         judgments = [o for o in outcomes if isinstance(o, Judgment)]
@@ -69,12 +69,12 @@ class Metrics:
             self._spending.judged += judgment.usage
 
     def page(self) -> bytes:
-        """The metrics as text."""
+        """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
 class _Spending(Collector):
-    """Tokens, and where answers came from."""
+    """Tokens and cache hits, read from the engine when metrics are collected."""
 
     def __init__(self, engine: Callable[[], Engine | None]) -> None:
         self._engine = engine
@@ -93,7 +93,7 @@ class _Spending(Collector):
         yield tokens
         if stats is None:
             return
-        answers = CounterMetricFamily("autoj_answers", "Answers, by where they came from", labels=["source"])
+        answers = CounterMetricFamily("autoj_answers", "Answers by source", labels=["source"])
         answers.add_metric(["cache"], stats.n_cached)
         answers.add_metric(["engine"], stats.n_asked)
         yield answers

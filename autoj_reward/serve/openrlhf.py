@@ -18,10 +18,10 @@ from autoj_reward.types import Request
 
 
 def reward_requests(body: RewardBody, judge: Judge, settings: ServeSettings) -> list[Request]:
-    """One request to rate for each query.
+    """Make a rating request for each query.
 
     Raises:
-        Refusal: The texts do not belong together (422), or are too many (413).
+        Refusal: Queries, prompts and labels do not fit each other (422), or are too many (413).
     """
     queries, prompts = _texts(body.query, "query"), _texts(body.prompts, "prompts")
     labels = _labels(body.labels, len(queries)) if settings.labels_as_references else [None] * len(queries)
@@ -44,13 +44,7 @@ def reward_requests(body: RewardBody, judge: Judge, settings: ServeSettings) -> 
 def reward_answer(
     judgments: Sequence[RatingJudgment], scale: RewardScale, failure_reward: float | None
 ) -> dict[str, Any]:
-    """The answer OpenRLHF reads.
-
-    Args:
-        judgments: One for each query.
-        scale: Of the rewards.
-        failure_reward: What a completion without a verdict gets; None gives null, on which the trainer stops.
-    """
+    """OpenRLHF's response body; a null reward (`failure_reward` None) stops the trainer."""
     rewards = [failure_reward if j.reward is None else scale.reward(j.reward) for j in judgments]
     failed = [float(j.failure is not None) for j in judgments]
     return {"rewards": rewards, "scores": rewards, "extra_logs": {"judge_failed": failed}}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the server process: socket, uvicorn, graceful shutdown."""
+"""Run the reward server: socket, uvicorn, graceful shutdown."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ logger = logging.getLogger("autoj_reward")
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, telling the service when the end begins."""
+    """uvicorn, which tells the service when shutdown begins."""
 
     service: RewardService
 
     def handle_exit(self, sig: int, frame: object) -> None:
-        self.service.begin_to_end()
+        self.service.begin_draining()
         super().handle_exit(sig, frame)  # type: ignore[arg-type]
 
 
 def serve(
     judge: Judge, settings: ServeSettings, *, listening: Callable[[str], None] = lambda url: None
 ) -> bool:
-    """Serve until SIGINT or SIGTERM; then take no more requests, and end after the running ones.
+    """Serve until SIGINT or SIGTERM, then stop after the running requests.
 
     Args:
-        judge: Closed at the end.
-        settings: The server's.
-        listening: Called with the server's address as soon as it listens; the judge may still be loading.
+        judge: The judge; closed at the end.
+        settings: The server's settings.
+        listening: Called with the server's URL as soon as it listens; the judge may still be loading.
 
     Returns:
         Whether every running request was answered. If not, threads still wait for the engine.
 
     Raises:
-        ConfigError: The address cannot be listened at.
+        ConfigError: The server cannot listen on the address.
         Exception: The judge could not be loaded.
     """
     bound = _bind(settings)
@@ -62,7 +62,7 @@ def serve(
         app,
         http=limited_protocol(settings),
         access_log=False,
-        # Warnings are about what clients send, and clients decide how often.
+        # Warnings are about what clients send, who could flood the log.
         log_level="error",
         lifespan="on",
         ws="none",
@@ -88,16 +88,13 @@ def _bind(settings: ServeSettings) -> socket.socket:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         raise ConfigError(
-            f"cannot listen at {settings.host}:{settings.port}: {error}", hint="--port 0 takes a free port"
+            f"cannot listen on {settings.host}:{settings.port}: {error}", hint="--port 0 takes a free port"
         ) from error
 
 
 @contextlib.contextmanager
 def _signals_kept_for_uvicorn() -> Iterator[None]:
-    """Signals that uvicorn has acted on do not end this process a second time.
-
-    When it is done, uvicorn raises what it caught once more, for the handler that was there before.
-    """
+    """Ignore the signals that uvicorn raises again for the former handler after it has shut down."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Request bodies: their OpenAPI schema, and their conversion to judge requests.
 
-Texts are not declared to pydantic as such, because completions may hold lone surrogates, which its texts
-cannot; a row is read as the command line reads it, and what is wrong is said with its place.
+pydantic does not validate the texts, because completions may hold lone surrogates, which it rejects. Rows are
+read as the command line reads them, with the same errors.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     deadline_seconds: Annotated[
-        float | None, Field(gt=0, le=86_400, description="Most seconds to wait; at most the server's own.")
+        float | None,
+        Field(gt=0, le=86_400, description="Longest wait in seconds; at most the server's limit."),
     ] = None
 
 
@@ -65,11 +66,13 @@ class RateBody(_Body):
     rows: _rows(prompt=_TEXT, completion=_TEXT)  # type: ignore[valid-type]
     scale: Annotated[
         Scale | None,
-        Field(description="Scale of the rewards, as JudgeReward's; without it they are expected ratings."),
+        Field(description="Scale of the rewards, as JudgeReward's. Without it they are expected ratings."),
     ] = None
     resolution: Annotated[
         float | None,
-        Field(ge=0, le=1e6, description="With a scale: the step, in ratings, to which they are rounded."),
+        Field(
+            ge=0, le=1e6, description="With a scale: the step to which ratings are rounded, in rating points."
+        ),
     ] = None
 
 
@@ -91,17 +94,15 @@ _TEXTS = Annotated[
 
 
 class RewardBody(BaseModel):
-    """What OpenRLHF posts to a remote reward model; unknown fields are ignored."""
+    """OpenRLHF's request to a remote reward model; unknown fields are ignored."""
 
     query: Annotated[_TEXTS, Field(description="Prompt and completion as one text, special tokens included.")]
-    prompts: Annotated[_TEXTS, Field(description="The prompts alone, as they stand in the queries.")]
-    labels: Annotated[Any, Field(description="Reference answers, where the server is told to use them.")] = (
-        None
-    )
+    prompts: Annotated[_TEXTS, Field(description="The prompts alone, exactly as in the queries.")]
+    labels: Annotated[Any, Field(description="Reference answers; used if the server is told to.")] = None
 
 
 class RewardAnswer(BaseModel):
-    """What OpenRLHF reads."""
+    """OpenRLHF's response from a remote reward model."""
 
     rewards: list[float | None]
     scores: list[float | None]
@@ -109,16 +110,10 @@ class RewardAnswer(BaseModel):
 
 
 def requests_of(kind: Kind, rows: Sequence[Any], judge: Judge, *, most: int) -> list[list[Request]]:
-    """The judge's requests for each row: one, or for a group one for each completion.
-
-    Args:
-        kind: What is asked.
-        rows: The body's rows.
-        judge: Checks that each can be laid out.
-        most: Completions that a body may hold.
+    """The judge requests of each row: one, or for a group one per completion.
 
     Raises:
-        Refusal: A row is wrong (422), or there are too many completions (413).
+        Refusal: A row is wrong (422), or there are more than `most` completions (413).
     """
     fields = row_format(kind, None, {})
     made: list[list[Request]] = []
@@ -137,17 +132,20 @@ def requests_of(kind: Kind, rows: Sequence[Any], judge: Judge, *, most: int) -> 
         if (asked := requests[0].language) is not None:
             known = (*judge.spec.languages[:1], *judge.spec.translations)
             if asked not in known:
-                raise invalid(f"no templates in it; the judge has {', '.join(known)}", f"{where}.language")
+                raise invalid(
+                    f"the judge has no templates in this language; it has {', '.join(known)}",
+                    f"{where}.language",
+                )
         check(judge, requests, where)
         made.append([judge.shown(request) for request in requests])
     return made
 
 
 def check(judge: Judge, requests: Sequence[Request], where: str) -> None:
-    """Check that requests can be laid out.
+    """Check requests against the judge's templates.
 
     Raises:
-        Refusal: They cannot (422).
+        Refusal: A request does not fit (422).
     """
     try:
         judge.check(requests)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The judge behind the routes: loaded once, called in batches, closed after pending work."""
+"""Loads the judge of the server, batches its requests, and closes it after pending work."""
 
 from __future__ import annotations
 
@@ -25,16 +25,11 @@ logger = logging.getLogger("autoj_reward")
 
 State = Literal["loading", "ready", "draining", "failed"]
 _OF_ALL = (EngineUnavailable, EngineRejected, StoreError)
-"""Errors that do not come from one of a batch's requests."""
+"""Errors that concern a whole batch, not one of its requests."""
 
 
 class RewardService:
-    """Judges for many clients.
-
-    Args:
-        judge: The judge; closed at the end.
-        settings: The server's.
-    """
+    """Judges requests of many clients; closes the judge at the end."""
 
     def __init__(self, judge: Judge, settings: ServeSettings) -> None:
         self.judge = judge
@@ -61,7 +56,7 @@ class RewardService:
         self.metrics.ready.set_function(lambda: float(self.state == "ready"))
 
     async def load(self) -> None:
-        """Load the judge's engine; afterwards the state is ready, or failed and `failure` says why."""
+        """Load the judge's engine; sets the state to ready, or to failed with the error in `failure`."""
         try:
             await asyncio.get_running_loop().run_in_executor(
                 self._threads, lambda: load_engine(self.judge.engine)
@@ -71,21 +66,21 @@ class RewardService:
         else:
             self.state = "ready" if self.state == "loading" else self.state
 
-    def begin_to_end(self) -> None:
-        """Note that no more requests come; from now on the time to drain runs. A second call does nothing."""
+    def begin_draining(self) -> None:
+        """Start the drain timeout: no more requests arrive. A second call does nothing."""
         if self.state != "failed":
             self.state = "draining"
         self._ends_at = min(self._ends_at, time.monotonic() + self.settings.drain_seconds)
 
     async def close(self) -> None:
-        """End after the running batches, waiting at most `drain_seconds`."""
-        self.begin_to_end()
+        """Close the judge after the running batches, or give up after `drain_seconds`."""
+        self.begin_draining()
         ends = self._ends_at
         while self._batcher.n_batches and time.monotonic() < ends:
             await asyncio.sleep(0.01)
         if self._batcher.n_batches:
             logger.warning(
-                "%d batches were not done in time; their answers are lost", self._batcher.n_batches
+                "%d batches did not finish in time; their results are lost", self._batcher.n_batches
             )
             self._threads.shutdown(wait=False, cancel_futures=True)
             return
@@ -102,10 +97,10 @@ class RewardService:
 
         Args:
             requests: One completion each.
-            deadline_seconds: The client's, or None for the server's.
+            deadline_seconds: The client's deadline; None takes the server's.
 
         Raises:
-            Refusal: The requests cannot be answered; says why.
+            Refusal: The requests cannot be judged; says why.
         """
         return cast(list[RatingJudgment], await self._ask("rate", requests, deadline_seconds))
 
@@ -116,7 +111,7 @@ class RewardService:
         return cast(list[PairJudgment], await self._ask("compare", requests, deadline_seconds))
 
     async def _ask(self, kind: Kind, requests: Sequence[Request], seconds: float | None) -> list[Judgment]:
-        # Who is here while the server drains came before it, and is still answered.
+        # While the server drains, requests that came before are still judged.
         if self.state in ("loading", "failed"):
             raise Refusal(503, self.state, f"the judge is {self.state}", retry_after=5)
         longest = self.settings.deadline_seconds
@@ -126,7 +121,7 @@ class RewardService:
             raise of_engine(error) from error
 
     def _judge_batch(self, kind: Kind, requests: list[Request]) -> list[Outcome]:
-        """Judge a batch in a thread. What one request breaks, the others do not pay for."""
+        """Judge a batch, in a thread. If one request fails, the others are judged one by one."""
         call = self.judge.rate_requests if kind == "rate" else self.judge.compare_requests
         try:
             return list(call(requests))

@@ -23,36 +23,35 @@ class ServeSettings:
     """Settings of the reward server.
 
     Attributes:
-        host: Address to listen at.
+        host: Address to listen on.
         port: Port; 0 takes a free one.
-        token: What clients have to show, or None, which only a loopback address allows.
+        token: Token that clients must send; None only on a loopback address.
         window_seconds: How long the first request of a batch waits for others.
-        max_batch: Most inputs given to the engine in one call; a pair judged in both orders is two.
-        at_once: Batches judged at the same time. A full one more is laid out ahead.
-        max_waiting: Judgments that may wait; what comes on top is refused with 429.
+        max_batch: Most inputs in one engine call; a pair judged in both orders counts twice.
+        at_once: Batches judged concurrently. One more full batch is prepared ahead.
+        max_waiting: Most judgments in the queue; further requests get 429.
         deadline_seconds: Longest time of a request in the server; clients may ask for less.
         max_body_bytes: Longest request body.
         max_completions: Most completions in one request.
-        drain_seconds: After a signal to end, how long running requests may take.
+        drain_seconds: Longest time for running requests after a signal to stop.
         scale: Scale of `/get_reward`'s rewards: raw, unit or centred, as `JudgeReward`'s.
-        resolution: Step to which its raw ratings are rounded; 0 for none, None for the engine's noise.
-        failure_reward: What `/get_reward` gives for a judgment without a verdict; None gives null.
-        end_tokens: Special tokens taken off the end of OpenRLHF's completions, besides the known ones.
+        resolution: Step to which its ratings are rounded; 0 for none, None for the engine's noise.
+        failure_reward: `/get_reward`'s reward of a failed judgment; None gives null.
+        end_tokens: Special tokens to remove from the end of OpenRLHF's completions, besides known ones.
         labels_as_references: Whether OpenRLHF's labels are reference answers for the judge.
-        allowed_hosts: Names by which clients may call this server (`Host`). Without any: those of this
-            machine where no token is asked for, else all.
-        max_connections: Most connections; at most three quarters of the files this process may open. When
-            they are all in use, the one that has waited longest for its client is closed.
-        max_connections_per_peer: Of them, from one address.
-        max_head_bytes: Longest head of a request: its address and its headers.
+        allowed_hosts: Accepted `Host` names. None given: those of this machine without a token, all with one.
+        max_connections: Most connections; at most three quarters of the process's file limit. When all are
+            in use, the one that has waited longest for its client is closed.
+        max_connections_per_peer: Most connections from one address.
+        max_head_bytes: Longest request head: URL and headers.
         max_headers: Most headers of a request.
-        head_seconds: Longest time from connecting, or from its first byte, to the end of a request's head.
-        body_seconds: Longest time for all of a request's body.
-        idle_seconds: How long a connection may be idle between two requests.
-        write_seconds: Longest time for a client to read an answer.
+        head_seconds: Longest time from connecting, or a request's first byte, to the end of its head.
+        body_seconds: Longest time for a request's body.
+        idle_seconds: Longest idle time of a connection between two requests.
+        write_seconds: Longest time for a client to read a response.
 
     Raises:
-        ConfigError: A setting is out of range, or the address is reachable by others without a token.
+        ConfigError: A setting is out of range, or other machines can reach the address and no token is set.
     """
 
     host: str = "127.0.0.1"
@@ -89,35 +88,37 @@ class ServeSettings:
             "head_seconds": 0.1, "body_seconds": 0.1, "idle_seconds": 0.1, "write_seconds": 0.1,
         }  # fmt: skip
         for name, low in least.items():
-            # Written so that NaN, which is below nothing, is refused too.
+            # Written so that NaN is rejected too.
             if not low <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} = {getattr(self, name)} is not a number from {low:g} on")
+                raise ConfigError(
+                    f"{name} = {getattr(self, name)} must be a finite number of at least {low:g}"
+                )
         if self.failure_reward is not None and not math.isfinite(self.failure_reward):
             raise ConfigError(f"failure_reward = {self.failure_reward} must be a finite number")
         if self.max_completions > self.max_waiting:
             raise ConfigError(
-                f"a request may hold {self.max_completions} completions, and only {self.max_waiting} wait",
-                hint="such a request would be refused for ever: raise the one or lower the other",
+                f"max_completions = {self.max_completions} is above max_waiting = {self.max_waiting}",
+                hint="such a request would never fit the queue: raise max_waiting or lower max_completions",
             )
         if self.token is not None and (len(self.token) < _LEAST_TOKEN_CHARS or not self.token.isascii()):
-            raise ConfigError(f"the token is not at least {_LEAST_TOKEN_CHARS} ASCII characters")
+            raise ConfigError(f"the token must be at least {_LEAST_TOKEN_CHARS} ASCII characters")
         if self.token is None and not is_loopback(self.host):
             raise ConfigError(
-                f"{self.host} can be reached from other machines, and no token is set",
+                f"other machines can reach {self.host}, and no token is set",
                 hint=f'export {TOKEN_VARIABLE}="$(openssl rand -hex 32)", or give --token-file, '
-                "or listen at 127.0.0.1",
+                "or listen on 127.0.0.1",
             )
 
     @property
     def hosts(self) -> tuple[str, ...] | None:
-        """Names by which clients may call the server; None for any."""
+        """Accepted `Host` names; None for any."""
         if self.allowed_hosts:
             return (*self.allowed_hosts, *_OWN_HOSTS, self.host)
         return None if self.token is not None else (*_OWN_HOSTS, self.host)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address; a name other than `localhost` counts as reachable."""
+    """Whether only this machine can reach an address; names other than `localhost` count as reachable."""
     if host == "localhost":
         return True
     try:
@@ -127,7 +128,7 @@ def is_loopback(host: str) -> bool:
 
 
 def read_token(file: Path | None, environment: Mapping[str, str] = os.environ) -> str | None:
-    """The token: the file's first line, else `$AUTOJ_REWARD_TOKEN`, else None.
+    """Read the token: the file's first line, else `$AUTOJ_REWARD_TOKEN`, else None.
 
     Raises:
         ConfigError: The file cannot be read, or is empty.

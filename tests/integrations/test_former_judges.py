@@ -57,9 +57,9 @@ def test_ranks() -> None:
 
 
 def test_wrong_shapes() -> None:
-    with pytest.raises(ConfigError, match="prompt 0 has not two completions"):
+    with pytest.raises(ConfigError, match="completions of prompt 0 must be a list of two"):
         PairwiseJudge(judge()).judge(["A"], [["q=1"]])
     with pytest.raises(ConfigError, match="2 prompts and 1 lists"):
         PairwiseJudge(judge()).judge(["A", "B"], [["q=1", "q=2"]])
-    with pytest.raises(ConfigError, match="not a list of completions"):
+    with pytest.raises(ConfigError, match="must be a list of one or more"):
         RankJudge(judge()).judge(["A"], ["q=1"])

@@ -370,7 +370,7 @@ def test_attaching() -> None:
     assert first.attach(OnlineDPOTrainer(first)).fill == "hash"
     with pytest.raises(ConfigError, match="does not call this reward"):
         first.attach(GRPOTrainer(reward()))
-    with pytest.raises(ConfigError, match="Log is none of GRPOTrainer"):
+    with pytest.raises(ConfigError, match="Log is not one of GRPOTrainer"):
         first.attach(Log())
     with pytest.raises(ConfigError, match="trainer='async_grpo'"):
         first.attach(AsyncGRPOTrainer())

@@ -40,7 +40,7 @@ def test_without_ppo_the_extra_is_named(tiny_policy: Path) -> None:
         ppo_classes,
         lambda: JudgeRewardModel(ppo_reward(), AutoTokenizer.from_pretrained(tiny_policy)),
     ):
-        with pytest.raises(ConfigError, match=r"left TRL after 1.12(.|\n)*autoj-reward\[ppo\]"):
+        with pytest.raises(ConfigError, match=r"removed after TRL 1.12(.|\n)*autoj-reward\[ppo\]"):
             ask()
 
 

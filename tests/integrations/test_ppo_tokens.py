@@ -41,7 +41,7 @@ def test_other_rows_tell_where_a_prompt_ends() -> None:
     both = book(short, long)
     found = both.split(*rows([short, long], [[9, 5], [5]]))
     assert [row.completion_ids for row in found] == [[9, 5], [5]]
-    with pytest.raises(DataError, match=r"row 0 .* cannot be told: .*columns 2, 3"):
+    with pytest.raises(DataError, match=r"row 0 .* ambiguous: .*columns 2, 3"):
         both.split(*rows([short], [[9, 5]]))
 
 
@@ -60,7 +60,7 @@ def test_rows_that_contradict_each_other() -> None:
     PromptBook([same, same], PAD)
     with pytest.raises(ConfigError, match="same tokens and different columns"):
         PromptBook([same, {**same, "reference": "2"}], PAD)
-    with pytest.raises(ConfigError, match="no prompt"):
+    with pytest.raises(ConfigError, match="no dataset rows"):
         PromptBook([], PAD)
 
 
@@ -76,7 +76,7 @@ def test_what_is_split_is_what_was_joined(prompts: list[list[int]], data: st.Dat
     try:
         found = known.split(*rows(prompts, completions))
     except DataError as error:
-        assert "cannot be told" in str(error)  # noqa: PT017
+        assert "ambiguous" in str(error)  # noqa: PT017
         return
     for prompt, completion, row in zip(prompts, completions, found, strict=True):
         while completion and completion[-1] == PAD:

@@ -157,7 +157,7 @@ def test_direct_comparisons(exact: Judge) -> None:
 
 def test_one_order_cannot_agree_with_itself() -> None:
     with Judge.load("mini", engine=noisy_engine(), mode="direct", both_orders=False) as judge:
-        with pytest.raises(ConfigError, match="two orders"):
+        with pytest.raises(ConfigError, match="both orders"):
             labelled(judge, GROUP, confirm=True)
         assert labelled(judge, GROUP, confirm=True, orders_agree=False).pairs
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 
 from autoj_reward import ConfigError
-from autoj_reward.judge.messages.text import without_reasoning
-from autoj_reward.reward.completions import reasoning_of, shown_completion
+from autoj_reward.judge.messages.text import Reasoning, without_reasoning
+from autoj_reward.reward.items import Shown, read_items
 from tests.hostile import hostile_text
 
 
@@ -24,9 +24,9 @@ from tests.hostile import hostile_text
         ("13 is <think>late</think> prime", "13 is <think>late</think> prime", " prime"),
     ],
 )
-def test_thinking(text: str, strip: str, opened: str) -> None:
+def test_reasoning(text: str, strip: str, opened: str) -> None:
     assert without_reasoning(text, "strip") == strip
-    assert without_reasoning(text, reasoning_of("judge")) == text
+    assert without_reasoning(text, "keep") == text
     if text.lstrip().startswith("<think>") and "</think>" not in text:
         # Opened and never closed: no answer, whoever opened it.
         opened = ""
@@ -36,8 +36,15 @@ def test_thinking(text: str, strip: str, opened: str) -> None:
 @given(hostile_text)
 def test_what_has_no_marks_stays(text: str) -> None:
     if "<think>" not in text and "</think>" not in text:
-        for thinking in ("strip", "strip_opened", "judge"):
-            assert shown_completion(text, thinking=thinking) == text
+        for reasoning in ("strip", "strip_opened", "keep"):
+            assert shown_completion(text, reasoning=reasoning) == text
+
+
+def shown_completion(
+    completion: object, *, shown: Shown = "transcript", reasoning: Reasoning = "strip"
+) -> str:
+    [item] = read_items(["?"], [completion], {}, names={}, shown=shown, reasoning=reasoning)
+    return item.completion
 
 
 TOOLS = [
@@ -53,14 +60,14 @@ def test_several_turns() -> None:
     assert shown_completion(TOOLS) == shown_completion(TOOLS, shown="transcript") == whole
     assert shown_completion(TOOLS, shown="last") == "It is 13."
     assert shown_completion(TOOLS[-1:]) == "It is 13."
-    assert shown_completion(TOOLS, thinking="judge", shown="last") == "<think>easy</think>It is 13."
+    assert shown_completion(TOOLS, reasoning="keep", shown="last") == "<think>easy</think>It is 13."
 
 
-def test_thinking_that_a_trainer_keeps_apart() -> None:
+def test_reasoning_that_a_trainer_keeps_in_its_own_field() -> None:
     message = [{"role": "assistant", "content": "13", "reasoning_content": "6 + 7"}]
     assert shown_completion(message) == "13"
-    assert shown_completion(message, thinking="judge") == "<think>\n6 + 7\n</think>\n\n13"
-    assert shown_completion(message, thinking="judge", shown="transcript").endswith("</think>\n\n13")
+    assert shown_completion(message, reasoning="keep") == "<think>\n6 + 7\n</think>\n\n13"
+    assert shown_completion(message, reasoning="keep", shown="transcript").endswith("</think>\n\n13")
 
 
 def test_messages_without_an_answer() -> None:

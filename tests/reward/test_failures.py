@@ -65,9 +65,9 @@ def test_the_hash_is_fair() -> None:
 
 def test_pairs_of_two_prompts_are_an_error() -> None:
     items = [*pair("a", "b"), *pair("c", "d", prompt="Q")]
-    with pytest.raises(ConfigError, match="no pair of one prompt"):
+    with pytest.raises(ConfigError, match="must be a pair of one prompt"):
         decide_pairs(items, [None] * 4, step=0.1, middle=0.0)
-    with pytest.raises(ConfigError, match="no pair"):
+    with pytest.raises(ConfigError, match="must be a pair"):
         decide_pairs([*pair("a", "b"), items[0]], [None] * 3, step=0.1, middle=0.0)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from autoj_reward.ranking.evidence import Answers, Compared, Evidence, Round
 from autoj_reward.ranking.strategies import compared_standing
 from autoj_reward.reward.groups import Item, find_groups, flat_share, n_incomplete
-from autoj_reward.reward.plan import ALONE, JudgedRequest, Plan, make_plan
+from autoj_reward.reward.plan import ALONE, Plan, RawScore, make_plan
 from tests.quality import quality, win_prob
 
 
@@ -20,22 +20,22 @@ def group(*qualities: float, prompt: str = "P") -> list[Item]:
     return [Item(prompt=prompt, completion=f"q={q:g}") for q in qualities]
 
 
-def judged(plan: Plan, failing: str = "-") -> list[JudgedRequest]:
+def judged(plan: Plan, failing: str = "-") -> list[RawScore]:
     """What a judge that goes by qualities says."""
     verdicts = []
     for request in plan.requests:
         texts = [str(c) for c in request.completions]
         if any(failing == t for t in texts):
-            verdicts.append(JudgedRequest(raw=None, reason="low_mass"))
+            verdicts.append(RawScore(raw=None, reason="low_mass"))
         elif len(texts) == 1:
-            verdicts.append(JudgedRequest(raw=quality(texts[0])))
+            verdicts.append(RawScore(raw=quality(texts[0])))
         else:
-            verdicts.append(JudgedRequest(raw=win_prob(quality(texts[0]), quality(texts[1])), critique="why"))
+            verdicts.append(RawScore(raw=win_prob(quality(texts[0]), quality(texts[1])), critique="why"))
     return verdicts
 
 
 def raws(plan: Plan, failing: str = "-") -> list[float | None]:
-    return [o.raw for o in plan.outcomes(judged(plan, failing))]
+    return [o.raw for o in plan.scores(judged(plan, failing))]
 
 
 def shares(*qualities: float) -> list[float]:
@@ -92,7 +92,7 @@ def test_all_pairs() -> None:
 
 def test_a_failed_comparison_leaves_the_others() -> None:
     plan = make_plan(group(2, 3, 5), "pairwise", "all")
-    outcomes = plan.outcomes(judged(plan, failing="q=5"))
+    outcomes = plan.scores(judged(plan, failing="q=5"))
     # As in a group without it.
     assert [outcomes[0].raw, outcomes[1].raw] == pytest.approx(shares(2, 3))
     assert (outcomes[2].raw, outcomes[2].reason) == (None, "low_mass")
@@ -108,7 +108,7 @@ def test_copies_share_their_reward() -> None:
 
 
 def test_groups_of_one() -> None:
-    alone = make_plan(group(4), "pairwise").outcomes([])
+    alone = make_plan(group(4), "pairwise").scores([])
     assert [(o.raw, o.reason) for o in alone] == [(None, ALONE)]
     same = make_plan(group(4, 4), "pairwise")
     assert same.requests == ()

@@ -73,9 +73,11 @@ def test_the_actor_makes_the_rows_that_one_machine_makes(source: Path, tmp_path:
     blocks = Blocks(tmp_path / "out", RUN, block_rows=10)
     pending = blocks.deal(source)
     actor = BlockJudge(pickle.loads(pickle.dumps(task(blocks))))
-    done = [json.loads(d) for n in reversed(pending) for d in actor({"block": [n]})["done"]]
-    assert sum(d["judgments"] for d in done) == 23
-    assert sum(d["failures"].get("low_mass", 0) for d in done) == 4
+    done = [
+        pickle.loads(bytes.fromhex(d)) for n in reversed(pending) for d in actor({"block": [n]})["summary"]
+    ]
+    assert sum(d.n_judgments for d in done) == 23
+    assert sum(d.failures["low_mass"] for d in done) == 4
     blocks.finish({"rows": 23})
     assert sorted(p.name for p in blocks.folder.iterdir()) == [
         "_run.json", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet",
@@ -129,7 +131,7 @@ def test_a_block_that_was_written_before_its_worker_died_is_not_judged_again(
     actor = BlockJudge(task(blocks))
     actor({"block": [0]})
     before = blocks.part(0).stat().st_mtime_ns
-    assert json.loads(actor({"block": [0]})["done"][0])["judgments"] == 0
+    assert pickle.loads(bytes.fromhex(actor({"block": [0]})["summary"][0])).n_judgments == 0
     assert blocks.part(0).stat().st_mtime_ns == before
 
 

@@ -250,7 +250,7 @@ def test_requests_that_gave_up_while_the_engine_hangs_do_not_pile_up() -> None:
         for _ in range(120):
             with pytest.raises(Refusal):
                 await window.judge("rate", requests("late"), seconds=0.0001)
-        kept = len(window._lanes["rate"].places)
+        kept = len(window._queues["rate"].slots)
         watched.gate.set()
         await first
         return kept

@@ -15,10 +15,10 @@ class ScenarioAnswer:
     """The scenario of one query.
 
     Attributes:
-        scenario: One of the classifier's labels; `default` where it is uncertain.
-        best: The most probable label, whether or not it was sure enough; None without an answer.
-        prob: That label's probability in [0, 1]; None where the classifier gives none.
-        problem: Why there is no answer, or an empty text.
+        scenario: A label of the classifier; `default` if it is uncertain.
+        best: The most probable label; None without an answer.
+        prob: That label's probability in [0, 1]; None if the classifier gives none.
+        problem: Why there is no answer; empty if there is one.
     """
 
     scenario: str
@@ -28,11 +28,11 @@ class ScenarioAnswer:
 
 
 class ScenarioClassifier(Protocol):
-    """Tells what kind of request a query is."""
+    """Classifies queries by scenario."""
 
     @property
     def name(self) -> str:
-        """What messages and records call it."""
+        """Name in messages and records."""
         ...
 
     def classify(self, queries: Sequence[str]) -> list[ScenarioAnswer]:
@@ -40,10 +40,10 @@ class ScenarioClassifier(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what it holds. A second call does nothing."""
+        """Free its resources. A second call does nothing."""
         ...
 
 
-def settled(best: str, prob: float, min_prob: float) -> ScenarioAnswer:
-    """An answer that is `default` where its probability is below `min_prob`."""
+def answer_of(best: str, prob: float, min_prob: float) -> ScenarioAnswer:
+    """The answer for the most probable label: `default` if its probability is below `min_prob`."""
     return ScenarioAnswer(scenario=best if prob >= min_prob else DEFAULT, best=best, prob=prob)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Load scenario criteria from YAML files that include each other.
 
-An entry is a name with `content`, `weight` and `type` (basic, content, format, style). Entries are in
-sections, and `!include` takes a section from another file.
+An entry is a name with `content`, `weight` and `type` (basic, content, format, style). Sections group
+entries, and `!include` loads a section from another file.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _SUFFIXES = (".yaml", ".yml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Criterion:
-    """One thing that a good answer does.
+    """One criterion of a good answer.
 
     Attributes:
         name: A few words.
-        content: What it means, in a sentence or two.
-        weight: How much it counts, a whole number of at least 1; Auto-J's run from 1 to 5.
+        content: Its meaning, in a sentence or two.
+        weight: Its weight, an integer of at least 1; Auto-J uses 1 to 5.
         type: One of `TYPES`.
     """
 
@@ -40,13 +40,13 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CriteriaSet:
-    """The criteria of one scenario, in the file's order, included ones in their place."""
+    """The criteria of one scenario, in the file's order."""
 
     scenario: str
     criteria: tuple[Criterion, ...]
 
     def by_type(self) -> dict[str, list[Criterion]]:
-        """The criteria of each type that occurs, types in the order of `TYPES`; the weightiest first."""
+        """Criteria by type, types in the order of `TYPES`, highest weight first."""
         found = {
             kind: sorted((c for c in self.criteria if c.type == kind), key=lambda c: -c.weight)
             for kind in TYPES
@@ -54,7 +54,7 @@ class CriteriaSet:
         return {kind: criteria for kind, criteria in found.items() if criteria}
 
     def rubric(self) -> str:
-        """The set as a rubric for a judge: a headed list for each type, each criterion with its weight."""
+        """The rubric for a judge: a list per type, with weights."""
         return "\n\n".join(
             f"{kind.capitalize()} (weight in brackets, higher counts more):\n"
             + "\n".join(f"- {c.name} [{c.weight}]: {c.content}" for c in criteria)
@@ -66,16 +66,16 @@ def load_criteria(folder: str | Path, *, root: str | Path | None = None) -> dict
     """Every criteria set of a folder.
 
     Args:
-        folder: A checkout of Auto-J, or any folder of YAML files, one for each scenario.
-        root: Where the paths of `!include` begin, and which no include may leave. None: the checkout's
-            root where the folder is, or lies in, a checkout; else the folder itself.
+        folder: A checkout of Auto-J, or a folder of YAML files, one per scenario.
+        root: Base folder of `!include` paths, which no include may leave. None: the root of the checkout that
+            holds the folder, else the folder itself.
 
     Returns:
-        Sets by scenario, which is the file's name without its ending, sorted.
+        Sets by scenario (the file's name without suffix), sorted.
 
     Raises:
         ConfigError: The folder does not exist or holds no sets, or PyYAML is not installed.
-        DataError: A file is wrong; names it and where in it.
+        DataError: A file is wrong; names the file and the place.
     """
     from autoj_reward.autoj.scenarios.include import load_yaml
 
@@ -125,7 +125,7 @@ def _criterion(name: str, value: Mapping[str, Any], where: tuple[str, ...], path
         raise wrong("is not known; an entry has content, weight and type", unknown[0])
     weight, kind = value.get("weight"), value.get("type")
     if not (isinstance(weight, str) and weight.isdecimal() and len(weight) < 5 and int(weight) > 0):
-        raise wrong(f"must be a whole number of at least 1, is {weight!r:.40}", "weight")
+        raise wrong(f"must be an integer of at least 1, is {weight!r:.40}", "weight")
     if kind not in TYPES:
         raise wrong(f"must be one of {', '.join(TYPES)}, is {kind!r:.40}", "type")
     if not value["content"].strip():
@@ -134,6 +134,6 @@ def _criterion(name: str, value: Mapping[str, Any], where: tuple[str, ...], path
 
 
 def _checkout_of(folder: Path) -> Path | None:
-    """The checkout that a folder lies in."""
+    """The checkout that holds a folder, or None."""
     here = folder.resolve()
     return next((p for p in (here, *here.parents) if (p / _IN_CHECKOUT).is_dir()), None)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shipped scenario classifier: a linear model over TF-IDF features in one small file.
 
-The file is a NumPy archive of plain arrays: reading it runs no code. What it was trained on, and how well
-it does, is in `docs/scenarios.md`.
+The file is a NumPy archive of plain arrays, so reading it runs no code. `docs/scenarios.md` describes its
+training data and accuracy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autoj_reward.autoj.scenarios.answers import ScenarioAnswer, settled
+from autoj_reward.autoj.scenarios.answers import ScenarioAnswer, answer_of
 from autoj_reward.autoj.scenarios.features import hashed_counts, weighted
 from autoj_reward.errors import ConfigError
 
@@ -32,15 +32,15 @@ class LinearModel:
 
     Attributes:
         labels: L names.
-        n_hashed: Into how many places words are hashed.
-        columns: The F of these places that are looked at, rising.
-        weights: Whole numbers from -127 to 127, of shape (F, L).
-        scales: What a weight of 1 means, by label; L.
-        bias: L.
+        n_hashed: Number of hash buckets for words.
+        columns: The F buckets in use, ascending.
+        weights: Quantised weights from -127 to 127, of shape (F, L).
+        scales: L factors of the weights, by label.
+        bias: L biases.
         idf: F inverse document frequencies.
-        sharpness: Logits are multiplied by it before the softmax; fitted on held-out rows.
+        sharpness: Factor of the logits before the softmax, fitted on held-out rows.
         min_prob: Probability below which the answer is `default`, chosen on held-out rows.
-        facts: What it was trained on, in words and numbers.
+        facts: Facts about its training.
     """
 
     labels: tuple[str, ...]
@@ -56,8 +56,7 @@ class LinearModel:
 
     def logits(self, queries: Sequence[str]) -> NDArray[np.float64]:
         """Scores of shape (B, L)."""
-        counts = hashed_counts(queries, self.n_hashed)[:, self.columns]
-        features = weighted(counts, self.idf.astype(np.float64))
+        features = weighted(hashed_counts(queries, self.n_hashed)[:, self.columns], self.idf.astype(float))
         scores: NDArray[np.float64] = features @ self.weights.astype(np.float32) * self.scales + self.bias
         return scores
 
@@ -67,14 +66,14 @@ class LinearModel:
 
 
 class EmbeddedClassifier:
-    """Tells the scenario of queries with the shipped classifier, or another file of its kind.
+    """Classifies queries with the shipped classifier, or another file of its format.
 
     Args:
-        path: A file that `save_model` wrote; None is the one that comes with the package.
-        min_prob: Probability in [0, 1] below which the answer is `default`; None is the file's own.
+        path: A file that `save_model` wrote; None is the shipped one.
+        min_prob: Probability in [0, 1] below which the answer is `default`; None is the file's value.
 
     Raises:
-        ConfigError: The file cannot be read or is none of these, or scikit-learn is not installed.
+        ConfigError: The file cannot be read or has another format, or scikit-learn is not installed.
     """
 
     def __init__(self, path: str | Path | None = None, *, min_prob: float | None = None) -> None:
@@ -90,11 +89,11 @@ class EmbeddedClassifier:
         for start in range(0, len(queries), _CHUNK):
             for row in self.model.probs(queries[start : start + _CHUNK]):
                 at = int(row.argmax())
-                answers.append(settled(self.model.labels[at], float(row[at]), self._min_prob))
+                answers.append(answer_of(self.model.labels[at], float(row[at]), self._min_prob))
         return answers
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Does nothing; no file stays open."""
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -126,10 +125,10 @@ def save_model(model: LinearModel, path: str | Path) -> None:
 
 
 def load_model(path: str | Path | None = None) -> LinearModel:
-    """Read a model; nothing in the file is run.
+    """Read a model.
 
     Raises:
-        ConfigError: The file does not exist, or `save_model` did not write it.
+        ConfigError: The file does not exist, or has another format.
     """
     file: Any = resources.files("autoj_reward.autoj.scenarios") / SHIPPED if path is None else Path(path)
     try:
@@ -155,12 +154,11 @@ def load_model(path: str | Path | None = None) -> LinearModel:
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"{file} is no scenario classifier: {error}") from error
+        raise ConfigError(f"{file} is not a scenario classifier: {error}") from error
     shape = (len(model.idf), len(model.labels))
     fits = model.weights.shape == shape and model.columns.shape == shape[:1]
     fits = fits and model.scales.shape == model.bias.shape == shape[1:]
-    # Columns are places in a matrix: one that is not there would be an error in the middle of a run.
     fits = fits and bool(((model.columns >= 0) & (model.columns < model.n_hashed)).all())
     if not fits:
-        raise ConfigError(f"{file} is no scenario classifier: its arrays do not fit each other")
+        raise ConfigError(f"{file} is not a scenario classifier: its arrays do not fit each other")
     return model

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Features of the shipped scenario classifier: hashed words and word pairs from both ends of a query.
 
-Hashing keeps no words, so the classifier's file holds none of the texts that it was trained on.
+Hashing stores no words, so the classifier's file contains none of its training texts.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
 
 HEAD_CHARS, TAIL_CHARS = 600, 300
-"""A query says what is wanted at its start or end; the middle is the material that it is about."""
+"""A query's task is at its start or end; the middle is the material."""
 
 TOKENS = r"(?u)\b\w+\b|[?=+*/<>{}#]"
-"""Words, and the signs of formulas and code."""
+"""Words, and characters of formulas and code."""
 
 
 def shortened(query: str) -> str:
@@ -42,18 +42,13 @@ def hashed_counts(queries: Sequence[str], n_features: int) -> Any:
     hashing = HashingVectorizer(
         n_features=n_features, ngram_range=(1, 2), token_pattern=TOKENS, norm=None, alternate_sign=False
     )
-    # Lone surrogates are not characters; the tokens around them stay.
+    # scikit-learn rejects lone surrogates.
     texts = [shortened(q).encode("utf-8", "replace").decode("utf-8") for q in queries]
     return hashing.transform(texts)
 
 
 def weighted(counts: Any, idf: Any) -> Any:
-    """TF-IDF of counts: rows of unit length (or zero), term frequencies as 1 + log.
-
-    Args:
-        counts: A sparse matrix of shape (B, F).
-        idf: F inverse document frequencies.
-    """
+    """TF-IDF of (B, F) sparse counts: rows of unit length (or zero), term frequencies as 1 + log."""
     import numpy as np
     from sklearn.preprocessing import normalize
 

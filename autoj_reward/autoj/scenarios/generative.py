@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from autoj_reward.autoj.scenarios.answers import ScenarioAnswer, settled
+from autoj_reward.autoj.scenarios.answers import ScenarioAnswer, answer_of
 from autoj_reward.autoj.scenarios.names import DEFAULT, classifier_labels
 from autoj_reward.engines import Engine, engine_or_factory
 from autoj_reward.engines.checkpoint.memory import Architecture
@@ -35,7 +35,7 @@ _MOST_CUTS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifierSpec:
-    """What an engine needs to know of a classifier's model."""
+    """The model of a generative classifier, for engines."""
 
     model: str = "GAIR/autoj-scenario-classifier"
     revision: str | None = None
@@ -49,16 +49,17 @@ class ClassifierSpec:
 
 
 class GenerativeClassifier:
-    """Reads the probability of every label where the model would write one.
+    """Classifies queries by the probability of every label as the model's next words.
 
-    Where an engine cannot read probabilities, the model writes, and its first line is the answer.
+    If the engine cannot read probabilities, the model writes, and its first line is the answer.
 
     Args:
         spec: The model.
         engine: An engine, or its name as for `Judge.load`; None picks one.
         cache: As for `Judge.load`.
+        refresh: As for `Judge.load`.
         min_prob: Probability in [0, 1] below which the answer is `default`.
-        **engine_options: For the engine.
+        **engine_options: Options of the engine.
 
     Raises:
         ConfigError: The engine is unknown, or its options do not fit.
@@ -92,7 +93,7 @@ class GenerativeClassifier:
         )
 
     def classify(self, queries: Sequence[str]) -> list[ScenarioAnswer]:
-        """B answers in the same order; a query that does not fit loses its middle.
+        """B answers in the same order; a query that does not fit is truncated in the middle.
 
         Raises:
             EngineError: The engine failed as a whole.
@@ -116,9 +117,9 @@ class GenerativeClassifier:
         self._engine = self._make_engine = None
 
     def _ask(self, queries: Sequence[str]) -> list[Any]:
-        """Readings; for those that the engine cannot give, what the model writes."""
+        """The readings; text for inputs whose probabilities the engine cannot read."""
         if self._engine is None:
-            assert self._make_engine is not None  # a closed classifier is not asked
+            assert self._make_engine is not None, "the classifier is closed"
             self._engine = self._make_engine()
         inputs = [
             JudgeInput(body=self._template.fill({"input": q}), wrapper=PlainWrapper(), readout=self._readout)
@@ -136,22 +137,22 @@ class GenerativeClassifier:
 
     def _answer(self, result: JudgeOutput | Failure) -> ScenarioAnswer:
         if isinstance(result, Failure):
-            return ScenarioAnswer(scenario=DEFAULT, best=None, prob=None, problem=result.detail)
+            return _no_answer(result.detail)
         if result.reading is not None:
             probs = result.reading.probs
             total = math.fsum(probs)
             if total <= 0.0:
-                return ScenarioAnswer(
-                    scenario=DEFAULT, best=None, prob=None, problem="no probability fell on a scenario"
-                )
+                return _no_answer("no probability fell on a scenario")
             at = max(range(len(probs)), key=probs.__getitem__)
-            return settled(self._labels[at], probs[at] / total, self._min_prob)
+            return answer_of(self._labels[at], probs[at] / total, self._min_prob)
         written = result.text.strip().partition("\n")[0].strip().strip(".'\"`").lower()
         if written not in self._labels:
-            return ScenarioAnswer(
-                scenario=DEFAULT, best=None, prob=None, problem=f"{written!r:.60} is no scenario"
-            )
+            return _no_answer(f"{written!r:.60} is not a scenario")
         return ScenarioAnswer(scenario=written, best=written, prob=None)
+
+
+def _no_answer(problem: str) -> ScenarioAnswer:
+    return ScenarioAnswer(scenario=DEFAULT, best=None, prob=None, problem=problem)
 
 
 def _is_too_long(result: JudgeOutput | Failure) -> bool:
@@ -159,6 +160,5 @@ def _is_too_long(result: JudgeOutput | Failure) -> bool:
 
 
 def _without_middle(text: str, n_chars: int) -> str:
-    n = min(n_chars, len(text))
-    start = (len(text) - n) // 2
-    return text[:start] + text[start + n :]
+    start = max(0, len(text) - n_chars) // 2
+    return text[:start] + text[start + n_chars :]

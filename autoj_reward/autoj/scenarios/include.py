@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Load untrusted YAML: mappings and text only, with `!include` inside one folder and limits on size.
 
-Refused, each with its place: every tag but `!include`, anchors and aliases (a few lines of them can
-stand for gigabytes), documents after the first, a key given twice, an include that leaves the root by
-`..`, an absolute path or a symbolic link, includes in a circle, and files that are too large, too deep
-or too many.
+Errors, each with file and line: any tag but `!include`, anchors and aliases (a few lines can expand to
+gigabytes), further documents, duplicate keys, includes that leave the root by `..`, an absolute path or a
+symbolic link, circular includes, and too large, too deep or too many files.
 """
 
 from __future__ import annotations
@@ -24,21 +23,19 @@ except ImportError as error:
 
 _MOST_BYTES = 1 << 20
 _MOST_INCLUDES = 200
-"""Of one file, includes of includes counted: files that include ten others each grow as bombs do."""
+"""Includes of one file, nested ones counted: files that include ten others each grow exponentially."""
 _MOST_DEPTH = 50
 _MOST_CHAINED = 8
-"""Files within files within files."""
+"""Nested includes."""
 
 
 def load_yaml(path: Path, root: Path) -> Any:
-    """A file's content: dictionaries, lists and texts. A number, a date and `yes` are texts too.
+    """Load a file as dictionaries, lists and texts; numbers, dates and `yes` are texts too.
 
-    Args:
-        path: The file.
-        root: Paths of `!include` begin here; nothing outside is read.
+    `root` is the base folder of `!include` paths; nothing outside is read.
 
     Raises:
-        DataError: The file cannot be read or holds what is refused; names file and line.
+        DataError: The file cannot be read or is refused; names file and line.
     """
     return _read(path, root.resolve(), [], ())
 
@@ -63,7 +60,7 @@ def _read(path: Path, root: Path, included: list[Path], above: tuple[Path, ...])
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """Loads one file; no plain text becomes a number, a date or a boolean."""
+    """Loads one file without converting texts to numbers, dates or booleans."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own name and form
 
@@ -75,7 +72,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         self._depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuses aliases and depth before they are read: the whole of a deep file would take minutes."""
+        """Refuse aliases and deep nesting before composing, which would take minutes for a deep file."""
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             hint = "write the entries out, or put them in a file and !include it"
@@ -88,7 +85,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         return node
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
-        """Takes the place of PyYAML's constructors, which build more than texts."""
+        """Construct mappings, lists and texts only, instead of PyYAML's constructors."""
         kind = node.tag.removeprefix("tag:yaml.org,2002:")
         if node.tag == "!include":
             return self._include(node)

@@ -11,31 +11,26 @@ from types import MappingProxyType
 from typing import Any
 
 DEFAULT = "default"
-"""What a classifier answers when it is uncertain."""
+"""A classifier's answer when it is uncertain."""
 
 NO_GROUP = "Other"
-"""Group of labels that the leaderboard does not have: `default`, `peer_review`, `rejecting`."""
+"""Group of labels that are not on the leaderboard: `default`, `peer_review`, `rejecting`."""
 
 
+@functools.cache
 def scenario_groups() -> Mapping[str, str]:
-    """The 58 scenarios, and the group each belongs to, in the leaderboard's order."""
-    return _groups()
+    """The 58 scenarios and the group of each, in the leaderboard's order."""
+    return MappingProxyType({name: group for group, names in _known()["groups"].items() for name in names})
 
 
 def classifier_labels() -> tuple[str, ...]:
-    """What the scenario classifier may answer: 60 names in alphabetical order, then `default`."""
+    """The scenario classifier's labels: 60 names in alphabetical order, then `default`."""
     return (*_known()["classifier_labels"], DEFAULT)
 
 
 def group_of(label: str) -> str:
-    """The group of a classifier's label; `Other` for those that the leaderboard does not have."""
+    """The group of a classifier's label; `Other` for labels that are not on the leaderboard."""
     return scenario_groups().get(label, NO_GROUP)
-
-
-@functools.cache
-def _groups() -> Mapping[str, str]:
-    groups = _known()["groups"]
-    return MappingProxyType({name: group for group, names in groups.items() for name in names})
 
 
 @functools.cache

@@ -12,11 +12,9 @@ from autoj_reward.autoj.scenarios.criteria import CriteriaSet
 
 
 class ScenarioRubrics:
-    """Finds a row's rubric: by the scenario that it names, else by the one its prompt is found to be.
+    """Finds a row's rubric by its scenario; classifies the prompt of a row without one.
 
-    Args:
-        sets: Criteria by scenario.
-        make_classifier: Makes the classifier when the first row without a scenario comes.
+    The classifier is made for the first such row.
     """
 
     def __init__(
@@ -25,17 +23,17 @@ class ScenarioRubrics:
         self._rubrics = {scenario: one.rubric() for scenario, one in sets.items()}
         self._make_classifier = make_classifier
         self._classifier: ScenarioClassifier | None = None
-        # Rows are gone through several times; a prompt is classified once.
+        # Rows are read several times; each prompt is classified once.
         self._found: dict[bytes, str] = {}
 
     @property
     def fingerprint(self) -> str:
-        """Changes with any word of the rubrics."""
+        """Hash of all rubrics."""
         text = repr(sorted(self._rubrics.items()))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def __call__(self, row: Mapping[str, Any], prompt: str) -> str | None:
-        """The rubric, or None for a scenario without criteria (`default` among them)."""
+        """The rubric; None for a scenario without criteria, such as `default`."""
         scenario = row.get("scenario")
         return self._rubrics.get(scenario if isinstance(scenario, str) else self._classified(prompt))
 

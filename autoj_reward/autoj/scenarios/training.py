@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train a TF-IDF scenario classifier and the baseline it must beat.
+"""Train a TF-IDF scenario classifier and its nearest-centroid baseline.
 
-Everything that is chosen (the sharpness of probabilities, the least probability) is chosen on held-out
-folds of the training rows.
+Sharpness and `min_prob` are chosen on held-out folds of the training rows.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from autoj_reward.errors import ConfigError, DataError
 
 N_HASHED = 1 << 18
 _LEAST_ROWS = 2
-"""Words of one row alone say nothing about others; without them the classifier does better."""
+"""Words that occur in fewer rows are left out, which improves accuracy."""
 
 _PENALTY = 0.5
 _FOLDS = 5
@@ -29,16 +28,16 @@ _FOLDS = 5
 def train(
     queries: Sequence[str], labels: Sequence[str], *, n_hashed: int = N_HASHED, seed: int = 0
 ) -> LinearModel:
-    """Train a classifier: one linear support vector machine for each label, over TF-IDF.
+    """Train a classifier: one linear support vector machine per label, over TF-IDF features.
 
     Args:
         queries: B queries.
         labels: B labels, each at least five times.
-        n_hashed: Into how many places words are hashed, a power of two.
-        seed: Of the folds.
+        n_hashed: Number of hash buckets for words, a power of two.
+        seed: Seed of the folds.
 
     Raises:
-        DataError: The numbers differ, or a label is too rare.
+        DataError: The lengths differ, or a label is too rare.
         ConfigError: scikit-learn is not installed.
     """
     hashed, wanted = _checked(queries, labels, n_hashed)
@@ -78,10 +77,10 @@ def train(
 def nearest_centroid(
     queries: Sequence[str], labels: Sequence[str], others: Sequence[str], *, n_hashed: int = N_HASHED
 ) -> list[str]:
-    """The labels of `others` by the nearest mean of the labelled queries, over the same features.
+    """Label `others` by the nearest mean of the labelled queries, over the same features.
 
     Raises:
-        DataError: The numbers differ, or a label is too rare.
+        DataError: The lengths differ, or a label is too rare.
         ConfigError: scikit-learn is not installed.
     """
     hashed, wanted = _checked(queries, labels, n_hashed)
@@ -92,7 +91,7 @@ def nearest_centroid(
     members = np.eye(len(names))[places]
     features = weighted(counts, idf)
     centroids = (features.T @ members) / members.sum(axis=0)
-    # |x - c|^2 without |x|^2, which is the same for all centroids.
+    # |x - c|^2 without |x|^2, which does not depend on the centroid.
     shown = weighted(hashed_counts(others, n_hashed)[:, columns], idf)
     distances = (centroids**2).sum(axis=0) - 2 * (shown @ centroids)
     return [str(name) for name in names[distances.argmin(axis=1)]]
@@ -125,7 +124,7 @@ def _fit(features: Any, wanted: NDArray[Any]) -> Any:
 
 
 def _frequent(counts: Any) -> NDArray[np.int64]:
-    """The places that occur in enough rows, rising."""
+    """Buckets that occur in enough rows, ascending."""
     places: NDArray[np.int64] = np.flatnonzero(np.asarray((counts > 0).sum(axis=0)).ravel() >= _LEAST_ROWS)
     return places
 
@@ -139,7 +138,7 @@ def _idf(counts: Any) -> NDArray[np.float64]:
 
 
 def _sharpness(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
-    """The factor under which held-out labels are most probable."""
+    """The factor with the highest likelihood of the held-out labels."""
     grid = np.geomspace(0.5, 50.0, 60)
     rows = np.arange(len(truth))
     losses = [-np.log(np.maximum(softmax(f * logits)[rows, truth], 1e-12)).mean() for f in grid]
@@ -147,7 +146,7 @@ def _sharpness(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
 
 
 def _min_prob(probs: NDArray[np.float64], truth: NDArray[np.int64], names: Sequence[str]) -> float:
-    """The least probability under which answering `default` gains most on held-out rows; 0 for none."""
+    """The threshold for answering `default` with the highest accuracy on held-out rows; 0 for none."""
     if DEFAULT not in names:
         return 0.0
     best, answers = probs.max(axis=1), probs.argmax(axis=1)
@@ -158,6 +157,6 @@ def _min_prob(probs: NDArray[np.float64], truth: NDArray[np.int64], names: Seque
 
 
 def _whole_numbers(weights: NDArray[np.float64]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Weights of shape (F, L) in steps of 1/127 of each label's largest."""
+    """Weights of shape (F, L) as integers, and the L factors that restore them."""
     largest = np.maximum(np.abs(weights).max(axis=0), 1e-12)
     return np.rint(weights / largest * 127).astype(np.int8), (largest / 127).astype(np.float32)

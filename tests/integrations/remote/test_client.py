@@ -197,5 +197,5 @@ def test_a_wrong_token_says_what_to_do(server: Process) -> None:
 
 @pytest.mark.parametrize("url", ["judge:8000", "", "ftp://judge"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ConfigError, match="address"):
+    with pytest.raises(ConfigError, match="not a server URL"):
         JudgeClient(url)

@@ -72,7 +72,7 @@ def loaded(path: Path) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    _OPEN.append(module.reward_func.args[0].client)
+    _OPEN.append(module.reward_func.__self__.client)
     return module.reward_func
 
 
@@ -88,7 +88,7 @@ def reward_file(folder: Path, url: str, further: str = "") -> Path:
 def test_by_file(server: Process, judge: Judge, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     function = pickle.loads(pickle.dumps(loaded(reward_file(tmp_path, server.url))))
-    _OPEN.append(function.args[0].client)
+    _OPEN.append(function.__self__.client)
     assert function.__name__ == "reward_func"
 
     async def ask() -> list[Any]:

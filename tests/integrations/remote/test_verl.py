@@ -87,7 +87,7 @@ def test_scores_are_the_rewards_of_the_python_api(
 
 def call(function: Callable[..., Any], solution: str = "Paris", **info: Any) -> Any:
     """One call as a trainer makes it; its connections are closed with the event loop."""
-    client = function.args[0].client  # type: ignore[attr-defined]
+    client = function.__self__.client  # type: ignore[attr-defined]
     if not inspect.iscoroutinefunction(function):
         try:
             return function("source", solution, "truth", info)
