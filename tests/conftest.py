@@ -15,6 +15,9 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from autoj_reward.engines.transformers.engine import TransformersEngine
 
+# A model or an adapter that is not on this machine is missing at once, without tries to reach the hub.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 REPO = Path(__file__).resolve().parent.parent
 
 # Fixtures that start a process for each test, a browser or vLLM: tests that use them are slow.

@@ -267,6 +267,7 @@ def test_a_direct_verdict_comes_after_the_thinking_that_the_template_opens(
     assert judgment.distribution.prob(9.0) > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thinking", ["[thinking]", "", "[thinking]\nopened_by_template = true"])
 def test_a_verdict_in_thinking_that_was_cut_is_not_read(thinker: Path, thinking: str) -> None:
     """Without `opened_by_template` the cut thinking was taken for the critique."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,29 @@ from tests.engines.contract import RATINGS, EngineContract, check_closing, outpu
 from tests.engines.tokenizers import save_random_model, whole_ten
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_random_model(tmp_path_factory.mktemp("model"), whole_ten())
+
+
+@pytest.fixture(scope="module")
+def tiny(folder: Path) -> Iterator[TransformersEngine]:
+    made = TransformersEngine(str(folder), dtype="float32")
+    yield made
+    made.close()
+
+
+class TestTinyModel(EngineContract):
+    @pytest.fixture
+    def engine(self, tiny: TransformersEngine) -> Engine:
+        return tiny
+
+
+@pytest.mark.slow
 class TestTransformers(EngineContract):
     @pytest.fixture
     def engine(self, mini_float32: TransformersEngine) -> Engine:
         return mini_float32
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_random_model(tmp_path_factory.mktemp("model"), whole_ten())
 
 
 def probs(engine: Engine, text: str) -> list[float]:
@@ -31,6 +46,7 @@ def probs(engine: Engine, text: str) -> list[float]:
     return [p.prob for p in answer.reading.paths]
 
 
+@pytest.mark.slow
 def test_shared_beginnings_and_batches_change_nothing(mini_float32: TransformersEngine) -> None:
     """Completions of one prompt share its keys and values; padding once leaked into short rows."""
     inputs = [question("A long prompt. " * 20 + f"Completion {n} " * n, readout=RATINGS) for n in range(9)]
@@ -91,9 +107,6 @@ def test_batch_tokens_bound_a_batch_not_the_answers(folder: Path) -> None:
     ],
     ids=["model", "dtype", "adapter"],
 )
-def test_what_cannot_be_loaded_is_a_config_error(
-    folder: Path, model: str, options: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_what_cannot_be_loaded_is_a_config_error(folder: Path, model: str, options: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="cannot load"):
         TransformersEngine(str(folder) if model == "FOLDER" else model, **options)  # type: ignore[arg-type]
