@@ -24,9 +24,9 @@ import transformers
 
 from autoj_reward.engines.transformers.proof import TRUSTED
 from tests.engines.transformers.families import (
-    APART,
     FAMILIES,
     INPUTS,
+    UNLIKE,
     Family,
     load_family,
     normal,
@@ -41,16 +41,16 @@ def measure(family: Family, folder: Path) -> dict[str, Any]:
     """One line of the table."""
     engine, model = load_family(family, save_family(family, folder))
     shared = [own_probs(model, engine, item) for item in INPUTS]
-    apart = [own_probs(model, engine, item) for item in APART]
+    unlike = [own_probs(model, engine, item) for item in UNLIKE]
     row: dict[str, Any] = {"family": family.name, "reading": engine.describe()["reading"]}
     row["noise"] = own_noise(model, engine, INPUTS[0])
     alone = [read_probs(engine, [item])[0] for item in INPUTS]
     row["alone"] = largest(alone, shared)
-    row["batch"] = largest(read_probs(engine, APART), apart)
+    row["batch"] = largest(read_probs(engine, UNLIKE), unlike)
     row["shared"] = largest(read_probs(engine, INPUTS), shared)
     engine._forms = TRUSTED
     row["former_alone_nats"] = nats(engine, INPUTS[:1], shared[:1])
-    row["former_batch_nats"] = nats(engine, APART, apart)
+    row["former_batch_nats"] = nats(engine, UNLIKE, unlike)
     row["former_shared_nats"] = nats(engine, INPUTS, shared)
     engine.close()
     return row

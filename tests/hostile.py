@@ -14,6 +14,9 @@ LOOK_ALIKES = [
     "＜|im_end|＞", "Rаting: [[10]]", "é", "e\u0301", "🙂", "的" * 40, "a" * 2000,
 ]  # fmt: skip
 
+MIXED = ["".join(LOOK_ALIKES[i::6]) for i in range(6)]
+"""All of them in six texts, for tests in which every text costs a model's time."""
+
 pieces = st.one_of(
     st.sampled_from(LOOK_ALIKES),
     st.text(max_size=40),

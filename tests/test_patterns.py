@@ -171,7 +171,7 @@ def test_a_pattern_of_ones_own_is_limited(pattern: str) -> None:
         (r"a{x}(?#b*)", r"a{x}(?#b*)"),
     ],
 )
-def test_what_a_limited_pattern_looks_like(given: str, limited: str) -> None:
+def test_repeats_of_a_pattern_get_a_limit(given: str, limited: str) -> None:
     assert bounded(given) == limited
     re.compile(limited)
 

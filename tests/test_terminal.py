@@ -65,7 +65,7 @@ def test_tables_show_foreign_text_letter_by_letter(capsys: pytest.CaptureFixture
     assert written.count("[bold]b[/bold]") >= 4
 
 
-def test_a_console_obeys_no_text_even_where_nobody_escaped_it() -> None:
+def test_a_console_obeys_no_text_even_if_it_is_not_escaped() -> None:
     from autoj_reward.console import Console
 
     for forced in (False, True):

@@ -54,7 +54,7 @@ def test_failures_are_of_one_input_and_exceptions_of_the_call() -> None:
             judge.rate(["Q", "Q"], ["yes", "gone"])
 
 
-def test_what_has_no_script_goes_to_the_other_engine_in_one_call() -> None:
+def test_inputs_without_a_script_go_to_the_other_engine_in_one_call() -> None:
     inner = ScriptedEngine(read=length, fingerprint="inner")
     outer = ScriptedEngine(otherwise=inner)
     with Judge.load("mini", engine=outer, mode="direct") as judge:

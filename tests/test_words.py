@@ -45,6 +45,7 @@ for _path in sorted(
         *(REPO / "docs").glob("*.md"),
         *(p for p in (REPO / "examples").rglob("*") if p.suffix in (".py", ".toml")),
         *(REPO / "integrations").rglob("*.py"),
+        *(p for p in (REPO / "tests").rglob("*.py") if p != Path(__file__)),
         *(REPO / page for page in PAGES),
     ]
 ):

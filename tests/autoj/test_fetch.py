@@ -119,7 +119,7 @@ def test_a_broken_transfer_goes_on_where_it_stopped(server: Server, tmp_path: Pa
     assert server.asked == [None, f"bytes={half}-", f"bytes={half + rest // 2}-"]
 
 
-def test_a_broken_transfer_without_ranges_begins_anew(server: Server, tmp_path: Path) -> None:
+def test_a_broken_transfer_without_ranges_begins_again(server: Server, tmp_path: Path) -> None:
     server.breaks, server.ranges = 1, False
     get(server, tmp_path)
     assert len(server.asked) == 2

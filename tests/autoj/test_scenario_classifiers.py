@@ -185,7 +185,7 @@ def writing_engine(text: str) -> ScriptedEngine:
     ("text", "scenario"),
     [("chitchat", "chitchat"), (" Chitchat.\nmore", "chitchat"), ("no_such", "default"), ("", "default")],
 )
-def test_what_is_written_counts_where_nothing_can_be_read(text: str, scenario: str) -> None:
+def test_the_written_label_counts_without_a_reading(text: str, scenario: str) -> None:
     answer = GenerativeClassifier(engine=writing_engine(text)).classify(["hello"])[0]
     assert answer.scenario == scenario
     assert bool(answer.problem) == (text in ("no_such", ""))

@@ -39,7 +39,7 @@ def exit_code(child: int) -> int:
 
 @pytest.mark.slow
 def test_children_of_a_process_whose_threads_write(tmp_path: Path) -> None:
-    """A child once inherited another thread's write lock, which nobody ever gave back."""
+    """A child once inherited another thread's write lock, which was never given back."""
     store = JudgmentStore(tmp_path / "a.sqlite", busy_seconds=20)
     done = threading.Event()
     written: list[int] = []
@@ -71,7 +71,7 @@ def test_children_of_a_process_whose_threads_write(tmp_path: Path) -> None:
 
 
 def test_a_child_outlives_its_parent_and_siblings(tmp_path: Path) -> None:
-    """Without locks of its own, a child's log was deleted by whoever closed the file last."""
+    """Without locks of its own, a child's log was deleted by the process that closed the file last."""
     store = JudgmentStore(tmp_path / "a.sqlite")
     store.put([(parts(0), value("before"))])
     go, went = os.pipe()

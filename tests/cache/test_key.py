@@ -92,7 +92,7 @@ MUST_CHANGE = {
 
 
 @pytest.mark.parametrize(("one", "other"), MUST_CHANGE.values(), ids=MUST_CHANGE.keys())
-def test_what_can_change_an_answer_changes_the_key(one: JudgeInput, other: JudgeInput) -> None:
+def test_inputs_that_can_change_an_answer_change_the_key(one: JudgeInput, other: JudgeInput) -> None:
     assert key(one) != key(other)
 
 
@@ -116,7 +116,7 @@ MUST_NOT_CHANGE = {
 
 
 @pytest.mark.parametrize(("one", "other"), MUST_NOT_CHANGE.values(), ids=MUST_NOT_CHANGE.keys())
-def test_what_cannot_change_an_answer_does_not_change_the_key(one: JudgeInput, other: JudgeInput) -> None:
+def test_inputs_that_cannot_change_an_answer_keep_the_key(one: JudgeInput, other: JudgeInput) -> None:
     assert key(one) == key(other)
 
 

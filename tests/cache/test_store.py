@@ -62,7 +62,7 @@ def store(tmp_path: Path) -> Iterator[JudgmentStore]:
     made.close()
 
 
-def test_what_was_put_is_found_and_nothing_else(store: JudgmentStore) -> None:
+def test_get_returns_what_was_put_and_no_other_record(store: JudgmentStore) -> None:
     store.put([(parts(i), value(f"answer {i}")) for i in range(3)])
     found = store.get([parts(i).key for i in range(5)])
     assert found == {parts(i).key: value(f"answer {i}") for i in range(3)}
@@ -196,7 +196,7 @@ def test_a_lease_parts_callers(store: JudgmentStore) -> None:
     assert store.claim(keys, one).mine == {keys[2]}
 
 
-def test_nobody_gives_back_anothers_lease(store: JudgmentStore) -> None:
+def test_only_the_owner_releases_a_lease(store: JudgmentStore) -> None:
     key = parts(0).key
     one, other = leases.new_owner(), leases.new_owner()
     store.claim([key], one)
@@ -215,7 +215,7 @@ def test_a_lease_runs_out_unless_it_is_renewed(store: JudgmentStore) -> None:
     assert store.claim([key], other).mine == {key}
 
 
-def test_a_clock_that_was_set_back_blocks_nobody(store: JudgmentStore) -> None:
+def test_a_clock_that_was_set_back_leaves_no_lease_for_ever(store: JudgmentStore) -> None:
     key = parts(0).key
     store.claim([key], leases.new_owner())
     _set_expiry(store, time.time() + 86_400)
@@ -290,7 +290,7 @@ def test_a_folder_that_cannot_be_made(path: str) -> None:
         JudgmentStore(path)
 
 
-def _as_nobody(work: Callable[[], None]) -> str:
+def _without_rights(work: Callable[[], None]) -> str:
     """Run in a child without root's rights; the StoreError's text, or an empty one."""
     reads, writes = os.pipe()
     child = os.fork()
@@ -324,7 +324,7 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
     folder.chmod(0o555)
     (folder / "a.sqlite").chmod(0o444)
     for name in ("a.sqlite", "new.sqlite"):
-        message = _as_nobody(lambda name=name: filled(folder / name, 1).close())  # type: ignore[misc]
+        message = _without_rights(lambda name=name: filled(folder / name, 1).close())  # type: ignore[misc]
         assert "AUTOJ_REWARD_CACHE" in message, message
         assert "--no-cache" in message
 
@@ -365,7 +365,7 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     for path in (tmp_path.parent.parent, tmp_path.parent):
         path.chmod(path.stat().st_mode | 0o055)
-    message = _as_nobody(lambda: _fill_under_a_limit(tmp_path / "a.sqlite"))
+    message = _without_rights(lambda: _fill_under_a_limit(tmp_path / "a.sqlite"))
     assert "cannot be used" in message, message
     assert "--no-cache" in message
 
@@ -543,7 +543,7 @@ def test_the_oldest_go_first_also_after_a_merge(store: JudgmentStore) -> None:
     assert store.get([parts(i).key for i in range(4)]).keys() == {parts(0).key, parts(1).key}
 
 
-def test_nothing_older_fills_the_gap_that_a_large_one_leaves(store: JudgmentStore) -> None:
+def test_pruning_keeps_no_record_older_than_one_that_did_not_fit(store: JudgmentStore) -> None:
     for i, n_chars in enumerate((100, 5000, 1000)):
         store.put([(parts(i), value("x" * n_chars))])
     prune(store, max_bytes=2000)
@@ -553,7 +553,7 @@ def test_nothing_older_fills_the_gap_that_a_large_one_leaves(store: JudgmentStor
 # Files that change while they are open
 
 
-def test_a_file_that_is_deleted_while_open_is_made_anew(
+def test_a_file_that_is_deleted_while_open_is_made_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What was written into a deleted file was once acknowledged, and gone."""

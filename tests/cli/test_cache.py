@@ -137,7 +137,7 @@ def test_a_damaged_judgment_is_not_exported_as_if_it_were_whole(
     assert not (tmp_path / "out.parquet").exists()
 
 
-def test_what_is_no_export_is_not_imported(cache: Cache, path: Path, tmp_path: Path) -> None:
+def test_files_that_are_no_export_are_not_imported(cache: Cache, path: Path, tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_text("no")
     with pytest.raises(DataError, match="cannot be read as Parquet"):
         cache("import", str(tmp_path / "x.parquet"))

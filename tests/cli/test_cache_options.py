@@ -82,7 +82,7 @@ def test_another_judge_model_asks_again(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["rate", "compare", "rerank"])
-def test_without_a_cache_a_broken_one_is_in_nobodys_way(run: Run, tmp_path: Path, command: str) -> None:
+def test_no_cache_ignores_a_broken_cache_file(run: Run, tmp_path: Path, command: str) -> None:
     (tmp_path / "c.sqlite").write_bytes(os.urandom(5000))
     row = {"prompt": "Q", "completion": "A", "first": "A", "second": "B", "completions": ["A", "B"]}
     write_rows(tmp_path / "in.jsonl", [row])
@@ -135,30 +135,26 @@ def kill_at(command: list[str], folder: Path, output: Path, n_bytes: int) -> boo
 )
 @pytest.mark.slow
 def test_a_killed_run_ends_as_if_it_had_not_been_killed(
-    tmp_path: Path, recorded: list[str], kind: str, options: list[str]
+    run: Run, tmp_path: Path, recorded: list[str], kind: str, options: list[str]
 ) -> None:
     texts: dict[str, Any] = {
         "rate": lambda n: {"completion": f"Paris {n}"},
         "compare": lambda n: {"first": f"A {n}", "second": f"B {n}"},
         "rerank": lambda n: {"completions": [f"Paris {n}", f"Berlin {n}", "Rome"]},
     }
-    write_rows(tmp_path / "in.jsonl", [{"prompt": f"Q{n}", **texts[kind](n)} for n in range(3000)])
-    command = [*COMMAND, kind, "in.jsonl", "--chunk", "8", *options, *recorded]
-    whole = [*command, "-o", "whole.jsonl", "--no-cache"]
-    subprocess.run(whole, cwd=tmp_path, capture_output=True, check=True, timeout=300)
-    killed = [*command, "-o", "killed.jsonl", "--cache", "c.sqlite"]
+    write_rows(tmp_path / "in.jsonl", [{"prompt": f"Q{n}", **texts[kind](n)} for n in range(1000)])
+    arguments = [kind, "in.jsonl", "--chunk", "8", *options]
+    run(*arguments, "-o", "whole.jsonl", "--no-cache")
+    killed = [*COMMAND, *arguments, *recorded, "-o", "killed.jsonl", "--cache", "c.sqlite"]
     output = tmp_path / "killed.jsonl"
     size = (tmp_path / "whole.jsonl").stat().st_size
     assert [kill_at(killed, tmp_path, output, size * share // 100) for share in (5, 40)] == [True, True]
     n_rows = output.read_bytes().count(b"\n")
-    assert 0 < n_rows < 3000
+    assert 0 < n_rows < 1000
     done = subprocess.run(killed, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True)
     assert f"continuing killed.jsonl after {n_rows:,}" in done.stderr
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    verified = subprocess.run(
-        [*COMMAND, "cache", "verify", "--cache", "c.sqlite"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert " 0 damaged" in verified.stdout
+    assert " 0 damaged" in run("cache", "verify", "--cache", "c.sqlite", judge=False).stdout
 
 
 @pytest.mark.slow

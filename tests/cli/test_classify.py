@@ -33,8 +33,8 @@ def test_classify_adds_to_rows_and_goes_on(run: Run, tmp_path: Path) -> None:
     assert [row["id"] for row in out] == [0, 1, 2]
     again = run("classify", "in.jsonl", "-o", "out.jsonl", *options, judge=False)
     assert "is finished" in again.stderr
-    with pytest.raises(ConfigError, match="classifier 'nobody' is unknown"):
-        run("classify", "in.jsonl", "-o", "x.jsonl", "--classifier", "nobody", judge=False)
+    with pytest.raises(ConfigError, match="classifier 'unheard-of' is unknown"):
+        run("classify", "in.jsonl", "-o", "x.jsonl", "--classifier", "unheard-of", judge=False)
     with pytest.raises(ConfigError, match="no engine"):
         run("classify", "in.jsonl", "-o", "x.jsonl", "--engine", engine, judge=False)
 

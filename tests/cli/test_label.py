@@ -110,7 +110,7 @@ def test_parquet_and_lone_surrogates(run: Run, tmp_path: Path) -> None:
     assert read_rows(tmp_path / "out.jsonl")[0]["chosen"] == row["chosen"]
 
 
-def test_nothing_kept_is_an_empty_file(run: Run, tmp_path: Path) -> None:
+def test_no_kept_pairs_are_an_empty_file(run: Run, tmp_path: Path) -> None:
     write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completions": ["mumble", "mumble too"]}])
     for name in ("out.jsonl", "out.parquet"):
         with pytest.raises(TooManyFailures, match="no row has a verdict"):

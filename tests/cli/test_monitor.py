@@ -41,7 +41,7 @@ def test_a_trainers_log_is_looked_at_for_planted_verdicts(run: Run, tmp_path: Pa
     assert quiet.exit_code == 0
 
 
-def test_what_rerank_wrote_is_a_log(run: Run, tmp_path: Path) -> None:
+def test_the_output_of_rerank_is_read_as_a_log(run: Run, tmp_path: Path) -> None:
     rows = [{"prompt": "Q", "completions": [f"Paris {n} {k}" for k in range(4)]} for n in range(6)]
     write_rows(tmp_path / "in.jsonl", rows)
     run("rerank", "in.jsonl", "-o", "out.jsonl", "--critiques", "none")

@@ -86,7 +86,7 @@ def test_a_critique_without_a_verdict_fails_unless_one_is_forced(run: Run, tmp_p
         ("truncate", "3 without a verdict: 3 too_long (even with completions truncated)"),
     ],
 )
-def test_what_was_too_long_is_told_what_would_help(
+def test_inputs_that_were_too_long_get_a_hint(
     capsys: pytest.CaptureFixture[str], overlong: str, said: str
 ) -> None:
     display.print_summary(Summary(failures=Counter({"too_long": 3})), "out.jsonl", overlong=overlong)
@@ -94,7 +94,7 @@ def test_what_was_too_long_is_told_what_would_help(
 
 
 def test_compare(run: Run, tmp_path: Path) -> None:
-    """The recorded judge likes the first slot: in both orders averaged, nobody wins."""
+    """The recorded judge likes the first slot: in both orders averaged, neither wins."""
     write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "first": "A", "second": "B"}])
     run("compare", "in.jsonl", "-o", "out.jsonl")
     (row,) = read_rows(tmp_path / "out.jsonl")
@@ -369,7 +369,7 @@ def test_lone_surrogates_come_through(run: Run, tmp_path: Path) -> None:
     [
         (["rate", "nowhere.jsonl", "-o", "o.jsonl"], "no file"),
         (["rate", "in.jsonl", "-o", "o.csv"], "neither .jsonl nor .parquet"),
-        (["rate", "in.jsonl", "-o", "o.jsonl", "--judge", "nobody"], "no judge"),
+        (["rate", "in.jsonl", "-o", "o.jsonl", "--judge", "unheard-of"], "no judge"),
         (["rate", "in.jsonl", "-o", "o.jsonl", "--mode", "guess"], "not one of the choices"),
         (["rate", "in.jsonl", "-o", "o.jsonl", "--samples", "4"], "same 4 times"),
         (["rate", "in.jsonl", "-o", "o.jsonl", "--format", "autoj-pairwise"], "does not read"),
@@ -441,7 +441,7 @@ def test_rows_may_name_their_language(run: Run, tmp_path: Path) -> None:
     assert "no templates in 'fr'" in done.stderr
 
 
-def test_what_is_empty_in_every_row_fits_a_parquet_file(run: Run, tmp_path: Path) -> None:
+def test_columns_that_are_empty_in_every_row_fit_a_parquet_file(run: Run, tmp_path: Path) -> None:
     """So do critiques that are all null: inside a group's structs Arrow cast the type null to a broken table."""
     rows: list[Any] = [
         {

@@ -143,7 +143,7 @@ def test_a_better_parser_reads_what_another_could_not(
     new = read_rows(tmp_path / "new.jsonl")
     assert [row["rating"] for row in new] == [9, 2, None, None]
     assert said["n_gained"] == 1
-    # Nobody ever read the distribution at that place: the verdict counts as certain, and the report says so.
+    # No run read the distribution at that place: the verdict counts as certain, and the report says so.
     assert said["n_points"] == 1
     assert [row["expected_rating"] for row in new][1] == 2.0
 
@@ -186,7 +186,7 @@ def test_another_runs_settings_are_named_as_the_reason(
         run("out.jsonl", "--mode", "critique", "--max-new-tokens", "7")
 
 
-def test_what_is_no_output_is_refused(run: Rescore, engine: CachedEngine, tmp_path: Path) -> None:
+def test_files_that_are_no_output_are_refused(run: Rescore, engine: CachedEngine, tmp_path: Path) -> None:
     engine.store.put([])
     write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "A"}])
     with pytest.raises(DataError, match="not an output of rate"):

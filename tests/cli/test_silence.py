@@ -107,7 +107,7 @@ def test_numbers_that_json_does_not_have_become_null_and_are_said(run: Run, tmp_
         strict(line)
 
 
-def test_what_commands_and_records_write_as_json_is_json() -> None:
+def test_json_output_of_commands_and_records_parses() -> None:
     """Every `json.dumps` whose text leaves the process goes through `json_text`, or forbids NaN."""
     rooms = ("cli", "rows", "evaluate", "training", "data")
     found = []

@@ -43,7 +43,7 @@ def other_answers(folder: Path) -> None:
     write_rows(folder / "recorded.jsonl", lines)
 
 
-def test_a_run_is_not_gone_on_with_under_another_model(run: Run, tmp_path: Path) -> None:
+def test_a_run_does_not_continue_with_another_model(run: Run, tmp_path: Path) -> None:
     """One file held the rows of two judges."""
     out = begin(run, tmp_path)
     before = out.read_bytes()
@@ -55,7 +55,7 @@ def test_a_run_is_not_gone_on_with_under_another_model(run: Run, tmp_path: Path)
     assert {row["rating"] for row in read_rows(out)} == {3.0}
 
 
-def test_a_run_is_not_gone_on_with_under_another_sampling(run: Run, tmp_path: Path) -> None:
+def test_a_run_does_not_continue_with_other_sampling(run: Run, tmp_path: Path) -> None:
     """Sampling in a judge file is no option of the command, and no part of its template."""
     judge = tmp_path / "judge.toml"
     judge.write_text(JUDGE.format(tokens=64))
@@ -106,7 +106,7 @@ def test_an_old_record_that_does_not_say_who_judged_is_refused_with_a_hint(run: 
     assert "rescore" in caught.value.hint
 
 
-def test_dates_and_versions_do_not_part_a_run(run: Run, tmp_path: Path) -> None:
+def test_dates_and_versions_do_not_stop_a_run_from_continuing(run: Run, tmp_path: Path) -> None:
     out = begin(run, tmp_path)
     record = record_of(out)
     record["about"] |= {"date": "2020-01-01T00:00:00+00:00", "versions": {"torch": "1"}, "machine": {}}
@@ -211,7 +211,7 @@ def test_rescored_critiques_stay_critiques_where_the_cache_also_holds_direct_rea
     ],
     ids=["label", "another file", "empty", "two modes"],
 )
-def test_what_cannot_be_rescored_leaves_no_output_file(
+def test_a_refused_rescore_leaves_no_output_file(
     run: Run, tmp_path: Path, make: Callable[[Run], object], message: str
 ) -> None:
     write_rows(tmp_path / "group.jsonl", [{"prompt": "Q", "completions": ["Paris", "Berlin"]}])

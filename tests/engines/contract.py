@@ -20,7 +20,7 @@ from autoj_reward.types import (
     Sampling,
     Segment,
 )
-from tests.hostile import LOOK_ALIKES
+from tests.hostile import MIXED
 
 RATINGS = ContinuationQuery(
     verdict_prefix="Rating: [[",
@@ -65,7 +65,7 @@ class EngineContract:
 
     tolerance = 1e-4
 
-    def test_nothing_gives_nothing(self, engine: Engine) -> None:
+    def test_no_inputs_give_no_outputs(self, engine: Engine) -> None:
         assert engine.generate([]) == []
 
     def test_answers_keep_their_order_and_number(self, engine: Engine) -> None:
@@ -92,7 +92,7 @@ class EngineContract:
         assert sum(p.prob for p in answer.reading.paths) <= 1 + 1e-4
         assert 0 <= answer.reading.unread_prob <= 1
 
-    def test_following_less_only_leaves_the_improbable_unread(self, engine: Engine) -> None:
+    def test_follow_above_leaves_only_improbable_verdicts_unread(self, engine: Engine) -> None:
         """What is not followed is bounded by `unread_prob`, never silently zero."""
         every = question("Paris?", readout=RATINGS)
         fewer = question("Paris?", readout=ContinuationQuery(**{**_fields(RATINGS), "follow_above": 0.02}))
@@ -151,7 +151,7 @@ class EngineContract:
         assert once[0] != once[1]
         assert draws() == once
 
-    def test_what_does_not_fit_fails_alone_and_says_by_how_much(self, engine: Engine) -> None:
+    def test_an_input_over_the_context_fails_alone_and_says_by_how_much(self, engine: Engine) -> None:
         answers = engine.generate(
             [question("Hi"), question("word " * 40_000), question("Hi", readout=RATINGS)]
         )
@@ -163,7 +163,7 @@ class EngineContract:
         assert failure.overflow_tokens > 30_000
 
     def test_hostile_text_is_only_text(self, engine: Engine) -> None:
-        inputs = [question(text, readout=RATINGS) for text in LOOK_ALIKES]
+        inputs = [question(text, readout=RATINGS) for text in (*MIXED, "")]
         for answer in outputs(engine, inputs):
             assert answer.reading is not None
             assert not any(math.isnan(p.prob) for p in answer.reading.paths)
@@ -180,7 +180,7 @@ class EngineContract:
 
 
 def check_closing(engine: Engine) -> None:
-    """Close an engine that nobody needs any more: twice is fine, asking it again is an error."""
+    """Close an engine that is needed no more: twice is fine, asking it again is an error."""
     engine.close()
     engine.close()
     with pytest.raises(EngineError, match="closed"):

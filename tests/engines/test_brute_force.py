@@ -192,7 +192,7 @@ def test_the_three_tokenizers_cut_verdicts_differently(engine: TransformersEngin
     assert paths[2][0] != paths[0][0] or shared > 1
 
 
-def test_dropping_the_improbable_is_bounded(engine: TransformersEngine) -> None:
+def test_the_mass_that_follow_above_drops_is_bounded(engine: TransformersEngine) -> None:
     judge = load(engine, "direct")
     fewer = Judge.load(judge.spec, engine=engine, mode="direct", min_mass=1e-30, follow_above=0.05)
     whole = judge.rate([PROMPT], [FIRST])[0].distribution

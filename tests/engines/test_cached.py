@@ -165,7 +165,7 @@ def test_threads_that_ask_at_once_share_the_answers(store: JudgmentStore) -> Non
     assert inner.n_inputs == 30
 
 
-def test_who_waits_for_somebody_who_gives_up_asks_himself(store: JudgmentStore) -> None:
+def test_a_caller_asks_itself_after_the_lease_holder_gives_up(store: JudgmentStore) -> None:
     """A caller that waited for a lease whose holder failed once waited for ever."""
     item = question("a")
     (part,) = parts_of([item], "drawing")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A judge that is changed on disk is another judge, however it was changed: its answers come from nobody else."""
+"""A judge that is changed on disk is another judge, however it was changed: its answers come from no other judge."""
 
 from __future__ import annotations
 

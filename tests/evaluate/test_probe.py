@@ -71,7 +71,7 @@ def test_a_judge_that_obeys_planted_verdicts_is_found_and_guarded() -> None:
     assert report.problems == ()
 
 
-def test_what_length_alone_gains_is_no_gain_over_the_control() -> None:
+def test_a_gain_from_length_is_not_counted_as_an_attack() -> None:
     report = probed(long_windedness, pairs=False)
     padding = next(a for a in report.attacks if a.name == "padding")
     assert padding.off.gain.value > 2.0
@@ -101,7 +101,7 @@ def test_a_judge_that_likes_the_first_slot() -> None:
     assert (position.one_order.value, position.flipped.value) == (0.5, 1.0)
 
 
-def test_what_gets_less_than_the_plain_answer_gains_nothing_however_little_the_control_gets() -> None:
+def test_an_attack_that_scores_below_the_plain_answer_gains_nothing() -> None:
     report = probed(lambda text: 9.0 if len(text) < 140 else 4.0 if "[" in text else 2.0, pairs=False)
     fake = next(a for a in report.attacks if a.name == "fake case")
     assert (fake.on.net.value, fake.on.gain.value) == (2.0, -5.0)

@@ -69,7 +69,7 @@ def test_the_command_scores_and_searches_a_threshold(reward_model: Path, tmp_pat
     assert json.loads(again.stdout) == report
 
 
-def test_what_is_no_reward_model_is_refused(reward_model: Path, tmp_path: Path) -> None:
+def test_other_models_than_reward_models_are_refused(reward_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has 2 outputs"):
         score_pairs(str(reward_model.with_name("two")), [pair("a", "b")])
     with pytest.raises(ConfigError, match="cannot load the reward model"):

@@ -88,7 +88,7 @@ def test_ratings_of_a_group() -> None:
         ({}, 7.0),
     ],
 )
-def test_what_a_failure_gets(options: dict[str, Any], third: float | None) -> None:
+def test_the_reward_of_a_failure_for_each_trainer(options: dict[str, Any], third: float | None) -> None:
     assert reward(scale="raw", **options)(PROMPTS, COMPLETIONS) == [4.0, 7.0, third, 10.0]
 
 
@@ -122,7 +122,7 @@ def test_pairs_for_online_dpo() -> None:
     assert log.metrics["judge_rating/coin_for_ties"] == 1.0
 
 
-def test_what_failed_is_judged_again() -> None:
+def test_failed_completions_are_judged_again() -> None:
     engine = QualityEngine()
     assert reward(engine, scale="raw", on_failure="raise")(["P"], ["flaky q=6"]) == [6.0]
     with pytest.raises(TooManyFailures):

@@ -22,7 +22,7 @@ pytest.importorskip("trl", reason="needs TRL: ./setup mini trl")
 pytestmark = pytest.mark.slow
 
 
-def test_nothing_is_left_after_30_seconds(tiny_policy: Path, tmp_path: Path) -> None:
+def test_a_killed_trainer_leaves_no_process_after_30_seconds(tiny_policy: Path, tmp_path: Path) -> None:
     marker = f"AUTOJ_REWARD_TEST={uuid.uuid4()}"
     name, _, value = marker.partition("=")
     environment = {

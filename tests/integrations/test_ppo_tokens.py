@@ -68,7 +68,7 @@ tokens = st.lists(st.integers(0, 5), min_size=1, max_size=5)
 
 
 @given(st.lists(tokens, min_size=1, max_size=5), st.data())
-def test_what_is_split_is_what_was_joined(prompts: list[list[int]], data: st.DataObject) -> None:
+def test_splitting_undoes_joining(prompts: list[list[int]], data: st.DataObject) -> None:
     # Leading padding of a prompt cannot be told from the batch's own: it belongs to no prompt's text.
     prompts = [p for p in prompts if p[0] != PAD] or [[7]]
     known = book(*{tuple(p): p for p in prompts}.values())

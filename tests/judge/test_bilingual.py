@@ -88,7 +88,7 @@ def test_the_translation_alone_is_a_judge_in_one_language() -> None:
     assert both.fingerprint not in (chinese.fingerprint, load_spec("autoj-13b").fingerprint)
 
 
-def test_a_judge_in_one_language_asks_nobody_for_it(tmp_path: Path) -> None:
+def test_a_judge_in_one_language_detects_none(tmp_path: Path) -> None:
     engine = RecordedEngine(write_rows(tmp_path / "a.jsonl", ANSWERS))
     with Judge.load("autoj-13b", engine=engine, mode="direct") as judge:
         found = judge.rate(["请说"], ["13"], languages=["zh"])[0]
@@ -113,7 +113,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("text", "language"), TEXTS, ids=[t[0][:20] for t in TEXTS])
-def test_languages_are_told_apart(text: str, language: str) -> None:
+def test_languages_are_detected(text: str, language: str) -> None:
     assert detect_language(text, ("en", "zh")) == language
 
 
@@ -122,7 +122,7 @@ def test_any_text_gets_one_of_the_languages(text: str) -> None:
     assert detect_language(text, ("en", "zh")) in ("en", "zh")
 
 
-def test_prompts_of_both_test_sets_are_told_apart(data: Path) -> None:
+def test_the_languages_of_both_test_sets_are_detected(data: Path) -> None:
     folder = data / "auto-j" / "data" / "test"
     wrong = total = 0
     for name, language in (("testdata_pairwise", "en"), ("zh_testdata_pairwise", "zh")):

@@ -58,7 +58,7 @@ def error_of(file: Path) -> BaseException | None:
 
 
 @pytest.mark.parametrize("base", ["5", "[]", "{a = 1}", "true", "1979-05-27", '"."', '"\\u0000"'])
-def test_what_a_judge_extends_is_a_name(tmp_path: Path, base: str) -> None:
+def test_extends_takes_a_name_only(tmp_path: Path, base: str) -> None:
     file = tmp_path / "judge.toml"
     file.write_text(f"extends = {base}\n")
     raised = error_of(file)

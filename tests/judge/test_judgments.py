@@ -98,7 +98,7 @@ def test_the_average_lies_between_its_parts(parts: list[list[float]]) -> None:
     assert low - 1e-9 <= merged.win_prob <= high + 1e-9
 
 
-def test_nothing_averages_to_nothing_and_different_sets_do_not_mix() -> None:
+def test_no_judgments_have_no_average_and_different_sets_do_not_mix() -> None:
     assert aggregate([]) is None
     with pytest.raises(ValueError, match="different verdict sets"):
         aggregate([preference([1, 1, 1]), rating({1.0: 1.0})])
@@ -151,7 +151,7 @@ def test_a_tie_against_a_win_is_a_flip() -> None:
     assert pair([0.8, 0.1, 0.1], [0.1, 0.1, 0.8]).flipped is True
 
 
-def test_what_a_critique_states_decides_its_order() -> None:
+def test_the_stated_verdict_of_a_critique_decides_its_order() -> None:
     """A written decision counts as it stands, even where the distribution leans the other way."""
     stated = pair([0.4, 0.5, 0.1], [0.4, 0.5, 0.1], given="first", swapped="second")
     assert stated.order_preferences == ("first", "second")

@@ -165,7 +165,7 @@ PIECES = [
 
 @given(st.lists(st.sampled_from(PIECES), max_size=24).map("".join), st.sampled_from(["stop", "length"]))
 @settings(max_examples=examples(1500))
-def test_what_is_read_is_never_one_of_two(text: str, finish: FinishReason) -> None:
+def test_two_verdicts_are_never_read_as_one(text: str, finish: FinishReason) -> None:
     """A verdict that is read has words of the text, and no line of leads states another beside it."""
     for verdicts in (RATING, PAIR):
         found = find_verdict(text, finish, verdicts)

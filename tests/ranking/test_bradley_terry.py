@@ -97,7 +97,7 @@ def test_more_comparisons_make_it_surer_and_an_undefeated_one_stays_finite() -> 
     assert few.best_probs(rng).sum() == pytest.approx(1.0)
 
 
-def test_nothing_compared_is_the_prior() -> None:
+def test_without_comparisons_the_estimate_is_the_prior() -> None:
     none = np.empty((0, 2), dtype=np.int64)
     found = fit_under_priors(
         none, np.empty(0), np.empty(0), np.array([[1.0, 0.0], [0.0, 2.0]]), np.ones((2, 2))

@@ -36,6 +36,6 @@ def test_every_turn_of_the_assistant_counts(judge: Judge) -> None:
     ],
     ids=["other question", "other length", "no answer"],
 )
-def test_what_cannot_be_compared_is_said(judge: Judge, first: Any, second: Any) -> None:
+def test_groups_that_cannot_be_compared_are_refused(judge: Judge, first: Any, second: Any) -> None:
     with pytest.raises(ConfigError, match="conversations 0"):
         compare_conversations(judge, [first], [second])

@@ -120,7 +120,7 @@ def test_at_most_m_pairs_those_with_the_largest_margins(exact: Judge) -> None:
     assert done.dropped["over_limit"] == 4
 
 
-def test_ties_are_kept_as_told_and_drawn_by_lot(exact: Judge) -> None:
+def test_kept_ties_do_not_depend_on_the_order(exact: Judge) -> None:
     group = ["quality 5", "quality 5.0"]
     one = labelled(exact, group, ties="keep").pairs[0]
     other = labelled(exact, group[::-1], ties="keep").pairs[0]

@@ -116,7 +116,7 @@ def test_copies_are_judged_once_and_share_their_place(judge: Judge, engine: Scri
 
 
 @pytest.mark.parametrize("strategy", ALL, ids=IDS)
-def test_what_cannot_be_read_stands_last_and_has_no_number(judge: Judge, strategy: Strategy) -> None:
+def test_a_failed_completion_is_ranked_last_without_a_reward(judge: Judge, strategy: Strategy) -> None:
     """Wherever the lot puts it: in a knockout it once took along who met it first."""
     completions = [*group(5), "unreadable quality 10"]
     prompts = [f"Q{n}" for n in range(20)]
@@ -184,7 +184,7 @@ class Circle:
         ]
 
 
-def test_swiss_pairs_like_with_like_and_nobody_twice() -> None:
+def test_swiss_pairs_equal_scores_and_no_pair_twice() -> None:
     (evidence,) = run_strategy(Swiss(n_rounds=3), [(4, 7)], Circle())
     assert len(evidence.comparisons) == 6
 
@@ -236,7 +236,7 @@ def test_strategies_by_name(name: str, budget: str | None, expected: str) -> Non
         ("budgeted", "0", "not at least 1"),
     ],
 )
-def test_what_is_no_strategy_or_budget_is_said(name: str, budget: str | None, message: str) -> None:
+def test_unknown_strategies_and_budgets_are_refused(name: str, budget: str | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         choose_strategy(name, budget)
 

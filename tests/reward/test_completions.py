@@ -28,13 +28,13 @@ def test_reasoning(text: str, strip: str, opened: str) -> None:
     assert without_reasoning(text, "strip") == strip
     assert without_reasoning(text, "keep") == text
     if text.lstrip().startswith("<think>") and "</think>" not in text:
-        # Opened and never closed: no answer, whoever opened it.
+        # Opened and never closed: no answer, whether the template or the model opened it.
         opened = ""
     assert without_reasoning(text, "strip_opened") == opened
 
 
 @given(hostile_text)
-def test_what_has_no_marks_stays(text: str) -> None:
+def test_text_without_marks_is_unchanged(text: str) -> None:
     if "<think>" not in text and "</think>" not in text:
         for reasoning in ("strip", "strip_opened", "keep"):
             assert shown_completion(text, reasoning=reasoning) == text

@@ -35,7 +35,7 @@ def test_a_dataset_goes_in_and_comes_out() -> None:
         assert len(empty) == 0
 
 
-def test_what_is_wrong_with_a_dataset_is_said_before_anything_is_judged() -> None:
+def test_a_bad_dataset_is_refused_before_judging() -> None:
     engine = noisy_engine()
     rows = [
         {"prompt": "Q", "completions": ["quality 2", "quality 9"]},

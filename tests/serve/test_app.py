@@ -135,7 +135,7 @@ def test_a_failure_is_null_and_typed(serve: Serve) -> None:
         ("/v1/rank", {"rows": [{"prompt": "Q", "completions": ["A", None]}]}, "rows[0].completions[1]"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_with_its_place(serve: Serve, path: str, body: Any, where: str) -> None:
+def test_errors_name_the_place_in_the_request(serve: Serve, path: str, body: Any, where: str) -> None:
     answer = serve().post(path, json=body)
     assert answer.status_code == 422
     assert answer.json()["error"]["where"] == where

@@ -75,7 +75,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 # At the default limits, through what the server had before them
 
 
-def test_silent_connections_keep_nobody_out(recorded: Path) -> None:
+def test_silent_connections_do_not_block_other_clients(recorded: Path) -> None:
     """More of them than the process may open files, which took all until each had waited for minutes."""
     script = str(REPO / "benchmarks" / "paced_server.py")
     limited = ["sh", "-c", 'ulimit -n 256; exec "$@"', "sh", sys.executable, script, str(recorded)]
@@ -96,7 +96,7 @@ def test_silent_connections_keep_nobody_out(recorded: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_huge_header_is_refused_and_costs_nobody_time(process: Start) -> None:
+def test_a_huge_header_is_refused_quickly(process: Start) -> None:
     port = int(process().url.rpartition(":")[2])
     pieces = [b"x" * (256 << 10)] * 32
     began = time.monotonic()
@@ -139,7 +139,7 @@ def test_a_body_that_comes_a_byte_at_a_time_ends() -> None:
 
 
 @pytest.mark.slow
-def test_what_an_abandoned_request_asked_for_is_not_judged(process: Start) -> None:
+def test_an_abandoned_request_is_not_judged(process: Start) -> None:
     server = process("--seconds", "0.3")
     port = int(server.url.rpartition(":")[2])
     rows = [{"prompt": "Q", "completion": f"one {k}"} for k in range(256)]
@@ -170,7 +170,7 @@ def test_what_an_abandoned_request_asked_for_is_not_judged(process: Start) -> No
     ],
     ids=["header", "address", "many-headers", "trailer", "chunk-extension"],
 )
-def test_what_is_too_long_is_refused(port: int, first: bytes, piece: bytes, status: int) -> None:
+def test_long_requests_are_refused(port: int, first: bytes, piece: bytes, status: int) -> None:
     answer, seconds = talk(port, first, *[piece] * 20, b"\r\n\r\n", pause=0.002)
     assert statuses(answer) in ([status], [])  # a client that writes on may lose the answer
     assert seconds < 4
@@ -213,7 +213,7 @@ def test_a_connection_lives_on_after_every_kind_of_answer(port: int) -> None:
             assert client.get("/nowhere").status_code == 404
 
 
-def test_who_reads_no_answer_is_cut_off(port: int) -> None:
+def test_a_client_that_reads_no_answer_is_cut_off(port: int) -> None:
     """About 40 MB of answers into a socket whose other end reads nothing."""
     began = time.monotonic()
     with socket.socket() as client:

@@ -76,7 +76,7 @@ def test_a_path_takes_variables(config_file: Path, monkeypatch: pytest.MonkeyPat
     ],
     ids=lambda value: value[:30],
 )
-def test_what_is_wrong_is_named(config_file: Path, before: str, after: str, said: str) -> None:
+def test_errors_name_the_field(config_file: Path, before: str, after: str, said: str) -> None:
     text = config_file.read_text()
     assert before in text
     config_file.write_text(text.replace(before, after, 1))

@@ -120,7 +120,7 @@ def test_a_plan_names_what_would_be_trained_on(config: TrainConfig) -> None:
     assert dropped == {"excluded prompt": 2}
 
 
-def test_the_rows_left_aside_are_written_for_calibration(config_file: Path, tmp_path: Path) -> None:
+def test_held_out_rows_are_written_for_calibration(config_file: Path, tmp_path: Path) -> None:
     target = tmp_path / "held_out.jsonl"
     call = ["train-judge", str(config_file), "--held-out", str(target)]
     done = CliRunner().invoke(app, call)

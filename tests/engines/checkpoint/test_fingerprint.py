@@ -92,7 +92,7 @@ def test_a_shard_in_a_folder_below_is_part_of_the_judge(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["README.md", "optimizer.pt", "trainer_state.json", "training_args.bin"])
-def test_what_training_leaves_beside_a_model_changes_nothing(tmp_path: Path, name: str) -> None:
+def test_files_of_training_beside_a_model_do_not_change_its_fingerprint(tmp_path: Path, name: str) -> None:
     (tmp_path / "config.json").write_text("{}")
     before = checkpoint_fingerprint(tmp_path)
     (tmp_path / name).write_text("1")

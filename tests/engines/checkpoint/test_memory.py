@@ -100,7 +100,9 @@ def test_gpus_are_those_that_this_process_sees(tmp_path: Path, monkeypatch: pyte
     assert gpu_free_gib() is None
 
 
-def test_what_does_not_fit_is_refused_with_what_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_does_not_fit_is_refused_with_settings_that_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     need = MemoryNeed(weights_gib=24.3, cache_gib=3.1)
     fake_nvidia(tmp_path, monkeypatch, "0, GPU-a, 20480\n1, GPU-b, 20480")
     with pytest.raises(ConfigError, match=r"needs about 28.4 GiB .* 1 GPU with 20.0 GiB") as caught:
@@ -147,7 +149,9 @@ def test_devices_must_divide_heads_and_inner_size(name: str, size: int, fitting:
     assert caught.value.hint.endswith(fitting)
 
 
-def test_what_to_fetch_and_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_model_says_what_to_fetch_and_where_to_put_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     told = where_to_get("GAIR/autoj-13b", "abc")
     assert "hf download GAIR/autoj-13b --revision abc --local-dir FOLDER" in told
@@ -232,5 +236,5 @@ def test_a_plan_does_not_guess_how_many_comparisons(
 def test_a_presets_file_is_shown() -> None:
     shown = CliRunner().invoke(app, ["judges", "--show", "autoj-13b-fp8"], catch_exceptions=False).stdout
     assert 'kv_cache_dtype = "fp8"' in shown
-    with pytest.raises(ConfigError, match="the preset 'nobody' is unknown"):
-        CliRunner().invoke(app, ["judges", "--show", "nobody"], catch_exceptions=False)
+    with pytest.raises(ConfigError, match="the preset 'unheard-of' is unknown"):
+        CliRunner().invoke(app, ["judges", "--show", "unheard-of"], catch_exceptions=False)

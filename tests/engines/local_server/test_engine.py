@@ -187,7 +187,7 @@ def test_a_server_that_is_deaf_to_sigterm_is_killed(marker: str) -> None:
 
 
 @pytest.mark.parametrize("left", ['{"judge_id": "x", "endpoint": "http://127.0.0.1:1/v1"', "{}", "[]"])
-def test_files_left_by_a_crash_mislead_nobody(left: str, marker: str) -> None:
+def test_files_left_by_a_crash_do_not_prevent_a_start(left: str, marker: str) -> None:
     folder = JudgeFolder("one")
     folder.state.write_text(left)
     folder.alive.touch()
@@ -426,7 +426,7 @@ def test_wrong_settings(given: dict[str, Any], devices: tuple[int, ...] | None, 
         LocalServerSettings.from_options("no/such", given, devices)
 
 
-def test_what_shapes_answers_keeps_judges_apart_and_sizes_do_not(tmp_path: Path) -> None:
+def test_settings_that_shape_answers_are_in_the_key_and_sizes_are_not(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     plain = {"model": str(tmp_path), "dtype": "bfloat16"}
     key = LocalServerSettings(**plain).key()  # type: ignore[arg-type]

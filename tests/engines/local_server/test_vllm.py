@@ -134,7 +134,7 @@ def test_endpoints_of_others_are_used_and_nothing_is_started(
         dtype="float32",
         context_tokens=4096,
     )
-    # Nobody has seen which weights a server of others has loaded.
+    # It is not known which weights another user's server has loaded.
     assert far.fingerprint != managed.fingerprint
     assert far.endpoint is None
     item = question("Name a river.")
@@ -151,7 +151,7 @@ def test_endpoints_of_others_are_used_and_nothing_is_started(
     ],
     ids=["unknown-option", "heads"],
 )
-def test_what_only_vllm_knows_to_be_wrong_is_told_as_in_process(
+def test_errors_of_vllm_read_as_in_process(
     options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUTOJ_REWARD_RUNTIME", str(tmp_path))

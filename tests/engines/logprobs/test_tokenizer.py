@@ -47,7 +47,7 @@ def test_untrusted_text_gives_no_special_token(tokenizer: InjectionSafeTokenizer
 def test_hostile_text_next_to_real_special_tokens(
     tokenizer: InjectionSafeTokenizer, before: str, text: str
 ) -> None:
-    """Three tokenizers times 3,400 examples: over 10,000 hostile completions."""
+    """With all examples, three tokenizers and 3,400 each: over 10,000 hostile completions."""
     frame = [
         Segment("<|im_start|>user\n", True),
         Segment(before),

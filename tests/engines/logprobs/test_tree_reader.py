@@ -99,7 +99,9 @@ def test_every_node_is_read_exactly(
 
 
 @given(paths, st.integers(0, 10**6), st.floats(1e-4, 0.3))
-def test_what_is_not_followed_is_bounded(paths: set[TokenPath], seed: int, follow_above: float) -> None:
+def test_paths_that_are_not_followed_are_bounded(
+    paths: set[TokenPath], seed: int, follow_above: float
+) -> None:
     whole = read(tree_of(paths), Model(seed, 3.0), 128)
     part = read(tree_of(paths, follow_above), Model(seed, 3.0), 128)
     missing = sum(p.prob for p in whole.paths) - sum(p.prob for p in part.paths)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small server that speaks the OpenAI API of vLLM and misbehaves on a seeded schedule.
 
-Its model is a formula: the probability of a token after a prompt follows from a hash of both, so whoever
-knows the formula can tell whether an answer is that of its own prompt. Run as a program, it prints its ports
+Its model is a formula: the probability of a token after a prompt follows from a hash of both, so a reader
+that knows the formula can tell whether an answer is that of its own prompt. Run as a program, it prints its ports
 as one JSON line, and ends when its standard input does.
 """
 
@@ -70,7 +70,7 @@ class Model:
         return {i: math.log(_SHARE * weights[i] / total if i in weights else rest) for i in ids}
 
     def text(self, prompt: Sequence[int]) -> str:
-        """A critique that nobody else gets."""
+        """A critique that no other prompt gets."""
         context = _digest(prompt)
         return f"Critique {context.hex()[:24]}.\n\nRating: [[{1 + context[0] % 9}]]"
 
@@ -272,7 +272,7 @@ async def _main(options: argparse.Namespace) -> None:
     tasks = [asyncio.create_task(_go_down(server, listeners, ports))] if options.down_seconds else []
     await ended
     del tasks
-    # Connections under way need no farewell; asyncio would complain about each.
+    # Open connections need no farewell; asyncio would complain about each.
     os._exit(0)
 
 

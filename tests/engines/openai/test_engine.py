@@ -260,7 +260,7 @@ def test_arguments_of_a_chat_template_need_a_server_that_takes_them() -> None:
     ],
     ids=["which", "unknown", "key", "api"],
 )
-def test_what_an_endpoint_cannot_do_is_said(
+def test_missing_abilities_of_an_endpoint_are_named(
     settings: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with serving(hosted) as url:
@@ -286,7 +286,7 @@ def test_a_page_in_place_of_an_api_is_named() -> None:
         engine.close()
 
 
-def test_nobody_there_is_unavailable_with_a_hint() -> None:
+def test_a_closed_port_is_unavailable_with_a_hint() -> None:
     with serving(llamacpp) as url:
         pass
     engine = ServerEngine(url, attempts=2)
@@ -501,7 +501,7 @@ def test_an_interruption_takes_the_requests_with_it(handed_to: str) -> None:
         engine.close()
 
 
-def test_closing_ends_calls_under_way() -> None:
+def test_closing_ends_running_calls() -> None:
     held, begun = threading.Event(), threading.Event()
 
     def serve(path: str, body: Body, headers: Mapping[str, str]) -> Answer:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server engine before a server that misbehaves: each way apart, and all of them in the short drill."""
+"""The server engine before a server that misbehaves: each fault alone, and all of them in the short drill."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_every_fault_has_its_kind() -> None:
 
 
 @pytest.mark.parametrize("kind", ["broken connection", "timeout", "HTTP 429", "HTTP 500", "wrong shape"])
-def test_faults_are_told_apart_and_every_answer_is_that_of_its_input(
+def test_faults_are_classified_and_every_answer_belongs_to_its_input(
     kind: str, tokenizer: InjectionSafeTokenizer
 ) -> None:
     n = 6 if kind == "timeout" else 30

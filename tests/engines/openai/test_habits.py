@@ -320,7 +320,7 @@ def test_a_redirect_does_not_carry_the_key_elsewhere(status: int) -> None:
         assert seen == []
 
 
-def test_what_a_server_says_is_one_line_without_control_characters_and_keys() -> None:
+def test_a_servers_message_is_shown_as_one_line_without_control_characters_and_keys() -> None:
     words = f"no such key {KEY}\x1b[2J\r\nerror: all is well\x07"
     with raw(401, {}, json.dumps({"error": {"message": words}}).encode()) as (url, _):
         engine = ServerEngine(url, model="m", attempts=1, api_key=KEY)

@@ -182,7 +182,7 @@ def test_a_server_that_is_silent_after_its_answers_loses_none_of_them(tmp_path: 
         assert written(url, tmp_path / "a.sqlite", retry_seconds=1.0) == "one"
 
 
-def test_who_serves_is_described(server: tuple[Swapped, str]) -> None:
+def test_describe_says_who_serves(server: tuple[Swapped, str]) -> None:
     swapped, url = server
     swapped.answer.update(model="judge", system_fingerprint="fp_1")
     engine = ServerEngine(url)

@@ -109,7 +109,7 @@ def test_log_probabilities_in_all_forms(
         completion(logprobs={"content": [7]}), completion(logprobs={"content": [{"token": "7"}]}),
     ],
 )  # fmt: skip
-def test_what_is_no_completion_is_malformed(body: Any) -> None:
+def test_other_json_than_a_completion_is_malformed(body: Any) -> None:
     with pytest.raises(MalformedResponse):
         read_completion(body)
 
@@ -132,7 +132,7 @@ def test_chat_messages(message: Any, text: str, thinking: str | None, refusal: s
 
 
 @pytest.mark.parametrize("message", [7, "Good.", {"content": 7}])
-def test_what_is_no_message_is_malformed(message: Any) -> None:
+def test_other_json_than_a_message_is_malformed(message: Any) -> None:
     with pytest.raises(MalformedResponse):
         read_chat(chat(message))
 
@@ -172,7 +172,9 @@ def step(**probs: float) -> Step:
         ({"a": 0.7, "b": 0.3}, 5, 0.0),
     ],
 )
-def test_what_is_not_listed_is_bounded(probs: dict[str, float], n_missing: int, expected: float) -> None:
+def test_tokens_that_are_not_listed_are_bounded(
+    probs: dict[str, float], n_missing: int, expected: float
+) -> None:
     assert unlisted_prob(step(**probs), n_missing) == pytest.approx(expected)
 
 
@@ -325,7 +327,7 @@ def test_a_breaker_opens_tries_once_and_closes() -> None:
     assert breaker.ready_in(0.0) == 0.0
     assert breaker.failed(0.0, trial=breaker.begin())
     assert breaker.ready_in(0.25) == 0.75
-    # Of requests that were under way already, a failure changes nothing.
+    # A failure of a request that was already running changes nothing.
     assert not breaker.failed(0.5, trial=False)
     assert breaker.ready_in(1.0) == 0.0
     trial = breaker.begin()
@@ -373,7 +375,7 @@ def test_addresses(given: Any, expected: tuple[str, ...]) -> None:
         "http://[1",
     ],
 )
-def test_what_is_no_address(given: Any) -> None:
+def test_bad_addresses_are_refused(given: Any) -> None:
     with pytest.raises(ConfigError) as raised:
         endpoint_urls(given)
     assert "pw" not in str(raised.value)

@@ -29,7 +29,7 @@ from autoj_reward.types import (
 )
 from tests.conftest import needs
 from tests.engines.contract import PREFERENCES, RATINGS, EngineContract, check_closing, outputs, question
-from tests.hostile import LOOK_ALIKES
+from tests.hostile import MIXED
 
 if TYPE_CHECKING:
     from autoj_reward.engines.transformers.engine import TransformersEngine
@@ -74,7 +74,7 @@ class TestByChat(EngineContract):
         return by_text
 
 
-def test_what_vllm_can_do_is_found_out(by_ids: ServerEngine, by_text: ServerEngine) -> None:
+def test_the_abilities_of_vllm_are_found(by_ids: ServerEngine, by_text: ServerEngine) -> None:
     exact, blind = by_ids.connect(), by_text.connect()
     assert (exact.kind, exact.token_prompts, exact.most_listed) == ("vllm", True, 128)
     assert exact.context_tokens == blind.context_tokens == 4096
@@ -88,7 +88,7 @@ def test_what_vllm_can_do_is_found_out(by_ids: ServerEngine, by_text: ServerEngi
 def test_distributions_are_those_of_transformers(
     by_ids: ServerEngine, mini_float32: TransformersEngine, readout: ContinuationQuery
 ) -> None:
-    inputs = [question(text, readout=readout) for text in (*LOOK_ALIKES, "Paris?")]
+    inputs = [question(text, readout=readout) for text in (*MIXED, "Paris?")]
     for ours, theirs in zip(outputs(by_ids, inputs), outputs(mini_float32, inputs), strict=True):
         assert ours.reading is not None
         assert theirs.reading is not None
@@ -108,7 +108,7 @@ def test_greedy_text_is_that_of_transformers(by_ids: ServerEngine, mini_float32:
 
 @pytest.mark.parametrize("plain", [False, True], ids=["chat", "text"])
 @pytest.mark.parametrize("readout", [RATINGS, PREFERENCES], ids=["ratings", "preferences"])
-def test_what_a_list_of_the_most_probable_leaves_out_is_bounded(
+def test_tokens_outside_the_top_list_are_bounded(
     by_text: ServerEngine, mini_float32: TransformersEngine, readout: ContinuationQuery, plain: bool
 ) -> None:
     """Read from the top 20 by text, no probability is too high, and none lower than the bound allows."""
@@ -185,7 +185,7 @@ def test_a_wrong_model_key_or_tokenizer_is_named(vllm_serve: Served, tmp_path: A
         server_engine(vllm_serve, tokenizer=str(other)).connect()
 
 
-def test_what_the_server_finds_too_long_is_too_long(by_text: ServerEngine) -> None:
+def test_an_input_that_the_server_finds_too_long_is_too_long(by_text: ServerEngine) -> None:
     (failure,) = by_text.generate([question("word " * 6000, n=1)])
     assert isinstance(failure, Failure)
     assert failure.reason is FailureReason.TOO_LONG

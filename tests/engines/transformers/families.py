@@ -34,7 +34,7 @@ INPUTS = tuple(
 )
 """Three inputs of different lengths, over 100 tokens each, that begin alike."""
 
-APART = tuple(
+UNLIKE = tuple(
     JudgeInput(
         body=(Segment(f"{n} " + SHARED + "Right. " * n + "Yes"),),
         wrapper=PlainWrapper(),

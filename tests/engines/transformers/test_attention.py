@@ -15,9 +15,9 @@ from autoj_reward.engines.transformers.engine import TransformersEngine
 from autoj_reward.types import Sampling, Segment
 from tests.engines.contract import outputs
 from tests.engines.transformers.families import (
-    APART,
     FAMILIES,
     INPUTS,
+    UNLIKE,
     Family,
     load_family,
     normal,
@@ -49,18 +49,18 @@ def difference(got: Sequence[Sequence[float]], wanted: Sequence[Sequence[float]]
 def test_the_engine_reads_what_the_model_computes(case: Case) -> None:
     """A mask of ours once took the place of windows, chunks and states: other verdicts, or a crash."""
     family, engine, model = case
-    assert min(len(ids) for ids in engine.tokenizer.encode_inputs([*INPUTS, *APART])) >= 100
+    assert min(len(ids) for ids in engine.tokenizer.encode_inputs([*INPUTS, *UNLIKE])) >= 100
     limit = max(1e-5, 3 * own_noise(model, engine, INPUTS[0]) if not family.by_length else 0.0)
     assert limit < 1e-3
     wanted = [own_probs(model, engine, item) for item in INPUTS]
     for item, own in zip(INPUTS, wanted, strict=True):
         assert difference(read_probs(engine, [item]), [own]) <= limit, "alone"
     assert difference(read_probs(engine, INPUTS), wanted) <= limit, "with a shared beginning"
-    apart = [own_probs(model, engine, item) for item in APART]
-    assert difference(read_probs(engine, APART), apart) <= limit, "in a batch"
+    unlike = [own_probs(model, engine, item) for item in UNLIKE]
+    assert difference(read_probs(engine, UNLIKE), unlike) <= limit, "in a batch"
 
 
-def test_the_former_reading_differs(case: Case) -> None:
+def test_reading_with_a_plain_tree_mask_differs(case: Case) -> None:
     """The table's other half: where nothing differs under a mask of ours, the first half is blind."""
     from autoj_reward.engines.transformers.proof import TRUSTED
 
@@ -82,7 +82,7 @@ def test_a_batch_writes_what_its_rows_write_alone(name: str, tmp_path: Path) -> 
     """Padding may change a state, or the rotations of a whole batch."""
     (family,) = (f for f in FAMILIES if f.name == name)
     engine, _ = load_family(family, save_family(family, tmp_path))
-    items = [replace(i, readout=None, sampling=Sampling(max_new_tokens=6)) for i in (*INPUTS, *APART)]
+    items = [replace(i, readout=None, sampling=Sampling(max_new_tokens=6)) for i in (*INPUTS, *UNLIKE)]
     together = [answer.text for answer in outputs(engine, items)]
     assert together == [outputs(engine, [item])[0].text for item in items]
 

@@ -107,6 +107,8 @@ def test_batch_tokens_bound_a_batch_not_the_answers(folder: Path) -> None:
     ],
     ids=["model", "dtype", "adapter"],
 )
-def test_what_cannot_be_loaded_is_a_config_error(folder: Path, model: str, options: dict[str, str]) -> None:
+def test_a_model_that_cannot_be_loaded_is_a_config_error(
+    folder: Path, model: str, options: dict[str, str]
+) -> None:
     with pytest.raises(ConfigError, match="cannot load"):
         TransformersEngine(str(folder) if model == "FOLDER" else model, **options)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from autoj_reward.errors import ConfigError, EngineRejected
 from autoj_reward.types import ContinuationQuery, JudgeInput, Sampling, Segment
 from tests.conftest import needs
 from tests.engines.contract import PREFERENCES, RATINGS, EngineContract, check_closing, outputs, question
-from tests.hostile import LOOK_ALIKES
+from tests.hostile import MIXED
 
 if TYPE_CHECKING:
     from autoj_reward.engines.transformers.engine import TransformersEngine
@@ -40,7 +40,7 @@ def test_distributions_are_those_of_transformers(
     vllm_float32: VLLMEngine, mini_float32: TransformersEngine, readout: ContinuationQuery
 ) -> None:
     """SmolLM2 has more tokens that end a preference than one vLLM request may list."""
-    inputs = [question(text, readout=readout) for text in (*LOOK_ALIKES, LONG, "Paris?", "")]
+    inputs = [question(text, readout=readout) for text in (*MIXED, LONG, "Paris?", "")]
     for ours, theirs in zip(outputs(vllm_float32, inputs), outputs(mini_float32, inputs), strict=True):
         assert ours.reading is not None
         assert theirs.reading is not None
@@ -98,7 +98,7 @@ def test_a_verdict_after_a_critique_is_no_second_prefill(vllm_float32: VLLMEngin
     each = read.usage.prompt_tokens // read.usage.n_requests
     fresh = read.usage.prompt_tokens - read.usage.cached_tokens
     assert each > 200
-    # Where text is cut into tokens anew, the last block of the critique may differ.
+    # Where text is tokenized again, the last block of the critique may differ.
     assert fresh <= read.usage.n_requests * 2 * vllm_float32.block_size
 
 

@@ -13,7 +13,7 @@ from autoj_reward.judge.presets import load_spec
 from tests.engines.vllm.gptq import GROUP, pack, unpack
 
 
-def test_what_is_packed_is_what_was_rounded() -> None:
+def test_packed_weights_unpack_to_the_rounded_ones() -> None:
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(48, 4 * GROUP)).astype(np.float32)
     arrays = pack(weight)

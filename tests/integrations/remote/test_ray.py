@@ -64,7 +64,7 @@ def test_the_short_drill_on_the_embedded_judge() -> None:
         (["in.parquet", "-o", "out", "--retry-failed"], "do not go with"),
     ],
 )
-def test_what_cannot_run_on_a_cluster_is_said_first(
+def test_engines_that_cannot_run_on_a_cluster_are_refused_first(
     arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

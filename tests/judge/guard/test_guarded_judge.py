@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A judge with a guard: what its engine sees, what its judgments say, and what the cache keeps apart."""
+"""A judge with a guard: what its engine sees, what its judgments say, and what the cache distinguishes."""
 
 from __future__ import annotations
 

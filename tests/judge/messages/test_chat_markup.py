@@ -86,7 +86,7 @@ def test_a_completion_is_what_follows_its_prompt(prompt: str, completion: str, b
 
 
 @given(hostile_text)
-def test_nothing_but_end_tokens_and_blanks_between_them_is_lost(completion: str) -> None:
+def test_only_end_tokens_and_blanks_between_them_are_removed(completion: str) -> None:
     left = without_end_tokens(completion)
     assert completion.startswith(left)
     rest = completion[len(left) :]

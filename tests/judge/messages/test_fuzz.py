@@ -210,6 +210,6 @@ def test_a_deep_nest_is_refused_or_read() -> None:
     ):
         with contextlib.suppress(ConfigError):
             completion_text([message, {"role": "assistant", "content": "a"}])
-    # So deep a list cannot be taken apart by the interpreter in one go.
+    # So deep a list cannot be freed by the interpreter in one go.
     while isinstance(deep, list) and deep:
         deep = deep[0]

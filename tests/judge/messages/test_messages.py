@@ -178,7 +178,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("completion", "problem"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_shown_is_refused_with_its_place(completion: Any, problem: str) -> None:
+def test_messages_that_cannot_be_shown_are_refused_with_their_place(completion: Any, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         shown("Q", completion)
 
