@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from report import publish, show
 
 from autoj_reward.cli import main as command_line
-from tests.drilling import read_output
+from tests.outputs import read_output
 
 ANSWERS = [
     {"contains": ["7"], "reading": {"9": 0.6, "8": 0.4}},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every regular expression of the package, found in its syntax tree, and text that makes a slow one slow."""
+"""Find every regular expression of the package, and build text that makes a bad one slow."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is hidden in records and messages, and what is not."""
+"""Which secrets are hidden in records and messages, and which texts are not."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Foreign text reaches a terminal as text: no escape sequence, no turned direction, no markup."""
+"""Text of others reaches a terminal as text: no escape sequence, no change of direction, no markup."""
 
 from __future__ import annotations
 

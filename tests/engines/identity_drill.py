@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judges that somebody swaps, round after round, under one cache: whose answers come back?"""
+"""Swap judges under one cache, round after round, and find whose answers come back."""
 
 from __future__ import annotations
 

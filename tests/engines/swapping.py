@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny judges on disk, and ways in which somebody changes them under a cache."""
+"""Tiny judges on disk, and ways to change them under a cache."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One output has one judge: who it is stands in the record and on every row, and is said before it judges."""
+"""One output has one judge, named in the record, on every row, and before judging begins."""
 
 from __future__ import annotations
 

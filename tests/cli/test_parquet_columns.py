@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows that no Parquet column holds are written all the same, and read back as they were."""
+"""Rows with values that no Parquet column holds are written, and read back unchanged."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Outputs read back, for tests and drills."""
+"""Read the rows of an output, for tests and drills."""
 
 from __future__ import annotations
 

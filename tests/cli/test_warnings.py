@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command did not do is said; and what it writes as JSON is JSON."""
+"""Commands report what they did not do, and what they write as JSON parses."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command means the same completion by the best, equal texts tie, and a budget compares."""
+"""Every command chooses the same best completion, equal texts tie, and a budget includes comparisons."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One output, one writer; and an output is only gone on with where it is the beginning of these rows."""
+"""One output has one writer, and is only continued if it is the beginning of the output of these rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cli.conftest import Run, write_rows
-from tests.drilling import read_output
+from tests.outputs import read_output
 
 ROWS = [{"prompt": f"Q{n}", "completion": f"Paris {n}", "id": n} for n in range(20)]
 

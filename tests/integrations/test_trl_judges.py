@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Code that was written for TRL's judges gets what it got, without their bugs."""
+"""Code written for TRL's judges gets the same results, without their bugs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts that once kept a guard, a parser or a reader of files busy for seconds or minutes."""
+"""Texts that once kept a guard, a parser or a reader of files busy for minutes are read in linear time."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same messages are the same judge's input through every door that takes some."""
+"""The same messages become the same judge input at every entry point that takes messages."""
 
 from __future__ import annotations
 
@@ -355,11 +355,11 @@ def reasoning_doors() -> Iterator[tuple[str, Callable[[Judge, Path, pytest.Monke
         rank(judge, ["Name a prime."], [[REASONED]])
 
     def by_route(judge: Judge, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("tests.test_one_door.judge", lambda: judge)
+        monkeypatch.setattr("tests.test_entry_points.judge", lambda: judge)
         asked("/v1/rate", {"prompt": "Name a prime.", "completion": REASONED})(folder)
 
     def by_get_reward(judge: Judge, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("tests.test_one_door.judge", lambda: judge)
+        monkeypatch.setattr("tests.test_entry_points.judge", lambda: judge)
         body = {"query": ["Name a prime." + REASONED + "</s>"], "prompts": ["Name a prime."]}
         assert served(folder).post("/get_reward", json=body).status_code == 200
 

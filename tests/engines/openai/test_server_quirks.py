@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Habits of servers and of the world around them: spellings, refusals, impossible numbers, bombs, keys."""
+"""Quirks of servers and proxies: spellings, refusals, impossible numbers, huge answers, keys in messages."""
 
 from __future__ import annotations
 

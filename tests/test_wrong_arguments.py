@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A text for a list of texts, nothing for a completion, an option that is none: said at once, with its place."""
+"""Wrong arguments are refused at once, with their place: a text for a list, an empty completion, an unknown option."""
 
 from __future__ import annotations
 
