@@ -209,7 +209,7 @@ def killed_owner(users: list[User], marker: str) -> tuple[dict[str, Any], list[U
     until(lambda: all(u.news("judged") for u in users), 1800, users)
     ready = [u.news("ready")[-1] for u in users]
     (owner,) = [u for u, news in zip(users, ready, strict=True) if news["owned"]]
-    servers = [c for c in marked(marker, users).values() if "managed_launch" in c]
+    servers = [c for c in marked(marker, users).values() if "local_server/launch.py" in c]
     first = [u.news("judged")[0]["readings"] for u in users]
     apart = max(
         abs(a - b)

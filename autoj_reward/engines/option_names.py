@@ -22,7 +22,8 @@ OWN_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "vllm-server": (
         "adapter", "allow_plain_http", "api_key", "api_key_env", "block_size", "concurrency",
         "context_tokens", "data_parallel_size", "devices", "dtype", "endpoints", "fingerprint",
-        "memory_share", "name", "revision", "start_seconds", "tensor_parallel_size", "timeout_seconds",
+        "memory_share", "name", "python", "revision", "start_seconds", "tensor_parallel_size",
+        "timeout_seconds",
     ),
 }  # fmt: skip
 """What each engine takes of its own, beside what its library takes."""
@@ -44,8 +45,12 @@ _FROM_PRETRAINED = (
 """What `from_pretrained` of transformers takes, and the parts of a configuration that runs change."""
 
 _ENGINE_ARGS = ("engine/arg_utils.py",)
-_SERVER_ARGS = ("entrypoints/launchers/cli_args.py", "entrypoints/openai/cli_args.py")
-"""Where vLLM's source keeps its classes of arguments, the present place first."""
+_SERVER_ARGS = (
+    "entrypoints/common/cli_args.py",
+    "entrypoints/launchers/cli_args.py",
+    "entrypoints/openai/cli_args.py",
+)
+"""Where vLLM's source keeps its classes of arguments, the newest version's place first (0.33, 0.27, 0.23)."""
 _CLASSES = ("EngineArgs", "AsyncEngineArgs", "BaseFrontendArgs", "FrontendArgs")
 
 

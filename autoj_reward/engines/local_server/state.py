@@ -37,7 +37,7 @@ class ServerState:
         api_key: What requests must show.
         owner_pid: The process whose end is the judge's.
         log: Its log file.
-        server_info: What the server's process found out: dtype, context, command line.
+        server_info: What the server's process found out: dtype and context.
     """
 
     judge_id: str

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from autoj_reward.engines.vllm.private import abort_requests, engine_dead_error
 from autoj_reward.errors import EngineContractBroken, EngineRejected, EngineUnavailable
 from autoj_reward.types import Usage
 
@@ -28,8 +29,6 @@ def ask(llm: Any, asked: Sequence[Asked], adapter: Any) -> list[Any]:
     """
     if not asked:
         return []
-    from vllm.v1.engine.exceptions import EngineDeadError
-
     try:
         answers: list[Any] = llm.generate(
             [{"prompt_token_ids": ids} for ids, _ in asked],
@@ -37,27 +36,22 @@ def ask(llm: Any, asked: Sequence[Asked], adapter: Any) -> list[Any]:
             use_tqdm=False,
             lora_request=adapter,
         )
-    except EngineDeadError as error:
+    except engine_dead_error() as error:
         raise EngineUnavailable(
             "vLLM's engine process ended",
             hint="the cause is in vLLM's messages above; out of memory: lower memory_share. "
             "Make a new engine",
         ) from error
     except Exception as error:
-        _forget_requests(llm)
+        abort_requests(llm)
         raise EngineRejected(f"vLLM refused a request: {error}") from error
     except BaseException:
         # Left behind, they would come back among the answers of the next call.
-        _forget_requests(llm)
+        abort_requests(llm)
         raise
     if len(answers) != len(asked):
         raise EngineContractBroken(f"vLLM was asked {len(asked)} times and answered {len(answers)}")
     return answers
-
-
-def _forget_requests(llm: Any) -> None:
-    engine = llm.llm_engine
-    engine.abort_request(list(engine.output_processor.request_states), internal=True)
 
 
 def usage_of(answer: Any) -> Usage:

@@ -34,6 +34,7 @@ from autoj_reward.engines.vllm.options import (
     reading_parameters,
     writing_parameters,
 )
+from autoj_reward.engines.vllm.private import end_processes
 from autoj_reward.errors import ConfigError, EngineRejected
 from autoj_reward.identity import library_versions, template_id
 from autoj_reward.types import (
@@ -176,14 +177,7 @@ class VLLMEngine:
         with self._calling:
             if self._llm is None:
                 return
-            core = self._llm.llm_engine.engine_core
-            core.shutdown()
-            # vLLM leaves the sockets' context to the collector, which complains of it once the thread that
-            # reads the outputs has let go of it. An engine without processes of its own has neither.
-            if (reader := getattr(core, "output_queue_thread", None)) is not None:
-                reader.join(timeout=10)
-            if (context := getattr(core, "ctx", None)) is not None:
-                context.destroy(linger=0)
+            end_processes(self._llm)
             self._llm = None
             gc.collect()
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from autoj_reward.engines.checkpoint.embedded import resolve_model
@@ -71,28 +71,19 @@ def quiet_environment() -> Iterator[None]:
 
 
 def load_tokenizer(
-    path: str, revision: str | None, tensor_parallel_size: int, options: dict[str, Any]
+    path: str, revision: str | None, tensor_parallel_size: int, options: Mapping[str, Any]
 ) -> InjectionSafeTokenizer:
-    """The model's tokenizer, after a look at what can be known before its weights are loaded.
+    """The model's tokenizer, after `check_config`.
 
     Raises:
         ConfigError: There is no such model, or its attention heads cannot be divided.
     """
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers import AutoTokenizer, GenerationConfig
 
+    config = check_config(path, revision, tensor_parallel_size, options)
     trust = bool(options.get("trust_remote_code", False))
-    try:
-        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust)
-        check_kind(config, path)
-        _check_heads(config, tensor_parallel_size)
+    with _loading(path, revision):
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust)
-    except (OSError, ValueError, ImportError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(
-            f"cannot load the judge model {path!r}: {error}",
-            hint=where_to_get(path, revision),
-        ) from error
     try:
         ends = GenerationConfig.from_pretrained(path, revision=revision).eos_token_id
     except OSError:
@@ -100,6 +91,36 @@ def load_tokenizer(
     return InjectionSafeTokenizer(
         tokenizer, turn_end_ids=[] if ends is None else ends if isinstance(ends, list) else [ends]
     )
+
+
+def check_config(
+    path: str, revision: str | None, tensor_parallel_size: int, options: Mapping[str, Any]
+) -> Any:
+    """The model's configuration, checked for what can be known before its weights are loaded.
+
+    Raises:
+        ConfigError: There is no such model, or its attention heads cannot be divided.
+    """
+    from transformers import AutoConfig
+
+    trust = bool(options.get("trust_remote_code", False))
+    with _loading(path, revision):
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust)
+        check_kind(config, path)
+        _check_heads(config, tensor_parallel_size)
+    return config
+
+
+@contextlib.contextmanager
+def _loading(path: str, revision: str | None) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigError(
+            f"cannot load the judge model {path!r}: {error}", hint=where_to_get(path, revision)
+        ) from error
 
 
 def lora_request(adapter: str | None) -> Any:

@@ -18,7 +18,7 @@ from autoj_reward.types import Sampling
 MOST_LISTED = 128
 """Most ids of `logprob_token_ids`, by vLLM's own limit."""
 
-_CPU_CACHE_BYTES = 4 << 30
+CPU_CACHE_BYTES = 4 << 30
 """vLLM's default is a share of the device's memory, which on a CPU is that of all other programs too."""
 
 _OURS = {
@@ -46,11 +46,7 @@ def engine_arguments(
     Raises:
         ConfigError: The installed vLLM has no such option, or it is set in another way here.
     """
-    if ours := sorted(options.keys() & _OURS.keys()):
-        raise ConfigError(
-            f"the engine 'vllm' sets {', '.join(ours)} itself",
-            hint="; ".join(f"{name}: {_OURS[name]}" for name in ours),
-        )
+    arguments = own_arguments(adapter, context_tokens, memory_share, options)
     known = _argument_names()
     if unknown := sorted(options.keys() - known):
         near = [n for name in unknown for n in difflib.get_close_matches(name, known, n=1)]
@@ -58,22 +54,38 @@ def engine_arguments(
             f"vLLM {_version()} has no option {', '.join(unknown)}",
             hint=f"did you mean {', '.join(near)}?" if near else "see `vllm serve --help`",
         )
+    arguments["enable_sleep_mode"] = sleep
+    if on_cpu and memory_share is None:
+        arguments["kv_cache_memory_bytes"] = CPU_CACHE_BYTES
+    return {k: v for k, v in arguments.items() if k in known} | dict(options)
+
+
+def own_arguments(
+    adapter: str | None, context_tokens: int | None, memory_share: float | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The engine arguments that follow from this package's own options; vLLM need not be installed.
+
+    Raises:
+        ConfigError: One of `options` is set in another way here, or the adapter's settings cannot be read.
+    """
+    if ours := sorted(options.keys() & _OURS.keys()):
+        raise ConfigError(
+            f"the engine 'vllm' sets {', '.join(ours)} itself",
+            hint="; ".join(f"{name}: {_OURS[name]}" for name in ours),
+        )
     arguments: dict[str, Any] = {
         "enable_prefix_caching": True,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
         "logprobs_mode": "raw_logprobs",
-        "enable_sleep_mode": sleep,
     }
     if context_tokens is not None:
         arguments["max_model_len"] = context_tokens
-    if on_cpu and memory_share is None:
-        arguments["kv_cache_memory_bytes"] = _CPU_CACHE_BYTES
     if memory_share is not None:
         arguments["gpu_memory_utilization"] = memory_share
     if adapter is not None:
         arguments |= {"enable_lora": True, "max_lora_rank": _rank(adapter), "max_loras": 1}
-    return {k: v for k, v in arguments.items() if k in known} | dict(options)
+    return arguments
 
 
 def sampling_parameters(**wanted: Any) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sharing, supervising and ending a server, with a cheap one; the real one is in test_managed_vllm.py."""
+"""Sharing, supervising and ending a server, with a cheap one; the real one is in test_vllm.py."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autoj_reward.engines.local_server.settings import LocalServerSettings, serve_command, serve_environment
+from autoj_reward.engines.local_server.engine import serve_order
+from autoj_reward.engines.local_server.launch import flags
+from autoj_reward.engines.local_server.settings import LocalServerSettings, serve_environment
 from autoj_reward.engines.local_server.shared import LaunchSpec, SharedServer, _owned, share_server
 from autoj_reward.engines.local_server.state import JudgeFolder, runtime_home
 from autoj_reward.errors import ConfigError, EngineUnavailable
@@ -377,36 +380,66 @@ def test_command_line() -> None:
         adapter="ORG/A",
         tensor_parallel_size=2,
         data_parallel_size=4,
+        context_tokens=4096,
+        options={"hf_token": "secret"},
     )
-    arguments = {
-        "max_model_len": 4096,
-        "enforce_eager": False,
-        "trust_remote_code": True,
-        "hf_overrides": {"a": [1, 2]},
-        "kv_cache_dtype": None,
-        "compilation_config": "-O1",
-    }
-    command = serve_command(settings, arguments, host="127.0.0.1", port="8000")
-    assert command[:3] == ["vllm", "serve", "ORG/M"]
+    order = json.loads(settings.as_order())
+    command = flags({**order["arguments"], **order["frontend"]})
     for flag in (
-        "--host=127.0.0.1",
-        "--port=8000",
         "--dtype=bfloat16",
         "--revision=abc",
         "--tensor-parallel-size=2",
         "--data-parallel-size=4",
         "--max-model-len=4096",
-        "--no-enforce-eager",
-        "--trust-remote-code",
-        "--compilation-config=-O1",
         "--enable-prompt-tokens-details",
+        "--no-use-tqdm-on-load",
     ):
         assert flag in command
-    assert command[command.index("--hf-overrides") + 1] == '{"a": [1, 2]}'
     assert command[command.index("--lora-modules") + 1] == "judge=ORG/A"
     assert settings.request_model == "judge"
-    assert not any("kv-cache-dtype" in part for part in command)
-    assert not any("api" in part for part in command), "a key on a command line is everybody's"
+    assert order["model"] == "ORG/M"
+    assert order["options"] == {"hf_token": "secret"}
+    assert order["cpu_defaults"] == {"block_size": 32, "kv_cache_memory_bytes": 4 << 30}
+
+
+def test_arguments_become_flags() -> None:
+    arguments = {
+        "enforce_eager": False,
+        "trust_remote_code": True,
+        "hf_overrides": {"a": [1, 2]},
+        "kv_cache_dtype": None,
+        "compilation_config": "-O1",
+        "stop": ["a", "b"],
+    }
+    assert flags(arguments) == [
+        "--no-enforce-eager", "--trust-remote-code", "--hf-overrides", '{"a": [1, 2]}', "--compilation-config=-O1",
+        "--stop", "a", "b",
+    ]  # fmt: skip
+
+
+def test_another_environments_python_gets_none_of_this_ones_paths(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    before = {"PATH": "/bin", "PYTHONPATH": "/here", "PYTHONHOME": "/here"}
+    after = serve_environment(LocalServerSettings(model="m", python=str(python)), "k", before)
+    assert after["PATH"] == f"{python.parent}:/bin"
+    assert not after.keys() & {"PYTHONPATH", "PYTHONHOME"}
+    assert serve_environment(LocalServerSettings(model="m"), "k", before).items() >= before.items()
+
+
+def bare_python(folder: Path) -> str:
+    """The interpreter of an environment without any package."""
+    venv.create(folder, with_pip=False, symlinks=True)
+    return str(folder / "bin" / "python")
+
+
+def test_a_python_without_vllm_is_named(tmp_path: Path) -> None:
+    """It needs no package of ours either: the script that runs there is the standard library's."""
+    settings = LocalServerSettings(model=str(tmp_path), python=bare_python(tmp_path / "other"))
+    with pytest.raises(ConfigError, match=r"vLLM cannot be imported by .*/other/bin/python") as raised:
+        share_server(
+            JudgeFolder("other"), lambda: serve_order(settings), start_seconds=60, report=lambda _: None
+        )
+    assert "python=PATH" in raised.value.hint
 
 
 @pytest.mark.parametrize(
@@ -419,6 +452,7 @@ def test_command_line() -> None:
         ({"port": 8000}, None, "serve-judge --port"),
         ({"api_key": "x"}, None, "at random"),
         ({"sleep": True}, None, "only the engine 'vllm' sleeps"),
+        ({"python": "/no/such/python"}, None, "not a program"),
     ],
 )
 def test_wrong_settings(given: dict[str, Any], devices: tuple[int, ...] | None, message: str) -> None:
@@ -453,4 +487,5 @@ def test_settings_survive_the_way_to_the_server() -> None:
     settings = LocalServerSettings(
         model="{port} \u2028 é", devices=(1, 2), options={"hf_overrides": {"a": None}}
     )
-    assert LocalServerSettings.from_json(settings.as_json()) == settings
+    order = json.loads(settings.as_order())
+    assert (order["model"], order["options"]) == (settings.model, settings.options)

@@ -98,7 +98,7 @@ def test_a_fork_uses_the_server_over_connections_of_its_own(managed: LocalServer
     code = (
         "import os, sys\n"
         "from tests.engines.local_server.test_vllm import *\n"
-        "engine = ManagedEngine(EMBEDDED_MODEL, **SETTINGS)\n"
+        "engine = LocalServerEngine(EMBEDDED_MODEL, **SETTINGS)\n"
         "item = question('Name a river.')\n"
         "here = engine.generate([item])[0].text\n"
         "child = os.fork()\n"

@@ -341,7 +341,7 @@ def test_the_address_of_a_reward_server_is_shown_without_its_token() -> None:
 
 
 def test_the_settings_of_a_managed_server_are_on_no_command_line() -> None:
-    settings = LocalServerSettings(model="m", options={"hf_token": "token-of-the-hub"})
+    settings = LocalServerSettings(model="m", python=sys.executable, options={"hf_token": "token-of-the-hub"})
     order = serve_order(settings)
     assert "token-of-the-hub" not in " ".join(order.command)
     assert "token-of-the-hub" in json.dumps(order.environment)

