@@ -41,7 +41,7 @@ from autoj_reward.types import (
     Usage,
 )
 
-_PROBE = "Is 13 a prime number? Yes: nothing divides it but 1 and 13."
+_PROBE = "Is 13 a prime number? Yes, it is."
 _FOR_CONFIG = ("gguf_file", "trust_remote_code", "token", "cache_dir", "local_files_only", "code_revision")
 
 
