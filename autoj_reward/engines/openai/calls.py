@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from autoj_reward.engines.logprobs.token_tree import NodeLogprobs, TokenPath, TokenTree
@@ -15,7 +15,7 @@ from autoj_reward.engines.openai.errors import refusal
 from autoj_reward.engines.openai.event_loop import together
 from autoj_reward.engines.openai.identity import check_said
 from autoj_reward.engines.openai.messages import TextReader, messages, prompt_text, verdict_messages
-from autoj_reward.engines.openai.probe import Api, Capabilities
+from autoj_reward.engines.openai.probe import Capabilities
 from autoj_reward.engines.openai.responses import (
     Answer,
     Step,
@@ -46,31 +46,29 @@ Route = Literal["ids", "text", "chat"]
 """ids: token ids to completions; text: text to completions; chat: messages to chat."""
 
 _VERDICT_TOKENS = 24
-"""Most tokens of a verdict that is written after the forced words."""
+"""Most tokens of a verdict that is generated after the forced words."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerCalls:
-    """Answers inputs one at a time; any number of them at once.
+    """Answer single inputs; safe to call concurrently.
 
     Attributes:
         transport: Sends the requests.
-        known: What the endpoints can do.
-        api: Which APIs may be used.
-        tokenizer: The model's, or None.
+        known: Capabilities of the endpoints.
+        tokenizer: The model's tokenizer, or None.
     """
 
     transport: Transport
     known: Capabilities
-    api: Api
     tokenizer: InjectionSafeTokenizer | None
     _names: dict[ContinuationQuery, dict[str, int]] = field(default_factory=dict)
 
     def route(self, item: JudgeInput) -> Route:
-        """The way an input takes.
+        """The API and the form of the prompt to use for an input.
 
         Raises:
-            EngineRejected: There is none.
+            EngineRejected: The endpoint supports none that fits.
         """
         known = self.known
         if self.tokenizer is not None and known.token_prompts:
@@ -80,7 +78,7 @@ class ServerCalls:
         if known.chat:
             return "chat"
         raise EngineRejected(
-            "the judge asks for the model's chat template, and the endpoint offers completions only",
+            "the judge needs the model's chat template, and the endpoint offers completions only",
             hint="give the model's tokenizer (tokenizer=FOLDER), or allow api='chat'",
         )
 
@@ -91,11 +89,11 @@ class ServerCalls:
 
         Args:
             item: The input.
-            ids: Its token ids on the way by ids; otherwise None.
-            tree: Its readout's token tree on that way, if it has a readout.
+            ids: Its token ids on the route `ids`; otherwise None.
+            tree: The token tree of its readout on that route, if it has a readout.
 
         Raises:
-            EngineError: The endpoints cannot be asked at all.
+            EngineError: The endpoints cannot be used at all.
         """
         try:
             if ids is not None and tree is not None:
@@ -130,8 +128,8 @@ class ServerCalls:
             if not self.known.extras:
                 raise EngineRejected(
                     f"the judge sets {dict(item.wrapper.arguments)} for the chat template, and the endpoint "
-                    "takes no such fields",
-                    hint="leave [wrapper] arguments out of the judge, or use a server of your own",
+                    "does not accept chat_template_kwargs",
+                    hint="remove [wrapper] arguments from the judge, or use vLLM or SGLang",
                 )
             fields["chat_template_kwargs"] = dict(item.wrapper.arguments)
         if fields["messages"][-1]["role"] == "assistant" and self.known.kind != "llamacpp":
@@ -140,7 +138,7 @@ class ServerCalls:
         return await self._ask("/chat/completions", body, lambda answer: read(read_chat(answer)))
 
     async def _read_listed(self, ids: list[int], tree: TokenTree) -> JudgeOutput:
-        """Read with exact log-probabilities of chosen ids."""
+        """Read the verdicts exactly, from log-probabilities of chosen ids."""
         reader = TreeReader(tree, self.known.most_listed)
         usage = Usage()
         while due := reader.requests():
@@ -159,7 +157,7 @@ class ServerCalls:
             steps = [by_id(step, {}) for step in answer.steps]
             tokens = [step.chosen.id for step in answer.steps]
             if not 1 <= len(steps) <= request.n_steps or not all(wanted <= step.keys() for step in steps):
-                raise MalformedResponse("log-probabilities of the ids that were asked for are missing")
+                raise MalformedResponse("log-probabilities of requested ids are missing")
             return [t for t in tokens if t is not None], steps, answer.usage
 
         optional = {"allowed_token_ids": list(request.allowed)} if request.n_steps > 1 else {}
@@ -176,7 +174,7 @@ class ServerCalls:
         )
 
     async def _read_top(self, ids: list[int], tree: TokenTree) -> JudgeOutput:
-        """Read with the most probable tokens of each node; what they leave out is bounded."""
+        """Read the verdicts from each node's most probable tokens, with a bound for unlisted ones."""
         if not self.known.top:
             return await self._written_verdict(tree.readout, prompt=ids)
         readings: dict[TokenPath, NodeLogprobs] = {}
@@ -213,14 +211,14 @@ class ServerCalls:
         )
 
     async def _read_text(self, item: JudgeInput, readout: ContinuationQuery) -> JudgeOutput:
-        """Read by text, as far as the endpoint shows probabilities and takes a begun answer."""
+        """Read the verdicts by text, or generate one if the endpoint shows no probabilities."""
         text = self.route(item) == "text"
         if not (self.known.top if text else self.known.chat_top and self.known.prefix):
             after_critique = any(not segment.trusted for segment in item.prefill)
             forced = bool(item.prefill) and item.prefill[-1].trusted
             if after_critique and not (forced and (text or self.known.prefix)):
-                # The judge's own words are there: they are the point distribution. Forced words need an
-                # endpoint that writes on from a begun answer.
+                # The critique gives the point distribution. Forced words after it would need an endpoint that
+                # continues an unfinished turn.
                 return JudgeOutput(text="", finish_reason="read")
             if text:
                 return await self._written_verdict(readout, prompt=prompt_text(item))
@@ -236,13 +234,13 @@ class ServerCalls:
         return JudgeOutput(text="", finish_reason="read", reading=reader.reading(), usage=usage)
 
     async def _written_verdict(self, readout: ContinuationQuery, *, prompt: list[int] | str) -> JudgeOutput:
-        """Let the endpoint write on from the forced words, where it shows no probabilities."""
+        """Generate the verdict after the forced words."""
         return await self._complete(
             _output, prompt=prompt, max_tokens=_VERDICT_TOKENS, stop=["\n"], **self._greedy(read=False)
         )
 
     async def _chat_verdict(self, item: JudgeInput, readout: ContinuationQuery) -> JudgeOutput:
-        """Ask a chat endpoint for the verdict, with the words forced if it allows that."""
+        """Generate the verdict with chat, after the forced words if the endpoint continues a turn."""
         if self.known.prefix:
             return await self._chat(
                 _output,
@@ -255,12 +253,9 @@ class ServerCalls:
 
         def read(answer: Answer) -> JudgeOutput:
             output = _output(answer)
-            text = output.text.lstrip().removeprefix(readout.verdict_prefix)
-            return JudgeOutput(
-                text=text, finish_reason=output.finish_reason, usage=output.usage, thinking=output.thinking
-            )
+            return replace(output, text=output.text.lstrip().removeprefix(readout.verdict_prefix))
 
-        # A reasoning model spends its limit on thinking first, so it gets the judge's own.
+        # A reasoning model thinks first, so it gets the judge's token limit.
         return await self._chat(
             read,
             item,
@@ -283,20 +278,20 @@ class ServerCalls:
             return await self._complete(written, prompt=prompt_text(item), **fields)
         if item.prefill and not self.known.prefix:
             raise EngineRejected(
-                "the endpoint takes no begun answer, which a thinking budget needs",
-                hint="leave [thinking] budget_tokens out of the judge, or use a server of your own",
+                "a thinking budget needs an endpoint that continues an unfinished assistant turn",
+                hint="remove [thinking] budget_tokens from the judge, or use vLLM, SGLang or llama.cpp",
             )
         return await self._chat(written, item, messages=messages(item), **fields)
 
     def _greedy(self, *, read: bool) -> dict[str, float]:
-        """The temperature of an answer that is not drawn, as the endpoint takes it.
+        """The temperature field for greedy decoding.
 
         Args:
-            read: Whether only listed probabilities are read: what is drawn does not matter then, and the
-                endpoint's own temperature, 1, leaves them as they are.
+            read: Whether only listed probabilities are read: the sampled token does not matter then, and the
+                endpoint's default temperature, 1, leaves them unchanged.
 
         Raises:
-            EngineRejected: The endpoint draws all it writes.
+            EngineRejected: The endpoint always samples.
         """
         least = self.known.least_temperature
         if least is not None:
@@ -304,7 +299,7 @@ class ServerCalls:
         if read:
             return {}
         raise EngineRejected(
-            "the endpoint takes no temperature of 0, so what it writes is drawn at random",
+            "the endpoint accepts no temperature near 0, so its text is always sampled",
             hint="--temperature 1 for critiques; for direct verdicts, an endpoint with log-probabilities",
         )
 
@@ -312,27 +307,27 @@ class ServerCalls:
         drawn = sampling.temperature > 0
         at = {"temperature": sampling.temperature} if drawn else self._greedy(read=False)
         if drawn and self.known.least_temperature is None and sampling.temperature == 1.0:
-            # Its own, which it does not want to hear.
+            # The endpoint's default; it refuses the field.
             at = {}
         fields: dict[str, Any] = {"max_tokens": sampling.max_new_tokens, **at}
         if self.known.extras or (drawn and sampling.top_p < 1.0):
             fields["top_p"] = sampling.top_p if drawn else 1.0
         if self.known.extras:
-            # The checkpoint's own sampling defaults, which servers apply, must not leak in.
+            # Override the checkpoint's sampling defaults, which servers apply.
             fields["top_k"] = sampling.top_k if drawn and sampling.top_k else -1
             fields["min_p"] = 0.0
             fields["repetition_penalty"] = sampling.repetition_penalty
             if self.known.kind == "llamacpp":
-                # It has its own name for it, and passes over the other.
+                # llama.cpp's name; it ignores the other.
                 fields["repeat_penalty"] = sampling.repetition_penalty
         elif sampling.repetition_penalty != 1.0 or (drawn and sampling.top_k):
             raise EngineRejected(
-                "the endpoint takes neither top_k nor repetition_penalty, and the judge sets one",
-                hint="leave it out of the judge's [sampling], or use a server of your own",
+                "the judge sets top_k or repetition_penalty, and the endpoint accepts neither",
+                hint="remove it from the judge's [sampling], or use vLLM, SGLang or llama.cpp",
             )
         stop = list(sampling.stop)
         if self.tokenizer is not None:
-            # The template's own end of a turn, which is not always what the server takes for one.
+            # The template's end of a turn, which servers do not always know.
             if self.known.extras:
                 fields["stop_token_ids"] = list(self.tokenizer.turn_end_ids)
                 stop += self.tokenizer.turn_end_texts
@@ -341,14 +336,14 @@ class ServerCalls:
             if self.known.most_listed:
                 fields["return_token_ids"] = True
         if stop:
-            # More than four are refused in many places.
+            # Many servers refuse more than four.
             fields["stop"] = stop[: max(4, len(sampling.stop))]
         if drawn and sampling.seed is not None:
             fields["seed"] = sampling.seed + draw
         return fields
 
     def _decoded(self, answer: Answer, ids: list[int], sampling: Sampling) -> JudgeOutput | Failure:
-        """An output decoded here where the server gave its tokens, so that all engines' texts are alike."""
+        """Decode with the local tokenizer if the server gave token ids, so that all engines decode alike."""
         output = _output(answer, sampling.max_new_tokens)
         if answer.token_ids is None or self.tokenizer is None:
             return output
@@ -359,19 +354,19 @@ class ServerCalls:
 
 def _first_step(answer: Answer) -> tuple[Step, Usage]:
     if not answer.steps or not answer.steps[0].listed:
-        raise MalformedResponse("no log-probabilities, which the endpoint gave before")
+        raise MalformedResponse("log-probabilities are missing, which the endpoint gave before")
     return answer.steps[0], answer.usage
 
 
 def _output(answer: Answer, limit: int | None = None) -> JudgeOutput:
-    """Written text as an output.
+    """Generated text as an output.
 
     Args:
-        answer: The server's.
-        limit: Most tokens it was asked for.
+        answer: The parsed response.
+        limit: Most tokens that were requested, or None.
 
     Raises:
-        Refused: The endpoint ended it for reasons of its own.
+        EndpointRejected: The endpoint refused or aborted the generation.
     """
     finish = finish_of(answer.finish, answer.usage.completion_tokens, limit)
     if finish is None or answer.refusal:

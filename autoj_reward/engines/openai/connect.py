@@ -20,7 +20,7 @@ logger = logging.getLogger("autoj_reward")
 _MOST_SECONDS = 30.0
 _MOST_ATTEMPTS = 5
 _GRACE_SECONDS = 2.0
-"""How long the first endpoint that answers waits for the others."""
+"""How long to wait for the other endpoints once one has answered."""
 
 _LONGEST_REST_SECONDS = 30.0
 _NOT_NOW = (EngineUnavailable, EngineContractBroken, GaveUp)
@@ -35,17 +35,17 @@ async def connect_all(
     before: Capabilities | None,
     trusted: bool = False,
 ) -> Capabilities:
-    """Look at every endpoint, and admit those that serve the model.
+    """Probe every endpoint and admit those that serve the model.
 
-    An endpoint that does not answer now is looked at again in the background.
+    An endpoint that does not answer is probed again in the background.
 
     Args:
-        transport: Has the endpoints.
-        model: The model's name, or None.
-        tokenizer: The model's, or None.
-        api: What may be used.
-        trusted: Whether the user has said what serves the endpoints.
-        before: What was found at an earlier meeting, or None: then the first answer decides.
+        transport: Holds the endpoints.
+        model: The model's name, or None for the only one.
+        tokenizer: The model's tokenizer, or None.
+        api: Which APIs may be used.
+        before: Capabilities found on an earlier connection; None takes those of the first endpoint.
+        trusted: Whether the user gave the fingerprint.
 
     Returns:
         What all of them can do.
@@ -56,7 +56,7 @@ async def connect_all(
         EngineRejected: One refuses.
     """
     patient = replace(transport.policy, retry_seconds=min(transport.policy.retry_seconds, _MOST_SECONDS))
-    # A wrong address is to be known soon; who has answered once is worth more attempts.
+    # Few attempts until the endpoint has answered once, so that a wrong URL is reported soon.
     at_first = replace(patient, attempts=min(patient.attempts, _MOST_ATTEMPTS))
 
     async def look(endpoint: Endpoint) -> Capabilities:
@@ -98,7 +98,7 @@ async def connect_all(
     assert found is not None
     for endpoint in transport.endpoints:
         if not endpoint.admitted:
-            logger.warning("%s does not answer; it joins when it does", endpoint.url)
+            logger.warning("%s does not answer; it is used once it does", endpoint.url)
             transport.background.append(asyncio.create_task(_join_later(endpoint, found, look)))
     return found
 
@@ -113,23 +113,19 @@ async def _join_later(endpoint: Endpoint, found: Capabilities, look: Callable[[E
         except _NOT_NOW:
             continue
         except (ConfigError, EngineRejected) as error:
-            logger.warning("%s is left out: %s", endpoint.url, error)
+            logger.warning("%s is not used: %s", endpoint.url, error)
             return
         endpoint.admitted = True
         return
 
 
 def _same(found: Capabilities | None, seen: Capabilities, endpoint: Endpoint) -> Capabilities:
-    """What both can do, which must be the same but for the context.
-
-    Raises:
-        ConfigError: They differ.
-    """
+    """The common capabilities; they must be equal except for the context, of which the least counts."""
     if found is None:
         return seen
     if replace(found, context_tokens=None) != replace(seen, context_tokens=None):
         raise ConfigError(
-            f"{endpoint.url} is not like the other endpoints: {seen}; the others: {found}",
+            f"{endpoint.url} differs from the other endpoints: {seen}; the others: {found}",
             hint="all endpoints of one engine serve the same model in the same way",
         )
     limits = [n for n in (found.context_tokens, seen.context_tokens) if n is not None]

@@ -17,21 +17,21 @@ from autoj_reward.errors import EngineRejected
 from autoj_reward.redact import redact
 
 _MOST_BYTES = 64 << 20
-"""Of one body: a server gone mad must not fill this process's memory."""
+"""Most bytes of one response body."""
 
 _LONGEST_CONNECT_SECONDS = 10.0
 
 
 class MalformedResponse(Exception):
-    """A body is not what the protocol says; asked again, because proxies and restarts do that."""
+    """A response does not follow the protocol; retried, because proxies and restarts cause this."""
 
 
 class EndpointRejected(Exception):
-    """The endpoint refused one request, for good.
+    """The endpoint refused one request for good.
 
     Attributes:
         status: HTTP status.
-        message: The endpoint's own words.
+        message: The endpoint's own message.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -53,13 +53,13 @@ class RequestRejected(EngineRejected):
 
 
 class RetryableError(Exception):
-    """An attempt failed in a way that another may not.
+    """An attempt failed, and another one may succeed.
 
     Args:
-        kind: A few words, counted in `Transport.counts`.
+        kind: A short label, counted in `Transport.counts`.
         detail: What happened.
-        wait_seconds: What the endpoint asked to be spared, or None.
-        busy: Whether the endpoint is alive and only wants us to wait.
+        wait_seconds: The wait that the endpoint asked for, or None.
+        busy: Whether the endpoint works and only asks to wait.
     """
 
     def __init__(
@@ -72,14 +72,14 @@ class RetryableError(Exception):
 
 
 class ConnectionPool:
-    """HTTP clients of one connection to each server, as many as there are requests in flight.
+    """A pool of single-connection httpx clients, one per request in flight.
 
-    httpx's own pool looks at every connection for every request, which at 64 of them took more time than
-    all the rest of a request.
+    httpx's own pool scans every connection for every request; with 64 connections that took longer than the
+    rest of the request.
 
     Args:
-        urls: Servers that will be asked.
-        timeout_seconds: Most seconds to wait for a connection, up to a limit of our own.
+        urls: Base URLs of the servers.
+        timeout_seconds: Most seconds to wait for a connection; 10 at most.
         headers: Sent with every request.
     """
 
@@ -87,17 +87,17 @@ class ConnectionPool:
         self._free: list[httpx.AsyncClient] = []
         self._all: list[httpx.AsyncClient] = []
         encrypted = any(httpx.URL(u).scheme == "https" for u in urls)
-        # A proxy from the environment has nothing to do with servers on this machine.
+        # Proxy settings in the environment do not apply to servers on this machine.
         on_this_machine = all(httpx.URL(u).host in ("localhost", "127.0.0.1", "::1") for u in urls)
         connect = min(timeout_seconds, _LONGEST_CONNECT_SECONDS)
         self._settings: dict[str, Any] = {
-            # A compressed answer of a few kilobytes may unpack into gigabytes.
+            # No compression: a few kilobytes may unpack into gigabytes.
             "headers": {**headers, "accept-encoding": "identity"},
-            # Everything after connecting is bounded by the deadline of the whole request.
+            # After connecting, the deadline of the whole request applies.
             "timeout": httpx.Timeout(None, connect=connect),
-            # Servers commonly close after 5 idle seconds; a little less avoids meeting them at it.
+            # Servers commonly close a connection after 5 idle seconds; close it before they do.
             "limits": httpx.Limits(max_keepalive_connections=len(urls), keepalive_expiry=4.0),
-            # Made once, and only for https: reading the certificates takes tens of milliseconds.
+            # Only for https: reading the certificates takes tens of milliseconds.
             "verify": httpx.create_ssl_context() if encrypted else False,
             "trust_env": not on_this_machine,
         }
@@ -109,11 +109,11 @@ class ConnectionPool:
             await client.aclose()
 
     @contextlib.asynccontextmanager
-    async def _line(self) -> AsyncIterator[httpx.AsyncClient]:
+    async def _client(self) -> AsyncIterator[httpx.AsyncClient]:
         if not self._free:
             self._free.append(httpx.AsyncClient(**self._settings))
             self._all.append(self._free[-1])
-        # The last one used has the freshest connection.
+        # The last one used is the least likely to have been closed by the server.
         client = self._free.pop()
         try:
             yield client
@@ -121,25 +121,25 @@ class ConnectionPool:
             self._free.append(client)
 
     async def exchange(self, url: str, content: bytes | None, ends: float) -> Any:
-        """An answer's JSON.
+        """Send one request and return the JSON of its response.
 
         Args:
             url: Where to.
             content: JSON to send with POST; None sends a GET.
-            ends: Loop time at which it is given up.
+            ends: Loop time of the deadline.
 
         Raises:
-            RetryableError: There was no answer, or one that says to try again.
-            MalformedResponse: The answer is not JSON.
-            Refused: This request was refused.
-            Rejected: All requests of this kind are refused.
+            RetryableError: There was no response, or one that says to try again.
+            MalformedResponse: The response is not JSON.
+            EndpointRejected: This request was refused.
+            RequestRejected: All requests of this kind are refused.
         """
         method, headers = ("GET", {}) if content is None else ("POST", {"content-type": "application/json"})
         try:
-            # httpx bounds each read, and a server that drips a byte a second passes that for ever.
+            # httpx's timeout is for each read; a server that sends a byte a second never exceeds it.
             async with (
                 asyncio.timeout_at(ends),
-                self._line() as client,
+                self._client() as client,
                 client.stream(method, url, content=content, headers=headers) as response,
             ):
                 data = await _body(response)
@@ -151,8 +151,8 @@ class ConnectionPool:
             raise RetryableError("timeout", f"cannot connect to {url} in time") from error
         except (httpx.RequestError, OSError) as error:
             detail = str(error) or type(error).__name__
-            raise RetryableError("broken connection", f"{url} broke off: {detail}") from error
-        return _judged(response, data, url)
+            raise RetryableError("broken connection", f"{url} broke the connection: {detail}") from error
+        return _json_or_error(response, data, url)
 
 
 async def _body(response: httpx.Response) -> bytes:
@@ -169,18 +169,18 @@ async def _body(response: httpx.Response) -> bytes:
     return b"".join(parts)
 
 
-def _judged(response: httpx.Response, data: bytes, url: str) -> Any:
-    """The body as JSON, or the error that the status means."""
+def _json_or_error(response: httpx.Response, data: bytes, url: str) -> Any:
+    """The body as JSON; raises the error that the status means."""
     status = response.status_code
     after = retry_after_seconds(response.headers.get("retry-after"), time.time())
-    verdict = status_class(status, asks_to_wait=after is not None)
-    message = "" if verdict == "answered" else _error_message(data)
-    if verdict == "answered":
+    kind = status_class(status, asks_to_wait=after is not None)
+    message = "" if kind == "answered" else _error_message(data)
+    if kind == "answered":
         try:
             body = json.loads(data)
         except (ValueError, RecursionError) as error:
-            kind = response.headers.get("content-type", "no content type")
-            raise MalformedResponse(f"{len(data)} bytes of {kind!r} are not JSON: {error}") from error
+            media = response.headers.get("content-type", "no content type")
+            raise MalformedResponse(f"{len(data)} bytes of {media!r} are not JSON: {error}") from error
         if not isinstance(body, dict) or not body.get("error") or "choices" in body or "data" in body:
             return body
         # Some servers and proxies report errors under HTTP 200, with the status inside.
@@ -188,24 +188,24 @@ def _judged(response: httpx.Response, data: bytes, url: str) -> Any:
         told = body["error"].get("code") if isinstance(body["error"], dict) else body.get("code")
         if type(told) is not int or not 400 <= told < 600:
             raise MalformedResponse(f"an error under HTTP 200: {message}")
-        status, verdict = told, status_class(told, asks_to_wait=after is not None)
+        status, kind = told, status_class(told, asks_to_wait=after is not None)
     detail = f"{url} answered HTTP {status}: {message}"
-    if verdict in ("busy", "again"):
-        raise RetryableError(f"HTTP {status}", detail, wait_seconds=after, busy=verdict == "busy")
-    if verdict == "rejected":
+    if kind in ("busy", "again"):
+        raise RetryableError(f"HTTP {status}", detail, wait_seconds=after, busy=kind == "busy")
+    if kind == "rejected":
         hints = {
             401: "give the key in api_key, $AUTOJ_REWARD_API_KEY or $OPENAI_API_KEY",
-            403: "the key in use may not do this",
-            404: "is the address right, with its /v1, and does the server know the model? See GET /v1/models",
+            403: "the API key has no permission for this",
+            404: "check the URL, with its /v1, and the model's name; GET /v1/models lists the models",
         }
         moved = redact(repr(response.headers.get("location", ""))[:200])
-        redirect = f"the address moved to {moved}" if status < 400 else ""
+        redirect = f"the URL moved to {moved}" if status < 400 else ""
         raise RequestRejected(status, detail, hint=redirect or hints.get(status, ""))
     raise EndpointRejected(status, message)
 
 
 def _error_message(data: bytes) -> str:
-    """What an error's body says, in the forms in use, at most 500 characters."""
+    """The message in an error's body, in any of the common forms, at most 500 characters."""
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):
@@ -215,4 +215,4 @@ def _error_message(data: bytes) -> str:
             body = body[key]
     text = body if isinstance(body, str) else json.dumps(body)
     shown = "".join(c if c.isprintable() else " " for c in text[:5000])
-    return redact(" ".join(shown.split()))[:500] or "no further word"
+    return redact(" ".join(shown.split()))[:500] or "no message"

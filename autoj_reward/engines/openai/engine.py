@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judge with any OpenAI-compatible endpoint: vLLM, SGLang, llama.cpp or a hosted API.
 
-With the model's tokenizer at hand, inputs go as token ids, so that special tokens in untrusted text stay
-text, and verdicts are read exactly where the server gives log-probabilities of chosen ids (vLLM), from its
-most probable tokens elsewhere. Without one, text and chat messages are sent. An endpoint that shows no
-probabilities gives point distributions, which say so.
+With the model's tokenizer, inputs are sent as token ids: special tokens in untrusted text stay text, and
+verdicts are read exactly if the server gives log-probabilities of chosen ids (vLLM), otherwise from its most
+probable tokens. Without the tokenizer, text or chat messages are sent. Endpoints without log-probabilities
+give point distributions, marked as such.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import threading
@@ -25,14 +26,10 @@ from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
 from autoj_reward.engines.openai.calls import ServerCalls
 from autoj_reward.engines.openai.connect import connect_all
 from autoj_reward.engines.openai.event_loop import LoopThread, run_all
-from autoj_reward.engines.openai.identity import Witness
+from autoj_reward.engines.openai.identity import IdentityWatch
 from autoj_reward.engines.openai.probe import Api, Capabilities, served
-from autoj_reward.engines.openai.settings import (
-    api_key_or_default,
-    checked_policy,
-    endpoint_urls,
-    load_tokenizer,
-)
+from autoj_reward.engines.openai.retry import RetryPolicy
+from autoj_reward.engines.openai.settings import api_key_or_default, endpoint_urls, load_tokenizer
 from autoj_reward.engines.openai.transport import Transport
 from autoj_reward.errors import ConfigError, EngineRejected
 from autoj_reward.identity import library_versions, template_id
@@ -41,43 +38,41 @@ from autoj_reward.types import ContinuationQuery, Failure, JudgeInput, JudgeOutp
 
 @dataclass(frozen=True, slots=True)
 class _Live:
-    """What exists while connected, in this process: a pickle and a fork have none of it."""
+    """The open connection of one process; never pickled or used after a fork."""
 
     pid: int
     loop: LoopThread
     transport: Transport
     calls: ServerCalls
-    witness: Witness
+    watch: IdentityWatch
 
 
 class ServerEngine:
     """A model behind an OpenAI-compatible API. Nothing is sent before `connect` or the first use.
 
-    Calls may come from any number of threads, with or without an event loop. A pickle holds the settings and
-    what was found out about the endpoints, no connection; its copy connects when it is first used. It holds
-    the key, if one was given in `api_key`.
+    Thread-safe, with or without an event loop in the calling thread. A pickle holds the settings, the key if
+    `api_key` gave one, and what was found out about the endpoints; its copy connects when it is first used.
 
     Args:
-        endpoints: Address or addresses: `http://host:8000`, with or without `/v1`. Of several, the one that
-            has least to do is asked, and the others take over for one that fails. All serve one model.
+        endpoints: One or several URLs, `http://host:8000`, with or without `/v1`; all serve one model. Each
+            request goes to the least busy one, and a retry to another one than the last.
         model: The name the server knows; None for the only one it serves.
-        tokenizer: Folder or hub name of the model's tokenizer, or the embedded model's name. None if there
-            is none: then text is sent, with what could be special tokens broken up in untrusted parts.
+        tokenizer: Folder or hub name of the model's tokenizer, or the embedded model's name. None sends
+            text, with special tokens broken up in untrusted parts.
         revision: Hub revision of the tokenizer.
         context_tokens: Most tokens of input and output together; None takes what the server says.
-        api: completions, chat, or auto: completions where they can be used, else chat.
-        concurrency: Most requests in flight at once, all threads together.
-        timeout_seconds: Most seconds of one attempt at a request, to the last byte of its answer.
-        attempts: Most attempts at one request that may fail. Waiting because a server asked for it (429,
+        api: completions, chat, or auto: completions if the endpoint has them, else chat.
+        concurrency: Most requests in flight at once, over all threads.
+        timeout_seconds: Most seconds of one attempt at a request, to the last byte of its response.
+        attempts: Most failed attempts at one request. Waiting because a server asked for it (429,
             `Retry-After`) does not count.
         retry_seconds: Most seconds of one request with all its attempts and waits.
-        api_key: Sent as a bearer token; None takes $AUTOJ_REWARD_API_KEY, or, where every endpoint is https
-            or on this machine, $OPENAI_API_KEY.
+        api_key: Sent as a bearer token; None takes $AUTOJ_REWARD_API_KEY, or $OPENAI_API_KEY if every
+            endpoint is https or on this machine.
         api_key_env: Name of another environment variable that holds the key; it is sent to any endpoint.
         allow_plain_http: Whether `api_key` may go over plain http to another machine.
-        fingerprint: What serves the endpoints, if that is known better than the server says it:
-            equal fingerprints mean exchangeable outputs. None makes one from the addresses and the server's
-            words, so that two addresses never share answers.
+        fingerprint: Identity of the served model; equal fingerprints mean exchangeable outputs. None derives
+            one from the URLs and what the server says of itself, so two URLs never share cached outputs.
 
     Raises:
         ConfigError: A setting is wrong, or the tokenizer cannot be loaded.
@@ -103,33 +98,34 @@ class ServerEngine:
     ) -> None:
         self.endpoints = endpoint_urls(endpoints)
         if api not in ("completions", "chat", "auto"):
-            raise ConfigError(f"api = {api!r} is none of completions, chat, auto")
+            raise ConfigError(f"api must be completions, chat or auto, not {api!r}")
         if concurrency < 1:
-            raise ConfigError(f"concurrency = {concurrency} is below 1")
+            raise ConfigError(f"concurrency must be at least 1, not {concurrency}")
         self.model_name = model
         self.context_tokens = context_tokens
         self._tokenizer_name = None if tokenizer in (None, "none") else tokenizer
         self._revision = revision
         self._api: Api = api
         self._concurrency = concurrency
-        self._policy = checked_policy(
+        self._policy = RetryPolicy(
             attempts=attempts, timeout_seconds=timeout_seconds, retry_seconds=retry_seconds
         )
-        self._api_key = api_key
-        self._key_settings = {"variable": api_key_env, "allow_plain_http": allow_plain_http}
+        self._key = functools.partial(
+            api_key_or_default,
+            api_key,
+            self.endpoints,
+            variable=api_key_env,
+            allow_plain_http=allow_plain_http,
+        )
         self._key()
         self._fingerprint = fingerprint
         self._is_given = fingerprint is not None
         self._known: Capabilities | None = None
         self._closed = False
-        self._start_afresh()
+        self._reset()
         self.tokenizer = self._load_tokenizer()
 
-    def _key(self) -> str | None:
-        settings: dict[str, Any] = self._key_settings
-        return api_key_or_default(self._api_key, self.endpoints, **settings)
-
-    def _start_afresh(self) -> None:
+    def _reset(self) -> None:
         self._pid = os.getpid()
         self._live: _Live | None = None
         self._connecting = threading.Lock()
@@ -146,7 +142,7 @@ class ServerEngine:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._start_afresh()
+        self._reset()
         self.tokenizer = self._load_tokenizer()
 
     @property
@@ -158,14 +154,11 @@ class ServerEngine:
 
     @property
     def counts(self) -> Counter[str]:
-        """What happened on the way since connecting: `requests`, `retried: KIND`, `gave up: KIND`."""
+        """Requests and failures since connecting: `requests`, `retried: KIND`, `gave up: KIND`."""
         return Counter() if self._live is None else Counter(self._live.transport.counts)
 
     def connect(self) -> Capabilities:
-        """Ask the endpoints what they serve and can do. The first use does it otherwise.
-
-        Returns:
-            What they can do.
+        """Probe the endpoints for their model and capabilities now, not at the first use.
 
         Raises:
             ConfigError: They do not serve the model, or differ, or the tokenizer is not the model's.
@@ -185,11 +178,11 @@ class ServerEngine:
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
         """Answer every input; see `Engine.generate`.
 
-        Inputs go in the order of their tokens where those are known, which is by prompt, so that a server
-        with a prefix cache finds their common beginning in it.
+        Inputs with token ids are sent in their order, so that a server's prefix cache serves neighbours with
+        a common beginning.
 
         Raises:
-            EngineChanged: The server shows that it serves another model than at first.
+            EngineChanged: The server now serves another model than at first.
         """
         if self._closed:
             raise EngineRejected("the engine is closed")
@@ -217,7 +210,7 @@ class ServerEngine:
 
         for i, answer in live.loop.run(run_all(work(), at_once=self._concurrency)):
             results[i] = answer
-        live.loop.run(live.witness.confirm())
+        live.loop.run(live.watch.confirm())
         return [r for r in results if r is not None]
 
     def _tree(self, readout: ContinuationQuery, tokenizer: InjectionSafeTokenizer) -> TokenTree:
@@ -227,9 +220,9 @@ class ServerEngine:
 
     def _connected(self) -> _Live:
         if self._pid != os.getpid():
-            # The parent's thread, locks and connections mean nothing here; closing them would disturb it.
+            # After a fork: closing the parent's thread and connections here would disturb it.
             self._abandoned = self._live
-            self._start_afresh()
+            self._reset()
         with self._connecting:
             if self._closed:
                 raise EngineRejected("the engine is closed")
@@ -267,12 +260,12 @@ class ServerEngine:
         self.context_tokens = min(limits, default=None)
         if self._fingerprint is None:
             self._fingerprint = digest_of(self._facts(known))
-        calls = ServerCalls(transport, known, self._api, self.tokenizer)
-        witness = Witness(transport, known, lambda body, url: served(body, known.model, url))
-        return _Live(os.getpid(), loop, transport, calls, witness)
+        calls = ServerCalls(transport, known, self.tokenizer)
+        watch = IdentityWatch(transport, known, lambda body, url: served(body, known.model, url))
+        return _Live(os.getpid(), loop, transport, calls, watch)
 
     def describe(self) -> dict[str, Any]:
-        """Who answers, as far as the server was asked by now; see `DescribedEngine.describe`."""
+        """What the server has said of itself so far; see `DescribedEngine.describe`."""
         known = self._known
         return {
             "engine": "server",
@@ -286,7 +279,7 @@ class ServerEngine:
         }
 
     def _facts(self, known: Capabilities) -> dict[str, Any]:
-        """What decides the answers: what the server says of its model, and how it is asked."""
+        """What the outputs depend on: the server's model, and the way it is asked."""
         if self._is_given:
             return {"engine": "server", "given": self._fingerprint, "served model": known.model}
         return {
@@ -296,18 +289,16 @@ class ServerEngine:
             "server says": dict(known.identity),
             "answers as": known.answers_as,
             "system fingerprint": known.system,
-            "abilities": _abilities(known),
+            # Other ways of asking give other numbers.
+            "abilities": repr(
+                replace(known, model="", identity=(), context_tokens=None, answers_as=None, system=None)
+            ),
             "tokenizer": None if self.tokenizer is None else _tokenizer_hash(self.tokenizer),
         }
 
 
-def _abilities(known: Capabilities) -> str:
-    """How the server can be asked: other ways give other numbers."""
-    return repr(replace(known, model="", identity=(), context_tokens=None, answers_as=None, system=None))
-
-
 def _tokenizer_hash(tokenizer: InjectionSafeTokenizer) -> str:
-    """Hash of how texts become tokens here, and of where a turn ends."""
+    """Hash of the vocabulary, the chat template and the tokens that end a turn."""
     hf = tokenizer.hf
     layout = [
         hf.backend_tokenizer.to_str(), repr(hf.chat_template), repr(sorted(hf.special_tokens_map.items())),

@@ -15,7 +15,7 @@ _LIMIT = re.compile(r"(?:context|length|size|limit|window|maximum)\D{0,40}?(\d{2
 
 
 def refusal(error: EndpointRejected, n_chars: int, context_tokens: int | None) -> Failure:
-    """A refused input's failure; `too_long` where the endpoint says so."""
+    """The failure of a refused input; `too_long` if the endpoint's message says so."""
     if error.status == 413 or (error.status >= 400 and _TOO_LONG.search(error.message)):
         over = overflow(error.message, n_chars, context_tokens)
         return Failure(reason=FailureReason.TOO_LONG, detail=str(error), overflow_tokens=over)
@@ -23,19 +23,19 @@ def refusal(error: EndpointRejected, n_chars: int, context_tokens: int | None) -
 
 
 def overflow(message: str, n_chars: int, context_tokens: int | None) -> int:
-    """Tokens over the limit, at least 1, by an endpoint's message.
+    """Tokens over the limit according to an endpoint's message, at least 1.
 
-    Some count no further than the limit ("at least 4097 tokens"), or say nothing: then the text's length
-    decides, at five characters a token, which for English is rather too few tokens than too many.
+    Some endpoints count no further than the limit ("at least 4097 tokens") or give no number: then the count
+    is estimated from the text's length at five characters per token, a low estimate for English.
 
     Args:
-        message: The endpoint's words.
+        message: The endpoint's message.
         n_chars: Length of the refused text.
-        context_tokens: The limit, where it is known otherwise.
+        context_tokens: The limit if the message does not state it, or None.
     """
     limit = _LIMIT.search(message)
     most = int(limit.group(1)) if limit else context_tokens
-    # A count of characters is about four times that of tokens.
+    # About four characters per token.
     found = re.findall(r"(\d{2,9})( char)?", message)
     said = max((int(n) // 4 if of_chars else int(n) for n, of_chars in found), default=0)
     over = said - most if most is not None else 0

@@ -16,28 +16,28 @@ from autoj_reward.errors import EngineRejected
 T = TypeVar("T")
 
 _LOOK_SECONDS = 0.5
-"""How long an interruption that did not end a wait goes unnoticed."""
+"""Longest wait before an interruption is noticed."""
 
 
 class LoopThread:
-    """Runs coroutines for any number of threads, and ends with its owner.
+    """An event loop in a daemon thread, used by any number of threads; stops with its owner.
 
-    A caller that is interrupted (Ctrl-C, a timeout signal) takes its coroutine with it: the coroutine is
-    cancelled, and has cleaned up, before the interruption reaches its caller.
+    If a caller is interrupted (Ctrl-C, a timeout signal), its coroutine is cancelled and cleaned up before
+    the exception reaches the caller.
     """
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self.at_end: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        """What runs last in the loop, however it ends."""
+        """Coroutine functions that run last in the loop, however it ends."""
         self._thread = threading.Thread(target=_serve, args=(self._loop, self.at_end), name=name, daemon=True)
         self._thread.start()
-        # Also runs when the interpreter ends, so that an engine that was never closed leaves no open sockets.
+        # Also called at interpreter exit, so that an engine that was never closed leaves no open sockets.
         self.stop = weakref.finalize(self, _stop, self._loop, self._thread, os.getpid())
-        """Cancel what still runs and end the thread. A second call does nothing."""
+        """Cancel running coroutines and end the thread. A second call does nothing."""
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What the coroutine returns or raises.
+        """Run the coroutine and return its result.
 
         Raises:
             EngineRejected: The loop was stopped before the coroutine ended.
@@ -73,10 +73,10 @@ class LoopThread:
 
 
 def _await(outcome: Future[Any]) -> None:
-    """Wait until it is done, or interrupted.
+    """Wait until it is done or an exception interrupts the wait.
 
-    In short waits: a signal that another thread is handed, or that comes just before a wait begins, does not
-    end it, and Python raises its exception only afterwards.
+    In short waits, because a signal handled by another thread, or just before a wait begins, does not end the
+    wait: Python raises its exception only afterwards.
     """
     while not wait([outcome], _LOOK_SECONDS).done:
         pass
@@ -99,7 +99,7 @@ def _serve(loop: asyncio.AbstractEventLoop, at_end: list[Callable[[], Coroutine[
 
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -> None:
     if pid != os.getpid():
-        # A forked child has neither the thread nor a right to wake the parent's loop.
+        # A forked child does not have the thread and must not wake the parent's loop.
         return
     if not loop.is_closed():
         loop.call_soon_threadsafe(loop.stop)
@@ -108,17 +108,17 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -
 
 
 async def run_all(work: Iterator[tuple[int, Coroutine[Any, Any, T]]], *, at_once: int) -> list[tuple[int, T]]:
-    """Run coroutines, a bounded number at once, begun in their order; the first that fails ends all.
+    """Run coroutines in order, a bounded number at once; the first that fails cancels all.
 
-    Bounded by inputs, not requests: what an input asks for next must not queue behind all other inputs,
-    or its beginning has left the server's prefix cache by then.
+    The bound counts inputs, not requests: if an input's next request queued behind all other inputs, its
+    prefix would have left the server's cache by then.
 
     Args:
-        work: Places and coroutines; made when their turn comes.
+        work: Indexes and coroutines, created lazily.
         at_once: Most of them running at once.
 
     Returns:
-        Places and results, in the order in which they came.
+        Indexes and results, in order of completion.
     """
     results: list[tuple[int, T]] = []
 

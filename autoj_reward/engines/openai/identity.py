@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who a server says it is, and whether it still says so.
+"""Detect that a server's model was swapped for another one.
 
-A server shows what it serves in three places: its list of models, and the `model` and the
-`system_fingerprint` of each answer. The first answer pins the last two, and the list is read again after
-every call, before any of its answers is kept. A swap that a server shows in none of these cannot be seen.
+A server names its model in three places: the list of models, and `model` and `system_fingerprint` in each
+response. The first response fixes the last two; the list is read again after every call, before its results
+are used. A swap that changes none of these cannot be detected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from autoj_reward.engines.openai.transport import Endpoint, Transport
 
 _DATED = re.compile(r"(?:-preview)?[-@](?:\d{3,4}|\d{6}|\d{8}|\d{2}-\d{2,4}|\d{4}-\d{2}-\d{2})")
-"""What services add to the name that was asked for: `gpt-4o` answers as `gpt-4o-2024-08-06`."""
+"""What services append to the requested name: `gpt-4o` answers as `gpt-4o-2024-08-06`."""
 
 _NOT_THERE = (404, 405)
 _SECONDS = 10.0
@@ -30,21 +30,21 @@ _SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What an answer says of who wrote it."""
+    """The `model` and `system_fingerprint` of a response."""
 
     model: str | None
     system: str | None
 
 
 def said_by(body: Any) -> Said:
-    """Who an answer names."""
+    """What a response says of its model."""
     names = [body.get(key) if isinstance(body, dict) else None for key in ("model", "system_fingerprint")]
     model, system = (name if isinstance(name, str) and name else None for name in names)
     return Said(model, system)
 
 
 def is_alias(asked: str, said: str) -> bool:
-    """Whether an answer's model is the one that was asked for: by its name, or by a dated one."""
+    """Whether the model `said` by a response is the one `asked` for, possibly with a date appended."""
     wanted = asked.removesuffix("-latest").removesuffix(":latest")
     names = {wanted, wanted.rpartition("/")[2]} if "/" not in said else {wanted}
     given = said.removesuffix(":latest")
@@ -55,43 +55,43 @@ def is_alias(asked: str, said: str) -> bool:
 
 
 def pinned(known: Capabilities, heard: Collection[Said], url: str, *, trusted: bool) -> Capabilities:
-    """Capabilities with the model and system that the first answers name.
+    """`known` with the model and system that the probe's responses name.
 
     Args:
-        known: What else is known.
-        heard: What the answers said.
+        known: Capabilities of the endpoint.
+        heard: What the responses said.
         url: The endpoint, for messages.
-        trusted: Whether the user has said what serves it: then systems may differ.
+        trusted: Whether the user gave the fingerprint: then systems may differ.
 
     Raises:
-        ConfigError: The answers name another model than the one that was asked.
+        ConfigError: The responses name another model than the requested one.
         EngineChanged: They name several.
     """
     models = sorted({said.model for said in heard if said.model is not None})
     systems = sorted({said.system for said in heard if said.system is not None})
     if len(models) > 1 or (len(systems) > 1 and not trusted):
         several = models if len(models) > 1 else systems
-        raise EngineChanged(f"{url} answers as several judges: {', '.join(several)}", hint=_HINT)
+        raise EngineChanged(f"{url} answers as several models: {', '.join(several)}", hint=_HINT)
     if models and not is_alias(known.model, models[0]):
         raise ConfigError(
             f"{url} was asked for the model {known.model!r} and answers as {models[0]!r}",
-            hint=f"model={models[0]}, or the name that the server itself gives to what is meant",
+            hint=f"model={models[0]}, or the name that the server uses for the model that you mean",
         )
     system = systems[0] if systems and not trusted else None
     return replace(known, answers_as=models[0] if models else None, system=system)
 
 
 _HINT = (
-    "start again: what answers now is another judge. Where all of them are one to you, "
-    "fingerprint=NAME says so for systems that change"
+    "start again: what answers now is another judge. If they are equivalent for you, set fingerprint=NAME, "
+    "which allows the system_fingerprint to change"
 )
 
 
 def check_said(known: Capabilities, body: Any) -> None:
-    """Compare who wrote an answer with who wrote the first one.
+    """Compare a response's model and system with those of the first response.
 
     Raises:
-        EngineChanged: It is another model, or another system.
+        EngineChanged: They differ.
     """
     said = said_by(body)
     if known.answers_as is None:
@@ -109,13 +109,13 @@ def check_said(known: Capabilities, body: Any) -> None:
         )
 
 
-class Witness:
-    """Looks whether the endpoints still serve what they served at first.
+class IdentityWatch:
+    """Check that the endpoints still list the model that they listed at first.
 
     Args:
-        transport: Has the endpoints.
-        known: What they served.
-        read: Makes what is known of the model out of an answer to `/models`.
+        transport: Holds the endpoints.
+        known: What they served at first.
+        read: Parses a response to `/models`, given the endpoint's URL.
     """
 
     def __init__(
@@ -124,11 +124,11 @@ class Witness:
         self._transport = transport
         self._known = known
         self._read = read
-        self._looking = asyncio.Lock()
+        self._checking = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None
 
     async def confirm(self) -> None:
-        """Look now; callers that come during a look share the next one.
+        """Check now; callers that arrive during a check share the next one.
 
         Raises:
             EngineChanged: An endpoint serves something else.
@@ -136,16 +136,16 @@ class Witness:
         if not self._known.listed:
             return
         if self._next is None:
-            self._next = asyncio.create_task(self._look())
+            self._next = asyncio.create_task(self._check_all())
         await asyncio.shield(self._next)
 
-    async def _look(self) -> None:
-        async with self._looking:
+    async def _check_all(self) -> None:
+        async with self._checking:
             self._next = None
             admitted = [e for e in self._transport.endpoints if e.admitted]
-            await asyncio.gather(*(self._look_at(endpoint) for endpoint in admitted))
+            await asyncio.gather(*(self._check(endpoint) for endpoint in admitted))
 
-    async def _look_at(self, endpoint: Endpoint) -> None:
+    async def _check(self, endpoint: Endpoint) -> None:
         from autoj_reward.engines.openai.transport import GaveUp
 
         policy = replace(
@@ -165,9 +165,9 @@ class Witness:
         except (EndpointRejected, RequestRejected) as error:
             if error.status not in _NOT_THERE:
                 return
-            now = ConfigError("it does not say any more which models it serves")
+            now = ConfigError("it no longer lists its models")
         except (GaveUp, MalformedResponse, EngineUnavailable, EngineContractBroken):
-            # It answered before and is silent now, as a server that ends; who comes after it shows later.
+            # The server may be shutting down; a successor is checked later.
             return
         if isinstance(now, ConfigError):
             raise EngineChanged(f"{endpoint.url} has changed: {now.args[0]}", hint=_HINT)
@@ -180,4 +180,4 @@ class Witness:
             if before.get(name) != after.get(name)
         ]
         if changed:
-            raise EngineChanged(f"{endpoint.url} serves something else now: {'; '.join(changed)}", hint=_HINT)
+            raise EngineChanged(f"{endpoint.url} now serves another model: {'; '.join(changed)}", hint=_HINT)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judge inputs as text or chat messages, for endpoints whose tokenizer is not available.
 
-What untrusted text could say in special tokens is broken up, because such an endpoint would take it for
-the real thing. With token ids as a prompt (`server.py`) none of this is needed.
+Special tokens in untrusted text are broken up with zero-width spaces, because the endpoint would parse them.
+Prompts of token ids do not need this.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _SPECIAL = re.compile(
     r"end_of_turn|im_start|im_end|eot|tool_call)>)|<(?=</?SYS>>)|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|"
     r"TOOL_CALLS|TOOL_RESULTS|IMG)\])"
 )
-"""First characters of texts that model families use as special tokens."""
+"""First character of a text that some model family uses as a special token."""
 
 _TOKEN_END = re.compile(r"[>\]]")
 
 _BREAK = "\u200b"
-"""Zero-width space: the text looks the same, and is not a special token any more."""
+"""Zero-width space: the text looks the same and no longer is a special token."""
 
 _TURN_ENDS = frozenset(
     {"<|im_end|>", "</s>", "<|eot_id|>", "<|endoftext|>", "<|end|>", "<end_of_turn>", "<eos>"}
 )
-"""Names of tokens that end a turn; an endpoint lists them by name."""
+"""Texts under which endpoints list the tokens that end a turn."""
 
 
 def plain_text(segments: Sequence[Segment]) -> str:
-    """Joined text in which nothing untrusted reads as a special token."""
+    """The joined text, with special tokens in untrusted parts broken up."""
     text = "".join(s.text for s in segments)
     if any(not s.trusted for s in segments):
         trusted = [s.trusted for s in segments for _ in s.text]
@@ -57,7 +57,7 @@ def plain_text(segments: Sequence[Segment]) -> str:
 
 
 def _token_end(text: str, start: int) -> int:
-    """Where the special token's text ends whose first character ends at `start`."""
+    """End of the special token whose first character ends at `start`."""
     found = _TOKEN_END.search(text, start)
     return found.end() if found else len(text)
 
@@ -70,9 +70,9 @@ def prompt_text(item: JudgeInput, written: str = "") -> str:
 
 
 def messages(item: JudgeInput, written: str = "") -> list[dict[str, str]]:
-    """An input as chat messages; the begun assistant turn last, if it has one.
+    """An input as chat messages; an unfinished assistant turn comes last.
 
-    A plain wrapper is left out: the server's chat template takes its place.
+    A plain wrapper is left out: the server's chat template replaces it.
     """
     rows = [{"role": "user", "content": plain_text(item.body)}]
     if isinstance(item.wrapper, ChatWrapper) and item.wrapper.system:
@@ -82,40 +82,37 @@ def messages(item: JudgeInput, written: str = "") -> list[dict[str, str]]:
 
 
 def verdict_messages(item: JudgeInput, readout: ContinuationQuery) -> list[dict[str, str]]:
-    """A direct question to an endpoint that takes no begun answer: the words are asked for instead."""
-    body = plain_text(item.body)
-    beginning = readout.verdict_prefix
-    ask = f"{body}\n\nWrite no critique now. Answer with the verdict alone, beginning with: {beginning}"
-    rows = messages(item)
-    before = [row for row in rows if row["role"] == "system"]
-    return [*before, {"role": "user", "content": ask}]
+    """A direct question for the verdict, for endpoints that continue no unfinished turn."""
+    ask = "Write no critique now. Answer with the verdict alone, beginning with: " + readout.verdict_prefix
+    system = [row for row in messages(item) if row["role"] == "system"]
+    return [*system, {"role": "user", "content": f"{plain_text(item.body)}\n\n{ask}"}]
 
 
 @dataclass(slots=True)
 class TextReader:
-    """What is known of one input's verdicts, read token by token in text.
+    """Read one input's verdicts from lists of most probable tokens, matched by text.
 
-    A node is what has been written after the input so far. Tokens that continue a verdict lead to
-    further nodes; a token may also hold a verdict's last characters and its end together.
+    A node is the text after the input so far. Tokens that continue a verdict lead to further nodes; one token
+    may hold both a verdict's last characters and its terminator.
 
     Args:
-        readout: What is to be read.
+        readout: The verdicts to read.
     """
 
     readout: ContinuationQuery
     _steps: dict[str, Step] = field(default_factory=dict)
 
     def nodes(self) -> list[str]:
-        """Texts after which to ask for the next token; empty when the reading is complete."""
+        """Texts whose next token to ask for; empty when the reading is complete."""
         reached, _ = self._walk()
         return [n for n in reached if n not in self._steps and self._is_followed(n, reached[n])]
 
     def add(self, node: str, step: Step) -> None:
-        """Take in the most probable tokens after a node."""
+        """Add the most probable tokens after a node."""
         self._steps[node] = step
 
     def reading(self) -> ContinuationLogprobs:
-        """The verdicts' probabilities; how each splits into path and end is not known from text."""
+        """The verdicts' probabilities; text does not tell how each splits into path and end."""
         reached, probs = self._walk()
         unread = sum(
             reach * (unlisted_prob(self._steps[node]) if node in self._steps else 1.0)
@@ -133,11 +130,11 @@ class TextReader:
         return node == "" or reach > self.readout.follow_above
 
     def _walk(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Probabilities of having written each node, and of each verdict with its end."""
+        """Probabilities of each node, and of each verdict with its terminator."""
         reached, probs = {"": 1.0}, dict[str, float]()
         waiting = [""]
         while waiting:
-            # Shortest first: whatever leads to a node is shorter, so its probability is complete.
+            # Shortest first: all texts that lead to a node are shorter, so its probability is complete.
             node = min(waiting, key=len)
             waiting.remove(node)
             step = self._steps.get(node)

@@ -16,52 +16,50 @@ from autoj_reward.types import Segment
 
 T = TypeVar("T")
 Ask = Callable[[str, Any, Callable[[Any], Any]], Awaitable[Any]]
-"""Path, JSON body and reader in, what the reader made of the answer out."""
+"""Takes a path, a JSON body and a parser; returns what the parser makes of the response."""
 
 Api = Literal["completions", "chat", "auto"]
 
 MOST_LISTED = 128
-"""Most ids of vLLM's `logprob_token_ids`, by its own limit."""
+"""vLLM's limit on the number of `logprob_token_ids`."""
 
 _TOPS = (20, 10, 5)
-"""Alternatives to ask for, most first: chat allows 20, completions in many places 5."""
+"""Numbers of alternatives to try: chat allows 20, completions often 5."""
 
 _CONTINUES = frozenset({"vllm", "sglang", "llamacpp"})
-"""Kinds of server that continue a begun assistant turn. Others ignore the request, and begin a new turn that
-looks like an answer: so this is known, and not tried."""
+"""Servers that continue an unfinished assistant turn. Not probed, because others ignore the request and begin
+a new turn that looks like a continuation."""
 
 _EXTRAS = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "stop_token_ids": list[int]()}
-"""Sampling fields that servers of open models take, set to what changes nothing."""
-
-_ANSWERS = ("/completions", "/chat/completions")
+"""Sampling fields that servers of open models accept, with values that change nothing."""
 
 _NEARLY_GREEDY = 0.01
-"""For endpoints that want a temperature above 0."""
+"""For endpoints that require a temperature above 0."""
 
 _PROBE_TEXT = "The rating of 1 to 10 is [[7]]. 的 é\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What an endpoint serves, and what it can do.
+    """An endpoint's model and what its API supports.
 
     Attributes:
-        model: The name under which it is asked.
-        kind: `vllm`, `sglang`, `llamacpp`, or the owner that it names for the model.
-        identity: What else it says of the model, as sorted items; empty where it says nothing.
-        context_tokens: Its limit of input and output together, or None where it does not say.
+        model: Name of the model in requests.
+        kind: `vllm`, `sglang`, `llamacpp`, or the `owned_by` of the model.
+        identity: `root`, `parent` and `meta` of the model's entry in `/models`, as sorted items.
+        context_tokens: Limit of input and output together, or None if unknown.
         completions: Whether it has the completions API.
         token_prompts: Whether completions take token ids as a prompt.
         chat: Whether it has the chat API.
-        prefix: Whether chat continues a begun assistant turn.
-        most_listed: Most token ids whose log-probabilities it gives by name; 0 for none.
+        prefix: Whether chat continues an unfinished assistant turn.
+        most_listed: Most token ids in `logprob_token_ids`; 0 if not supported.
         top: Most alternatives it lists for a completion's token; 0 for none.
         chat_top: Most alternatives it lists for a chat token; 0 for none.
         extras: Whether it takes `top_k`, `min_p`, `repetition_penalty` and `stop_token_ids`.
-        limit_name: What chat calls the limit of new tokens.
-        least_temperature: 0, or the least it takes in its place; None where it takes none but its own.
+        limit_name: Chat's field for the most new tokens.
+        least_temperature: Least temperature it takes; None if it takes none but its default.
         listed: Whether it has a list of models.
-        answers_as: The model that its answers name; None where they name none.
+        answers_as: The model that its responses name, or None.
         system: Their `system_fingerprint`; None without one, or if it does not matter.
     """
 
@@ -93,73 +91,65 @@ async def probe(
     api: Api,
     trusted: bool = False,
 ) -> Capabilities:
-    """What the endpoint behind `ask` serves and can do.
+    """Find the model and the capabilities of one endpoint.
 
     Args:
-        ask: Asks this endpoint.
-        url: Its address, for messages.
-        model: The name of the model, or None for the only one there.
-        tokenizer: The model's, or None.
-        api: What may be used; the other API is not tried.
-        trusted: Whether the user has said what serves it.
+        ask: Sends requests to the endpoint.
+        url: Its URL, for messages.
+        model: The model's name, or None for the only one.
+        tokenizer: The model's tokenizer, or None.
+        api: Which API may be used; the other one is not tried.
+        trusted: Whether the user gave the fingerprint.
 
     Raises:
-        ConfigError: It does not serve the model, or has none of the APIs, or its tokenizer is another, or its
-            answers name another model.
-        EngineError: It cannot be asked.
+        ConfigError: It does not serve the model or none of the APIs, its tokenizer is another one, or its
+            responses name another model.
+        EngineError: It cannot be reached.
     """
     heard: list[Said] = []
 
-    async def listening(path: str, body: Any, read: Callable[[Any], Any]) -> Any:
+    async def ask_and_note(path: str, body: Any, read: Callable[[Any], Any]) -> Any:
         def noted(answer: Any) -> Any:
             value = read(answer)
-            heard.append(said_by(answer) if path in _ANSWERS else Said(None, None))
+            heard.append(said_by(answer))
             return value
 
         return await ask(path, body, noted)
 
-    known = _model_entry(await _if_there(ask, "/models", None, _read_models), model, url)
+    known = _model_entry(await _if_supported(ask, "/models", None, _read_models), model, url)
     if api in ("completions", "auto"):
-        known = await _probe_completions(listening, known, tokenizer)
-    # With token ids everything goes to completions.
+        known = await _probe_completions(ask_and_note, known, tokenizer)
+    # With token ids, chat is never used.
     if api in ("chat", "auto") and not known.token_prompts:
-        known = await _probe_chat(listening, known)
+        known = await _probe_chat(ask_and_note, known)
     if not known.completions and not known.chat:
-        wanted = "completions nor chat" if api == "auto" else api
+        wanted = "completions or chat" if api == "auto" else api
         raise ConfigError(
-            f"{url} answers neither {wanted} for the model {known.model!r}"
-            if api == "auto"
-            else f"{url} does not answer {wanted} requests for the model {known.model!r}",
-            hint="is the address that of an OpenAI-compatible API, with its /v1?",
+            f"{url} does not answer {wanted} requests for the model {known.model!r}",
+            hint="is this the URL of an OpenAI-compatible API, with its /v1?",
         )
     if tokenizer is not None and known.completions:
         await _check_tokenizer(ask, known, tokenizer, url)
     return pinned(known, heard, url, trusted=trusted)
 
 
-async def _if_there(
-    ask: Ask, path: str, body: Any, read: Callable[[Any], T], told: list[str] | None = None
+async def _if_supported(
+    ask: Ask, path: str, body: Any, read: Callable[[Any], T], refusals: list[str] | None = None
 ) -> T | None:
-    """The answer, or None where the endpoint does not know the path or refuses the question.
+    """The response, or None if the endpoint does not know the path or refuses the request.
 
-    Args:
-        ask: Asks the endpoint.
-        path: As for `ask`.
-        body: As for `ask`.
-        read: As for `ask`.
-        told: Takes the words of a refusal.
+    A refusal's message is appended to `refusals`.
     """
     try:
         answer: T = await ask(path, body, read)
+        return answer
     except EndpointRejected as error:
-        if told is not None:
-            told.append(error.message)
-        return None
+        if refusals is not None:
+            refusals.append(error.message)
     except RequestRejected as error:
         if error.status in (401, 402, 403):
             raise
-        return None
-    return answer
+    return None
 
 
 def _read_models(body: Any) -> list[dict[str, Any]]:
@@ -174,7 +164,7 @@ def _read_models(body: Any) -> list[dict[str, Any]]:
 def _model_entry(rows: list[dict[str, Any]] | None, model: str | None, url: str) -> Capabilities:
     if rows is None:
         if model is None:
-            raise ConfigError(f"{url} does not say which models it serves", hint="name one: model=NAME")
+            raise ConfigError(f"{url} does not list its models", hint="name one: model=NAME")
         return Capabilities(model=model, kind="unknown")
     names = [row["id"] for row in rows]
     if model is None:
@@ -182,9 +172,9 @@ def _model_entry(rows: list[dict[str, Any]] | None, model: str | None, url: str)
     else:
         entry = next((r for r in rows if model in (r["id"], r.get("root"))), None)
     if entry is None:
-        listed = ", ".join(names[:20]) or "none at all"
-        what = "several models; which one is meant?" if model is None else f"no model {model!r}"
-        raise ConfigError(f"{url} serves {what}", hint=f"model=NAME; it serves {listed}")
+        listed = ", ".join(names[:20]) or "(none)"
+        what = "several models, and none is chosen" if model is None else f"no model {model!r}"
+        raise ConfigError(f"{url} serves {what}", hint=f"model=NAME, one of: {listed}")
     said = {k: entry[k] for k in ("root", "parent", "meta") if entry.get(k) not in (None, "", {})}
     limit = entry.get("max_model_len")
     meta = entry.get("meta")
@@ -201,11 +191,11 @@ def _model_entry(rows: list[dict[str, Any]] | None, model: str | None, url: str)
 
 
 def served(body: Any, model: str, url: str) -> Capabilities:
-    """What an answer to `/models` says of a model.
+    """What a response to `/models` says of a model.
 
     Raises:
-        ConfigError: It is not served.
-        MalformedResponse: This is not such an answer.
+        ConfigError: The model is not served.
+        MalformedResponse: The response is not a list of models.
     """
     return _model_entry(_read_models(body), model, url)
 
@@ -213,11 +203,11 @@ def served(body: Any, model: str, url: str) -> Capabilities:
 async def _probe_completions(
     ask: Ask, known: Capabilities, tokenizer: InjectionSafeTokenizer | None
 ) -> Capabilities:
-    """Ask for all there is, then for less and less; without temperature 0 where that is what is refused."""
+    """Probe completions at the least temperature that the endpoint accepts."""
     for least in (0.0, _NEARLY_GREEDY, None):
-        told: list[str] = []
-        found = await _completions_at(ask, known, tokenizer, least, told)
-        if found.completions or not any("temperature" in words.lower() for words in told):
+        refusals: list[str] = []
+        found = await _completions_at(ask, known, tokenizer, least, refusals)
+        if found.completions or not any("temperature" in message.lower() for message in refusals):
             return found
     return known
 
@@ -227,14 +217,15 @@ async def _completions_at(
     known: Capabilities,
     tokenizer: InjectionSafeTokenizer | None,
     least: float | None,
-    told: list[str],
+    refusals: list[str],
 ) -> Capabilities:
+    """Ask for every feature at once, as vLLM has them, and then for one after the other."""
     base: dict[str, Any] = {"model": known.model, "max_tokens": 1, "prompt": "1, 2, 3,"}
     base |= {} if least is None else {"temperature": least}
     known = replace(known, least_temperature=least)
 
     async def answer(**more: Any) -> Answer | None:
-        return await _if_there(ask, "/completions", {**base, **more}, read_completion, told)
+        return await _if_supported(ask, "/completions", {**base, **more}, read_completion, refusals)
 
     if tokenizer is not None:
         ids = tokenizer.encode([Segment("1, 2, 3,")])
@@ -249,7 +240,7 @@ async def _completions_at(
             ignore_eos=True,
             **_EXTRAS,
         )
-        # A server that does not know these fields ignores them and lists what it likes.
+        # A server that ignores these fields lists other tokens.
         if found is not None and found.steps and set(wanted) <= by_id(found.steps[0], {}).keys():
             return replace(
                 known, completions=True, token_prompts=True, most_listed=MOST_LISTED, top=1, extras=True
@@ -261,22 +252,24 @@ async def _completions_at(
         if await answer() is None:
             return known
         known = replace(known, completions=True)
-    known = replace(known, extras=await answer(**_EXTRAS) is not None)
+    extras = await answer(**_EXTRAS) is not None
+    return replace(known, extras=extras, top=await _most_top(lambda top: answer(logprobs=top)))
+
+
+async def _most_top(answer: Callable[[int], Awaitable[Answer | None]]) -> int:
+    """Most alternatives that an endpoint lists for a token."""
     for top in _TOPS:
-        found = await answer(logprobs=top)
-        if found is not None:
-            listed = len(found.steps[0].listed) if found.steps else 0
-            return replace(known, top=top if listed > 1 else 0)
-    return known
+        if (found := await answer(top)) is not None:
+            return top if found.steps and len(found.steps[0].listed) > 1 else 0
+    return 0
 
 
 async def _probe_chat(ask: Ask, known: Capabilities) -> Capabilities:
     base: dict[str, Any] = {"model": known.model, "messages": [{"role": "user", "content": "Say 1."}]}
-
-    told: list[str] = []
+    refusals: list[str] = []
 
     async def answer(**more: Any) -> Answer | None:
-        return await _if_there(ask, "/chat/completions", {**base, **more}, read_chat, told)
+        return await _if_supported(ask, "/chat/completions", {**base, **more}, read_chat, refusals)
 
     for name in ("max_tokens", "max_completion_tokens"):
         if await answer(**{name: 1}) is not None:
@@ -286,45 +279,37 @@ async def _probe_chat(ask: Ask, known: Capabilities) -> Capabilities:
     if not known.chat:
         return known
     for least in (0.0, _NEARLY_GREEDY):
-        told.clear()
+        refusals.clear()
         if await answer(temperature=least) is not None:
             known = replace(known, least_temperature=least)
             break
-        if not any("temperature" in words.lower() for words in told):
+        if not any("temperature" in message.lower() for message in refusals):
             break
         known = replace(known, least_temperature=None)
-    if not known.extras:
-        accepted = await answer(**_EXTRAS)
-        known = replace(known, extras=accepted is not None)
-    for top in _TOPS:
-        found = await answer(logprobs=True, top_logprobs=top)
-        if found is not None:
-            listed = len(found.steps[0].listed) if found.steps else 0
-            known = replace(known, chat_top=top if listed > 1 else 0)
-            break
-    return replace(known, prefix=known.kind in _CONTINUES)
+    return replace(
+        known,
+        extras=known.extras or await answer(**_EXTRAS) is not None,
+        chat_top=await _most_top(lambda top: answer(logprobs=True, top_logprobs=top)),
+        prefix=known.kind in _CONTINUES,
+    )
 
 
 async def _check_tokenizer(
     ask: Ask, known: Capabilities, tokenizer: InjectionSafeTokenizer, url: str
 ) -> None:
-    """Compare with the server's own tokenizer, where it shows it: the wrong one would give nonsense.
+    """Compare with the server's tokenizer, if it has a `/tokenize` route.
 
     Raises:
-        ConfigError: They cut a text differently.
+        ConfigError: They encode a text differently.
     """
-    fields = {
-        "model": known.model,
-        "prompt": _PROBE_TEXT,
-        "content": _PROBE_TEXT,
-        "add_special_tokens": False,
-    }
-    theirs = await _if_there(ask, "/../tokenize", fields, lambda body: body)
+    text = {"prompt": _PROBE_TEXT, "content": _PROBE_TEXT}
+    body = {"model": known.model, **text, "add_special_tokens": False}
+    theirs = await _if_supported(ask, "/../tokenize", body, lambda answer: answer)
     tokens = theirs.get("tokens") if isinstance(theirs, dict) else None
     if not isinstance(tokens, list) or not all(type(t) is int for t in tokens):
         return
     if tokens != tokenizer.encode([Segment(_PROBE_TEXT)]):
         raise ConfigError(
-            f"the tokenizer given is not that of the model {known.model!r} at {url}",
-            hint="tokenizer=FOLDER or hub name of the model that is served",
+            f"the given tokenizer is not that of the model {known.model!r} at {url}",
+            hint="tokenizer=FOLDER or hub name of the served model",
         )

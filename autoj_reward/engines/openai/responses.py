@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parse and validate server responses: text, tokens, log-probabilities. No I/O.
 
-Four forms of log-probabilities are in use: completions' lists (OpenAI, vLLM, SGLang), the same with
-`token_id:N` for each token's text (vLLM, when asked), chat's `content` records, and those records with an
-`id` (llama.cpp, in both APIs).
+Log-probabilities come in four forms: completions' lists (OpenAI, vLLM, SGLang), the same with `token_id:N`
+for each token's text (vLLM, on request), chat's `content` records, and such records with an `id` (llama.cpp,
+in both APIs).
 """
 
 from __future__ import annotations
@@ -21,42 +21,34 @@ from autoj_reward.types import FinishReason, Usage
 _ID_PREFIX = "token_id:"
 _STOP = frozenset(
     {
-        "stop",
-        "eos",
-        "eos_token",
-        "eot",
-        "end_turn",
-        "end_of_turn",
-        "stop_sequence",
-        "stop_token",
-        "complete",
-        "done",
+        "stop", "eos", "eos_token", "eot", "end_turn", "end_of_turn", "stop_sequence", "stop_token",
+        "complete", "done",
     }
-)
+)  # fmt: skip
 _LENGTH = frozenset(
     {
         "length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_new_tokens", "max_length",
         "model_length", "token_limit", "model_context_window_exceeded", "limit",
     }
 )  # fmt: skip
-_NO_END = frozenset(
+_FAILED = frozenset(
     {
-        "content_filter", "content_filtered", "safety", "recitation", "refusal", "blocklist",
-        "prohibited_content",
-        "spii", "sensitive", "guardrail_intervened", "error", "abort", "aborted", "cancelled", "canceled",
-        "insufficient_system_resource", "tool_calls", "tool_use", "function_call", "malformed_function_call",
+        "content_filter", "content_filtered", "safety", "recitation", "refusal", "blocklist", "spii",
+        "prohibited_content", "sensitive", "guardrail_intervened", "error", "abort", "aborted", "cancelled",
+        "canceled", "insufficient_system_resource", "tool_calls", "tool_use", "function_call",
+        "malformed_function_call",
     }
 )  # fmt: skip
 _MOST_PROB = 1.01
-"""Most that listed probabilities add up to; a little above 1 is rounding."""
+"""Upper bound of the sum of listed probabilities, with room for rounding."""
 
 _LEAST_LOGPROB = -9000.0
-"""Servers write -9999 or so for the log of 0, which JSON has not."""
+"""Servers write -9999 or the like for the log of 0, because JSON has no infinity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One token of a list, with log P. `id` is None where the server names tokens by text only."""
+    """A listed token with log P; `id` is None if the server gives only its text."""
 
     text: str
     logprob: float
@@ -65,7 +57,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One generated token, and the alternatives listed at its place; the chosen one may be among them."""
+    """A generated token and the listed alternatives, which may include it."""
 
     chosen: Listed
     listed: tuple[Listed, ...]
@@ -73,16 +65,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One choice of a completions or chat answer.
+    """The choice in a completions or chat response.
 
     Attributes:
-        text: What was written; empty where the server sent none.
-        finish: Its finish reason, in the server's word.
-        token_ids: Ids of the written tokens, or None.
-        steps: Log-probabilities for each written token; empty without any.
-        thinking: The reasoning part, if the server sent it separately.
-        refusal: What the model said on refusing, if the server sent that separately.
-        usage: Tokens, as far as the server counts them.
+        text: The generated text; empty if the server sent none.
+        finish: The server's finish reason.
+        token_ids: Ids of the generated tokens, or None.
+        steps: Log-probabilities of each generated token; empty if there are none.
+        thinking: The reasoning, if the server sent it separately.
+        refusal: The refusal message, if the server sent it separately.
+        usage: Token counts; 0 for what the server does not count.
     """
 
     text: str
@@ -95,10 +87,10 @@ class Answer:
 
 
 def read_completion(body: Any) -> Answer:
-    """The one choice of a `/completions` answer.
+    """Parse a `/completions` response.
 
     Raises:
-        MalformedResponse: It is none, or there is another number of choices.
+        MalformedResponse: It is malformed, or has not exactly one choice.
     """
     choice = _choice(body)
     return Answer(
@@ -113,10 +105,10 @@ def read_completion(body: Any) -> Answer:
 
 
 def read_chat(body: Any) -> Answer:
-    """The one choice of a `/chat/completions` answer.
+    """Parse a `/chat/completions` response.
 
     Raises:
-        MalformedResponse: It is none, or there is another number of choices.
+        MalformedResponse: It is malformed, or has not exactly one choice.
     """
     choice = _choice(body)
     message = choice.get("message")
@@ -163,18 +155,17 @@ def _finish(choice: Mapping[str, Any]) -> str:
 
 
 def finish_of(said: str, n_written: int, limit: int | None) -> FinishReason | None:
-    """What a server's finish reason means, in any spelling of the case; None if it is not a good end.
+    """Normalise a server's finish reason; None for a refusal, an error or a tool call.
 
-    A word that is not known, or none at all, is taken for `length` where as many tokens were written as were
-    allowed, else for `stop`: the text is whole, and whether it holds a verdict is seen in it.
+    A missing or unknown reason counts as `length` if the token limit was reached, else as `stop`.
 
     Args:
-        said: The server's word, or an empty text.
-        n_written: Tokens written, as far as the server counts them.
-        limit: Most tokens it was asked for, or None.
+        said: The server's finish reason, or an empty string.
+        n_written: Number of generated tokens, 0 if the server does not count them.
+        limit: Most tokens that were requested, or None.
     """
     word = said.strip().lower().replace("-", "_").removeprefix("finish_reason_")
-    if word in _NO_END:
+    if word in _FAILED:
         return None
     if word in _LENGTH:
         return "length"
@@ -226,7 +217,7 @@ def _steps(logprobs: Any) -> tuple[Step, ...]:
     if not all(isinstance(x, list) for x in (tokens, chosen, top)) or not (
         len(tokens) == len(chosen) == len(top)
     ):
-        raise MalformedResponse("tokens, token_logprobs and top_logprobs are not lists of one length")
+        raise MalformedResponse("tokens, token_logprobs and top_logprobs must be lists of equal length")
     return tuple(
         _possible(Step(_listed(token, logprob), tuple(_listed(t, p) for t, p in (others or {}).items())))
         for token, logprob, others in zip(tokens, chosen, top, strict=True)
@@ -243,21 +234,17 @@ def _record_step(record: Any) -> Step:
 
 
 def _possible(step: Step) -> Step:
-    """A step whose probabilities can be those of one token.
-
-    Raises:
-        MalformedResponse: They add up to more than 1.
-    """
+    """The step, if its listed probabilities add up to no more than 1."""
     total = math.fsum(math.exp(token.logprob) for token in distinct(step.listed))
     if not total <= _MOST_PROB:
-        raise MalformedResponse(f"the listed tokens' probabilities add up to {total:.3g}, which none can")
+        raise MalformedResponse(f"the listed tokens' probabilities add up to {total:.3g}, more than 1")
     return step
 
 
 def distinct(listed: Sequence[Listed]) -> list[Listed]:
-    """Listed tokens, each once: by id, and without one by text and probability.
+    """Listed tokens without duplicates: by id, or by text and probability.
 
-    Two tokens may have one text; their probabilities differ then, and add up.
+    Two tokens of equal text and different probabilities are different tokens.
     """
     return list({(t.id, t.text, None if t.id is not None else t.logprob): t for t in listed}.values())
 
@@ -273,7 +260,7 @@ def _record(record: Any) -> Listed:
 def _listed(token: Any, logprob: Any) -> Listed:
     if not isinstance(token, str) or isinstance(logprob, bool) or not isinstance(logprob, int | float):
         raise MalformedResponse("a token without its text or its log-probability")
-    # A little above 0 is rounding; NaN and what is plainly no log-probability is not.
+    # A little above 0 is rounding. The comparison also refuses NaN.
     if not logprob <= 0.01:
         raise MalformedResponse(f"{logprob!r} is not a log-probability")
     value = -math.inf if logprob < _LEAST_LOGPROB else min(float(logprob), 0.0)
@@ -283,11 +270,11 @@ def _listed(token: Any, logprob: Any) -> Listed:
 
 
 def by_id(step: Step, names: Mapping[str, int]) -> dict[int, float]:
-    """log P of the listed tokens by id, as far as their ids are known.
+    """log P of the listed tokens whose ids are known.
 
     Args:
         step: A step.
-        names: Ids of tokens by the texts that servers may give them.
+        names: Token ids by text, for servers that list no ids.
     """
     found: dict[int, float] = {}
     for token in distinct(step.listed):
@@ -297,13 +284,13 @@ def by_id(step: Step, names: Mapping[str, int]) -> dict[int, float]:
             found[known] = log_sum_exp(both)
     chosen = step.chosen.id if step.chosen.id is not None else names.get(step.chosen.text)
     if chosen is not None:
-        # It may stand among the listed ones.
+        # It may also be listed.
         found.setdefault(chosen, step.chosen.logprob)
     return found
 
 
 def token_names(tokenizer: InjectionSafeTokenizer, ids: Sequence[int]) -> dict[str, int]:
-    """The texts under which servers list tokens: decoded alone, or as they stand in the vocabulary.
+    """Ids by the texts under which servers list tokens: decoded alone, or as in the vocabulary.
 
     A text that two of the ids share is left out, so that it counts as unlisted.
     """
@@ -317,10 +304,10 @@ def token_names(tokenizer: InjectionSafeTokenizer, ids: Sequence[int]) -> dict[s
 
 
 def top_node_reading(tree: TokenTree, node: TokenPath, step: Step, names: Mapping[str, int]) -> NodeLogprobs:
-    """A node from a list of the most probable tokens.
+    """Read a node of the token tree from a list of the most probable tokens.
 
-    What the list leaves out is bounded twice: no unlisted token is more probable than the least of the
-    list, and all of them together have what the list leaves over.
+    Unlisted tokens are bounded twice: none is more probable than the least listed one, and all together have
+    at most the rest of the probability.
     """
     known = by_id(step, names)
     wanted = tree.wanted(node)

@@ -4,25 +4,23 @@
 from __future__ import annotations
 
 import email.utils
+import math
 import random
 from dataclasses import dataclass
 from typing import Literal
 
+from autoj_reward.errors import ConfigError
+
 StatusClass = Literal["answered", "busy", "again", "refused", "rejected"]
-"""answered: read the body; busy: alive, but wants us to wait; again: broken for now; refused: this one
-request is final; rejected: every request would be."""
+"""answered: read the body; busy: retry without counting an attempt; again: retry; refused: this request
+fails for good; rejected: every request would fail."""
 
 _BUSY = frozenset({408, 425, 429})
 _FOR_ALL = frozenset({401, 402, 403, 404, 405, 410, 501, 505})
 
 
 def status_class(status: int, *, asks_to_wait: bool = False) -> StatusClass:
-    """What an HTTP status means for a request.
-
-    Args:
-        status: HTTP status.
-        asks_to_wait: Whether the answer has a `Retry-After`.
-    """
+    """What an HTTP status means for a request; `asks_to_wait`: the response has a `Retry-After`."""
     if 200 <= status < 300:
         return "answered"
     if status in _BUSY or (status == 503 and asks_to_wait):
@@ -33,7 +31,7 @@ def status_class(status: int, *, asks_to_wait: bool = False) -> StatusClass:
 
 
 def retry_after_seconds(header: str | None, now: float) -> float | None:
-    """Seconds that a `Retry-After` asks for, at least 0; None where it says nothing readable.
+    """Seconds that a `Retry-After` header asks for, at least 0; None if it cannot be read.
 
     Args:
         header: Seconds, or an HTTP date.
@@ -52,14 +50,17 @@ def retry_after_seconds(header: str | None, now: float) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How patient a request is.
+    """How often and how long one request is retried.
 
     Attributes:
-        attempts: Most attempts at one request that may fail. Waiting for a busy endpoint does not count.
+        attempts: Most failed attempts, at least 1. Waiting for a busy endpoint does not count.
         timeout_seconds: Most seconds of one attempt, from connecting to the body's last byte.
-        retry_seconds: Most seconds of one request, all attempts and waits included.
-        first_wait_seconds: Upper end of the first wait.
-        longest_wait_seconds: Upper end of every later wait.
+        retry_seconds: Most seconds of one request with all its attempts and waits.
+        first_wait_seconds: Upper bound of the first wait.
+        longest_wait_seconds: Upper bound of every later wait.
+
+    Raises:
+        ConfigError: A number is out of range.
     """
 
     attempts: int = 8
@@ -68,6 +69,14 @@ class RetryPolicy:
     first_wait_seconds: float = 0.25
     longest_wait_seconds: float = 20.0
 
+    def __post_init__(self) -> None:
+        times = {"timeout_seconds": self.timeout_seconds, "retry_seconds": self.retry_seconds}
+        if self.attempts < 1:
+            raise ConfigError(f"attempts must be at least 1, not {self.attempts}")
+        for name, seconds in times.items():
+            if not (seconds > 0 and math.isfinite(seconds)):
+                raise ConfigError(f"{name} must be a finite number above 0, not {seconds}")
+
     def wait_seconds(self, n_failed: int) -> float:
         """A random wait after `n_failed` failures: exponential, with full jitter."""
         top = min(self.longest_wait_seconds, self.first_wait_seconds * 2.0 ** min(n_failed - 1, 30))
@@ -75,14 +84,14 @@ class RetryPolicy:
 
 
 class CircuitBreaker:
-    """Leaves an endpoint alone that fails again and again, and then tries it with one request.
+    """Stop using an endpoint after repeated failures; after a rest, try it with a single request.
 
     Times are seconds of one monotonic clock.
 
     Args:
-        opens_after: Failures in a row after which the endpoint is left alone.
-        first_rest_seconds: How long, the first time; doubled each time the trial fails.
-        longest_rest_seconds: At most.
+        opens_after: Consecutive failures after which the endpoint rests.
+        first_rest_seconds: Length of the first rest; doubled each time the trial request fails.
+        longest_rest_seconds: Upper bound of a rest.
     """
 
     def __init__(
@@ -101,13 +110,13 @@ class CircuitBreaker:
         return self._n_failed >= self._opens_after
 
     def ready_in(self, now: float) -> float | None:
-        """Seconds until the endpoint may be asked, 0 for at once; None while a trial decides."""
+        """Seconds until the endpoint may be used, 0 for now; None while a trial request is in flight."""
         if not self.is_open:
             return 0.0
         return None if self._on_trial else max(0.0, self._rests_until - now)
 
     def begin(self) -> bool:
-        """Note that a request starts; whether it is the trial of an open breaker."""
+        """Record the start of a request; returns whether it is the trial of an open breaker."""
         if not self.is_open:
             return False
         self._on_trial = True
@@ -118,7 +127,7 @@ class CircuitBreaker:
         self._on_trial = False
 
     def failed(self, now: float, *, trial: bool) -> bool:
-        """Note a failure; whether the endpoint is left alone from now on because of it."""
+        """Record a failure; returns whether it starts a rest."""
         self._n_failed += 1
         if trial:
             self._on_trial = False
@@ -131,6 +140,6 @@ class CircuitBreaker:
         return True
 
     def abandoned(self, *, trial: bool) -> None:
-        """Note that a request ended without telling anything of the endpoint."""
+        """Record a request that ended without success or failure, such as a cancelled one."""
         if trial:
             self._on_trial = False

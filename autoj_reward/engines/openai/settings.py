@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the server engine, validated before any request."""
+"""Validate the server engine's settings (URLs, API key, tokenizer) before any request."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import functools
 import ipaddress
 import json
 import logging
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
-from autoj_reward.engines.openai.retry import RetryPolicy
 from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
 from autoj_reward.redact import remember_secret
@@ -26,19 +24,19 @@ logger = logging.getLogger("autoj_reward")
 
 
 def endpoint_urls(endpoints: str | Sequence[str]) -> tuple[str, ...]:
-    """Addresses up to and with the API's version: `http://host:8000` becomes `http://host:8000/v1`.
+    """Base URLs that include the API's version: `http://host:8000` becomes `http://host:8000/v1`.
 
     Args:
-        endpoints: One address, several in one text with commas or blanks between, or a list.
+        endpoints: One URL, several separated by commas or blanks, or a list.
 
     Raises:
-        ConfigError: One is not a URL, or there is none.
+        ConfigError: One is not a URL or holds credentials, or there is none.
     """
     given = endpoints.replace(",", " ").split() if isinstance(endpoints, str) else list(endpoints)
     if any("@" in text for text in given):
-        # Not shown, and looked for before anything is split: a password may hold commas and slashes.
+        # Not shown, and checked before parsing: a password may hold slashes.
         raise ConfigError(
-            "an endpoint's address holds a user name or a password",
+            "an endpoint URL holds a user name or a password",
             hint="put the key into $AUTOJ_REWARD_API_KEY, or give it as api_key",
         )
     urls = tuple(dict.fromkeys(_url(text) for text in given))
@@ -55,7 +53,7 @@ def _url(text: str) -> str:
     except ValueError as error:
         raise ConfigError(f"the endpoint {text!r} is not a URL: {error}", hint=hint) from error
     if wrong or parts.query or parts.fragment:
-        raise ConfigError(f"the endpoint {text!r} is not the URL of an API", hint=hint)
+        raise ConfigError(f"the endpoint {text!r} is not the base URL of an API", hint=hint)
     path = parts.path.rstrip("/") or "/v1"
     return f"{parts.scheme}://{parts.netloc}{path}"
 
@@ -67,19 +65,19 @@ def api_key_or_default(
     variable: str | None = None,
     allow_plain_http: bool = False,
 ) -> str | None:
-    """The key to send to some addresses, or None.
+    """The API key to send to these URLs, or None.
 
-    In this order: `given`; that of the environment variable that is named; `$AUTOJ_REWARD_API_KEY`, which is
-    for judges; `$OPENAI_API_KEY`, only where all addresses are https or on this machine.
+    The first of: `given`; the environment variable `variable`; `$AUTOJ_REWARD_API_KEY`; `$OPENAI_API_KEY` if
+    every URL is https or on this machine.
 
     Args:
         given: A key.
-        urls: Where it would go.
-        variable: Name of an environment variable that holds the key; it goes to any address.
-        allow_plain_http: Whether a given key may go over plain http to another machine.
+        urls: Where it would be sent.
+        variable: Name of an environment variable that holds the key; it is sent to any URL.
+        allow_plain_http: Whether `given` may go over plain http to another machine.
 
     Raises:
-        ConfigError: It cannot be sent in a header, or is not to be sent there, or the variable is empty.
+        ConfigError: The key cannot be sent in a header or must not be sent there, or the variable is empty.
     """
     open_to_others = [url for url in urls if not _is_private(url)]
     if given is not None and variable is not None:
@@ -93,31 +91,31 @@ def api_key_or_default(
     if variable is not None:
         key = os.environ.get(variable)
         if not key:
-            raise ConfigError(f"the environment variable {variable}, which is to hold the API key, is empty")
+            raise ConfigError(f"the environment variable {variable} (api_key_env) is empty or not set")
     elif key is None:
         key = os.environ.get(_OUR_KEY) or None
         if key is None and os.environ.get(_OPENAI_KEY):
             if open_to_others:
-                _say_unsent(open_to_others[0])
+                _warn_unsent(open_to_others[0])
             else:
                 key = os.environ[_OPENAI_KEY]
     if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key):
         raise ConfigError(
-            "the API key holds characters that no key has", hint="is there a newline at its end?"
+            "the API key holds blanks or characters that cannot be sent", hint="does it end in a newline?"
         )
     remember_secret(key)
     return key or None
 
 
 @functools.cache
-def _say_unsent(url: str) -> None:
+def _warn_unsent(url: str) -> None:
     logger.warning(
         "$%s is not sent over plain http to %s; --api-key-env %s sends it", _OPENAI_KEY, url, _OPENAI_KEY
     )
 
 
 def _is_private(url: str) -> bool:
-    """Whether what goes to an address cannot be read on the way: https, or this machine."""
+    """Whether traffic to a URL cannot be read on the way: https, or this machine."""
     parts = urlsplit(url)
     if parts.scheme == "https" or parts.hostname == "localhost":
         return True
@@ -127,23 +125,11 @@ def _is_private(url: str) -> bool:
         return False
 
 
-def checked_policy(*, attempts: int, timeout_seconds: float, retry_seconds: float) -> RetryPolicy:
-    """How patient requests are.
-
-    Raises:
-        ConfigError: A number is out of range.
-    """
-    times = {"timeout_seconds": timeout_seconds, "retry_seconds": retry_seconds}
-    if attempts < 1 or any(not (t > 0 and math.isfinite(t)) for t in times.values()):
-        raise ConfigError(f"attempts = {attempts} is at least 1, and {times} are positive")
-    return RetryPolicy(attempts=attempts, timeout_seconds=timeout_seconds, retry_seconds=retry_seconds)
-
-
 def load_tokenizer(path: str, revision: str | None) -> InjectionSafeTokenizer:
-    """A tokenizer without its model, and where its files allow that without importing torch.
+    """Load a tokenizer, without importing torch if its files allow that.
 
     Raises:
-        ConfigError: There is none, or it is of a kind that cannot be used.
+        ConfigError: It does not exist, or is of a kind that cannot be used.
     """
     try:
         from transformers import PreTrainedTokenizerFast
@@ -155,7 +141,7 @@ def load_tokenizer(path: str, revision: str | None) -> InjectionSafeTokenizer:
     try:
         settings = _json_file(path, "tokenizer_config.json", revision)
         if settings.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):
-            # What `AutoTokenizer` would choose; naming it spares seconds of imports in a mere client.
+            # The class that `AutoTokenizer` would choose, without seconds of imports.
             hf: Any = PreTrainedTokenizerFast.from_pretrained(path, revision=revision)
         else:
             from transformers import AutoTokenizer
@@ -173,7 +159,7 @@ def load_tokenizer(path: str, revision: str | None) -> InjectionSafeTokenizer:
 
 
 def _json_file(path: str, name: str, revision: str | None) -> dict[str, Any]:
-    """One of a checkpoint's small files, from a folder or the hub; empty if it does not exist."""
+    """A JSON file of a checkpoint, from a folder or the hub; empty if it does not exist."""
     from transformers.utils import cached_file
 
     file = cached_file(path, name, revision=revision, _raise_exceptions_for_missing_entries=False)

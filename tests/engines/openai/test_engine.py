@@ -307,7 +307,7 @@ def test_an_endpoint_that_is_down_at_first_joins_when_it_is_up(caplog: pytest.Lo
     with serving(llamacpp) as url:
         engine = ServerEngine([url, other], concurrency=4)
         assert answers(engine, *(item(f"{k}") for k in range(8)))
-        assert "joins when it does" in caplog.text
+        assert "is used once it does" in caplog.text
         with serving(late, port=int(other.rpartition(":")[2])):
             while "/v1/chat/completions" not in asked or len(asked) < 12:
                 assert answers(engine, *(item(f"{k}") for k in range(8)))
@@ -317,7 +317,7 @@ def test_an_endpoint_that_is_down_at_first_joins_when_it_is_up(caplog: pytest.Lo
 def test_endpoints_must_be_alike() -> None:
     with serving(llamacpp) as one, serving(legacy) as other:
         engine = ServerEngine([one, other], tokenizer=None)
-        with pytest.raises(ConfigError, match="not like the other endpoints"):
+        with pytest.raises(ConfigError, match="differs from the other endpoints"):
             engine.connect()
         engine.close()
 

@@ -23,7 +23,7 @@ from autoj_reward.engines.openai.responses import (
     unlisted_prob,
 )
 from autoj_reward.engines.openai.retry import CircuitBreaker, RetryPolicy, retry_after_seconds, status_class
-from autoj_reward.engines.openai.settings import api_key_or_default, checked_policy, endpoint_urls
+from autoj_reward.engines.openai.settings import api_key_or_default, endpoint_urls
 from autoj_reward.errors import ConfigError
 from autoj_reward.types import ChatWrapper, ContinuationQuery, JudgeInput, PlainWrapper, Segment, Usage
 
@@ -398,7 +398,7 @@ def test_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("wrong", [{"attempts": 0}, {"timeout_seconds": 0.0}, {"retry_seconds": math.inf}])
 def test_patience_is_finite(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        checked_policy(**{"attempts": 1, "timeout_seconds": 1.0, "retry_seconds": 1.0, **wrong})
+        RetryPolicy(**{"attempts": 1, "timeout_seconds": 1.0, "retry_seconds": 1.0, **wrong})
 
 
 @pytest.mark.parametrize(

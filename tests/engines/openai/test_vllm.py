@@ -139,7 +139,7 @@ def test_lists_by_text_are_matched_to_token_ids(
     assert tokenizer is not None
     live = by_ids._connected()
     known = dataclasses.replace(live.calls.known, most_listed=0, top=20)
-    calls = ServerCalls(live.transport, known, "auto", tokenizer)
+    calls = ServerCalls(live.transport, known, tokenizer)
     inputs = [question(text, readout=r) for text in ("Paris?", "2 + 2 = 4") for r in (RATINGS, PREFERENCES)]
     for item, theirs in zip(inputs, outputs(mini_float32, inputs), strict=True):
         assert item.readout is not None
