@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serialise engine outputs to bytes: little-endian on every machine, bit-exact.
+"""Serialise engine outputs to bytes: little-endian, bit-exact.
 
-A text keeps its code points (lone surrogates too). A reading keeps its doubles (minus infinity too); its
-continuations are those of the readout that asked, and are not written again.
+Lone surrogates and infinities are kept. A reading's continuations are not stored: they are those of the
+readout.
 """
 
 from __future__ import annotations
 
+import functools
 import struct
 from math import exp
 from zlib import crc32
@@ -34,12 +35,11 @@ def encode(output: JudgeOutput, readout: ContinuationQuery | None) -> bytes:
     """An output as bytes.
 
     Args:
-        output: What the engine gave.
-        readout: What it was asked to read, or None.
+        output: The engine's output.
+        readout: The readout of the input, or None.
 
     Raises:
-        EngineContractBroken: The reading is of other continuations than those asked for, or of none
-            that were asked for.
+        EngineContractBroken: The reading has other continuations than the readout.
     """
     text = output.text.encode("utf-8", "surrogatepass")
     flags = _FINISH.index(output.finish_reason) << _SHIFT
@@ -52,7 +52,7 @@ def encode(output: JudgeOutput, readout: ContinuationQuery | None) -> bytes:
         flags |= _READS
         paths = output.reading.paths
         if readout is None or tuple(p.text for p in paths) != readout.continuations:
-            raise EngineContractBroken("the engine read other continuations than it was asked for")
+            raise EngineContractBroken("the engine's reading has other continuations than were asked for")
         numbers = [output.reading.unread_prob]
         for path in paths:
             numbers += (path.path_logprob, path.end_logprob)
@@ -63,10 +63,10 @@ def encode(output: JudgeOutput, readout: ContinuationQuery | None) -> bytes:
 
 
 def decode(value: bytes, readout: ContinuationQuery | None) -> JudgeOutput:
-    """The output again, equal to the one that was encoded.
+    """Inverse of `encode`.
 
     Raises:
-        StoreError: These are not the bytes of an output, or of one for another readout.
+        StoreError: These are not the bytes of an output for this readout.
     """
     try:
         known, flags, prompt, cached, completion, n_requests, n_text = _HEAD.unpack_from(value)
@@ -103,10 +103,9 @@ def _reading(value: bytes, at: int, readout: ContinuationQuery | None) -> Contin
 
 
 class _StoredReading(ContinuationLogprobs):
-    """A reading as its numbers; equal to, and pickled as, the reading that was stored.
+    """A reading that creates its paths only when they are read; equal to and pickled as a plain reading.
 
-    Its 19 paths are made when they are read: made at once for every rating, they were a quarter
-    of a warm judgment.
+    Creating 19 paths for every rating took a quarter of the time of a cached judgment.
     """
 
     __slots__ = ("_numbers", "_texts")
@@ -114,7 +113,7 @@ class _StoredReading(ContinuationLogprobs):
     _texts: tuple[str, ...]
 
     def __init__(self, texts: tuple[str, ...], numbers: tuple[float, ...]) -> None:
-        # Frozen, and without the base's own constructor: `paths` is not a field here.
+        # Frozen, and without the base's constructor: `paths` is a property here.
         object.__setattr__(self, "_texts", texts)
         object.__setattr__(self, "_numbers", numbers)
         object.__setattr__(self, "unread_prob", numbers[0])
@@ -141,16 +140,13 @@ class _StoredReading(ContinuationLogprobs):
         return hash((self.paths, self.unread_prob))
 
     def __repr__(self) -> str:
-        return repr(_reading_of(self.paths, self.unread_prob))
+        return repr(ContinuationLogprobs(paths=self.paths, unread_prob=self.unread_prob))
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _reading_of, (self.paths, self.unread_prob)
-
-
-def _reading_of(paths: tuple[ContinuationLogprob, ...], unread_prob: float) -> ContinuationLogprobs:
-    return ContinuationLogprobs(paths=paths, unread_prob=unread_prob)
+        plain = functools.partial(ContinuationLogprobs, paths=self.paths, unread_prob=self.unread_prob)
+        return plain, ()
 
 
 def checksum(key: bytes, value: bytes) -> int:
-    """CRC-32 of a record: finds torn and damaged ones."""
+    """CRC-32 of a record."""
     return crc32(value, crc32(key))

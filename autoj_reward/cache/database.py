@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A SQLite connection pool for one file that many processes and threads use at once.
 
-Locally the file is in write-ahead mode: readers never wait, a `kill -9` loses at most the transaction in
-flight. Write-ahead mode needs memory that all its users share, so on a network file system the file is
-kept with a rollback journal instead: safe between hosts as far as the file system's locks are, and
-slower. Each thread of each process has a connection of its own; a forked child opens new ones.
+A local file is in write-ahead mode: readers never wait, and a `kill -9` loses at most the transaction in
+flight. That mode needs shared memory, so a file on a network file system has a rollback journal instead: as
+safe between hosts as the file system's locks, and slower. Each thread has its own connection; a forked child
+opens new ones.
 
-A file that is deleted or replaced while it is open, or brought to a newer schema by a newer version, is
-noticed at the next transaction.
+A file that was deleted, replaced or migrated to a newer schema is noticed at the next transaction.
 """
 
 from __future__ import annotations
@@ -35,22 +34,21 @@ _NETWORK = frozenset(
         "smbfs", "virtiofs", "vboxsf", "wekafs",
     }
 )  # fmt: skip
-"""File systems on which shared memory between hosts cannot be relied on."""
+"""File systems without reliable shared memory between hosts."""
 
 _LOCAL_FUSE = frozenset({"fuse.ext2", "fuse.fuse-overlayfs", "fuse.gocryptfs", "fuse.ntfs-3g"})
-"""In user space, and on this machine all the same; the many others are taken for remote ones."""
+"""FUSE file systems that are local; all others count as remote."""
 
 _AROUND = "--no-cache works without the cache"
 _HINTS = {
     sqlite3.SQLITE_FULL: f"free some space, or `autoj-reward cache prune --max-size 1GB`; {_AROUND}",
     sqlite3.SQLITE_READONLY: f"set $AUTOJ_REWARD_CACHE to a file that can be written; {_AROUND}",
     sqlite3.SQLITE_CANTOPEN: f"set $AUTOJ_REWARD_CACHE to a file that can be written; {_AROUND}",
-    sqlite3.SQLITE_CORRUPT: "`autoj-reward cache verify` says what is whole, `cache merge` moves it to a new "
-    f"file; {_AROUND}",
+    sqlite3.SQLITE_CORRUPT: "`autoj-reward cache verify` lists damage, `cache merge` copies the rest to a "
+    f"new file; {_AROUND}",
     sqlite3.SQLITE_NOTADB: f"set $AUTOJ_REWARD_CACHE to another file; {_AROUND}",
-    sqlite3.SQLITE_BUSY: "another process has held the file for very long: is one stopped, or copying it? "
-    f"{_AROUND}",
-    sqlite3.SQLITE_IOERR: f"is the disk full, or going bad? {_AROUND}",
+    sqlite3.SQLITE_BUSY: f"another process locks the file: is one stopped, or copying it? {_AROUND}",
+    sqlite3.SQLITE_IOERR: f"is the disk full or failing? {_AROUND}",
 }
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 
@@ -58,12 +56,12 @@ logger = logging.getLogger("autoj_reward")
 
 
 class Database:
-    """An SQLite file with our schema, made if it does not exist.
+    """A SQLite file with the cache's schema, created if it does not exist.
 
     Args:
-        path: The file; folders above it are made.
-        network: Whether it lies on a network file system; None looks.
-        busy_seconds: How long to wait for other processes before giving up.
+        path: The file; its folder is created.
+        network: Whether it lies on a network file system; None finds out.
+        busy_seconds: Most seconds to wait for other processes.
 
     Raises:
         StoreError: The file cannot be used; says why and what to do.
@@ -77,15 +75,15 @@ class Database:
             private_folder(path.parent)
         except OSError as error:
             raise StoreError(
-                f"the cache's folder {path.parent} cannot be made: {error}",
+                f"the cache's folder {path.parent} cannot be created: {error}",
                 hint=_HINTS[sqlite3.SQLITE_CANTOPEN],
             ) from error
         kind = file_system(path)
         self.network = is_network(kind) if network is None else network
         if self.network:
             logger.warning(
-                "the cache %s lies on a network file system (%s): kept with a rollback journal, slower. "
-                "$AUTOJ_REWARD_CACHE can name a local file; `autoj-reward cache merge` brings files together",
+                "the cache %s lies on a network file system (%s), which is slower (rollback journal). "
+                "$AUTOJ_REWARD_CACHE can name a local file; `autoj-reward cache merge` merges files",
                 path,
                 kind,
             )
@@ -108,7 +106,7 @@ class Database:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A connection in a transaction that is kept whole or not at all."""
+        """A connection in a write transaction, committed at the end or rolled back."""
         with self.errors(), GATE.inside():
             connection = self._connection()
             self._patiently(connection, "BEGIN IMMEDIATE")
@@ -117,14 +115,14 @@ class Database:
                 yield connection
                 self._patiently(connection, "COMMIT")
             except BaseException:
-                # A full disk rolls back by itself.
+                # SQLite has already rolled back if the disk is full.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn SQLite's errors into StoreErrors that say what to do."""
+        """Raise SQLite's errors as StoreErrors with a hint."""
         try:
             yield
         except sqlite3.Error as error:
@@ -139,7 +137,7 @@ class Database:
             yield self._connection()
 
     def close(self) -> None:
-        """Close this thread's connection; those of other threads close with their threads."""
+        """Close this thread's connection; other threads' close when the threads end."""
         with GATE.inside():
             self._slots.__dict__.clear()
 
@@ -160,7 +158,7 @@ class Database:
             self.path,
             timeout=self._busy_seconds,
             isolation_level=None,
-            # Each thread has its own; only closing may happen in another.
+            # Each thread has its own; only closing happens in another.
             check_same_thread=False,
         )
         GATE.add(connection)
@@ -170,8 +168,8 @@ class Database:
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self._check_ours(connection)
             self._patiently(connection, f"PRAGMA journal_mode = {'DELETE' if self.network else 'WAL'}")
-            # In write-ahead mode NORMAL survives the death of any process; only a power failure may
-            # undo the last transactions, and leaves the file whole.
+            # In write-ahead mode, NORMAL loses nothing when a process dies; a power failure may undo the
+            # last transactions, without damage to the file.
             connection.execute(f"PRAGMA synchronous = {'FULL' if self.network else 'NORMAL'}")
             connection.execute("PRAGMA cache_size = -32768")
             connection.execute("PRAGMA wal_autocheckpoint = 4096")
@@ -182,14 +180,14 @@ class Database:
         return connection
 
     def _check_ours(self, connection: sqlite3.Connection) -> None:
-        """Leave files alone that are another program's, or a newer version's."""
-        # In this order: tables and the mark appear at once, when another process makes the file.
+        """Refuse files of another program or a newer version."""
+        # In this order: another process creates tables and application id in one transaction.
         (n_tables,) = self._patiently(connection, "SELECT count(*) FROM sqlite_master")
         (application,) = self._patiently(connection, "PRAGMA application_id")
         self._check_version(connection)
         if n_tables and application != APPLICATION_ID:
             raise StoreError(
-                f"{self.path} is an SQLite file, but no cache of judgments",
+                f"{self.path} is a SQLite file, but not a cache of judgments",
                 hint="set $AUTOJ_REWARD_CACHE to another file",
             )
 
@@ -204,10 +202,9 @@ class Database:
             )
 
     def _patiently(self, connection: sqlite3.Connection, sql: str) -> tuple[int, ...]:
-        """Run a statement, again and again while others hold the file; its first row.
+        """Run a statement, retried while others lock the file; returns its first row.
 
-        SQLite's own waiting does not cover every case: changing the journal mode, or meeting a log that
-        another process is recovering, fails at once.
+        SQLite's busy timeout does not cover a change of the journal mode or the recovery of a log.
         """
         deadline = time.monotonic() + self._busy_seconds
         while True:
@@ -220,12 +217,12 @@ class Database:
 
 
 def _keep_private(path: Path) -> None:
-    """Let only this user read a cache: it holds prompts and completions. Others' files are left as they are.
+    """Make a cache readable by its owner only, because it holds prompts and completions.
 
-    SQLite gives its further files the mode of the first one.
+    SQLite gives its other files the mode of the database file.
     """
     with contextlib.suppress(OSError):
-        # Only a new one: closing a file that is there would end this process's locks on it (POSIX).
+        # O_EXCL: closing an existing file would drop this process's POSIX locks on it.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     for suffix in ("", "-wal", "-shm", "-journal"):
         with contextlib.suppress(OSError):
@@ -236,13 +233,13 @@ def _keep_private(path: Path) -> None:
 
 
 class _Slot:
-    """A thread's connection, the generation that it belongs to, and the file that it is to."""
+    """A thread's connection with its fork generation and the identity of its file."""
 
     def __init__(self, connection: sqlite3.Connection, file: tuple[int, int] | None) -> None:
         self.connection = connection
         self.generation = GATE.generation
         self.file = file
-        # When the interpreter ends, this module's names may be gone before the last slot.
+        # At interpreter exit the module's globals may be gone before the last slot.
         self._gate = GATE
 
     def __del__(self) -> None:
@@ -258,12 +255,12 @@ def _file_identity(path: Path) -> tuple[int, int] | None:
 
 
 def is_network(kind: str) -> bool:
-    """Whether a kind of file system is taken for one that several hosts share."""
+    """Whether a file system of this kind counts as shared between hosts."""
     return kind in _NETWORK or (kind.startswith("fuse.") and kind not in _LOCAL_FUSE)
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:
-    """Kind of the file system that a path lies on (`ext4`, `nfs4`), or an empty text where unknown.
+    """Kind of the file system of a path (`ext4`, `nfs4`); empty if unknown.
 
     Args:
         path: A file or folder, which need not exist.
@@ -282,7 +279,7 @@ def file_system(path: Path, mounts: str | None = None) -> str:
             continue
         point = fields[1].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
         inside = real == point or real.startswith(point.rstrip("/") + "/")
-        # Later lines are mounted over earlier ones.
+        # Later mounts hide earlier ones.
         if inside and len(point) >= len(found):
             found, kind = point, fields[2]
     return kind

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make SQLite safe around `fork`: close connections and wait for statements before this process forks.
 
-SQLite keeps its locks in the process's memory as well as in the kernel. A forked child inherits the one
-and not the other: connections that it opens itself would believe in locks that no process holds, and the
-log could be deleted under it. So all connections are closed right before a fork, and both sides open
-their own when they next need one.
+SQLite keeps its locks in the process's memory as well as in the kernel. A forked child inherits only the
+former: its own connections would rely on locks that no process holds, and the log could be deleted under it.
+So all connections are closed right before a fork, and both sides reopen them when needed.
 """
 
 from __future__ import annotations
@@ -27,22 +26,22 @@ class ForkGate:
     """Counts who is using connections, and closes them all before a fork."""
 
     def __init__(self) -> None:
-        # A plain lock: it is taken before the fork and given back on both sides of it.
+        # A plain lock: acquired before the fork, released in both processes.
         self._changed = threading.Condition(threading.Lock())
         self._n_inside = 0
         self._forking = False
         self._own = threading.local()
         self._open: set[sqlite3.Connection] = set()
         self.generation = 0
-        """Changes when all connections of former generations are gone, or are not ours."""
+        """Incremented when all earlier connections were closed, or belong to the parent."""
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        """While the body runs, this process does not fork in another thread."""
+        """Keep other threads from forking while the body runs."""
         depth = getattr(self._own, "depth", 0)
         if not depth:
             with self._changed:
-                # Threads that come and go all the time would never all be outside.
+                # New threads wait during a fork, or it might never find all threads outside.
                 self._changed.wait_for(lambda: not self._forking)
                 self._n_inside += 1
         self._own.depth = depth + 1
@@ -56,17 +55,17 @@ class ForkGate:
                     self._changed.notify_all()
 
     def add(self, connection: sqlite3.Connection) -> None:
-        """Keep a connection in being until its own process closes it."""
+        """Hold a reference to a connection until its own process closes it."""
         self._open.add(connection)
 
     def close(self, connection: sqlite3.Connection, generation: int) -> None:
-        """Close a connection that was opened in a generation, unless it is gone or not ours."""
+        """Close a connection of a generation, unless it is closed or the parent's."""
         if generation == self.generation:
             self._open.discard(connection)
             connection.close()
 
     def before_fork(self) -> None:
-        """Wait for other threads, and close every connection. Holds the lock until after the fork."""
+        """Wait for other threads and close every connection. Holds the lock until after the fork."""
         self._changed.acquire()
         self._forking = True
         own = bool(getattr(self._own, "depth", 0))
@@ -81,15 +80,15 @@ class ForkGate:
         self.generation += 1
 
     def after_in_parent(self) -> None:
-        """Let threads continue."""
+        """Let the other threads continue."""
         self._forking = False
         self._changed.notify_all()
         self._changed.release()
 
     def after_in_child(self) -> None:
-        """Start over: other threads are gone, and inherited connections are never touched again."""
+        """Start over: other threads do not exist here, and inherited connections are never used."""
         for connection in self._open:
-            # Not even by the interpreter when it ends: closing would act on the parent's files.
+            # Not even garbage-collected: closing would act on the parent's files.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
         self._open.clear()
         self._n_inside = bool(getattr(self._own, "depth", 0))

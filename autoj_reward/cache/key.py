@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cache key: everything that can change an engine's output, and nothing else.
 
-In the key: the version of this layout, the engine's fingerprint (weights, tokenizer, chat template,
-adapter, dtype, quantisation), the rendered input with its trust marks, the wrapper, and then either how
-to write and which draw it is, or what to read. Token ids are not needed: the tokenizer is in the
-fingerprint, so text and trust marks determine them, and a warm hit costs no tokenizer work. Not in the
-key: the parser, the verdict set's meaning, calibration and aggregation (they are replayed), the versions
-of the engine's libraries (they are recorded), batch size and order.
+In the key: the version of this layout, the engine's fingerprint (weights, tokenizer, chat template, adapter,
+dtype, quantisation), the rendered input with its trust marks, the wrapper, and either sampling settings and
+draw or the readout. Token ids follow from these, so a hit needs no tokenizer. Not in the key: the parser, the
+verdict set's meaning, calibration and aggregation (applied to stored outputs), library versions, batch size
+and order.
 
-A key has two halves of 16 bytes. The first is the hash of the body alone, so that everything ever asked
-about one text lies side by side in the store; the second is the hash of all the rest. The rest is
-hashed from hashes that are stored, so the key of a reading can be found from the critique it follows.
+A key has two halves of 16 bytes. The first is the hash of the body, so that everything about one text is
+adjacent in the store; the second is the hash of the rest, computed from stored hashes, so that the key of a
+reading can be found from the critique it follows.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from autoj_reward.types import (
 )
 
 KEY_VERSION = 1
-"""Raised when equal inputs get other keys than before."""
+"""Incremented when equal inputs get other keys than before."""
 
 HALF = 16
 """Bytes of each half of a key, and of every hash in it."""
@@ -41,7 +40,7 @@ HALF = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What many keys share: who is asked, through which wrapper, and for what.
+    """The part that many keys share: engine, wrapper and settings.
 
     Attributes:
         engine: The engine's fingerprint.
@@ -55,12 +54,12 @@ class Setup:
 
     @cached_property
     def digest(self) -> bytes:
-        """Hash of all of it, 16 bytes."""
+        """16-byte hash of the three."""
         return _hash(_framed([b"%d" % KEY_VERSION, text_bytes(self.engine), self.wrapper, self.settings]))
 
     @cached_property
     def number(self) -> int:
-        """The digest's first 8 bytes: what the store calls it."""
+        """The digest's first 8 bytes: its id in the store."""
         return int.from_bytes(self.digest[:8], "little", signed=True)
 
     def described(self) -> dict[str, Any]:
@@ -92,8 +91,7 @@ def parts_of(inputs: Sequence[JudgeInput], fingerprint: str) -> list[Parts]:
         inputs: B inputs.
         fingerprint: Of the engine that is to answer.
     """
-    # Inputs of one call share wrapper, settings and forced words as objects; each is hashed once. The
-    # objects live as long as `inputs`, so their ids stay theirs.
+    # Inputs of one call share these objects; each is hashed once, by its id while `inputs` lives.
     setups: dict[tuple[int, int], Setup] = {}
     hashes: dict[int, bytes] = {}
     result: list[Parts] = []
@@ -112,7 +110,7 @@ def parts_of(inputs: Sequence[JudgeInput], fingerprint: str) -> list[Parts]:
         body = hashes.get(id(item.body))
         if body is None:
             body = hashes[id(item.body)] = segments_hash(item.body)
-        # Greedy writing gives the same text whichever draw it is called.
+        # Greedy decoding gives the same text for every draw.
         written = item.readout is None and item.sampling.temperature > 0
         draw = item.sample_index if written else 0
         result.append(Parts(body + rest_hash(setup.digest, prefill, draw), setup, prefill, draw))
@@ -125,8 +123,8 @@ def rest_hash(setup: bytes, prefill: bytes, draw: int) -> bytes:
 
 
 def segments_hash(segments: Sequence[Segment]) -> bytes:
-    """Hash of a text with its trust marks: how it is cut into segments of equal trust does not matter."""
-    # Each run of equal trust: a mark, its length in characters, and the text; encoded once, as a whole.
+    """Hash of a text with its trust marks; adjacent segments of equal trust count as one."""
+    # Each run of equal trust: a mark, its length in characters, and the text.
     pieces: list[str] = []
     run, marked = "", False
     for segment in segments:
@@ -153,7 +151,7 @@ def wrapper_json(wrapper: Wrapper) -> bytes:
 
 
 def sampling_json(sampling: Sampling) -> bytes:
-    """Sampling settings as canonical JSON; at temperature 0 those that only steer draws are left out."""
+    """Sampling settings as canonical JSON; at temperature 0 without those that only affect sampling."""
     greedy = {
         "kind": "text",
         "max_new_tokens": int(sampling.max_new_tokens),
@@ -183,18 +181,18 @@ def readout_json(readout: ContinuationQuery) -> bytes:
 
 
 def readout_of(settings: bytes) -> ContinuationQuery | None:
-    """The readout that stored settings describe, or None where they are sampling settings."""
+    """The readout in stored settings, or None if they are sampling settings."""
     known = json.loads(settings.decode("utf-8", "surrogatepass"))
     if known.pop("kind") != "reading":
         return None
-    # Stored under these names since the first version of the key.
+    # Names of the first version of the key.
     known["verdict_prefix"] = known.pop("lead")
     known["terminators"] = tuple(known.pop("end_prefixes"))
     return ContinuationQuery(**{**known, "continuations": tuple(known["continuations"])})
 
 
 def sampling_of(settings: bytes) -> Sampling | None:
-    """The sampling settings that stored settings describe, or None where they are a readout."""
+    """The sampling settings in stored settings, or None if they are a readout."""
     known = json.loads(settings.decode("utf-8", "surrogatepass"))
     if known.pop("kind") != "text":
         return None
@@ -202,13 +200,13 @@ def sampling_of(settings: bytes) -> Sampling | None:
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON that is equal for equal values; lone surrogates keep their code points."""
+    """JSON that is equal for equal values; lone surrogates are kept."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=repr)
     return text_bytes(text)
 
 
 def text_bytes(text: str) -> bytes:
-    """UTF-8, in which a lone surrogate is written as if it were a character."""
+    """UTF-8 that keeps lone surrogates."""
     return text.encode("utf-8", "surrogatepass")
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Short leases on pending cache keys, so that two processes do not ask for the same output.
 
-A lease is a row with an owner and a time, not a lock: nothing is held while an engine works, a lease that
-is not renewed runs out, and one whose process has died is void at once on the same machine.
+A lease is a row with an owner and an expiry time, not a lock: no transaction is open while an engine works.
+It expires if it is not renewed, and at once if its process on the same machine has died.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from functools import cache
 from pathlib import Path
 
 LEASE_SECONDS = 30.0
-"""How long a lease holds without being renewed; it is renewed three times in that time."""
+"""Lifetime of a lease; it is renewed three times within it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What became of the keys that a caller wanted to judge.
+    """The state of the keys that a caller wanted to judge.
 
     Attributes:
-        mine: Leased to the caller, who now judges them and then releases them.
-        stored: Judged meanwhile.
+        mine: Now leased to the caller, who judges and releases them.
+        stored: Judged in the meantime.
         taken: Leased to another caller.
     """
 
@@ -38,20 +38,20 @@ class Claim:
 
 
 def new_owner() -> str:
-    """A name for one call: machine, process, and the call itself."""
+    """A unique name for one call: machine, process id and start, and a random part."""
     return f"{_machine()}|{os.getpid()}|{_started(os.getpid())}|{uuid.uuid4().hex}"
 
 
 def claim(
     connection: sqlite3.Connection, keys: Iterable[bytes], owner: str, *, over_stored: bool = False
 ) -> Claim:
-    """Lease what is neither stored nor leased, within a write transaction.
+    """Lease the keys that are neither stored nor leased.
 
     Args:
-        connection: In a transaction.
-        keys: What the caller wants to judge.
+        connection: In a write transaction.
+        keys: Keys that the caller wants to judge.
         owner: The caller.
-        over_stored: Lease what is stored as well, to judge it again.
+        over_stored: Lease stored keys as well, to judge them again.
     """
     now = time.time()
     mine: set[bytes] = set()
@@ -63,7 +63,7 @@ def claim(
             stored.add(key)
             continue
         lease = connection.execute("SELECT owner, expires FROM leases WHERE key = ?", (key,)).fetchone()
-        # A time far ahead is a clock that was set back since.
+        # An expiry far ahead means that the clock was set back since.
         if lease and now < lease[1] < now + 10 * LEASE_SECONDS and lease[0] != owner and _lives(lease[0]):
             taken.add(key)
         else:
@@ -81,17 +81,13 @@ def renew(connection: sqlite3.Connection, owner: str) -> None:
 
 
 def release(connection: sqlite3.Connection, keys: Sequence[bytes], owner: str) -> None:
-    """Give leases back, within a write transaction; those that went to others stay theirs."""
+    """Release an owner's leases, within a write transaction."""
     connection.executemany("DELETE FROM leases WHERE key = ? AND owner = ?", [(key, owner) for key in keys])
 
 
 @contextmanager
 def kept_alive(renewed: Callable[[], None]) -> Iterator[None]:
-    """Call a function three times in a lease's time while the body runs.
-
-    It runs in a thread of its own, because an engine's call may take minutes. Where renewing fails, the
-    leases run out and a judgment may be paid for twice; the judging continues.
-    """
+    """Call `renewed` three times per lease lifetime, in a thread, while the body runs."""
     done = threading.Event()
 
     def beat() -> None:
@@ -108,7 +104,7 @@ def kept_alive(renewed: Callable[[], None]) -> Iterator[None]:
 
 
 def _lives(owner: str) -> bool:
-    """Whether the owner's process may still be there; True if that is not known."""
+    """Whether the owner's process may still run; True if unknown."""
     parts = owner.split("|")
     if len(parts) != 4 or parts[0] != _machine() or not parts[0]:
         return True
@@ -117,7 +113,7 @@ def _lives(owner: str) -> bool:
 
 
 def _is_hidden(pid: int) -> bool:
-    """Whether a process is there and another user's, whom /proc may not show (`hidepid`)."""
+    """Whether a process runs as another user, which /proc may not show (`hidepid`)."""
     try:
         os.kill(pid, 0)
     except PermissionError:
@@ -129,7 +125,7 @@ def _is_hidden(pid: int) -> bool:
 
 @cache
 def _machine() -> str:
-    """This boot of this machine and this process-id space, or nothing where that is not known."""
+    """The machine's boot id and PID namespace; empty if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
@@ -138,12 +134,11 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process began, in clock ticks since boot; empty if it is gone, or that is not known."""
+    """Start time of a process in clock ticks since boot; empty if it has ended or is not visible."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
     # The name in parentheses may hold blanks and parentheses.
     fields = status.rpartition(")")[2].split()
-    # A zombie judges nothing any more.
     return "" if fields[0] in "ZX" else fields[19]

@@ -13,19 +13,19 @@ from autoj_reward.cache.store import JudgmentStore, Record
 from autoj_reward.errors import ConfigError, StoreError
 
 _STEP = 512
-"""Rows removed in one transaction: others get their turn in between."""
+"""Rows removed per transaction, so that other processes can write in between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """What a cache holds of one engine.
+    """The records of one engine.
 
     Attributes:
-        fingerprint: Of the engine.
-        names: Engine kind, model and version, one text for each that stood behind the fingerprint.
-        n_texts: Written answers.
+        fingerprint: The engine's.
+        names: "KIND MODEL VERSION" of each engine seen with this fingerprint.
+        n_texts: Generated texts.
         n_readings: Readings.
-        n_bytes: Of all of them.
+        n_bytes: Size of their values.
         oldest: Unix seconds.
         newest: Unix seconds.
     """
@@ -41,7 +41,7 @@ class EngineStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """What a cache holds: bytes of the file and its log, records by engine, leases that still hold."""
+    """Size of a cache file with its log, its records by engine, and its unexpired leases."""
 
     file_bytes: int
     engines: tuple[EngineStats, ...]
@@ -51,7 +51,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A record that is not what was written, and what is wrong with it."""
+    """A damaged record, and what is wrong with it."""
 
     key: bytes
     problem: str
@@ -60,7 +60,6 @@ class Damage:
 def stats(store: JudgmentStore) -> Stats:
     """Count what a cache holds."""
     with store.database.reading() as connection:
-        # The kind is the one word that parts readings from texts, and few setups hold many records.
         rows = connection.execute(
             "SELECT setup, count(*), sum(length(value)), min(created), max(created) "
             "FROM judgments GROUP BY setup"
@@ -100,7 +99,7 @@ def stats(store: JudgmentStore) -> Stats:
 
 
 def damage_of(record: Record) -> str | None:
-    """What is wrong with a record; None where it is whole."""
+    """What is wrong with a record; None if nothing is."""
     try:
         if not record.whole:
             return "the checksum does not fit"
@@ -110,15 +109,15 @@ def damage_of(record: Record) -> str | None:
     except StoreError as error:
         return str(error)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        return f"a field is not of the kind that was written: {error}"
+        return f"a field has the wrong type or range: {error}"
     return None
 
 
 def verify(store: JudgmentStore) -> Iterator[Damage | None]:
-    """Go through every record: None for a whole one, else what is wrong.
+    """Check every record: None for each intact one, else its damage.
 
     Raises:
-        StoreError: The file itself is damaged, beyond single records.
+        StoreError: SQLite's integrity check fails.
     """
     with store.database.reading() as connection:
         problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
@@ -133,13 +132,13 @@ def verify(store: JudgmentStore) -> Iterator[Damage | None]:
 
 
 def remove(store: JudgmentStore, keys: Sequence[bytes]) -> None:
-    """Remove records, and give their space back."""
+    """Remove records and free their space in the file."""
     for start in range(0, len(keys), _STEP):
         with store.database.writing() as connection:
             connection.executemany(
                 "DELETE FROM judgments WHERE key = ?", [(key,) for key in keys[start : start + _STEP]]
             )
-    _give_space_back(store)
+    _free_space(store)
 
 
 def prune(
@@ -155,21 +154,21 @@ def prune(
     With a model, age and size count its records only.
 
     Args:
-        store: Where.
-        older_than_seconds: Remove what was written longer ago.
+        store: The store.
+        older_than_seconds: Remove records older than this.
         max_bytes: Most bytes of values to keep.
         model: A fingerprint or its beginning, or a model's name as `stats` shows it. Alone, it removes
             all its records.
         dry_run: Only count.
 
     Returns:
-        Records, and bytes, that went (or would go).
+        Numbers of records and bytes removed (or to be removed).
 
     Raises:
-        ConfigError: Nothing was said, or no model has that name.
+        ConfigError: No limit is given, or no model has that name.
     """
     if older_than_seconds is None and max_bytes is None and model is None:
-        raise ConfigError("prune was not told what may go", hint="give --older-than, --max-size or --model")
+        raise ConfigError("prune needs a limit", hint="give --older-than, --max-size or --model")
     numbers = _setups_of(store, model)
     with store.database.reading() as connection:
         rows = connection.execute(
@@ -184,7 +183,7 @@ def prune(
             continue
         all_of_model = older_than_seconds is None and max_bytes is None
         too_old = cutoff is not None and created < cutoff
-        # From the first that does not fit, all older ones go: what stays is the newest, without gaps.
+        # All records older than the first that does not fit go too, so that the newest remain.
         full = full or (max_bytes is not None and not too_old and kept + size > max_bytes)
         if all_of_model or too_old or full:
             going.append(key)
@@ -206,15 +205,15 @@ def _setups_of(store: JudgmentStore, model: str | None) -> set[int] | None:
     if not numbers:
         known = sorted({s.engine for s in setups.values()})
         raise ConfigError(
-            f"the cache holds nothing of a model {model!r}",
+            f"the cache has no records of a model {model!r}",
             hint=f"fingerprints: {', '.join(known) or 'none'}; `autoj-reward cache stats` names them",
         )
     return numbers
 
 
-def _give_space_back(store: JudgmentStore) -> None:
+def _free_space(store: JudgmentStore) -> None:
     with store.database.outside() as connection:
         connection.execute("DELETE FROM leases WHERE expires < ?", (time.time(),))
-        # It gives back one page a step, and `execute` takes one step only.
+        # `execute` would free a single page.
         connection.executescript("PRAGMA incremental_vacuum")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -7,10 +7,10 @@ import sqlite3
 from collections.abc import Callable
 
 APPLICATION_ID = 0x6A756467
-"""`judg`: marks an SQLite file as ours."""
+"""`judg`: marks an SQLite file as a cache of this package."""
 
 PAGE_BYTES = 8192
-"""Judgments of 2 kB fill pages of 4 kB to half, and these to three quarters."""
+"""Records of 2 kB would fill pages of 4 kB only by half."""
 
 MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -49,15 +49,15 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def newest() -> int:
-    """The schema version that this code writes."""
+    """The current schema version."""
     return len(MIGRATIONS)
 
 
 def migrate(connection: sqlite3.Connection, run: Callable[[str], tuple[int, ...]]) -> None:
-    """Bring a file to the newest schema, in one transaction; several processes may try at once.
+    """Bring a file to the newest schema in one transaction; safe if several processes try at once.
 
     Args:
-        connection: To the file, outside any transaction.
+        connection: Outside any transaction.
         run: Runs a statement, waiting for other processes; returns its first row.
     """
     if run("PRAGMA user_version")[0] == newest():

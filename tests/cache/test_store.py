@@ -273,7 +273,7 @@ def test_another_programs_file_is_left_alone(tmp_path: Path) -> None:
         raw.execute("CREATE TABLE theirs (x)")
     raw.close()
     before = (tmp_path / "a.sqlite").read_bytes()
-    with pytest.raises(StoreError, match="no cache of judgments"):
+    with pytest.raises(StoreError, match="not a cache of judgments"):
         JudgmentStore(tmp_path / "a.sqlite")
     assert (tmp_path / "a.sqlite").read_bytes() == before
 
@@ -286,7 +286,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/proc/none/judgments.sqlite", "/dev/null/judgments.sqlite"])
 def test_a_folder_that_cannot_be_made(path: str) -> None:
-    with pytest.raises(StoreError, match=r"cannot be made[\s\S]*--no-cache"):
+    with pytest.raises(StoreError, match=r"cannot be created[\s\S]*--no-cache"):
         JudgmentStore(path)
 
 
@@ -456,7 +456,7 @@ def test_a_file_that_stays_busy_is_an_error_that_says_so(tmp_path: Path) -> None
     hog.execute("BEGIN IMMEDIATE")
     try:
         store = JudgmentStore(tmp_path / "a.sqlite", busy_seconds=0.1)
-        with pytest.raises(StoreError, match="another process has held the file"):
+        with pytest.raises(StoreError, match="another process locks the file"):
             store.put([(parts(0), value("x"))])
     finally:
         hog.close()
@@ -521,7 +521,7 @@ def test_pruning_by_age_size_and_model(store: JudgmentStore) -> None:
     assert store.get([parts(i).key for i in range(10)]).keys() == {parts(8).key, parts(9).key}
     assert prune(store, model="GAIR/autoj-13b")[0] == 10
     assert [e.fingerprint for e in stats(store).engines] == ["engine"]
-    with pytest.raises(ConfigError, match="holds nothing"):
+    with pytest.raises(ConfigError, match="has no records"):
         prune(store, model="unknown")
     with pytest.raises(ConfigError, match="not told"):
         prune(store)

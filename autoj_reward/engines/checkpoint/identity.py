@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predict an engine's fingerprint without loading it, so a fully cached run never loads the model.
 
-`auto` dtypes are resolved here and passed to the engine so, so that what is predicted is what runs.
+`auto` dtypes are resolved here and passed to the engine, so that the prediction holds.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from typing import Any
 from autoj_reward.engines.checkpoint.embedded import resolve_model
 from autoj_reward.engines.checkpoint.fingerprint import (
     checkpoint_dtype,
-    digest_of,
     engine_facts,
     hub_commit,
     is_certain,
+    read_json,
 )
 
 _SHORT = {"half": "float16", "float": "float32"}
@@ -29,20 +28,20 @@ _NEUTRAL = frozenset(
         "tp_plan", "trust_remote_code", "use_safetensors",
     }
 )  # fmt: skip
-"""Options of `from_pretrained` that say where a model lies and where it runs, not what it computes."""
+"""Options of `from_pretrained` that do not affect outputs: where a model is stored and where it runs."""
 
 _OWN = frozenset({"dtype", "device", "revision", "adapter", "context_tokens", "batch_tokens"})
-"""What the transformers engine takes itself and does not pass on."""
+"""Options of the transformers engine itself."""
 
 
 def output_affecting_options(model_options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The options of `from_pretrained` that may change what a model computes; None without any."""
+    """The options of `from_pretrained` that may change outputs; None without any."""
     chosen = {k: v for k, v in sorted(model_options.items()) if k not in _NEUTRAL and v is not None}
     return chosen or None
 
 
 def resolve_settings(engine: str, model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """An engine's settings with the hub revision as a commit and, where the checkpoint names it, the dtype.
+    """An engine's settings with the revision's commit and, if known, the checkpoint's dtype.
 
     Args:
         engine: `transformers` or `vllm`.
@@ -54,27 +53,22 @@ def resolve_settings(engine: str, model: str, settings: Mapping[str, Any]) -> di
     found = {**settings, "revision": commit}
     if settings.get("dtype", "auto") == "auto":
         saved = checkpoint_dtype(path, commit)
-        # vLLM runs float32 checkpoints, and float16 ones of a few families, in another dtype, which
-        # depends on the device: it decides, and says so when it is loaded.
+        # vLLM runs float32 checkpoints, and float16 ones of a few families, in a dtype that depends on the
+        # device and is known only after loading.
         takes = {"transformers": _DTYPES, "vllm": ("bfloat16",)}[engine]
-        if saved in takes or (engine == "vllm" and saved == "float16" and _is_llama(path)):
+        llama = read_json(Path(path) / "config.json").get("model_type") == "llama"
+        if saved in takes or (engine == "vllm" and saved == "float16" and llama):
             found["dtype"] = saved
     return found
 
 
-def predict_fingerprint(engine: str, model: str, settings: Mapping[str, Any]) -> str | None:
-    """The fingerprint that an engine of these settings will have; None where only loading tells."""
-    facts = predicted_facts(engine, model, settings)
-    return None if facts is None else digest_of(facts)
-
-
 def predicted_facts(engine: str, model: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What decides the answers of an engine of these settings; None where only loading tells.
+    """The `engine_facts` that an engine with these settings will have; None if known only after loading.
 
     Args:
         engine: `transformers` or `vllm`.
         model: Checkpoint folder, hub name, or the embedded model's name.
-        settings: Keyword arguments of the engine, `resolve_settings`.
+        settings: Keyword arguments of the engine, from `resolve_settings`.
     """
     dtype = str(settings.get("dtype", "auto")).removeprefix("torch.")
     dtype = _SHORT.get(dtype, dtype)
@@ -85,7 +79,7 @@ def predicted_facts(engine: str, model: str, settings: Mapping[str, Any]) -> dic
         quantization = text_options(settings)
     else:
         quantization = output_affecting_options({k: v for k, v in settings.items() if k not in _OWN})
-        # A quantised model's dtype is that of whichever weights were left as they are.
+        # A quantised model's dtype is that of the weights that are not quantised.
         if quantization is not None or checkpoint_dtype(path, settings.get("revision")) is None:
             return None
     return engine_facts(
@@ -98,14 +92,6 @@ def predicted_facts(engine: str, model: str, settings: Mapping[str, Any]) -> dic
     )
 
 
-def _is_llama(path: str) -> bool:
-    try:
-        config: Any = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and config.get("model_type") == "llama"
-
-
 _CHANGES_TEXT = (
     "quantization", "quantization_config", "kv_cache_dtype", "hf_overrides", "load_format", "rope_scaling",
     "config_format", "hf_config_path", "logits_processors", "model_impl", "override_generation_config",
@@ -114,6 +100,6 @@ _CHANGES_TEXT = (
 
 
 def text_options(options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The options that change what a model computes, for its fingerprint; None without any."""
+    """vLLM's options that change outputs; None without any."""
     chosen = {k: options[k] for k in _CHANGES_TEXT if options.get(k) not in (None, "auto", {})}
     return chosen or None

@@ -15,7 +15,7 @@ from autoj_reward.errors import ConfigError
 
 GIB = 1 << 30
 _BESIDE_GIB = 1.0
-"""For activations and the library itself."""
+"""GiB for activations and the library itself."""
 
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf", "*.pt")
 _WEIGHT_BYTES = {"float32": 4.0, "float": 4.0, "fp8": 1.0, "int8": 1.0}
@@ -23,16 +23,16 @@ _WEIGHT_BYTES = {"float32": 4.0, "float": 4.0, "fp8": 1.0, "int8": 1.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """The sizes of a model that decide where it fits.
+    """The sizes of a model that decide how much memory it needs.
 
     Attributes:
         n_parameters: In billions.
-        n_layers: Layers, each of which caches keys and values.
+        n_layers: Layers.
         n_heads: Attention heads.
-        n_kv_heads: Heads that have keys and values of their own.
-        head_size: Numbers in a head's key.
-        inner_size: Numbers in the middle of a layer's feed-forward part.
-        weight_bytes: Of one parameter, for checkpoints that are quantised as they are published.
+        n_kv_heads: Key and value heads.
+        head_size: Dimension of a head.
+        inner_size: Inner dimension of a layer's feed-forward part.
+        weight_bytes: Bytes per parameter of a checkpoint that is published quantised; None for 16 bits.
     """
 
     n_parameters: float
@@ -44,17 +44,17 @@ class Architecture:
     weight_bytes: float | None = None
 
     def cache_bytes(self, n_tokens: int, *, bytes_each: float = 2.0) -> float:
-        """Bytes of the keys and values of so many tokens."""
+        """Bytes of the keys and values of `n_tokens`."""
         return 2.0 * self.n_layers * self.n_kv_heads * self.head_size * bytes_each * n_tokens
 
     def parallel_sizes(self, most: int = 16) -> list[int]:
-        """The numbers of devices, up to `most`, that its layers can be divided among."""
+        """The tensor-parallel sizes, up to `most`, that divide its layers."""
         return [n for n in range(1, most + 1) if divides(self.n_heads, self.n_kv_heads, self.inner_size, n)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryNeed:
-    """Memory in GiB: the weights, the cache of one full context, and what runs beside them."""
+    """Memory in GiB: the weights, the cache of one full context, and the rest."""
 
     weights_gib: float
     cache_gib: float
@@ -62,28 +62,23 @@ class MemoryNeed:
 
     @property
     def total_gib(self) -> float:
-        """All of it."""
         return self.weights_gib + self.cache_gib + self.beside_gib
 
 
 def divides(n_heads: int, n_kv_heads: int, inner_size: int, n: int) -> bool:
-    """Whether n devices can share each layer: heads and inner size are divided among them, and key heads
-    are divided or repeated."""
+    """Whether each layer can be split over n devices; key heads are divided or repeated."""
     return n_heads % n == 0 and inner_size % n == 0 and (n_kv_heads % n == 0 or n % n_kv_heads == 0)
 
 
 def memory_need(
     architecture: Architecture | None, model: str, settings: Mapping[str, Any]
 ) -> MemoryNeed | None:
-    """What a model needs under an engine's settings.
+    """The memory that a model needs with an engine's settings; None if unknown.
 
     Args:
-        architecture: Where it is known.
-        model: A checkpoint folder, whose weight files are counted where the architecture is not known.
+        architecture: The model's, or None.
+        model: A checkpoint folder, whose weight files count if `architecture` is None.
         settings: `dtype`, `quantization`, `kv_cache_dtype`, `context_tokens`.
-
-    Returns:
-        None where nothing is known.
     """
     each = _WEIGHT_BYTES.get(
         str(settings.get("quantization") or settings.get("dtype") or "").removeprefix("torch."), 2.0
@@ -92,7 +87,7 @@ def memory_need(
         found = _weights_on_disk(Path(model))
         if not found:
             return None
-        # What is saved in 16 bits and loaded in 32, or in 8, takes that much more or less.
+        # Saved in 16 bits and loaded in 32.
         return MemoryNeed(weights_gib=found / GIB * (each / 2.0 if each > 2.0 else 1.0), cache_gib=0.0)
     cache_each = 1.0 if "fp8" in str(settings.get("kv_cache_dtype", "")) else 4.0 if each == 4.0 else 2.0
     context = int(settings.get("context_tokens") or 4096)
@@ -103,15 +98,15 @@ def memory_need(
 
 
 def check_fits(need: MemoryNeed | None, model: str, settings: Mapping[str, Any]) -> None:
-    """Refuse to load, or to download, what cannot fit.
+    """Refuse to load or download a model that cannot fit.
 
     Args:
-        need: What it needs; None checks nothing.
+        need: Its memory; None checks nothing.
         model: For the message.
-        settings: `tensor_parallel_size` and `device` say where it goes.
+        settings: `tensor_parallel_size` and `device`.
 
     Raises:
-        ConfigError: It does not fit; says what does.
+        ConfigError: It does not fit; the hint names alternatives.
     """
     if need is None:
         return
@@ -130,17 +125,17 @@ def check_fits(need: MemoryNeed | None, model: str, settings: Mapping[str, Any])
         where = f"{available:.1f} GiB of free main memory"
     raise ConfigError(
         f"{model} needs about {need.total_gib:.1f} GiB (weights {need.weights_gib:.1f}, a full context "
-        f"{need.cache_gib:.1f}), and there is {where}",
-        hint="take a smaller judge (autoj-13b-gptq-4bits needs about 8 GiB, autoj-13b-fp8 about 16), more "
-        "devices (--engine-option tensor_parallel_size=2), a server elsewhere (--engine server:URL), or load "
-        "all the same with --engine-option memory_check=false",
+        f"{need.cache_gib:.1f}), but there is {where}",
+        hint="use a smaller judge (autoj-13b-gptq-4bits needs about 8 GiB, autoj-13b-fp8 about 16), more "
+        "devices (--engine-option tensor_parallel_size=2), a server elsewhere (--engine server:URL), or skip "
+        "this check with --engine-option memory_check=false",
     )
 
 
 def gpu_free_gib() -> list[float] | None:
-    """Free memory of each NVIDIA GPU that this process may see, in GiB; None without one.
+    """Free memory in GiB of each visible NVIDIA GPU; None without one.
 
-    By `nvidia-smi`: asking torch would make a CUDA context in this process, which may only be a parent.
+    Asks `nvidia-smi`, because torch would create a CUDA context in this process.
     """
     if shutil.which("nvidia-smi") is None:
         return None
@@ -157,7 +152,7 @@ def gpu_free_gib() -> list[float] | None:
 
 
 def main_memory_gib(proc: Path = Path("/proc"), control: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Main memory that is free for this process, in GiB, a container's limit respected; None if unknown."""
+    """Main memory in GiB available within the container's limit; None if unknown."""
     try:
         lines = (proc / "meminfo").read_text(encoding="ascii").splitlines()
         free = next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -175,7 +170,7 @@ def main_memory_gib(proc: Path = Path("/proc"), control: Path = Path("/sys/fs/cg
 
 
 def _reclaimable(control: Path) -> float:
-    """File pages that a container counts as used and gives up when asked."""
+    """Bytes of cached file pages, which a container's usage includes."""
     for line in (control / "memory.stat").read_text(encoding="ascii").splitlines():
         name, _, value = line.partition(" ")
         if name == "inactive_file":
@@ -187,7 +182,7 @@ def _weights_on_disk(folder: Path) -> int:
     if not folder.is_dir():
         return 0
     for pattern in _WEIGHT_FILES:
-        # Checkpoints may hold the same weights in two forms; the first form is the one that is loaded.
+        # A checkpoint may hold the same weights in two formats; the first one is loaded.
         if found := sum(p.stat().st_size for p in folder.glob(pattern)):
             return found
     return 0

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 Row = tuple[int, list[int]]
-"""Place in the caller's list, and token ids."""
+"""Index in the caller's list, and token ids."""
 
 _MIN_SHARED = 64
-"""Fewest shared tokens for which a pass of its own for them pays."""
+"""Fewest shared tokens that are worth a separate pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class ReadBatch:
 
     Attributes:
         rows: The rows.
-        n_shared: How many first tokens all rows share and compute once; 0 for none. Always less
-            than the shortest row.
+        n_shared: Length of the common prefix that is computed once; 0 for none. Always less than the
+            shortest row.
     """
 
     rows: list[Row]
@@ -28,7 +28,7 @@ class ReadBatch:
 
 
 def shared_length(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many first tokens two rows share."""
+    """Length of the common prefix of two rows."""
     for n, (x, y) in enumerate(zip(a, b, strict=False)):
         if x != y:
             return n
@@ -36,10 +36,10 @@ def shared_length(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 def by_length(rows: Sequence[Row], *, extra: int, batch_tokens: int) -> Iterator[list[Row]]:
-    """Batches of rows of like length, longest first.
+    """Batches of rows of similar length, longest first.
 
     Args:
-        rows: What to batch.
+        rows: The rows.
         extra: Tokens added to each row.
         batch_tokens: Most tokens of a batch, padding and extra included; one row may exceed it.
     """
@@ -55,17 +55,17 @@ def by_length(rows: Sequence[Row], *, extra: int, batch_tokens: int) -> Iterator
 
 
 def read_batches(rows: Sequence[Row], *, extra: int, batch_tokens: int) -> Iterator[ReadBatch]:
-    """Batches for reading: rows with a long common beginning share its computation.
+    """Batches for reading, in which rows with a long common prefix compute it once.
 
-    Rows in the order of their tokens stand beside those they share most with. A run of rows whose
-    neighbours share enough becomes batches of its own; what is left is batched by length.
+    Rows are sorted by their tokens. Runs of rows with a long enough common prefix become batches; the others
+    are batched by length.
     """
     alone: list[Row] = []
     for run in _runs(sorted(rows, key=lambda r: r[1])):
         if len(run) == 1:
             alone += run
             continue
-        # At least one token of each row is computed again, because its logits are wanted.
+        # At least one token of each row is computed, for its logits.
         shared = min(shared_length(run[0][1], run[-1][1]), min(len(ids) for _, ids in run) - 1)
         by_rest = [(i, ids[shared:]) for i, ids in run]
         whole = dict(run)
@@ -79,10 +79,9 @@ def read_batches(rows: Sequence[Row], *, extra: int, batch_tokens: int) -> Itera
 
 
 def _runs(ordered: Sequence[Row]) -> Iterator[list[Row]]:
-    """Cut sorted rows where a row shares too little with the first of its run.
+    """Split sorted rows where a row shares too little with the first of its run.
 
-    Too little is under `_MIN_SHARED` tokens, or under half of what the run's first two rows share,
-    so that one distant relative does not cost the others their common beginning.
+    Too little is under `_MIN_SHARED` tokens, or under half of what the run's first two rows share.
     """
     run: list[Row] = []
     needed = _MIN_SHARED

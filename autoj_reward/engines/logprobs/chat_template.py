@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model's chat template says besides the messages: how a turn ends, and what comes before an answer.
+"""Find a chat template's texts around messages, its turn end and its thinking marks.
 
-All of it is found by rendering a short conversation. Nothing is taken from a model's name.
+Everything is found by rendering a short conversation, nothing from a model's name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.types import ChatWrapper, PlainWrapper, Segment, Wrapper
 
 Marks = tuple[str, str]
-"""What opens a thinking block, and what closes it."""
+"""Opening and closing mark of a thinking block."""
 
 _HARMONY = "<|channel|>final<|message|>"
 
@@ -31,13 +31,13 @@ THINKING_MARKS: tuple[Marks, ...] = (
     ("◁think▷", "◁/think▷"),
     ("<|channel>thought", "<channel|>"),
     ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant" + _HARMONY),
-    # The same model where it does not think: its answer has a header all the same.
+    # The same model without thinking: its answer still has a header.
     (_HARMONY, _HARMONY),
 )
-"""Marks that model families use; a judge may name others."""
+"""Marks of known model families; a judge may name others."""
 
 _BODY = "autojrewardbodyq7zk"
-"""Stands for a message while a template is applied; plain letters, so no template changes it."""
+"""Placeholder of a message; plain letters, which no template changes."""
 _ANSWER = "autojrewardanswerq7zk"
 _NEXT = "autojrewardnextq7zk"
 
@@ -48,11 +48,11 @@ class Frame:
 
     Attributes:
         before: Before the body.
-        after: After it, up to where the judge writes.
+        after: After the body, up to where the judge writes.
         opened: The thinking mark that is open there, or an empty string.
-        answers: What goes between that place and an answer that comes without thinking: the end of an
-            opened block, an empty block, or the header of the answer. Often nothing.
-        answered: What is in a begun turn that has this already.
+        answers: Text between that point and an answer without thinking: the end of an opened block, an empty
+            block, or the answer's header. Often empty.
+        answered: A text that shows that a begun turn already contains `answers`.
     """
 
     before: str
@@ -64,14 +64,13 @@ class Frame:
     def begun(self, prefill: Sequence[Segment]) -> tuple[Segment, ...]:
         """A begun turn as it follows the frame.
 
-        Words of ours at its beginning (a verdict's lead) are an answer without thinking. What the judge
-        wrote itself stays as it was, unless the frame left a block open that it does not close.
+        `answers` is inserted before forced words (a verdict's prefix), and before the judge's own text only
+        if that leaves a block of the frame open.
         """
         if not prefill:
             return ()
         segments = [s for s in prefill if s.text]
         if self.opened and segments and segments[0].trusted and segments[0].text.startswith(self.opened):
-            # The frame has it already.
             first = segments[0].text.removeprefix(self.opened)
             segments[0] = Segment(first, True)
         done = bool(self.answered) and any(s.trusted and self.answered in s.text for s in segments)
@@ -82,29 +81,29 @@ class Frame:
 
 
 def frame_of(hf: Any, wrapper: Wrapper, marks: Sequence[Marks]) -> Frame:
-    """The frame that a wrapper makes, with the tokenizer's chat template where it asks for one.
+    """The frame of a wrapper, from the tokenizer's chat template if the wrapper uses it.
 
     Raises:
-        ConfigError: The tokenizer has no chat template, or it refuses what the wrapper gives it.
+        ConfigError: The tokenizer has no chat template, or the template refuses the wrapper's input.
     """
     if isinstance(wrapper, PlainWrapper):
         return _with_answers(Frame(before=wrapper.before, after=wrapper.after), "", marks)
     if not getattr(hf, "chat_template", None):
         raise ConfigError(
-            "the model has no chat template, and its judge asks for one",
+            "the model has no chat template, and its judge needs one",
             hint="give the judge a plain wrapper: [wrapper] kind = 'plain'",
         )
     text = _rendered(hf, wrapper)
     before, mark, after = text.partition(_BODY)
     if not mark or _BODY in after:
         raise ConfigError(
-            f"the chat template shows the user's turn {text.count(_BODY)} times, not once",
+            f"the chat template renders the user's turn {text.count(_BODY)} times, not once",
             hint="give the judge a plain wrapper, or other chat-template arguments",
         )
     if not _shows(before, wrapper.system):
         raise ConfigError(
-            "the chat template leaves the system message out",
-            hint='leave it out of the judge: [wrapper] system = "", or give the judge a plain wrapper',
+            "the chat template does not render the system message",
+            hint='remove it from the judge: [wrapper] system = "", or give the judge a plain wrapper',
         )
     begins = _apply(hf, wrapper, [_BODY, _ANSWER], ask=False) or ""
     header = begins.partition(_BODY)[2].partition(_ANSWER)
@@ -112,12 +111,12 @@ def frame_of(hf: Any, wrapper: Wrapper, marks: Sequence[Marks]) -> Frame:
 
 
 def turn_end_texts(hf: Any) -> tuple[str, tuple[str, ...]]:
-    """What a template puts after an assistant's turn.
+    """The texts that a chat template puts after an assistant's turn.
 
     Returns:
-        What ends the last turn of a conversation, and what may begin only after a turn: the texts between
-        it and the next turn's words. Both empty without a template, or if it shows no such turns. The
-        second is empty where a turn has several parts, each with a header of its own.
+        The end of a conversation's last turn, and the texts between a turn and the next one's content. Both
+        are empty without a template or if it renders no such turns; the second also if a turn has several
+        parts with headers.
     """
     if not getattr(hf, "chat_template", None):
         return "", ()
@@ -141,10 +140,10 @@ def check_chat_template(
 ) -> None:
     """Render a judge's wrappers before its model is loaded, which can take minutes.
 
-    A tokenizer that cannot be loaded is left to the engine, which says so in its own words.
+    A tokenizer that cannot be loaded is ignored here; the engine raises the error.
 
     Raises:
-        ConfigError: The model has no chat template, or it refuses what a wrapper gives it.
+        ConfigError: The model has no chat template, or the template refuses a wrapper's input.
     """
     chats = dict.fromkeys(w for w in wrappers if isinstance(w, ChatWrapper))
     if not chats:
@@ -160,16 +159,16 @@ def check_chat_template(
 
 
 def marks_of(text: str, marks: Iterable[Marks]) -> Marks | None:
-    """The first marks that a text opens with, blanks left out; None where it opens with none."""
+    """The marks whose opening mark begins a text, leading blanks ignored; None without one."""
     begun = text.lstrip()
     return next((m for m in marks if begun.startswith(m[0])), None)
 
 
 def _with_answers(frame: Frame, header: str, marks: Sequence[Marks]) -> Frame:
-    """The frame with what opens in it, given how a whole assistant turn begins after the same body."""
+    """The frame with `opened`, `answers` and `answered`; `header` begins a whole turn after the same body."""
     end = frame.after.rstrip()
     opened = next((m for m in marks if end.endswith(m[0])), None)
-    # Some templates end the frame with a line break that a turn without thinking does not have.
+    # Some templates end the frame with a line break that a turn without thinking lacks.
     answers = next(
         (header.removeprefix(start) for start in (frame.after, end) if start and header.startswith(start)), ""
     )
@@ -184,7 +183,7 @@ def _with_answers(frame: Frame, header: str, marks: Sequence[Marks]) -> Frame:
 
 
 def _shows(text: str, system: str | None) -> bool:
-    """Whether a system message is in a text, white space left out; true for none."""
+    """Whether a system message is in a text, ignoring white space; true for None."""
     return "".join((system or "").split()) in "".join(text.split())
 
 
@@ -193,18 +192,18 @@ def _rendered(hf: Any, wrapper: ChatWrapper) -> str:
     if text is not None:
         return text
     try:
-        # Once more, to hear why.
+        # Render again for the error.
         return _template(hf, wrapper, [_BODY], ask=True, parts=False)
     except Exception as error:
         alone = replace(wrapper, system=None)
         if wrapper.system and _apply(hf, alone, [_BODY], ask=True) is not None:
-            hint = 'leave the system message out of the judge: [wrapper] system = ""'
+            hint = 'remove the system message from the judge: [wrapper] system = ""'
         elif isinstance(hf.chat_template, dict):
             hint = "name one in the judge: [wrapper] arguments = { chat_template = 'NAME' }; it has "
             hint += ", ".join(sorted(hf.chat_template))
         else:
             hint = (
-                "give the judge a plain wrapper: [wrapper] kind = 'plain', or mend the model's chat template"
+                "give the judge a plain wrapper: [wrapper] kind = 'plain', or fix the model's chat template"
             )
         said = " ".join(str(error).split())[:500] or type(error).__name__
         raise ConfigError(
@@ -213,9 +212,9 @@ def _rendered(hf: Any, wrapper: ChatWrapper) -> str:
 
 
 def _apply(hf: Any, wrapper: ChatWrapper, turns: Sequence[str], *, ask: bool) -> str | None:
-    """A conversation in the template's form; None where it raises. The last turn shows whether it was shown.
+    """A rendered conversation, if possible with its last turn; None if the template raises.
 
-    Templates of models that see pictures want content in parts.
+    Templates of vision models need content in parts.
     """
     shown = None
     for parts in (False, True):

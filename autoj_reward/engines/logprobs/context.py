@@ -12,26 +12,20 @@ from autoj_reward.types import Failure, FailureReason, JudgeInput
 logger = logging.getLogger("autoj_reward")
 
 ASSUMED_CONTEXT_TOKENS = 8192
-"""Context of a model that states none, in its configuration or its tokenizer's."""
+"""Context of a model whose configuration and tokenizer state none."""
 
 _NAMES = (
-    "max_position_embeddings",
-    "n_positions",
-    "max_seq_len",
-    "max_sequence_length",
-    "seq_length",
-    "n_ctx",
-)
+    "max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length", "n_ctx",
+)  # fmt: skip
 _UNSTATED = 100_000_000
-"""A tokenizer without a limit says 10^30."""
+"""A tokenizer without a limit states 10^30."""
 
 
 def context_limit(config: Any, tokenizer: Any, model: str) -> int:
     """Most tokens of input and output together.
 
-    The configuration's own statement counts, that of its text part where it has several; then the
-    tokenizer's `model_max_length`. Recurrent models and some with relative positions state none: for those
-    it is `ASSUMED_CONTEXT_TOKENS`, with a warning.
+    From the configuration (its text part), else the tokenizer's `model_max_length`. Recurrent models and some
+    with relative positions state none: then it is `ASSUMED_CONTEXT_TOKENS`, with a warning.
 
     Args:
         config: A `transformers` configuration.
@@ -47,7 +41,7 @@ def context_limit(config: Any, tokenizer: Any, model: str) -> int:
     if isinstance(stated, int) and 0 < stated < _UNSTATED:
         return stated
     logger.warning(
-        "%s states no context: taking %d tokens; set context_tokens where it has learned another",
+        "%s states no context length: assuming %d tokens; set context_tokens if it was trained for another",
         model,
         ASSUMED_CONTEXT_TOKENS,
     )
@@ -55,12 +49,12 @@ def context_limit(config: Any, tokenizer: Any, model: str) -> int:
 
 
 def output_room(item: JudgeInput, tree: TokenTree | None) -> int:
-    """Tokens that must be free after an input: its output, or the longest verdict and its end."""
+    """Tokens needed after an input: its output, or the longest verdict and its terminator."""
     return item.sampling.max_new_tokens if tree is None else max(len(path) for path in tree.paths) + 1
 
 
 def too_long(n_input: int, room: int, context_tokens: int | None) -> Failure | None:
-    """The failure of an input that does not fit, or None if it fits or no limit is known."""
+    """The failure of an input that does not fit; None if it fits or the limit is unknown."""
     over = 0 if context_tokens is None else n_input + room - context_tokens
     if over <= 0:
         return None

@@ -8,6 +8,7 @@ where a verdict ends, that of all terminators together.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,11 +29,11 @@ TokenPath = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class NodeLogprobs:
-    """What a model says at one node.
+    """A model's log-probabilities at one node.
 
     Attributes:
-        children: log P(token | node) for the node's children; one that is absent was not listed.
-        end: log P(any terminator | node), or None where it was not asked.
+        children: log P(token | node) for the node's children; absent ones were not listed.
+        end: log P(any terminator | node), or None if not asked for.
         unlisted_prob: Upper bound of P(absent children and terminators | node), in [0, 1].
     """
 
@@ -46,10 +47,10 @@ class TokenTree:
     """The token paths of a readout.
 
     Attributes:
-        readout: What was asked.
+        readout: The readout.
         paths: Token path of each continuation, in the readout's order.
         nodes: Every prefix of a path, the empty one first, parents before children; the paths themselves
-            too, but for those whose end is taken for granted.
+            too, unless the readout has `assume_ends`.
         children: Tokens that may follow each node.
         terminators: Ids that end a verdict.
     """
@@ -69,11 +70,7 @@ class TokenTree:
         return self.children[node] + (self.terminators if self.ends(node) else ())
 
     def followed(self, readings: Mapping[TokenPath, NodeLogprobs]) -> list[TokenPath]:
-        """Nodes that are still to be asked, given what is known of their parents.
-
-        Begins with the root; then every node whose parent is known and whose own probability is
-        above the readout's `follow_above`.
-        """
+        """Nodes to ask for next: the root, then those with a known parent and P above `follow_above`."""
         if () not in readings:
             return [()]
         return [
@@ -85,11 +82,9 @@ class TokenTree:
         ]
 
     def read(self, readings: Mapping[TokenPath, NodeLogprobs]) -> ContinuationLogprobs:
-        """Add the nodes' answers up.
+        """Combine the nodes into a reading.
 
-        Returns:
-            A reading; its `unread_prob` bounds the mass behind nodes that were never asked or whose
-            tokens were not listed.
+        Its `unread_prob` bounds the mass of nodes that were not asked for and of tokens that were not listed.
         """
         unread = 0.0
         for node in self.nodes:
@@ -124,12 +119,13 @@ class TokenTree:
         return -math.inf if known is None or known.end is None else known.end
 
 
+@functools.lru_cache(maxsize=64)
 def token_tree(readout: ContinuationQuery, tokenizer: InjectionSafeTokenizer) -> TokenTree:
-    """Cut a readout's continuations into tokens.
+    """The token tree of a readout's continuations.
 
     Raises:
-        ConfigError: Two continuations have the same tokens, no token can end one, or a terminator
-            also continues a verdict, so that their probabilities could not be separated.
+        ConfigError: Two continuations have the same tokens, no token can end one, or a terminator also
+            continues a verdict, so their probabilities cannot be separated.
     """
     paths = tuple(tuple(tokenizer.continuation_ids(readout.verdict_prefix, c)) for c in readout.continuations)
     if len(set(paths)) < len(paths):
@@ -161,7 +157,7 @@ def token_tree(readout: ContinuationQuery, tokenizer: InjectionSafeTokenizer) ->
 
 
 def with_numbers(answer: JudgeOutput | Failure) -> JudgeOutput | Failure:
-    """An answer, or a failure in its place where its reading holds what is not a number."""
+    """The answer, or a failure if its reading holds NaN."""
     if isinstance(answer, JudgeOutput) and answer.reading is not None and answer.reading.holds_nan:
         return not_a_number()
     return answer

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tokenize rendered inputs without letting untrusted text form special tokens.
 
-A special token's text inside a trusted segment is the token; inside a prompt, a completion or a
-critique it is a run of ordinary tokens. Apart from that the ids are those of encoding the whole
-string at once: joints between segments leave no trace.
+The text of a special token becomes the token in a trusted segment; in a prompt, a completion or a critique it
+becomes ordinary tokens. Otherwise the ids are those of encoding the whole string at once.
 """
 
 from __future__ import annotations
@@ -33,14 +32,11 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MARKUP = re.compile(r"[<>|\[\]{}]")
 
 _ENCODED_AT_ONCE = 512
-"""Rows whose tokens' places are in memory together, some hundred bytes each."""
+"""Rows encoded per batch, which bounds the memory for their offsets."""
 
 
 def encodable(text: str) -> str:
-    """The text with every lone surrogate replaced by U+FFFD, which is what a tokenizer is given.
-
-    Lone surrogates have no UTF-8 form; JSON escapes can still carry them in.
-    """
+    """The text with U+FFFD for every lone surrogate, which tokenizers cannot encode."""
     return _LONE_SURROGATE.sub("\ufffd", text)
 
 
@@ -49,19 +45,19 @@ class InjectionSafeTokenizer:
 
     Args:
         tokenizer: A `transformers` tokenizer backed by the `tokenizers` library.
-        turn_end_ids: Ids that end a turn besides the tokenizer's own end of sequence and what its chat
-            template puts after an assistant's turn.
+        turn_end_ids: An id or ids that end a turn, besides the end of sequence and what the chat template
+            puts after an assistant's turn; a generation configuration's `eos_token_id`.
 
     Attributes:
-        turn_end_ids: All ids that end a turn, those that only begin another one included.
-        turn_end_texts: Texts that do, if the template's turn end is not a token of its own.
+        turn_end_ids: All ids that end a turn, including those that begin the next one.
+        turn_end_texts: Texts that end a turn, if the template's turn end is not a token.
 
     Raises:
         ConfigError: The tokenizer is not backed by the `tokenizers` library.
     """
 
-    def __init__(self, tokenizer: Any, *, turn_end_ids: Sequence[int] = ()) -> None:
-        # Not at the top: a server can be asked by text where no tokenizer library is installed.
+    def __init__(self, tokenizer: Any, *, turn_end_ids: int | Sequence[int] | None = ()) -> None:
+        # Not at the top: the server engine works without the tokenizers package.
         from tokenizers import Tokenizer
 
         backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -85,17 +81,18 @@ class InjectionSafeTokenizer:
         added = tokenizer("", add_special_tokens=True)["input_ids"]
         self._bos = [bos] if bos is not None and bos in added else []
         template_ends, self.turn_end_texts = self._template_ends()
-        ends = {tokenizer.eos_token_id, *turn_end_ids, *template_ends} - {None}
+        given = [turn_end_ids] if isinstance(turn_end_ids, int) else turn_end_ids or ()
+        ends = {tokenizer.eos_token_id, *given, *template_ends} - {None}
         self.turn_end_ids: tuple[int, ...] = tuple(sorted(ends))
         self._marks: list[Marks] = list(THINKING_MARKS)
         self._shown = self._mark_tokens()
 
     def _template_ends(self) -> tuple[list[int], tuple[str, ...]]:
-        """Tokens of the chat template that end an assistant's turn; texts if it has none."""
+        """The chat template's tokens that end an assistant's turn; texts if it has none."""
         last, between = turn_end_texts(self.hf)
         ends = [i for i in self._whole.encode(last, add_special_tokens=False).ids if i in self._control][:1]
         for text in between:
-            # What begins the next turn ends this one, if its end was forgotten.
+            # A token that begins the next turn ends this one too.
             ends += [i for i in self._whole.encode(text, add_special_tokens=False).ids if i in self._control]
         if ends or not any(between):
             return ends, ()
@@ -103,7 +100,7 @@ class InjectionSafeTokenizer:
         return [], tuple(f"{blank}{text}" for blank in ("\n", " ")) if text[:1].isalnum() else (text,)
 
     def _mark_tokens(self) -> dict[int, str]:
-        """Special tokens that are thinking marks, or parts of one: decoding leaves special tokens out."""
+        """Special tokens of thinking marks, which decoding would leave out."""
         shown: dict[int, str] = {}
         for marks in self._marks:
             both = [self._whole.encode(mark, add_special_tokens=False).ids for mark in marks]
@@ -114,8 +111,8 @@ class InjectionSafeTokenizer:
     def render(self, judge_input: JudgeInput) -> tuple[Segment, ...]:
         """Wrapper, body and prefill as one row of segments.
 
-        Where the chat template opens a thinking block, or leaves the header of an answer to the model, what
-        is forced right at the beginning of the turn comes after an empty block, or after that header.
+        If the chat template opens a thinking block, or leaves the answer's header to the model, a forced
+        beginning of the turn comes after an empty block or that header.
 
         Raises:
             ConfigError: The chat template is missing, or refuses the judge's input.
@@ -129,11 +126,11 @@ class InjectionSafeTokenizer:
         )
 
     def encode_input(self, judge_input: JudgeInput) -> list[int]:
-        """Token ids of a judge's input, beginning of sequence included where the model has one."""
+        """Token ids of a judge's input, with the beginning-of-sequence token if the model has one."""
         return self.encode_inputs([judge_input])[0]
 
     def encode_inputs(self, inputs: Sequence[JudgeInput]) -> list[list[int]]:
-        """The same for many inputs, on all cores."""
+        """`encode_input` for many inputs, on all cores."""
         encoded = self.encode_rows([self.render(item) for item in inputs])
         plain = [isinstance(item.wrapper, PlainWrapper) for item in inputs]
         return [
@@ -142,7 +139,7 @@ class InjectionSafeTokenizer:
         ]
 
     def frame(self, wrapper: Wrapper) -> PlainWrapper:
-        """What the wrapper puts before and after a body; a chat template is applied once.
+        """The texts that the wrapper puts before and after a body.
 
         Raises:
             ConfigError: The chat template is missing, or refuses the judge's input.
@@ -158,10 +155,10 @@ class InjectionSafeTokenizer:
         return frame_of(self.hf, wrapper, self._marks)
 
     def encode(self, segments: Sequence[Segment]) -> list[int]:
-        """Token ids of the segments' joined text, with no beginning of sequence added.
+        """Token ids of the joined segments, without a beginning-of-sequence token.
 
-        Special tokens stand for themselves only where all of their characters are trusted. Lone
-        surrogates are encoded as U+FFFD.
+        A special token is recognised only if all of its characters are trusted. Lone surrogates become
+        U+FFFD.
         """
         return self.encode_rows([segments])[0]
 
@@ -177,7 +174,7 @@ class InjectionSafeTokenizer:
         return ids
 
     def _trusting(self, text: str, pieces: Sequence[tuple[str, bool]], encoding: Encoding) -> list[int]:
-        """The ids of an encoding, if no special token in it is a policy's; otherwise those without."""
+        """The ids of an encoding; encoded again if untrusted text formed a special token."""
         ids: list[int] = encoding.ids
         control = [n for n, token in enumerate(ids) if token in self._control]
         if control:
@@ -187,7 +184,7 @@ class InjectionSafeTokenizer:
         return ids
 
     def _encode_split(self, text: str, pieces: Sequence[tuple[str, bool]], trust: _Trust) -> list[int]:
-        """Encode with the real special tokens cut out first, and none possible in the rest."""
+        """Encode the text between trusted special tokens without any special tokens."""
         masked = "".join(piece if trusted else "x" * len(piece) for piece, trusted in pieces)
         marks = self._whole.encode(masked, add_special_tokens=False)
         ids: list[int] = []
@@ -204,7 +201,7 @@ class InjectionSafeTokenizer:
             return []
         encoding = (self._plain_first if first else self._plain_later).encode(text, add_special_tokens=False)
         for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            # Some vocabularies hold a special token's text as an ordinary piece too: cut through it.
+            # Some vocabularies hold a special token's text as an ordinary piece too: split it.
             if token in self._control and end - start > 1:
                 cut = start + 1
                 return self._encode_plain(text[:cut], first=first) + self._encode_plain(
@@ -214,10 +211,10 @@ class InjectionSafeTokenizer:
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - lives as long as the engine that owns it
     def continuation_ids(self, lead: str, continuation: str) -> tuple[int, ...]:
-        """Ids of `continuation` as it is written right after `lead`.
+        """Ids of `continuation` right after `lead`.
 
-        Where the tokenizer would merge across the joint, the continuation is encoded alone: the
-        judge writes it after the lead's last token, so no merge can happen there.
+        It is encoded alone if the tokenizer would merge across the boundary, because the judge writes it
+        after the lead's last token.
         """
         head = self.encode([Segment(lead)])
         both = self.encode([Segment(lead + continuation)])
@@ -226,7 +223,7 @@ class InjectionSafeTokenizer:
         return tuple(self._encode_plain(encodable(continuation), first=False))
 
     def decode_after(self, context: Sequence[int], ids: Sequence[int]) -> str:
-        """Text of `ids` as it reads after `context`; of special tokens only thinking marks are in it."""
+        """Text of `ids` after `context`, without special tokens except thinking marks."""
         pieces: list[str] = []
         begin = 0
         for n, token in enumerate(ids):
@@ -239,10 +236,9 @@ class InjectionSafeTokenizer:
         return "".join([*pieces, self._decode_plain([*context[-8:], *ids[:begin]], ids[begin:])])
 
     def _decode_plain(self, context: Sequence[int], ids: Sequence[int]) -> str:
-        """Text of `ids` as it reads after `context`, special tokens left out.
+        """Text of `ids` after `context`, without special tokens.
 
-        Decoded together with the last of the context, because SentencePiece drops the space of a
-        first piece.
+        Decoded together with the end of the context, because SentencePiece drops a first piece's space.
         """
         tail = [t for t in context[-8:] if t not in self._control]
         both: str = self.hf.decode([*tail, *ids], skip_special_tokens=True)
@@ -252,41 +248,41 @@ class InjectionSafeTokenizer:
         )
 
     def _opened(self, context: Sequence[int]) -> str:
-        """The thinking mark that is open at the end of a context, or an empty string."""
+        """The thinking mark that opens at the end of a context, or an empty string."""
         tail = list(context[-16:])
         text = str(self.hf.decode(tail, skip_special_tokens=False)).rstrip()
         opens = next((m[0] for m in self._marks if text.endswith(m[0]) and m[0] != m[1]), "")
-        # A mark may also be text that someone wrote: a real one is a token, if the vocabulary has it.
+        # If the mark is a special token, its text alone does not count.
         token = self._whole.token_to_id(opens) if opens else None
         return opens if token is None or token not in self._control or token in tail else ""
 
     def turn_end(self, ids: Sequence[int]) -> int | None:
-        """Place of the first token that ends the judge's turn; None where none does."""
+        """Index of the first token that ends the judge's turn, or None."""
         return next((n for n, token in enumerate(ids) if token in self.turn_end_ids), None)
 
     def decode_turn(
         self, context: Sequence[int], ids: Sequence[int], stop: Sequence[str]
     ) -> tuple[str, bool]:
-        """What the judge wrote in `ids` after `context`, up to its turn's end or a stop text.
+        """Text of `ids` after `context`, up to the turn's end or a stop text.
 
-        A thinking mark that the context opens is its beginning.
+        It begins with the thinking mark that the context opens, if any.
 
         Returns:
-            The text, neither end in it, and whether a stop text cut it.
+            The text without its end, and whether a stop text ended it.
         """
         text = self.decode_after(context, ids[: self.turn_end(ids)])
         at = min((text.find(s) for s in (*stop, *self.turn_end_texts) if s in text), default=None)
         return self._opened(context) + text[:at], at is not None
 
     def stopping(self, sampling: Sampling) -> Sampling:
-        """Sampling settings that stop at the texts that end a turn as well, if there are any."""
+        """Sampling settings that also stop at `turn_end_texts`."""
         if not self.turn_end_texts:
             return sampling
         return replace(sampling, stop=(*sampling.stop, *self.turn_end_texts))
 
     @property
     def turn_end_names(self) -> tuple[str, ...]:
-        """Texts of the tokens that end a turn, and texts that do, for servers that stop at texts."""
+        """Texts of `turn_end_ids`, and `turn_end_texts`, for servers that stop at texts."""
         return (*map(str, self.hf.convert_ids_to_tokens(list(self.turn_end_ids))), *self.turn_end_texts)
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - lives as long as the engine that owns it
@@ -303,7 +299,7 @@ class InjectionSafeTokenizer:
 
 
 class _Trust:
-    """Which character spans of the joined text are trusted from end to end."""
+    """Tells whether a character span of the joined text is entirely trusted."""
 
     def __init__(self, pieces: Sequence[tuple[str, bool]]) -> None:
         self._ends: list[int] = []
@@ -322,13 +318,12 @@ class _Trust:
 
 
 def _control_ids(layout: Mapping[str, Any]) -> frozenset[int]:
-    """Added tokens that steer a model: the special ones, and markup such as `<think>` that some
-    models add as ordinary. Runs of blanks and plain words are left to be what they are."""
+    """Added tokens with a function: special ones, and markup such as `<think>`; not blanks or plain words."""
     return frozenset(t["id"] for t in layout["added_tokens"] if t["special"] or _MARKUP.search(t["content"]))
 
 
 def _without_first_space(layout: Mapping[str, Any]) -> Any:
-    """The tokenizer as it treats text that is not at the string's start."""
+    """The tokenizer's layout for text that is not at the beginning of the string."""
 
     def change(node: Any) -> Any:
         if isinstance(node, dict):
@@ -343,8 +338,7 @@ def _without_first_space(layout: Mapping[str, Any]) -> Any:
 
 @functools.cache
 def _byte_alphabet() -> Mapping[str, int]:
-    """Byte-level BPE's printable stand-ins: printable Latin-1 stands for itself, the other bytes for
-    U+0100 onwards, in order (Radford et al. 2019)."""
+    """GPT-2's byte-level alphabet: printable Latin-1 as itself, the other bytes from U+0100."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     rest = (b for b in range(0x100) if b not in printable)
     return {chr(b): b for b in printable} | {chr(0x100 + n): b for n, b in enumerate(rest)}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read a token tree with an engine that decodes: few requests, exact log-probabilities.
+"""Read a token tree exactly with few requests to an engine that decodes.
 
-One request reads its node and then, decoding greedily among the tree's own tokens, the nodes along the
-most probable branch: those cost one decoded token each. Branches beside it that still matter become
-requests of their own, which find all but their last block in the prefix cache.
+One request reads a node and, decoding greedily among the tree's tokens, the nodes along the most probable
+branch, at one decoded token each. Other branches that matter are further requests, which hit the prefix
+cache.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from autoj_reward.types import ContinuationLogprobs
 
 @dataclass(frozen=True, slots=True)
 class NodeRequest:
-    """Ask for log-probabilities at a node, and at those that greedy decoding reaches next.
+    """A request for log-probabilities at a node and at those that greedy decoding reaches next.
 
     Attributes:
         node: Token path after the input.
-        listed: Ids whose log-probabilities are wanted at every step.
+        listed: Ids whose log-probabilities are needed at every step.
         allowed: Ids that decoding may choose; empty for a single step, whose token is not used.
         n_steps: Tokens to decode, at least 1: step 0 reads the node itself.
     """
@@ -35,7 +35,7 @@ class NodeRequest:
 
 @dataclass(slots=True)
 class TreeReader:
-    """What is known so far of one input's verdict tree.
+    """Collects the log-probabilities of one input's verdict tree.
 
     Args:
         tree: The tree.
@@ -47,17 +47,17 @@ class TreeReader:
     _known: dict[TokenPath, dict[int, float]] = field(default_factory=dict)
 
     def requests(self) -> list[NodeRequest]:
-        """What is still to be asked; empty when the reading is complete."""
+        """The next requests; empty when the reading is complete."""
         return [
             request for node in self.tree.followed(self._readings()) for request in self._requests_at(node)
         ]
 
     def add(self, request: NodeRequest, tokens: Sequence[int], steps: Sequence[Mapping[int, float]]) -> None:
-        """Take in an answer.
+        """Add the response to a request.
 
         Args:
-            request: What was asked.
-            tokens: The decoded tokens, `n_steps` of them or fewer, at least 1.
+            request: The request.
+            tokens: The decoded tokens, from 1 to `n_steps`.
             steps: For each token, log P(id) of the listed ids before it was chosen.
 
         Raises:
@@ -67,14 +67,14 @@ class TreeReader:
         for token, logprobs in zip(tokens, steps, strict=True):
             wanted = listed & set(self.tree.wanted(node))
             if not wanted <= logprobs.keys():
-                raise EngineContractBroken("the engine left out log-probabilities that it was asked for")
+                raise EngineContractBroken("the engine left out requested log-probabilities")
             self._known.setdefault(node, {}).update({i: logprobs[i] for i in wanted})
             node = (*node, token)
             if node not in self.tree.children:
                 return
 
     def reading(self) -> ContinuationLogprobs:
-        """The tree's answers, added up."""
+        """The probabilities of all verdicts."""
         return self.tree.read(self._readings())
 
     def _requests_at(self, node: TokenPath) -> list[NodeRequest]:
@@ -84,13 +84,13 @@ class TreeReader:
         below = [n for n in self.tree.nodes if n[: len(node)] == node]
         steps = max(len(n) for n in below) - len(node) + 1
         inner = list(dict.fromkeys(i for n in below for i in self.tree.children[n]))
-        # Tokens of the nodes below first: their ends can be completed later, their branches lead on.
+        # Tokens of the nodes below first: terminators can be requested later.
         further = dict.fromkeys([*chunks[0], *inner, *self.tree.terminators]) if inner else chunks[0]
         first = NodeRequest(node, tuple(further)[: self.most_listed], tuple(inner), steps)
         return [first, *(NodeRequest(node, tuple(chunk), (), 1) for chunk in chunks[1:])]
 
     def _readings(self) -> dict[TokenPath, NodeLogprobs]:
-        """The nodes of which everything wanted is known."""
+        """The nodes whose log-probabilities are complete."""
         readings: dict[TokenPath, NodeLogprobs] = {}
         for node, known in self._known.items():
             if all(i in known for i in self.tree.wanted(node)):

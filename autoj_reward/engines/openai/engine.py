@@ -33,7 +33,7 @@ from autoj_reward.engines.openai.settings import api_key_or_default, endpoint_ur
 from autoj_reward.engines.openai.transport import Transport
 from autoj_reward.errors import ConfigError, EngineRejected
 from autoj_reward.identity import library_versions, template_id
-from autoj_reward.types import ContinuationQuery, Failure, JudgeInput, JudgeOutput
+from autoj_reward.types import Failure, JudgeInput, JudgeOutput
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,6 @@ class ServerEngine:
         self._pid = os.getpid()
         self._live: _Live | None = None
         self._connecting = threading.Lock()
-        self._trees: dict[ContinuationQuery, TokenTree] = {}
 
     def _load_tokenizer(self) -> InjectionSafeTokenizer | None:
         if self._tokenizer_name is None or self._api == "chat":
@@ -137,7 +136,7 @@ class ServerEngine:
         return load_tokenizer(resolve_model(self._tokenizer_name), self._revision)
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = {"_pid", "_live", "_connecting", "_trees", "tokenizer", "_abandoned"}
+        left_out = {"_pid", "_live", "_connecting", "tokenizer", "_abandoned"}
         return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -197,7 +196,7 @@ class ServerEngine:
                 continue
             assert self.tokenizer is not None
             ids = self.tokenizer.encode_input(item)
-            tree = None if item.readout is None else self._tree(item.readout, self.tokenizer)
+            tree = None if item.readout is None else token_tree(item.readout, self.tokenizer)
             if failure := too_long(len(ids), output_room(item, tree), self.context_tokens):
                 results[i] = failure
             else:
@@ -212,11 +211,6 @@ class ServerEngine:
             results[i] = answer
         live.loop.run(live.watch.confirm())
         return [r for r in results if r is not None]
-
-    def _tree(self, readout: ContinuationQuery, tokenizer: InjectionSafeTokenizer) -> TokenTree:
-        if readout not in self._trees:
-            self._trees[readout] = token_tree(readout, tokenizer)
-        return self._trees[readout]
 
     def _connected(self) -> _Live:
         if self._pid != os.getpid():

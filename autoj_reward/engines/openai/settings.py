@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from autoj_reward.engines.checkpoint.fingerprint import read_json
 from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
 from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
@@ -153,9 +153,7 @@ def load_tokenizer(path: str, revision: str | None) -> InjectionSafeTokenizer:
             f"cannot load the tokenizer {path!r}: {error}",
             hint="tokenizer=FOLDER of the served model's checkpoint, or tokenizer='none' to send text",
         ) from error
-    return InjectionSafeTokenizer(
-        hf, turn_end_ids=[] if ends is None else ends if isinstance(ends, list) else [ends]
-    )
+    return InjectionSafeTokenizer(hf, turn_end_ids=ends)
 
 
 def _json_file(path: str, name: str, revision: str | None) -> dict[str, Any]:
@@ -163,7 +161,4 @@ def _json_file(path: str, name: str, revision: str | None) -> dict[str, Any]:
     from transformers.utils import cached_file
 
     file = cached_file(path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
-    if file is None:
-        return {}
-    content = json.loads(Path(file).read_text(encoding="utf-8"))
-    return content if isinstance(content, dict) else {}
+    return {} if file is None else read_json(Path(file))

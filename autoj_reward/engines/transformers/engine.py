@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judge with `transformers` in this process, on the CPU or one GPU.
 
-A readout is one forward pass over the input and the verdicts' token tree (`tree_reading`) where that is
-proven to be what the model itself computes (`proof`), and otherwise one pass of the model's own for each
-branch (`plain_reading`).
+A readout is one forward pass over the input and the verdicts' token tree (`tree_reading`) if a test shows
+that this gives the model's own result (`proof`); otherwise it is one plain pass per branch (`plain_reading`).
 """
 
 from __future__ import annotations
@@ -121,9 +120,7 @@ class TransformersEngine:
             _copy_weights(loaded)
         facts = engine_facts("transformers", path, dtype=str(loaded.dtype), **told)
         check_unchanged(before, facts, model)
-        config = loaded.generation_config
-        eos = config.eos_token_id if config is not None else None
-        ends = [] if eos is None else eos if isinstance(eos, list) else [eos]
+        ends = getattr(loaded.generation_config, "eos_token_id", None)
         tokenizer = InjectionSafeTokenizer(hf_tokenizer, turn_end_ids=ends)
         self._hold(loaded.eval(), tokenizer, digest_of(facts), batch_tokens, context_tokens)
         self._description.update(
@@ -141,7 +138,7 @@ class TransformersEngine:
         batch_tokens: int | None = None,
         context_tokens: int | None = None,
     ) -> None:
-        """All that this engine knows, around a model that is in memory."""
+        """Set the engine up around a loaded model."""
         self._model: Any = model
         self.tokenizer = tokenizer
         self.context_tokens: int | None = context_tokens or context_limit(
@@ -150,7 +147,6 @@ class TransformersEngine:
         self._pad = next(iter(tokenizer.turn_end_ids), 0)
         self._batch_tokens = batch_tokens or (32768 if model.device.type == "cuda" else 8192)
         self._forms = forms_of(model, tokenizer.encode([Segment(_PROBE)]))
-        self._trees: dict[ContinuationQuery, TokenTree] = {}
         self._fingerprint = fingerprint
         self._calling = threading.Lock()
         self._description: dict[str, Any] = {
@@ -169,7 +165,7 @@ class TransformersEngine:
         return self._fingerprint
 
     def describe(self) -> dict[str, Any]:
-        """Who answers; see `DescribedEngine.describe`."""
+        """See `DescribedEngine.describe`."""
         return dict(self._description)
 
     def close(self) -> None:
@@ -181,8 +177,8 @@ class TransformersEngine:
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
         """Answer every input; see `Engine.generate`.
 
-        Sampling above temperature 0 is reproducible for the same batch and seed only. Calls from several
-        threads run one after another.
+        Sampling above temperature 0 is reproducible only for the same batch and seed. Concurrent calls run
+        one after the other.
         """
         with self._calling:
             return self._generate(inputs)
@@ -194,7 +190,8 @@ class TransformersEngine:
         reads: dict[ContinuationQuery, list[tuple[int, list[int]]]] = {}
         writes: dict[tuple[Sampling, int], list[tuple[int, list[int]]]] = {}
         for i, (item, ids) in enumerate(zip(inputs, self.tokenizer.encode_inputs(inputs), strict=True)):
-            if failure := self._too_long(item, ids):
+            tree = None if item.readout is None else token_tree(item.readout, self.tokenizer)
+            if failure := too_long(len(ids), output_room(item, tree), self.context_tokens):
                 results[i] = failure
             elif item.readout is not None:
                 reads.setdefault(item.readout, []).append((i, ids))
@@ -204,7 +201,7 @@ class TransformersEngine:
         try:
             with torch.inference_mode():
                 for readout, rows in reads.items():
-                    self._read(self._tree(readout), rows, results)
+                    self._read(token_tree(readout, self.tokenizer), rows, results)
                 for (sampling, draw), rows in writes.items():
                     self._write(sampling, draw, rows, results)
         except torch.cuda.OutOfMemoryError as error:
@@ -212,15 +209,6 @@ class TransformersEngine:
                 f"the GPU is out of memory: {error}", hint="lower batch_tokens, or use a smaller dtype"
             ) from error
         return [r for r in results if r is not None]
-
-    def _too_long(self, item: JudgeInput, ids: Sequence[int]) -> Failure | None:
-        tree = None if item.readout is None else self._tree(item.readout)
-        return too_long(len(ids), output_room(item, tree), self.context_tokens)
-
-    def _tree(self, readout: ContinuationQuery) -> TokenTree:
-        if readout not in self._trees:
-            self._trees[readout] = token_tree(readout, self.tokenizer)
-        return self._trees[readout]
 
     def _read(
         self,
@@ -257,7 +245,7 @@ class TransformersEngine:
                     torch.manual_seed(sampling.seed + draw)
                 written = self._model.generate(
                     input_ids=tokens,
-                    # Positions are the model's own business.
+                    # `generate` finds the positions itself.
                     attention_mask=inputs.get("attention_mask", torch.ones_like(tokens)),
                     logits_processor=[finds_nan],
                     pad_token_id=self._pad,
@@ -280,20 +268,20 @@ class TransformersEngine:
 
 
 def _copy_weights(model: Any) -> None:
-    """Take weights out of their file: unconverted ones stay mapped to it, and change with it."""
+    """Copy memory-mapped weights, which would change with their file."""
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()
 
 
 def _check_kind_early(path: str, revision: str | None, options: Mapping[str, Any]) -> None:
-    """Refuse what is not a judge before its weights are read, if its configuration is at hand."""
+    """Refuse what is not a judge by its configuration, before its weights are read."""
     from transformers import AutoConfig
 
     passed = {k: v for k, v in options.items() if k in _FOR_CONFIG}
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, **passed)
     except (OSError, ValueError):
-        # An adapter's folder has none of its own. Whatever else is wrong shows on loading.
+        # An adapter's folder has no configuration. Other problems show on loading.
         return
     check_kind(config, path)
 
@@ -303,7 +291,7 @@ def _generate_options(sampling: Sampling, tokenizer: Any) -> dict[str, Any]:
         "max_new_tokens": sampling.max_new_tokens,
         "repetition_penalty": sampling.repetition_penalty,
         "do_sample": sampling.temperature > 0,
-        # The checkpoint's own sampling defaults must not leak into a greedy judge.
+        # Override the checkpoint's sampling defaults.
         "temperature": sampling.temperature if sampling.temperature > 0 else None,
         "top_p": sampling.top_p if sampling.temperature > 0 else None,
         "top_k": sampling.top_k if sampling.temperature > 0 else None,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forward passes of a `transformers` model, and what a verdict tree needs of their log-probabilities."""
+"""Run forward passes of a `transformers` model, and pick a verdict tree's log-probabilities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def last_logprobs(model: Any, n: int, **inputs: Any) -> torch.Tensor:
 
     Args:
         model: A causal language model of `transformers`.
-        n: Columns that are wanted, at least 1.
+        n: Number of columns, at least 1.
         **inputs: For the model's `forward`.
 
     Returns:
@@ -30,16 +30,14 @@ def last_logprobs(model: Any, n: int, **inputs: Any) -> torch.Tensor:
         inputs.pop("use_cache", None)
     reset_growing_rotations(model)
     logits: torch.Tensor = model(**inputs).logits[:, -n:].float()
-    # Not log_softmax: on a CPU it adds a vocabulary up in sequence, and float32 loses 5e-5 of the mass.
+    # Not log_softmax: on a CPU it sums sequentially in float32, which loses 5e-5 of the mass.
     return logits - torch.logsumexp(logits, dim=-1, keepdim=True)
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad: int, device: Any) -> dict[str, torch.Tensor]:
-    """Rows of tokens as a model's own `generate` gives them to it: padded on the left, with a mask and
-    positions. Rows of one length get neither.
+    """Keyword arguments of `forward` for rows as `generate` pads them: on the left, with mask and positions.
 
-    Returns:
-        Keyword arguments for the model's `forward`.
+    Rows of equal length get neither.
     """
     width = max(len(ids) for ids in rows)
     tokens = torch.tensor([[pad] * (width - len(ids)) + list(ids) for ids in rows], device=device)
@@ -51,14 +49,14 @@ def left_padded(rows: Sequence[Sequence[int]], pad: int, device: Any) -> dict[st
 
 
 def picked(tree: TokenTree, nodes: Sequence[TokenPath], logprobs: torch.Tensor) -> list[NodeLogprobs]:
-    """What the tree needs at each of some nodes.
+    """The log-probabilities that the tree needs at each of `nodes`.
 
     Args:
         tree: The tree.
-        nodes: Nodes of it, in any order and number.
+        nodes: Any of its nodes, also repeated.
         logprobs: log P(next token) at each of them, of shape (nodes, vocabulary).
     """
-    # Of a whole vocabulary a few numbers are wanted: only these leave the device.
+    # Only the needed columns are copied from the device.
     wanted = sorted({token for children in tree.children.values() for token in children})
     column = {token: n for n, token in enumerate(wanted)}
     values = logprobs[:, wanted].tolist()
@@ -78,10 +76,10 @@ def plain_model(model: Any) -> Any:
 
 
 def reset_growing_rotations(model: Any) -> None:
-    """Make rotary positions that grow with the longest input so far depend on this input alone.
+    """Make "dynamic" rotary scaling depend on the current input only.
 
-    `transformers` keeps the frequencies of the longest input that a model with "dynamic" rotary scaling has
-    seen, so that the same input would be read in two ways.
+    `transformers` keeps the frequencies of the longest input so far, so results would depend on earlier
+    inputs.
     """
     for module in model.modules():
         if getattr(module, "rope_type", None) == "dynamic" and hasattr(module, "max_seq_len_cached"):
@@ -89,7 +87,7 @@ def reset_growing_rotations(model: Any) -> None:
 
 
 class FindsNaN:
-    """A logits processor that notes rows whose logits hold a NaN, and leaves the others as they are.
+    """A logits processor that records the rows with NaN logits and leaves the others unchanged.
 
     Args:
         n_rows: Rows of the batch.

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a checkpoint is a judge at all: a whole causal language model, head included."""
+"""Check that a checkpoint is a complete causal language model, head included."""
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from autoj_reward.engines.checkpoint.fingerprint import read_json
 from autoj_reward.errors import ConfigError
 
 logger = logging.getLogger("autoj_reward")
@@ -24,14 +24,14 @@ _MOST_NAMED = 3
 
 
 def check_kind(config: Any, model: str) -> None:
-    """Refuse a configuration whose model does not write text on from text.
+    """Refuse a configuration whose model is not a causal language model.
 
     Args:
         config: A `transformers` configuration.
         model: For the message.
 
     Raises:
-        ConfigError: It is of a scalar reward model, a classifier, or an encoder and a decoder.
+        ConfigError: It is a scalar reward model, a classifier, or an encoder-decoder.
     """
     kinds = getattr(config, "architectures", None) or []
     if scalar := [kind for kind in kinds if _SCALAR.search(kind)]:
@@ -41,55 +41,44 @@ def check_kind(config: Any, model: str) -> None:
         )
     if getattr(config, "is_encoder_decoder", False):
         raise ConfigError(
-            f"{model!r} is an encoder and a decoder ({config.model_type}); the engines 'transformers' and "
-            "'vllm' judge with decoders alone",
+            f"{model!r} is an encoder-decoder ({config.model_type}); the engines 'transformers' and 'vllm' "
+            "need a decoder-only model",
             hint="serve it behind an OpenAI-compatible endpoint and give --engine server:http://HOST:PORT",
         )
 
 
 def check_adapter(folder: str) -> None:
-    """Refuse an adapter that was trained for scores.
-
-    Args:
-        folder: An adapter's folder; anything else is left to whatever loads it.
-
-    Raises:
-        ConfigError: It was.
-    """
-    try:
-        known: Any = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    if isinstance(known, dict) and known.get("task_type") in _SCALAR_TASKS:
+    """Raise ConfigError if a folder holds an adapter that was trained for scores."""
+    task = read_json(Path(folder) / "adapter_config.json").get("task_type")
+    if task in _SCALAR_TASKS:
         raise ConfigError(
-            f"the adapter {folder!r} was trained for the task {known['task_type']}, not for text",
-            hint=_SCALAR_HINT,
+            f"the adapter {folder!r} was trained for the task {task}, not for text", hint=_SCALAR_HINT
         )
 
 
 def check_weights(loaded: Any, info: Mapping[str, Any], model: str) -> None:
-    """Refuse a model whose head is not in its checkpoint; warn where other weights do not match.
+    """Refuse a model without head or embeddings in its checkpoint; warn if other weights do not match.
 
     Args:
         loaded: The model.
-        info: What `from_pretrained(output_loading_info=True)` tells.
+        info: From `from_pretrained(output_loading_info=True)`.
         model: For the messages.
 
     Raises:
-        ConfigError: The head, or the table of token embeddings, holds random numbers.
+        ConfigError: The head or the token embeddings are missing, so they hold random numbers.
     """
     missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     ends = (loaded.get_output_embeddings(), loaded.get_input_embeddings())
     names = {f"{name}." for name, module in loaded.named_modules() if any(module is e for e in ends)}
     if lost := [key for key in missing if any(key.startswith(name) for name in names)]:
         raise ConfigError(
-            f"the checkpoint of {model!r} has no {lost[0]}, so the model would say random words"
+            f"the checkpoint of {model!r} has no {lost[0]}, so the model would write random text"
             + (f"; it has {_some(unexpected)} instead" if unexpected else ""),
             hint=_SCALAR_HINT,
         )
     if missing:
         logger.warning(
-            "the checkpoint of %s has no %s: these weights are random, and so are judgments; is it whole?",
+            "the checkpoint of %s has no %s: these weights are random, and so are judgments; is it complete?",
             model,
             _some(missing),
         )

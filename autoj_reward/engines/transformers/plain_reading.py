@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read verdicts with nothing but a model's own forward pass, one branch at a time.
+"""Read verdicts with the model's plain forward pass, one pass per branch.
 
-Each node of the verdict tree is the end of an input of its own, given to the model without a mask, positions
-or cache of ours. It costs a pass over the input for every branch that is followed, and is right for every
-causal model: windows, chunks, convolutions and recurrent states are the model's own.
+Each node of the verdict tree ends a separate input without custom mask, positions or cache. This is slower
+and exact for every causal model, with windows, chunks, convolutions or recurrent states.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class PlainReading:
 
     Args:
         model: A causal language model of `transformers`.
-        pad: The id that fills short rows.
+        pad: The padding id.
         batch_tokens: Most tokens of one batch, padding included.
         forms: Which rows may share a pass.
     """
@@ -33,7 +32,7 @@ class PlainReading:
         self._model, self._pad, self._batch_tokens, self._forms = model, pad, batch_tokens, forms
 
     def read(self, tree: TokenTree, rows: Sequence[Row]) -> Iterator[tuple[int, JudgeOutput]]:
-        """Each row's place and what was read after it, in any order."""
+        """Each row's index and output, in any order."""
         known: dict[int, dict[TokenPath, NodeLogprobs]] = {i: {} for i, _ in rows}
         while due := [(i, ids, node) for i, ids in rows for node in tree.followed(known[i])]:
             longer = [(n, [*ids, *node]) for n, (_, ids, node) in enumerate(due)]
@@ -50,10 +49,10 @@ class PlainReading:
 
 
 def plain_batches(rows: Sequence[Row], forms: Forms, *, extra: int, batch_tokens: int) -> Iterator[list[Row]]:
-    """Batches of rows that may share a pass without changing what the model computes for any of them.
+    """Batches of rows that can share a pass without changing their results.
 
     Args:
-        rows: What to batch.
+        rows: The rows.
         forms: What was proven of the model.
         extra: Tokens that will be added to each row.
         batch_tokens: Most tokens of a batch, padding and extra included; one row may exceed it.
@@ -64,7 +63,6 @@ def plain_batches(rows: Sequence[Row], forms: Forms, *, extra: int, batch_tokens
         if forms.padded.reaches(length + extra):
             groups[0].append(row)
         else:
-            # Rows that may share nothing are groups of their own.
             groups[length if forms.equal_rows else -1 - n].append(row)
     for group in groups.values():
         yield from by_length(group, extra=extra, batch_tokens=batch_tokens)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which ways of computing are a model's own: found by trying them on a small copy of it, and remembered.
+"""Test on a small copy of a model which optimisations leave its results unchanged.
 
-A mask of ours takes the place of the model's. That is right where the model looks at nothing else, and
-silently wrong for windows, chunks, convolutions and recurrent states. So each way is compared with plain
-forward passes of a small random model of the same form, whose windows are short enough to be passed.
+A tree mask replaces the model's own mask, which is silently wrong for models with windows, chunks,
+convolutions or recurrent states. So each optimisation is compared with plain forward passes of a small random
+model of the same architecture, with windows short enough to matter.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from autoj_reward.engines.transformers.tree_reading import TreeReading
 logger = logging.getLogger("autoj_reward")
 
 _CLOSE = 1e-4
-"""Largest difference of standardised logits that float32 explains; what a window hides shows above 1e-3."""
+"""Largest difference of standardised logits due to float32; a wrong mask gives more than 1e-3."""
 
 _REAL_CLOSE = {torch.float32: 0.1, torch.float64: 0.1}
 _REAL_CLOSE_IN_16_BITS = 0.5
-"""On real weights, where noise grows with the layers. A wrong mask gives more than 1."""
+"""The same on real weights, where noise grows with the layers. A wrong mask gives more than 1."""
 
 _BRANCHES: tuple[TokenPath, ...] = ((3,), (9,), (3, 5), (9, 4))
 _LONG = (40, 31, 26)
@@ -37,12 +37,12 @@ _SHORT = (13, 11, 8)
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Up to how many tokens of a row a way of computing is the model's own; None is any number."""
+    """Most tokens of a row for which an optimisation is exact; None is any number."""
 
     tokens: int | None
 
     def reaches(self, n_tokens: int) -> bool:
-        """Whether it is for a row of so many tokens."""
+        """Whether it covers a row of `n_tokens`."""
         return self.tokens is None or n_tokens <= self.tokens
 
 
@@ -51,12 +51,12 @@ NEVER, ALWAYS = Reach(0), Reach(None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forms:
-    """What may be done with a model without changing what it computes.
+    """The optimisations that leave a model's results unchanged.
 
     Attributes:
-        tree: Reading a verdict tree in one pass, with a mask, positions and a shared beginning of ours.
-        padded: Rows of different lengths in one batch, under the model's own mask.
-        equal_rows: Rows of one length in one batch.
+        tree: Reading a verdict tree in one pass, with custom mask and positions and a shared prefix.
+        padded: Rows of different lengths in one batch, with a padding mask.
+        equal_rows: Rows of equal length in one batch.
     """
 
     tree: Reach = NEVER
@@ -65,7 +65,7 @@ class Forms:
 
     @property
     def reading(self) -> str:
-        """How verdicts are read, in words."""
+        """How verdicts are read, for descriptions."""
         if self.tree == ALWAYS:
             return "all branches in one pass"
         if self.tree == NEVER:
@@ -74,11 +74,11 @@ class Forms:
 
 
 TRUSTED = Forms(tree=ALWAYS, padded=ALWAYS, equal_rows=True)
-"""Everything is allowed: what was done before anything was proven."""
+"""Every optimisation is allowed."""
 
 
 def prove(model: Any) -> Forms:
-    """Try a small copy of the model; what cannot be tried is not allowed.
+    """Test the optimisations on a small copy of the model; what cannot be tested is not allowed.
 
     Args:
         model: A causal language model of `transformers`, on any device.
@@ -88,12 +88,12 @@ def prove(model: Any) -> Forms:
             inner = plain_model(model)
             small, limit = small_copy(inner)
             forms = _prove_small(small, limit)
-        # Kernels that the copy did not run may take no mask of ours.
+        # Attention kernels that the copy did not run may ignore a custom mask.
         own_kernel = getattr(inner.config, "_attn_implementation", None) not in TRIED
         return replace(forms, tree=NEVER) if own_kernel else forms
-    except Exception as error:  # a model's own code may raise anything
+    except Exception as error:  # model code may raise anything
         why = str(error) if isinstance(error, CannotShrink) else f"{type(error).__name__}: {error}"
-        logger.info("no small copy of the model could be tried, so it is read branch by branch (%s)", why)
+        logger.info("no small copy of the model could be tested, so it is read branch by branch (%s)", why)
         return Forms(equal_rows=True)
 
 
@@ -144,7 +144,7 @@ def _prove_small(model: Any, limit: int | None) -> Forms:
 
     def tree(lengths: Sequence[int]) -> float:
         own = rows(*lengths)
-        # Rows, and a shared beginning, on both sides of the cut.
+        # Rows, and shared prefixes, shorter and longer than the cut windows.
         mixed = [*own, *rows(CUT - 5)]
         return max(
             trial.tree_error(own[:1], _BRANCHES, n_shared=0),
@@ -164,7 +164,7 @@ def _prove_small(model: Any, limit: int | None) -> Forms:
     def reach(error: Callable[[Sequence[int]], float]) -> Reach:
         if _holds(lambda: error(_LONG), _CLOSE):
             return ALWAYS
-        # What the cut made visible has no effect on a row that ends before it.
+        # Windows have no effect on a row that is shorter than them.
         return Reach(limit) if limit is not None and _holds(lambda: error(_SHORT), _CLOSE) else NEVER
 
     changed = [ids[1], ids[0], *ids[2 : _SHORT[-1]]]
@@ -174,16 +174,16 @@ def _prove_small(model: Any, limit: int | None) -> Forms:
 
 
 def _holds(error: Callable[[], float], tolerance: float) -> bool:
-    """Whether the error is small; a model that cannot be called so does not hold."""
+    """Whether the error is within tolerance; false if the model raises."""
     try:
         return error() <= tolerance
     except Exception as raised:
-        logger.debug("a way of computing is not this model's", exc_info=raised)
+        logger.debug("the model does not support an optimisation", exc_info=raised)
         return False
 
 
 class _Trial:
-    """Compares ways of computing with one plain pass for each row. Errors are of standardised logits."""
+    """Compares optimisations with one plain pass per row. Errors are differences of standardised logits."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -191,24 +191,24 @@ class _Trial:
         self._reading = TreeReading(model, pad=0, batch_tokens=1 << 20)
 
     def tree_error(self, rows: Sequence[list[int]], branches: Sequence[TokenPath], *, n_shared: int) -> float:
-        """Of a tree reading."""
+        """Error of a tree reading."""
         got = self._reading.logprobs(ReadBatch(list(enumerate(rows)), n_shared), branches)
         wanted = [torch.stack([self._alone([*ids, *path]) for path in ((), *branches)]) for ids in rows]
         return _difference(got, torch.stack(wanted))
 
     def batch_error(self, rows: Sequence[list[int]]) -> float:
-        """Of a batch, padded where the rows' lengths differ."""
+        """Error of a batch, padded if lengths differ."""
         inputs = left_padded(rows, 0, self._model.device)
         got = last_logprobs(self._model, 1, use_cache=False, **inputs)[:, 0]
         return _difference(got, torch.stack([self._alone(ids) for ids in rows]))
 
     def written_error(self, rows: Sequence[list[int]]) -> float:
-        """Of a batch that is written on."""
+        """Error of generation in a batch."""
         alone = torch.cat([_written(self._model, [ids]) for ids in rows])
         return _difference(_written(self._model, rows), alone)
 
     def difference(self, one: Sequence[int], other: Sequence[int]) -> float:
-        """Between two rows."""
+        """Difference between two rows."""
         return _difference(self._alone(one), self._alone(other))
 
     def run_alone(self, ids: Sequence[int], *, n_last: int = 1) -> None:
@@ -229,7 +229,7 @@ def _written(model: Any, rows: Sequence[list[int]]) -> torch.Tensor:
     tokens = inputs["input_ids"]
     out = model.generate(
         input_ids=tokens,
-        # `generate` finds the positions itself, in the model's own way.
+        # `generate` finds the positions itself.
         attention_mask=inputs.get("attention_mask", torch.ones_like(tokens)),
         max_new_tokens=2,
         min_new_tokens=2,
@@ -242,10 +242,7 @@ def _written(model: Any, rows: Sequence[list[int]]) -> torch.Tensor:
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Largest difference of logits, each row's shifted to mean 0 and scaled to deviation 1.
-
-    Weights that give no number give none either way; that shows when they are read.
-    """
+    """Largest difference of logits, each row standardised to mean 0 and deviation 1; NaN counts as equal."""
 
     def standard(logits: torch.Tensor) -> torch.Tensor:
         centred = logits.double() - logits.double().mean(dim=-1, keepdim=True)

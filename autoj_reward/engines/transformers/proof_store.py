@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was proven of a model's form, remembered: by configuration, model class and versions."""
+"""Remember what was proven of a model, by configuration, model class and versions."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from autoj_reward.engines.transformers.proof import Forms, Reach, probe, prove
 from autoj_reward.environment import cache_home, write_whole
 
 _METHOD = 2
-"""Counts up when the proof itself changes."""
+"""Incremented when the proof changes."""
 
 _NOTES = ("transformers_version", "_name_or_path", "quantization_config")
 
 
 def forms_of(model: Any, ids: Sequence[int]) -> Forms:
-    """What may be done with a model: proven once for its configuration, probed at each load.
+    """The proven forms of a model: proven once per configuration, probed at each load.
 
     Args:
         model: A causal language model of `transformers`, with its weights.
@@ -43,7 +43,7 @@ def forms_of(model: Any, ids: Sequence[int]) -> Forms:
 def _key(model: Any) -> str:
     cls = type(model)
     config = {k: v for k, v in model.config.to_dict().items() if k not in _NOTES}
-    # Code that came with a checkpoint has no version.
+    # Code from a checkpoint has no version.
     foreign = not cls.__module__.startswith("transformers.")
     known = {
         "method": _METHOD,
@@ -57,7 +57,7 @@ def _key(model: Any) -> str:
 
 
 def _read(note: Path) -> Forms | None:
-    """What a note says; None if it is missing or cannot be read."""
+    """A remembered proof; None if it is missing or invalid."""
     try:
         known = json.loads(note.read_text(encoding="ascii"))
         tree, padded, equal_rows = known["tree"], known["padded"], known["equal_rows"]
@@ -70,7 +70,7 @@ def _read(note: Path) -> Forms | None:
 
 
 def _write(note: Path, forms: Forms) -> None:
-    """Write a note; without a place to write, the model is tried again at each load."""
+    """Remember a proof, if the cache folder can be written."""
     known = {"tree": forms.tree.tokens, "padded": forms.padded.tokens, "equal_rows": forms.equal_rows}
     with contextlib.suppress(OSError):
         write_whole(note, json.dumps(known))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small random model of the same form as a real one: what its attention does shows within 40 tokens."""
+"""Build a small random copy of a model's architecture, whose attention can be tested within 40 tokens."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ CUT = 16
 """Tokens to which windows, chunks and the like are cut."""
 
 N_TOKENS = 61
-"""Size of its vocabulary."""
+"""Vocabulary of the copy."""
 
 TRIED = ("sdpa", "eager", None)
-"""Implementations of attention that run on a CPU; a copy of a model with another one takes the first."""
+"""Attention implementations that run on a CPU; the copy uses the first if the model has another."""
 
 _MOST_PARAMETERS = 40_000_000
 _MOST_KINDS = 8
@@ -25,10 +25,10 @@ _REACHES = re.compile(
     r"window(_size)?$|chunk(_size)?$|^local_attention|attention_block_size|index_topk$"
     r"|(^|_)original_max_position_embeddings$|^block_size$|^floor_scale$"
 )
-"""Settings that say how far a layer sees, or from which length on a model computes otherwise."""
+"""Settings for how far a layer sees, or from which length a model computes differently."""
 
 _INDEXES = re.compile(r"layers|idx|indic")
-"""Lists of layers' numbers, such as the layers that have experts."""
+"""Names of lists of layer indexes, such as the layers with experts."""
 
 _SIZES = {
     "intermediate_size": 64, "intermediate_size_mlp": 64, "moe_intermediate_size": 32,
@@ -38,27 +38,27 @@ _SIZES = {
     "linear_num_key_heads": 2, "linear_num_value_heads": 4,
     "vocab_size": N_TOKENS, "vocab_size_per_layer_input": N_TOKENS,
 }  # fmt: skip
-"""What makes a model large and does not change how its tokens see each other; never made larger."""
+"""Upper bounds of sizes that do not change how tokens attend to each other."""
 
 
 class CannotShrink(Exception):
-    """The configuration is of a form that this module does not know how to make small."""
+    """This module cannot make the configuration small."""
 
 
 def small_copy(model: Any) -> tuple[Any, int | None]:
     """A model of the same class, on the CPU in float32, with few and small layers and random weights.
 
-    Its layers are the first of each kind, at least two. It never touches torch's own random numbers.
+    Its layers are the first of each kind, at least two. torch's random state is unchanged.
 
     Args:
         model: A `transformers` model.
 
     Returns:
-        The copy, and the tokens up to which the real model's windows and the like, which are cut to `CUT`
-        in the copy, have no effect; None where it has none.
+        The copy, and the number of tokens up to which the real model's windows and the like (`CUT` in the
+        copy) have no effect; None if it has none.
 
     Raises:
-        CannotShrink: It would not become small.
+        CannotShrink: The copy would not be small.
     """
     config, reach = _small_config(model.config)
     if getattr(config, "_attn_implementation", None) not in TRIED:
@@ -73,7 +73,7 @@ def small_copy(model: Any) -> tuple[Any, int | None]:
         small = cls(config).float().eval()
         with torch.no_grad():
             for parameter in small.parameters():
-                # Sharp enough that each token minds which others it sees.
+                # Large weights, so that masks matter.
                 if parameter.dim() > 1:
                     parameter.normal_(std=2.0 / parameter.shape[-1] ** 0.5)
     return small, reach
@@ -101,7 +101,7 @@ def _small_config(config: Any) -> tuple[Any, int | None]:
 
 
 def _cut_layers(text: Any) -> None:
-    """Keep the first layer of each kind, and two layers at least."""
+    """Keep the first layer of each kind, and at least two layers."""
     n = text.num_hidden_layers
     lists = {k: list(v) for k, v in vars(text).items() if isinstance(v, list | tuple) and v}
     numbers = {k: v for k, v in lists.items() if _INDEXES.search(k) and _are_indexes(v, n)}
@@ -154,7 +154,7 @@ def _cut_reaches(text: Any) -> int | None:
             if isinstance(value, int) and not isinstance(value, bool) and value > 1 and _REACHES.search(name):
                 cut.append(value)
                 _put(holder, name, CUT)
-        # Grows with the input beyond the length it was trained on.
+        # Depends on the input's length beyond the trained length.
         if isinstance(holder, dict) and holder.get("rope_type") == "dynamic":
             cut.append(text.max_position_embeddings)
             text.max_position_embeddings = CUT
@@ -162,7 +162,7 @@ def _cut_reaches(text: Any) -> int | None:
 
 
 def _holders(text: Any) -> list[Any]:
-    """The configuration and the dictionaries in it, which hold rotary settings by kind of layer."""
+    """The configuration and its dictionaries, which hold rotary settings by kind of layer."""
     found: list[Any] = [text]
     for value in vars(text).values():
         if isinstance(value, dict):

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read verdicts in one forward pass, under a mask of our own.
+"""Read all verdicts in one forward pass with a tree attention mask.
 
-The verdicts' token tree is appended to the input, each tree token attending to the input and to its own
-ancestors only, so every branch is read exactly at the cost of a few dozen tokens. Inputs that share a long
-beginning (the completions of one prompt) share its keys and values. This is right only for a model that
-computes nothing but what mask and positions say: see `proof`.
+The verdicts' token tree is appended to the input; each tree token attends to the input and its ancestors, so
+all branches cost a few dozen tokens. Inputs with a long common prefix (completions of one prompt) share its
+keys and values. This is exact only if the model depends on nothing but mask and positions: see `proof`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class TreeReading:
 
     Args:
         model: A causal language model of `transformers`.
-        pad: The id that fills short rows.
+        pad: The padding id.
         batch_tokens: Most tokens of one batch, padding included.
     """
 
@@ -33,7 +32,7 @@ class TreeReading:
         self._model, self._pad, self._batch_tokens = model, pad, batch_tokens
 
     def read(self, tree: TokenTree, rows: Sequence[Row]) -> Iterator[tuple[int, JudgeOutput]]:
-        """Each row's place and what was read after it, in any order."""
+        """Each row's index and output, in any order."""
         branches = tree.nodes[1:]
         for batch in read_batches(rows, extra=len(branches), batch_tokens=self._batch_tokens):
             logprobs = self.logprobs(batch, branches)
@@ -67,7 +66,7 @@ class TreeReading:
         width = max(len(rest) for rest in rests)
         tokens = torch.full((n_rows, width + n_tree), self._pad)
         positions = torch.zeros((n_rows, width + n_tree), dtype=torch.long)
-        # Rows are padded on the left, so that all verdicts stand at the same columns.
+        # Left padding puts the verdicts of all rows into the same columns.
         visible = torch.zeros((n_rows, width + n_tree, shared + width + n_tree), dtype=torch.bool)
         among_branches = _ancestry(branches)
         for row, rest in enumerate(rests):
@@ -82,7 +81,7 @@ class TreeReading:
             visible[row, pad:width, shared + pad : shared + width] = causal
             visible[row, width:, shared + pad : shared + width] = True
             visible[row, width:, shared + width :] = among_branches
-            # A padded position must see something, or its softmax is not a number.
+            # Padding must attend to something, or its softmax is NaN.
             visible[row, :pad, shared : shared + 1] = True
         dtype = self._model.dtype
         mask = torch.zeros(visible.shape, dtype=dtype, device=device)

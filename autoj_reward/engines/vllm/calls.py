@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One call of vLLM: token ids in, its outputs as records, its errors translated."""
+"""Call vLLM with token ids, and translate its errors and outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Asked = tuple[list[int], Any]
 
 
 def ask(llm: Any, asked: Sequence[Asked], adapter: Any) -> list[Any]:
-    """One vLLM call; its answers, in order.
+    """One vLLM call; returns its outputs in order.
 
     Args:
         llm: A `vllm.LLM`.
@@ -25,7 +25,7 @@ def ask(llm: Any, asked: Sequence[Asked], adapter: Any) -> list[Any]:
     Raises:
         EngineUnavailable: vLLM's engine process died.
         EngineRejected: vLLM refused the requests.
-        EngineContractBroken: It gave back another number of answers.
+        EngineContractBroken: It returned another number of outputs.
     """
     if not asked:
         return []
@@ -39,23 +39,23 @@ def ask(llm: Any, asked: Sequence[Asked], adapter: Any) -> list[Any]:
     except engine_dead_error() as error:
         raise EngineUnavailable(
             "vLLM's engine process ended",
-            hint="the cause is in vLLM's messages above; out of memory: lower memory_share. "
-            "Make a new engine",
+            hint="see vLLM's messages above; if it ran out of memory, lower memory_share; then create a new "
+            "engine",
         ) from error
     except Exception as error:
         abort_requests(llm)
         raise EngineRejected(f"vLLM refused a request: {error}") from error
     except BaseException:
-        # Left behind, they would come back among the answers of the next call.
+        # Otherwise they would be among the outputs of the next call.
         abort_requests(llm)
         raise
     if len(answers) != len(asked):
-        raise EngineContractBroken(f"vLLM was asked {len(asked)} times and answered {len(answers)}")
+        raise EngineContractBroken(f"vLLM returned {len(answers)} outputs for {len(asked)} requests")
     return answers
 
 
 def usage_of(answer: Any) -> Usage:
-    """Tokens that a request took."""
+    """Token counts of a request."""
     return Usage(
         prompt_tokens=len(answer.prompt_token_ids),
         cached_tokens=answer.num_cached_tokens or 0,
@@ -65,7 +65,7 @@ def usage_of(answer: Any) -> Usage:
 
 
 def listed_logprobs(logprobs: Any) -> list[dict[int, float]]:
-    """log P(id) of the listed ids at every step, from vLLM's flat lists or its list of records."""
+    """log P(id) of the listed ids at every step, from either of vLLM's two formats."""
     if hasattr(logprobs, "start_indices"):
         spans = zip(logprobs.start_indices, logprobs.end_indices, strict=True)
         return [dict(zip(logprobs.token_ids[a:b], logprobs.logprobs[a:b], strict=True)) for a, b in spans]

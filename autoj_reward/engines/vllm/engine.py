@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judge with vLLM in this process: batches, prefix cache, exact verdict probabilities.
 
-Inputs go in the order of their tokens, which is by prompt and then by first completion, so that what
-they share is computed once. A direct verdict is one prefill and a few decoded tokens; branches beside
-the most probable one are requests that find their beginning in the cache.
+Inputs are sorted by their tokens, that is by prompt and first completion, so that common prefixes are
+computed once. A direct verdict is one prefill and a few decoded tokens; branches beside the most probable one
+are further requests that hit the prefix cache.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ from autoj_reward.engines.vllm.private import end_processes
 from autoj_reward.errors import ConfigError, EngineRejected
 from autoj_reward.identity import library_versions, template_id
 from autoj_reward.types import (
-    ContinuationQuery,
     Failure,
     FailureReason,
     FinishReason,
@@ -50,14 +49,13 @@ from autoj_reward.types import (
 
 _Ids = list[int]
 _ToRead = tuple[int, _Ids, TokenTree]
-"""Place among the inputs, token ids, and the tree to read after them."""
+"""Index of the input, its token ids, and the tree to read after them."""
 
 
 class VLLMEngine:
-    """A causal language model run by vLLM, whose processes belong to this one.
+    """A causal language model run by vLLM in child processes of this one.
 
-    vLLM starts them with `spawn`: a script that makes this engine keeps its work under
-    `if __name__ == "__main__":`.
+    vLLM starts them with `spawn`, so a script that creates this engine needs `if __name__ == "__main__":`.
 
     Args:
         model: Checkpoint folder, hub name, or the embedded model's name.
@@ -65,13 +63,13 @@ class VLLMEngine:
         revision: Hub revision; a commit pins it.
         adapter: Folder or hub name of a LoRA adapter.
         context_tokens: Most tokens of input and output together; None takes the model's own limit.
-        tensor_parallel_size: Devices that share each layer; it divides the attention heads.
-        block_size: Tokens of a cache block; only whole blocks are shared, so small ones share more.
-            None is 16, and 32 on a CPU, whose kernels take multiples of it only.
+        tensor_parallel_size: Devices that share each layer; must divide the attention heads.
+        block_size: Tokens per cache block; only whole blocks are shared, so small ones share more. None is
+            16, and 32 on a CPU, whose kernels need multiples of it.
         memory_share: Share of the device's memory, in (0, 1], for weights and cache together; None is
-            vLLM's own default, and on a CPU a cache of 4 GiB.
+            vLLM's default, and on a CPU a cache of 4 GiB.
         sleep: Free the device's memory after every call (weights move to main memory, the cache is
-            dropped) and take it back before the next.
+            dropped) and reload before the next.
         **options: Any other option of vLLM (`quantization`, `kv_cache_dtype`, `enforce_eager`,
             `kv_cache_memory_bytes`, ...).
 
@@ -100,7 +98,6 @@ class VLLMEngine:
         self._asleep = False
         self._calling = threading.Lock()
         self._sleep_after_calls = sleep
-        self._trees: dict[ContinuationQuery, TokenTree] = {}
         path = resolve_model(model)
         told: dict[str, Any] = {
             "revision": revision,
@@ -114,7 +111,7 @@ class VLLMEngine:
             if sleep and not current_platform.is_sleep_mode_available():
                 raise ConfigError(
                     f"vLLM has no sleep mode on this platform ({current_platform.device_type})",
-                    hint="leave sleep out, or give the judge a device of its own",
+                    hint="remove sleep, or give the judge its own device",
                 )
             arguments = engine_arguments(
                 adapter=adapter,
@@ -169,7 +166,7 @@ class VLLMEngine:
         return self._fingerprint
 
     def describe(self) -> dict[str, Any]:
-        """Who answers; see `DescribedEngine.describe`."""
+        """See `DescribedEngine.describe`."""
         return dict(self._description)
 
     def close(self) -> None:
@@ -182,7 +179,7 @@ class VLLMEngine:
             gc.collect()
 
     def forget(self) -> None:
-        """Empty the prefix cache, as benchmarks need between repeats.
+        """Empty the prefix cache, for benchmarks.
 
         Raises:
             EngineRejected: The engine is closed.
@@ -195,14 +192,14 @@ class VLLMEngine:
         """Free the device's memory until the next call, or until `wake`.
 
         Raises:
-            ConfigError: The engine was made without `sleep=True`.
+            ConfigError: The engine was created without `sleep=True`.
             EngineRejected: The engine is closed.
         """
         with self._calling:
             self._fall_asleep()
 
     def wake(self) -> None:
-        """Take the device's memory back; a call does so by itself.
+        """Reload after `sleep`; calls do this themselves.
 
         Raises:
             EngineRejected: The engine is closed.
@@ -213,8 +210,8 @@ class VLLMEngine:
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
         """Answer every input; see `Engine.generate`.
 
-        Calls from several threads run one after the other. Greedy output can depend on what else is in
-        the batch. Seeded sampling is per request.
+        Concurrent calls run one after the other. Greedy output can depend on the rest of the batch. Seeded
+        sampling is per request.
         """
         with self._calling:
             self._wake_up()
@@ -225,7 +222,7 @@ class VLLMEngine:
 
     def _fall_asleep(self) -> None:
         if not self._sleep_after_calls:
-            raise ConfigError("the engine cannot sleep", hint="make it with sleep=True")
+            raise ConfigError("the engine cannot sleep", hint="create it with sleep=True")
         if self._llm is None:
             raise EngineRejected("the engine is closed")
         if not self._asleep:
@@ -243,9 +240,8 @@ class VLLMEngine:
         results: list[JudgeOutput | Failure | None] = [None] * len(inputs)
         reads: list[_ToRead] = []
         writes: list[tuple[int, _Ids]] = []
-        for i, item in enumerate(inputs):
-            ids = self.tokenizer.encode_input(item)
-            tree = None if item.readout is None else self._tree(item.readout)
+        for i, (item, ids) in enumerate(zip(inputs, self.tokenizer.encode_inputs(inputs), strict=True)):
+            tree = None if item.readout is None else token_tree(item.readout, self.tokenizer)
             if failure := too_long(len(ids), output_room(item, tree), self.context_tokens):
                 results[i] = failure
             elif tree is None:
@@ -256,11 +252,6 @@ class VLLMEngine:
         for window in self._windows(sorted(reads, key=lambda r: r[1])):
             self._read(window, results)
         return [r for r in results if r is not None]
-
-    def _tree(self, readout: ContinuationQuery) -> TokenTree:
-        if readout not in self._trees:
-            self._trees[readout] = token_tree(readout, self.tokenizer)
-        return self._trees[readout]
 
     def _write(
         self,
@@ -289,7 +280,7 @@ class VLLMEngine:
         return JudgeOutput(text=text, finish_reason=reason, usage=usage_of(answer))
 
     def _windows(self, rows: Sequence[_ToRead]) -> Iterator[list[_ToRead]]:
-        """Cut rows so that the follow-ups of each part still find its inputs in the cache."""
+        """Split rows so that the further requests of each part still find its inputs in the cache."""
         window: list[_ToRead] = []
         used = 0
         for row in rows:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load vLLM: checks before the start, tokenizer, a quiet and restored environment."""
+"""Load vLLM: early checks, the tokenizer, and a quiet environment that is restored afterwards."""
 
 from __future__ import annotations
 
@@ -17,21 +17,17 @@ from autoj_reward.engines.transformers.loading import check_kind
 from autoj_reward.errors import ConfigError
 
 _QUIET = {
-    # At WARNING, every start of every process warns of what users cannot change.
+    # At WARNING, every process warns of things that users cannot change.
     "VLLM_LOGGING_LEVEL": "ERROR",
     "PYTHONWARNINGS": "ignore",
-    # By default vLLM logs to standard output, where commands here print their results.
+    # By default vLLM logs to standard output, where commands print their results.
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "VLLM_NO_USAGE_STATS": "1",
 }
 
 
 def check_environment() -> None:
-    """Refuse to load a judge in each of a launcher's processes.
-
-    Raises:
-        ConfigError: `WORLD_SIZE` is above 1.
-    """
+    """Raise ConfigError in a distributed launcher's processes, each of which would load a judge."""
     size = os.environ.get("WORLD_SIZE", "1")
     if size.isdigit() and int(size) > 1:
         raise ConfigError(
@@ -41,21 +37,21 @@ def check_environment() -> None:
 
 
 _FEW_CORES = 4
-"""Up to this many, vLLM's habit of keeping one core free costs much of the machine."""
+"""Up to this many cores, do not let vLLM keep one free."""
 
 
 def thread_environment() -> dict[str, str]:
-    """What vLLM is told of a small CPU's cores."""
+    """Environment variables for vLLM's threads on a small CPU."""
     few = len(os.sched_getaffinity(0)) <= _FEW_CORES
     return {"VLLM_CPU_OMP_THREADS_BIND": "nobind"} if few else {}
 
 
 @contextlib.contextmanager
 def quiet_environment() -> Iterator[None]:
-    """Start vLLM quietly, and undo what it does to this process's environment.
+    """Silence vLLM's start, and undo its changes to this process's environment.
 
-    What the user has set in the environment is kept. vLLM sets LD_PRELOAD, LOCAL_WORLD_SIZE and more,
-    which a trainer in this process and its later children would inherit.
+    vLLM sets LD_PRELOAD, LOCAL_WORLD_SIZE and more, which a trainer in this process would inherit. Variables
+    that the user has set are kept.
     """
     before = dict(os.environ)
     wanted = _QUIET | thread_environment()
@@ -73,7 +69,7 @@ def quiet_environment() -> Iterator[None]:
 def load_tokenizer(
     path: str, revision: str | None, tensor_parallel_size: int, options: Mapping[str, Any]
 ) -> InjectionSafeTokenizer:
-    """The model's tokenizer, after `check_config`.
+    """Load the model's tokenizer, after `check_config`.
 
     Raises:
         ConfigError: There is no such model, or its attention heads cannot be divided.
@@ -88,9 +84,7 @@ def load_tokenizer(
         ends = GenerationConfig.from_pretrained(path, revision=revision).eos_token_id
     except OSError:
         ends = getattr(config, "eos_token_id", None)
-    return InjectionSafeTokenizer(
-        tokenizer, turn_end_ids=[] if ends is None else ends if isinstance(ends, list) else [ends]
-    )
+    return InjectionSafeTokenizer(tokenizer, turn_end_ids=ends)
 
 
 def check_config(
@@ -124,7 +118,7 @@ def _loading(path: str, revision: str | None) -> Iterator[None]:
 
 
 def lora_request(adapter: str | None) -> Any:
-    """How vLLM is told of an adapter; None for none."""
+    """vLLM's record of an adapter, or None."""
     if adapter is None:
         return None
     from vllm.lora.request import LoRARequest
@@ -133,15 +127,11 @@ def lora_request(adapter: str | None) -> Any:
 
 
 def _check_heads(config: Any, tensor_parallel_size: int) -> None:
-    """Refuse a tensor-parallel size that the model's layers cannot be divided by, before loading.
-
-    Raises:
-        ConfigError: It does not divide them, or is below 1.
-    """
+    """Raise ConfigError if the tensor-parallel size does not divide the model's layers."""
     text = config.get_text_config()
     heads = getattr(text, "num_attention_heads", None)
     kv_heads = getattr(text, "num_key_value_heads", None) or heads
-    # Mixtures of experts and the like name their inner sizes otherwise, and divide them otherwise.
+    # Mixtures of experts have other names for their inner sizes, and other rules.
     inner = getattr(text, "intermediate_size", None) or 0
     fits = heads is None or (
         tensor_parallel_size >= 1 and divides(heads, kv_heads or heads, inner, tensor_parallel_size)
@@ -151,5 +141,5 @@ def _check_heads(config: Any, tensor_parallel_size: int) -> None:
         raise ConfigError(
             f"tensor_parallel_size = {tensor_parallel_size} does not divide the model's {heads} "
             f"attention heads ({kv_heads} of keys) and inner size of {inner}",
-            hint=f"sizes that do: {', '.join(map(str, fitting))}",
+            hint=f"possible sizes: {', '.join(map(str, fitting))}",
         )

@@ -16,10 +16,10 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.types import Sampling
 
 MOST_LISTED = 128
-"""Most ids of `logprob_token_ids`, by vLLM's own limit."""
+"""vLLM's limit on the number of `logprob_token_ids`."""
 
 CPU_CACHE_BYTES = 4 << 30
-"""vLLM's default is a share of the device's memory, which on a CPU is that of all other programs too."""
+"""Instead of vLLM's default, a share of all memory, which on a CPU other programs need too."""
 
 _OURS = {
     "tokenizer": "the model's own is used",
@@ -44,7 +44,7 @@ def engine_arguments(
     """Keyword arguments of `vllm.LLM` besides the model, its revision, dtype, sizes and blocks.
 
     Raises:
-        ConfigError: The installed vLLM has no such option, or it is set in another way here.
+        ConfigError: The installed vLLM has no such option, or this engine sets it.
     """
     arguments = own_arguments(adapter, context_tokens, memory_share, options)
     known = _argument_names()
@@ -89,15 +89,15 @@ def own_arguments(
 
 
 def sampling_parameters(**wanted: Any) -> Any:
-    """`vllm.SamplingParams`, from the installed version's own signature.
+    """`vllm.SamplingParams`, checked against the installed version's signature.
 
     Raises:
-        ConfigError: The installed version cannot do what is wanted.
+        ConfigError: The installed version lacks a parameter.
     """
     from vllm import SamplingParams
 
     known = _sampling_names()
-    # These only save work; an older version without them gives the same answer.
+    # Without these an older version gives the same output, more slowly.
     given = {k: v for k, v in wanted.items() if k in known or k not in ("flat_logprobs", "detokenize")}
     if missing := sorted(given.keys() - known):
         raise ConfigError(
@@ -108,7 +108,7 @@ def sampling_parameters(**wanted: Any) -> Any:
 
 
 def writing_parameters(sampling: Sampling, draw: int, turn_end_ids: tuple[int, ...]) -> Any:
-    """How draw `draw` of an input is written."""
+    """Parameters to generate draw `draw` of an input."""
     drawn = sampling.temperature > 0
     optional: dict[str, Any] = {}
     if sampling.stop:
@@ -122,14 +122,14 @@ def writing_parameters(sampling: Sampling, draw: int, turn_end_ids: tuple[int, .
         top_k=sampling.top_k if drawn else 0,
         repetition_penalty=sampling.repetition_penalty,
         stop_token_ids=list(turn_end_ids),
-        # The text is decoded here; vLLM needs it only to look for stop texts.
+        # We decode; vLLM needs the text only to find stop strings.
         detokenize=bool(sampling.stop),
         **optional,
     )
 
 
 def reading_parameters(listed: tuple[int, ...], allowed: tuple[int, ...], n_steps: int) -> Any:
-    """How a node of a verdict tree is read: greedy steps, with the log-probabilities of chosen ids."""
+    """Parameters to read a node of a verdict tree: greedy steps with log-probabilities of chosen ids."""
     optional = {"allowed_token_ids": list(allowed)} if n_steps > 1 else {}
     return sampling_parameters(
         max_tokens=n_steps,
@@ -143,7 +143,7 @@ def reading_parameters(listed: tuple[int, ...], allowed: tuple[int, ...], n_step
 
 
 def _rank(adapter: str) -> int:
-    """A LoRA adapter's rank, rounded up to what vLLM takes; 64 where only a hub name is known.
+    """A LoRA adapter's rank, rounded up to a size that vLLM supports; 64 for a hub name.
 
     Raises:
         ConfigError: The adapter's settings cannot be read.

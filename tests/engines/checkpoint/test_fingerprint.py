@@ -19,8 +19,8 @@ from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL
 from autoj_reward.engines.checkpoint.file_hash import file_hash
 from autoj_reward.engines.checkpoint.fingerprint import (
     checkpoint_fingerprint,
+    digest_of,
     engine_facts,
-    engine_fingerprint,
 )
 from autoj_reward.engines.factory import make_lazy_engine
 from autoj_reward.engines.lazy import LazyEngine
@@ -118,7 +118,11 @@ def test_a_base_model_by_hub_name_counts_by_its_commit(
     prints = []
     for commit in ("1" * 40, "2" * 40):
         monkeypatch.setattr("autoj_reward.engines.checkpoint.fingerprint.hub_commit", lambda *_, c=commit: c)
-        prints.append(engine_fingerprint(str(tmp_path), revision=None, dtype="float32", adapter=None))
+        prints.append(
+            digest_of(
+                engine_facts("transformers", str(tmp_path), revision=None, dtype="float32", adapter=None)
+            )
+        )
     assert prints[0] != prints[1]
 
 
@@ -127,7 +131,7 @@ def test_adapters_that_name_each_other_as_base_end(tmp_path: Path) -> None:
     for folder, base in ((one, two), (two, one)):
         folder.mkdir()
         (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
-    assert engine_fingerprint(str(one), revision=None, dtype="float32", adapter=None)
+    assert digest_of(engine_facts("transformers", str(one), revision=None, dtype="float32", adapter=None))
 
 
 def large(path: Path, byte: bytes) -> bytes:
@@ -256,7 +260,9 @@ def test_the_two_libraries_do_not_share_answers() -> None:
         for name in ("transformers", "vllm")
     ]
     assert lazy[0] != lazy[1]
-    assert engine_fingerprint(EMBEDDED_MODEL, revision=None, dtype="float32", adapter=None)
+    assert digest_of(
+        engine_facts("transformers", EMBEDDED_MODEL, revision=None, dtype="float32", adapter=None)
+    )
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL, embedded_checkpoint
-from autoj_reward.engines.checkpoint.fingerprint import checkpoint_fingerprint, engine_fingerprint
-from autoj_reward.engines.checkpoint.identity import predict_fingerprint, resolve_settings
+from autoj_reward.engines.checkpoint.fingerprint import checkpoint_fingerprint, digest_of, engine_facts
+from autoj_reward.engines.checkpoint.identity import predicted_facts, resolve_settings
 
 
 def checkpoint(folder: Path, **config: Any) -> str:
@@ -25,7 +25,8 @@ def checkpoint(folder: Path, **config: Any) -> str:
 
 
 def known(engine: str, model: str, **options: Any) -> str | None:
-    return predict_fingerprint(engine, model, resolve_settings(engine, model, options))
+    facts = predicted_facts(engine, model, resolve_settings(engine, model, options))
+    return None if facts is None else digest_of(facts)
 
 
 @pytest.mark.slow
@@ -54,7 +55,7 @@ def test_a_dtype_is_announced_where_it_is_certain(
     tmp_path: Path, engine: str, config: dict[str, Any], options: dict[str, Any], dtype: str | None
 ) -> None:
     model = checkpoint(tmp_path / "m", **config)
-    expected = dtype and engine_fingerprint(model, revision=None, dtype=dtype, adapter=None, kind=engine)
+    expected = dtype and digest_of(engine_facts(engine, model, revision=None, dtype=dtype, adapter=None))
     assert known(engine, model, **options) == expected
 
 
@@ -86,16 +87,18 @@ def test_a_weights_file_counts_by_content_not_by_path(tmp_path: Path) -> None:
     prints = []
     for content in (b"one", b"two"):
         file.write_bytes(content)
-        prints.append(engine_fingerprint(str(file), revision=None, dtype="float16", adapter=None))
+        prints.append(
+            digest_of(engine_facts("transformers", str(file), revision=None, dtype="float16", adapter=None))
+        )
     assert prints[0] != prints[1]
 
 
 HUB = """
 import json
-from autoj_reward.engines.checkpoint.identity import predict_fingerprint, resolve_settings
+from autoj_reward.engines.checkpoint.identity import predicted_facts, resolve_settings
 from autoj_reward.engines.checkpoint.fingerprint import hub_commit
 ready = resolve_settings("transformers", "org/judge", {})
-print(json.dumps([hub_commit("org/judge", None), ready, predict_fingerprint("transformers", "org/judge", ready)]))
+print(json.dumps([hub_commit("org/judge", None), ready, predicted_facts("transformers", "org/judge", ready)]))
 """
 LOADED = """
 from autoj_reward.judge.judge import Judge
