@@ -20,23 +20,23 @@ __all__ = [
 
 @runtime_checkable
 class Engine(Protocol):
-    """What a judge needs of a model. A wrapper around an engine is an engine too.
+    """A model as a judge uses it. A wrapper around an engine is an engine too.
 
-    An engine may offer more, for the functions of this module: `describe` (who answers), `stats` (what it
-    did) and `load` (load now). Callers use those functions and never look inside a wrapper.
+    An engine may also have `describe` (what it is), `stats` (what it did) and `load` (load now). Callers use
+    the functions of this module for them and never look inside a wrapper.
     """
 
     @property
     def fingerprint(self) -> str:
-        """Everything that can change the output: weights, tokenizer, chat template, adapter,
-        dtype, quantisation. Equal fingerprints mean exchangeable outputs."""
+        """Identity of all that can change the output: weights, tokenizer, chat template, adapter, dtype,
+        quantisation. Equal fingerprints mean exchangeable outputs."""
         ...
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
         """Answer every input: same length, same order.
 
-        An input that cannot be answered (too long, refused by itself) gives a `Failure` in its
-        place. An input with a `readout` gives an output with a `reading` and no text.
+        An input that cannot be answered (too long, refused) gives a `Failure`. An input with a `readout`
+        gives an output with a `reading` and no text.
 
         Raises:
             EngineError: The call as a whole failed.
@@ -50,20 +50,20 @@ class Engine(Protocol):
 
 @runtime_checkable
 class DescribedEngine(Engine, Protocol):
-    """An engine that says who answers."""
+    """An engine that describes itself."""
 
     def describe(self) -> dict[str, Any]:
-        """Who answers, as plain values, without loading anything.
+        """The engine's model and settings as plain values, without loading anything.
 
-        `engine` is the kind of engine, `fingerprint` its fingerprint, or None where only loading tells.
-        `facts` are what the fingerprint is made from. A wrapper gives what the engine inside it gives.
-        Everything else (`model`, `source`, `dtype`, `context_tokens`, `versions`) is information.
+        `engine` is the kind of engine, `fingerprint` its fingerprint or None if known only after loading,
+        `facts` what the fingerprint is a hash of. The rest (`model`, `source`, `dtype`, `context_tokens`,
+        `versions`) is information. A wrapper describes the engine inside it.
         """
         ...
 
 
 def describe_engine(engine: Engine) -> dict[str, Any]:
-    """`DescribedEngine.describe`, or what can be said of an engine without it."""
+    """`DescribedEngine.describe`, or kind and fingerprint of an engine without it."""
     describe = getattr(engine, "describe", None)
     if callable(describe):
         return dict(describe())
@@ -72,13 +72,13 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
 
 
 def engine_stats(engine: Engine | None) -> EngineStats | None:
-    """Where the engine's answers came from so far; None for an engine that keeps no count."""
+    """Counts of the engine's outputs so far; None for an engine that does not count."""
     stats = getattr(engine, "stats", None)
     return stats if isinstance(stats, EngineStats) else None
 
 
 def load_engine(engine: Engine) -> None:
-    """Load now what the engine would otherwise load at its first use.
+    """Load an engine now instead of at its first use.
 
     Raises:
         EngineError: It cannot be loaded.
@@ -91,10 +91,10 @@ def load_engine(engine: Engine) -> None:
 def engine_or_factory(
     engine: Engine | Callable[[], Engine],
 ) -> tuple[Engine | None, Callable[[], Engine] | None]:
-    """An engine, or a function that makes one: whichever it is, and None for the other.
+    """Tell an engine from a function that creates one; None for the other.
 
-    `isinstance` with a protocol looks at its properties (before Python 3.12 by asking for them), and asking a
-    lazy engine for its fingerprint may load the model.
+    Not with `isinstance`, which before Python 3.12 reads a protocol's properties: reading a lazy engine's
+    fingerprint may load the model.
     """
     if callable(getattr(engine, "generate", None)):
         return cast(Engine, engine), None

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine wrapper that stores every output, so that each is computed once across threads and processes."""
+"""An engine wrapper that caches outputs, so that each is computed once across threads and processes."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import random
 import threading
@@ -24,23 +25,22 @@ from autoj_reward.types import EngineStats, Failure, JudgeInput, JudgeOutput, Us
 logger = logging.getLogger("autoj_reward")
 
 _LONGEST_NAP = 0.5
-"""Seconds between two looks at what others are judging."""
+"""Most seconds between two checks for outputs of other callers."""
 
 
 class CachedEngine:
-    """Answers from a store, and asks the engine behind it for the rest.
+    """Answers from a store, and from the engine behind it for the rest.
 
-    What the engine finished is kept, unreadable and truncated texts too. A `Failure` is not: what was too
-    long, refused or lost on the way is asked again the next time. Equal inputs reach the engine once; where
-    another thread or process is judging one, this call waits for that answer.
+    Every output is stored, also unreadable and truncated ones, but no `Failure`: such inputs are tried again
+    the next time. Equal inputs reach the engine once; if another thread or process is judging one, this call
+    waits for its output.
 
     Args:
-        inner: The engine that is asked, or a `LazyEngine`: then a call that the store answers whole builds
-            no engine.
-        store: Where answers are kept.
-        chunk: Inputs given to the engine at a time. Each chunk's answers are kept before the next is
-            asked, so that a kill loses one chunk at most; large ones keep an engine busier.
-        refresh: Ask the engine for everything, and put its answers in the place of stored ones.
+        inner: The engine. A `LazyEngine` is not built for a call that the store answers completely.
+        store: The store.
+        chunk: Inputs per call of the engine. Each chunk's outputs are stored before the next call, so that a
+            kill loses at most one chunk; large chunks use the engine better.
+        refresh: Ask the engine for everything, and overwrite stored outputs.
     """
 
     def __init__(
@@ -49,25 +49,26 @@ class CachedEngine:
         self.inner = inner
         self.store = store
         self.stats = EngineStats()
-        """Inputs answered by the store and by the engine so far, and what the engine spent."""
+        """Numbers of inputs answered by the store and by the engine, and the engine's token counts."""
         self._chunk = chunk
         self._refresh = refresh
         self._noted = self._closed = False
         self._counting = threading.Lock()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _remade, (self.inner, self.store, self._chunk, self._refresh)
+        remake = functools.partial(CachedEngine, chunk=self._chunk, refresh=self._refresh)
+        return remake, (self.inner, self.store)
 
     @property
     def fingerprint(self) -> str:
         return self.inner.fingerprint
 
     def describe(self) -> dict[str, Any]:
-        """Who answers; see `DescribedEngine.describe`. Stored answers are all its own."""
+        """The engine's description; see `DescribedEngine.describe`."""
         return describe_engine(self.inner)
 
     def load(self) -> None:
-        """Load the engine behind the cache now, and not at the first input that the store lacks."""
+        """Load the engine now, not at the first input that the store lacks."""
         load_engine(self.inner)
 
     def close(self) -> None:
@@ -81,8 +82,8 @@ class CachedEngine:
         """Answer every input; see `Engine.generate`.
 
         Raises:
-            StoreError: The store cannot be read or written. What the engine finished before is kept.
-            EngineError: The engine failed; what it finished before is kept.
+            StoreError: The store cannot be read or written.
+            EngineError: The engine failed; the outputs of earlier chunks are stored.
         """
         if self._closed:
             raise EngineRejected("the engine is closed")
@@ -105,12 +106,12 @@ class CachedEngine:
     def _complete(
         self, wanted: dict[bytes, tuple[JudgeInput, Parts]], found: dict[bytes, bytes]
     ) -> tuple[dict[bytes, Failure], int]:
-        """Judge what is wanted, or wait for who does; adds to `found`.
+        """Judge the wanted inputs, or wait for other callers that do; adds to `found`.
 
-        A caller never holds a lease while it waits for another, so no two wait for each other.
+        A caller holds no lease while it waits, so there is no deadlock.
 
         Returns:
-            The failures, and how many inputs the engine was asked.
+            The failures, and how many inputs went to the engine.
         """
         n_asked = 0
         owner = new_owner()
@@ -129,7 +130,7 @@ class CachedEngine:
                     mine = {key: wanted[key] for key in chunk if key in claim.mine}
                     failures.update(self._judge(mine, owner, found))
                     n_asked += len(mine)
-                # What was pruned since it was seen is asked for again, like what others are judging.
+                # Leased by others, or pruned since it was claimed.
                 taken += [k for k in chunk if k not in found and k not in failures]
                 progress = progress or bool(claim.mine or claim.stored)
             waiting = taken
@@ -141,17 +142,17 @@ class CachedEngine:
     def _judge(
         self, mine: dict[bytes, tuple[JudgeInput, Parts]], owner: str, found: dict[bytes, bytes]
     ) -> dict[bytes, Failure]:
-        """Ask the engine for what is leased to this call; keep what it finished, and end the leases."""
+        """Judge the inputs leased to this call, store the outputs, and release the leases."""
         keys = list(mine)
         settled = False
         try:
             with kept_alive(lambda: self._renew(owner)):
-                # What is not a number is not kept either.
-                asked = self.inner.generate([item for item, _ in mine.values()])
-            answers = [with_numbers(answer) for answer in asked]
+                outputs = self.inner.generate([item for item, _ in mine.values()])
+            # NaN becomes a failure, which is not stored.
+            answers = [with_numbers(output) for output in outputs]
             if len(answers) != len(keys):
                 raise EngineContractBroken(
-                    f"the engine was asked {len(keys)} times and answered {len(answers)}"
+                    f"the engine returned {len(answers)} outputs for {len(keys)} inputs"
                 )
             self._count(answers)
             self._note()
@@ -165,7 +166,7 @@ class CachedEngine:
             settled = True
         finally:
             if not settled:
-                # The error on its way out says more than one about the leases, which run out anyway.
+                # Do not hide the error that is being raised; the leases expire anyway.
                 with contextlib.suppress(StoreError):
                     self.store.release(keys, owner)
         found.update((part.key, value) for part, value in finished)
@@ -181,10 +182,10 @@ class CachedEngine:
         try:
             self.store.renew(owner)
         except StoreError as error:
-            logger.warning("leases could not be renewed, so that others may judge the same: %s", error)
+            logger.warning("cache leases could not be renewed; other processes may judge the same: %s", error)
 
     def _note(self) -> None:
-        """Record, once, which engine the fingerprint belongs to."""
+        """Record once which engine the fingerprint belongs to."""
         if self._noted:
             return
         known = describe_engine(self.inner)
@@ -199,11 +200,11 @@ class CachedEngine:
 
 
 def with_cache(engine: Engine, cache: bool | str | Path | JudgmentStore, *, refresh: bool = False) -> Engine:
-    """The engine behind a cache, or the engine itself without one.
+    """Wrap an engine in a cache.
 
     Args:
-        engine: Any engine; a `LazyEngine` stays unbuilt while the cache answers.
-        cache: False: none. True: the user's own. A file, or an open store.
+        engine: Any engine; a `LazyEngine` is not built while the cache answers.
+        cache: False for none, True for the user's cache, a file, or an open store.
         refresh: See `CachedEngine`.
 
     Raises:
@@ -213,7 +214,3 @@ def with_cache(engine: Engine, cache: bool | str | Path | JudgmentStore, *, refr
         return engine
     store = cache if isinstance(cache, JudgmentStore) else JudgmentStore(None if cache is True else cache)
     return CachedEngine(engine, store, refresh=refresh)
-
-
-def _remade(inner: Engine, store: JudgmentStore, chunk: int, refresh: bool) -> CachedEngine:
-    return CachedEngine(inner, store, chunk=chunk, refresh=refresh)

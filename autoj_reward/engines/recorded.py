@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""An engine that answers from a file: for replays, demos and tests without a model.
+r"""An engine that answers from a JSON lines file, for replays, demos and tests without a model.
 
-The file holds JSON lines. A line answers every input whose rendered text holds all of its `contains`
-texts; the first line that matches wins. An answer is `text` and `finish_reason`, or `reading`: the
-probability of each continuation. ::
+A line answers every input whose rendered text contains all of its `contains` texts; the first match wins. An
+answer is `text` and `finish_reason`, or `reading`: the probability of each continuation. ::
 
     {"contains": ["2 + 2", "4"], "reading": {"9": 0.7, "8": 0.3}}
     {"contains": [], "text": "Correct.\n\nRating: [[7]]", "finish_reason": "stop"}
@@ -63,7 +62,7 @@ class RecordedEngine:
         self._fingerprint = "recorded:" + hashlib.sha256(content).hexdigest()[:32]
         self._answers = [
             _answer(line, str(path), number)
-            # Not splitlines(): JSON texts may hold further characters that end lines, such as U+2028.
+            # Not splitlines(), which also splits at U+2028 and the like inside JSON strings.
             for number, line in enumerate(content.split(b"\n"), start=1)
             if line.strip()
         ]
@@ -73,11 +72,11 @@ class RecordedEngine:
         return self._fingerprint
 
     def describe(self) -> dict[str, Any]:
-        """Who answers; see `DescribedEngine.describe`."""
+        """See `DescribedEngine.describe`."""
         return {"engine": "recorded", "fingerprint": self._fingerprint, "source": self._source}
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-        """Answer every input from the file; one that no line answers gets an `engine` failure."""
+        """Answer every input from the file; an input without a matching line gets an `engine` failure."""
         return [self._answer_one(item) for item in inputs]
 
     def close(self) -> None:
@@ -97,7 +96,7 @@ class RecordedEngine:
 
 
 def rendered_text(item: JudgeInput) -> str:
-    """A judge's input as one text: wrapper (where it is plain), body and prefill."""
+    """A judge's input as one text: plain wrapper, body and prefill."""
     before, after = "", ""
     if isinstance(item.wrapper, PlainWrapper):
         before, after = item.wrapper.before, item.wrapper.after

@@ -20,12 +20,12 @@ from autoj_reward.types import (
 )
 
 MISSING = "this answer is not in the cache"
-"""Detail of the failure of an input that cannot be replayed."""
+"""Detail of the failure of an input without a stored output."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredReading:
-    """A reading, what it was asked for, and the hash of what stood before it in the judge's turn."""
+    """A stored reading with its readout and the hash of its prefill."""
 
     prefill: bytes
     readout: ContinuationQuery
@@ -33,24 +33,24 @@ class StoredReading:
 
 
 class ReplayEngine:
-    """Answers from a store, and never asks a model.
+    """Answers from a store without a model.
 
-    A reading of more verdicts than are wanted answers for fewer: another verdict set replays where its
-    verdicts were among those read.
+    A reading of more verdicts answers for a subset of them, so another verdict set can be replayed if its
+    verdicts were read.
 
     Args:
-        store: Where the answers are.
-        fingerprint: Of the engine that gave them.
-        points: Whether a verdict that the text states, and that was never read there, counts as certain
-            (a point). For critiques; a direct verdict that was not read is a failure.
+        store: The store.
+        fingerprint: Of the engine that gave the outputs.
+        points: Whether a verdict that a critique states, and that was not read, counts as certain (a point).
+            False makes it a failure.
     """
 
     def __init__(self, store: JudgmentStore, fingerprint: str, *, points: bool) -> None:
         self.fingerprint = fingerprint
         self.n_replayed = 0
-        """Answers found so far."""
+        """Outputs found."""
         self.n_missing = 0
-        """Answers that were not there."""
+        """Outputs not found."""
         self.n_points = 0
         """Stated verdicts without a reading."""
         self._store = store
@@ -78,7 +78,7 @@ class ReplayEngine:
         return answers
 
     def close(self) -> None:
-        """The store stays open: it is its owner's."""
+        """The store stays open."""
 
     def _readings(self, body: bytes, setup: Setup) -> Iterable[StoredReading]:
         for record in self._store.records(body=body):
@@ -89,10 +89,10 @@ class ReplayEngine:
 
 
 class GroupEngine:
-    """Answers from the stored answers about one text.
+    """Answers from the stored outputs for one text.
 
     Args:
-        texts: Written answers, by the hash of what stood before them and by draw.
+        texts: Generated texts by prefill hash and draw.
         readings: Readings.
     """
 
@@ -105,7 +105,7 @@ class GroupEngine:
         self._readings = readings
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-        """Stored answers; a stated verdict without a reading is a point."""
+        """Stored outputs; a stated verdict without a reading is a point."""
         return [self._answer(item) for item in inputs]
 
     def close(self) -> None:
@@ -123,10 +123,10 @@ class GroupEngine:
 
 
 class CritiqueEngine:
-    """Gives back critiques that were kept, in the order of the inputs; reads nothing.
+    """Returns given critiques in the order of the inputs, and no readings.
 
     Args:
-        critiques: One text for each input, and how it ended.
+        critiques: For each input its text and finish reason.
     """
 
     fingerprint = "critiques"
@@ -135,7 +135,7 @@ class CritiqueEngine:
         self._critiques = critiques
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-        """The critiques for inputs to write on from; for readouts, nothing read."""
+        """The critiques; for readouts, an output without a reading."""
         if inputs and inputs[0].readout is not None:
             return [UNREAD] * len(inputs)
         return [
@@ -148,15 +148,16 @@ class CritiqueEngine:
 
 
 UNREAD = JudgeOutput(text="", finish_reason="read")
-"""What an engine that cannot read gives for a readout: the stated verdict then counts as certain."""
+"""The output for a readout without a reading: the stated verdict then counts as certain."""
 
 
 def covering(
     readings: Iterable[StoredReading], prefill: bytes, wanted: ContinuationQuery
 ) -> JudgeOutput | None:
-    """The reading at the same place that holds every wanted verdict, cut down to them; None without one.
+    """A reading after the same prefill that has every wanted verdict, reduced to them; None without one.
 
-    Among several the most thorough one. Its bound of what was not read stays valid for fewer verdicts.
+    Of several, the one with the lowest `follow_above`. Its `unread_prob` stays a valid bound for fewer
+    verdicts.
     """
     fitting = [
         r

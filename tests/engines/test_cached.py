@@ -142,7 +142,7 @@ def test_a_broken_engine_leaves_nothing_behind(store: JudgmentStore) -> None:
         def generate(self, inputs: object) -> list[JudgeOutput | Failure]:
             return []
 
-    with pytest.raises(EngineContractBroken, match="asked 1 times and answered 0"):
+    with pytest.raises(EngineContractBroken, match="returned 0 outputs for 1 inputs"):
         CachedEngine(Short(), store).generate([question("a")])
     assert list(store.records()) == []
     assert stats(store).n_leases == 0
@@ -261,7 +261,7 @@ def test_an_unknown_fingerprint_is_asked_of_the_engine(store: JudgmentStore) -> 
 def test_an_engine_that_is_not_what_was_predicted_is_refused(store: JudgmentStore) -> None:
     """Its answers would be kept under another model's name."""
     cached = CachedEngine(LazyEngine(DrawingEngine, lambda: "another"), store)
-    with pytest.raises(ConfigError, match="predicted to be another and is drawing"):
+    with pytest.raises(ConfigError, match="fingerprint is drawing, predicted was another"):
         cached.generate([question("a")])
     assert list(store.records()) == []
 

@@ -384,7 +384,7 @@ def test_a_cache_that_all_could_read_is_closed_to_them(tmp_path: Path) -> None:
 
 
 def test_a_judge_without_a_model_is_refused_at_once() -> None:
-    with pytest.raises(ConfigError, match="no model is given"):
+    with pytest.raises(ConfigError, match="without a model"):
         CliRunner().invoke(
             app, ["serve", "--judge", "general", "--engine", "transformers", "--port", "0", "--no-cache"],
             catch_exceptions=False,
