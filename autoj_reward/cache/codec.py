@@ -32,11 +32,7 @@ _MOST = 0xFFFF_FFFF
 
 
 def encode(output: JudgeOutput, readout: ContinuationQuery | None) -> bytes:
-    """An output as bytes.
-
-    Args:
-        output: The engine's output.
-        readout: The readout of the input, or None.
+    """An output as bytes; `readout` is that of the input.
 
     Raises:
         EngineContractBroken: The reading has other continuations than the readout.

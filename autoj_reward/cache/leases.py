@@ -45,13 +45,9 @@ def new_owner() -> str:
 def claim(
     connection: sqlite3.Connection, keys: Iterable[bytes], owner: str, *, over_stored: bool = False
 ) -> Claim:
-    """Lease the keys that are neither stored nor leased.
+    """Lease the keys that are neither stored nor leased, in a write transaction.
 
-    Args:
-        connection: In a write transaction.
-        keys: Keys that the caller wants to judge.
-        owner: The caller.
-        over_stored: Lease stored keys as well, to judge them again.
+    With `over_stored`, stored keys are leased as well, to judge them again.
     """
     now = time.time()
     mine: set[bytes] = set()

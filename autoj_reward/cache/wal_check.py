@@ -16,11 +16,8 @@ _WAL_MAGICS = (0x377F0682, 0x377F0683)
 def check_log(path: Path, *, around: str) -> None:
     """Refuse a write-ahead log with a damaged header, which SQLite would skip without an error.
 
-    A log that ends in the middle of a transaction is fine: SQLite recovers all complete ones.
-
-    Args:
-        path: The database file.
-        around: For the hint: how to work without it.
+    A log that ends in the middle of a transaction is fine: SQLite recovers all complete ones. `around` is for
+    the hint: how to work without the file.
 
     Raises:
         StoreError: The header is damaged.

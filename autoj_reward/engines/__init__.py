@@ -28,8 +28,10 @@ class Engine(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Identity of all that can change the output: weights, tokenizer, chat template, adapter, dtype,
-        quantisation. Equal fingerprints mean exchangeable outputs."""
+        """Identity of everything that can change the output; equal ones mean exchangeable outputs.
+
+        It covers weights, tokenizer, chat template, adapter, dtype and quantisation.
+        """
         ...
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:

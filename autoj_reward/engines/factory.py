@@ -164,16 +164,7 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
 
 
 def make_lazy_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -> LazyEngine:
-    """`make_engine` as an engine that is built at the first input and predicts its fingerprint.
-
-    Args:
-        name: As for `make_engine`.
-        spec: The judge.
-        options: Engine options; they override the judge's.
-
-    Raises:
-        ConfigError: There is no such engine, or its package is not installed.
-    """
+    """`make_engine` as an engine that is built at the first input and predicts its fingerprint."""
     name = name or default_engine_name()
     build = make_engine(name, spec, options)
     facts: dict[str, Any] = {}
@@ -204,13 +195,7 @@ def make_lazy_engine(name: str | None, spec: ModelSpec, options: Mapping[str, An
 
 
 def describe_plan(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The description of an engine before it is built, without network; see `DescribedEngine.describe`.
-
-    Args:
-        name: As for `make_engine`.
-        spec: The judge.
-        options: Engine options; they override the judge's.
-    """
+    """The description of an engine before it is built, without network; see `DescribedEngine.describe`."""
     from autoj_reward.engines.preview import planned_engine
 
     name = name or default_engine_name()

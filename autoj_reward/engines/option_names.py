@@ -58,15 +58,7 @@ _CLASSES = ("EngineArgs", "AsyncEngineArgs", "BaseFrontendArgs", "FrontendArgs")
 
 
 def check_options(name: str, options: Iterable[str]) -> None:
-    """Refuse options that an engine does not have.
-
-    Args:
-        name: `transformers`, `vllm` or `vllm-server`.
-        options: Names of options.
-
-    Raises:
-        ConfigError: One of them is unknown; suggests similar ones.
-    """
+    """Raise ConfigError, with similar names, for options that an engine lacks."""
     own = {*OWN_OPTIONS[name], *_FACTORY, *_REFUSED_WITH_REASON.get(name, ())}
     if not (left := sorted(set(options) - own)):
         return

@@ -26,12 +26,7 @@ def planned_engine(
 ) -> dict[str, Any]:
     """The description of an engine that is not built yet; see `DescribedEngine.describe`.
 
-    Args:
-        name: As for `make_engine`.
-        model: The judge's model.
-        revision: Its hub revision, or None.
-        context_tokens: The judge's limit, or None.
-        settings: The engine's settings.
+    `name` is that of `make_engine`; `revision` and `context_tokens` are the judge's, or None.
     """
     kind, _, place = name.partition(":")
     if kind == "recorded":

@@ -98,16 +98,7 @@ def memory_need(
 
 
 def check_fits(need: MemoryNeed | None, model: str, settings: Mapping[str, Any]) -> None:
-    """Refuse to load or download a model that cannot fit.
-
-    Args:
-        need: Its memory; None checks nothing.
-        model: For the message.
-        settings: `tensor_parallel_size` and `device`.
-
-    Raises:
-        ConfigError: It does not fit; the hint names alternatives.
-    """
+    """Raise ConfigError, with alternatives, if a model with this memory need cannot fit."""
     if need is None:
         return
     n_devices = int(settings.get("tensor_parallel_size") or 1)

@@ -26,11 +26,6 @@ def context_limit(config: Any, tokenizer: Any, model: str) -> int:
 
     From the configuration (its text part), else the tokenizer's `model_max_length`. Recurrent models and some
     with relative positions state none: then it is `ASSUMED_CONTEXT_TOKENS`, with a warning.
-
-    Args:
-        config: A `transformers` configuration.
-        tokenizer: The model's `transformers` tokenizer.
-        model: For the warning.
     """
     text = config.get_text_config(decoder=True)
     for name in _NAMES:

@@ -53,12 +53,7 @@ class TreeReader:
         ]
 
     def add(self, request: NodeRequest, tokens: Sequence[int], steps: Sequence[Mapping[int, float]]) -> None:
-        """Add the response to a request.
-
-        Args:
-            request: The request.
-            tokens: The decoded tokens, from 1 to `n_steps`.
-            steps: For each token, log P(id) of the listed ids before it was chosen.
+        """Add the response to a request: from 1 to `n_steps` tokens, and for each the listed ids' log P.
 
         Raises:
             EngineContractBroken: A listed id has no log-probability.

@@ -85,12 +85,7 @@ class ServerCalls:
     async def answer(
         self, item: JudgeInput, ids: list[int] | None, tree: TokenTree | None
     ) -> JudgeOutput | Failure:
-        """Answer an input.
-
-        Args:
-            item: The input.
-            ids: Its token ids on the route `ids`; otherwise None.
-            tree: The token tree of its readout on that route, if it has a readout.
+        """Answer an input; `ids` and `tree` (of its readout) are for the route `ids`.
 
         Raises:
             EngineError: The endpoints cannot be used at all.
@@ -286,9 +281,8 @@ class ServerCalls:
     def _greedy(self, *, read: bool) -> dict[str, float]:
         """The temperature field for greedy decoding.
 
-        Args:
-            read: Whether only listed probabilities are read: the sampled token does not matter then, and the
-                endpoint's default temperature, 1, leaves them unchanged.
+        With `read`, only listed probabilities matter, which the endpoint's default temperature of 1 leaves
+        unchanged.
 
         Raises:
             EngineRejected: The endpoint always samples.
@@ -359,15 +353,7 @@ def _first_step(answer: Answer) -> tuple[Step, Usage]:
 
 
 def _output(answer: Answer, limit: int | None = None) -> JudgeOutput:
-    """Generated text as an output.
-
-    Args:
-        answer: The parsed response.
-        limit: Most tokens that were requested, or None.
-
-    Raises:
-        EndpointRejected: The endpoint refused or aborted the generation.
-    """
+    """Generated text as an output; `limit` is the requested number of tokens, or None."""
     finish = finish_of(answer.finish, answer.usage.completion_tokens, limit)
     if finish is None or answer.refusal:
         raise EndpointRejected(200, f"ended with {answer.finish!r}: {answer.refusal or answer.text}"[:500])

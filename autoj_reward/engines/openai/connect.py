@@ -35,20 +35,11 @@ async def connect_all(
     before: Capabilities | None,
     trusted: bool = False,
 ) -> Capabilities:
-    """Probe every endpoint and admit those that serve the model.
+    """Probe every endpoint, admit those that serve the model, and return their common capabilities.
 
-    An endpoint that does not answer is probed again in the background.
-
-    Args:
-        transport: Holds the endpoints.
-        model: The model's name, or None for the only one.
-        tokenizer: The model's tokenizer, or None.
-        api: Which APIs may be used.
-        before: Capabilities found on an earlier connection; None takes those of the first endpoint.
-        trusted: Whether the user gave the fingerprint.
-
-    Returns:
-        What all of them can do.
+    An endpoint that does not answer is probed again in the background. `before` holds capabilities of an
+    earlier connection; None takes those of the first endpoint. `trusted` means that the user gave the
+    fingerprint.
 
     Raises:
         ConfigError: One does not serve the model, or they differ.

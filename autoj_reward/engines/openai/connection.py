@@ -55,9 +55,8 @@ class RequestRejected(EngineRejected):
 class RetryableError(Exception):
     """An attempt failed, and another one may succeed.
 
-    Args:
+    Attributes:
         kind: A short label, counted in `Transport.counts`.
-        detail: What happened.
         wait_seconds: The wait that the endpoint asked for, or None.
         busy: Whether the endpoint works and only asks to wait.
     """
@@ -75,12 +74,7 @@ class ConnectionPool:
     """A pool of single-connection httpx clients, one per request in flight.
 
     httpx's own pool scans every connection for every request; with 64 connections that took longer than the
-    rest of the request.
-
-    Args:
-        urls: Base URLs of the servers.
-        timeout_seconds: Most seconds to wait for a connection; 10 at most.
-        headers: Sent with every request.
+    rest of the request. Connecting takes `timeout_seconds` at most, and 10 s at most.
     """
 
     def __init__(self, urls: Sequence[str], *, timeout_seconds: float, headers: dict[str, str]) -> None:
@@ -121,12 +115,9 @@ class ConnectionPool:
             self._free.append(client)
 
     async def exchange(self, url: str, content: bytes | None, ends: float) -> Any:
-        """Send one request and return the JSON of its response.
+        """Send JSON with POST, or a GET without content, and return the JSON of the response.
 
-        Args:
-            url: Where to.
-            content: JSON to send with POST; None sends a GET.
-            ends: Loop time of the deadline.
+        `ends` is the deadline in loop time.
 
         Raises:
             RetryableError: There was no response, or one that says to try again.

@@ -27,11 +27,7 @@ def overflow(message: str, n_chars: int, context_tokens: int | None) -> int:
 
     Some endpoints count no further than the limit ("at least 4097 tokens") or give no number: then the count
     is estimated from the text's length at five characters per token, a low estimate for English.
-
-    Args:
-        message: The endpoint's message.
-        n_chars: Length of the refused text.
-        context_tokens: The limit if the message does not state it, or None.
+    `context_tokens` counts if the message states no limit.
     """
     limit = _LIMIT.search(message)
     most = int(limit.group(1)) if limit else context_tokens

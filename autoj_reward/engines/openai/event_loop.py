@@ -108,14 +108,10 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -
 
 
 async def run_all(work: Iterator[tuple[int, Coroutine[Any, Any, T]]], *, at_once: int) -> list[tuple[int, T]]:
-    """Run coroutines in order, a bounded number at once; the first that fails cancels all.
+    """Run coroutines in order, at most `at_once` at a time; the first that fails cancels all.
 
     The bound counts inputs, not requests: if an input's next request queued behind all other inputs, its
     prefix would have left the server's cache by then.
-
-    Args:
-        work: Indexes and coroutines, created lazily.
-        at_once: Most of them running at once.
 
     Returns:
         Indexes and results, in order of completion.

@@ -57,11 +57,7 @@ def is_alias(asked: str, said: str) -> bool:
 def pinned(known: Capabilities, heard: Collection[Said], url: str, *, trusted: bool) -> Capabilities:
     """`known` with the model and system that the probe's responses name.
 
-    Args:
-        known: Capabilities of the endpoint.
-        heard: What the responses said.
-        url: The endpoint, for messages.
-        trusted: Whether the user gave the fingerprint: then systems may differ.
+    If the user gave the fingerprint (`trusted`), systems may differ.
 
     Raises:
         ConfigError: The responses name another model than the requested one.
@@ -112,10 +108,7 @@ def check_said(known: Capabilities, body: Any) -> None:
 class IdentityWatch:
     """Check that the endpoints still list the model that they listed at first.
 
-    Args:
-        transport: Holds the endpoints.
-        known: What they served at first.
-        read: Parses a response to `/models`, given the endpoint's URL.
+    `read` parses a response to `/models`, given the endpoint's URL.
     """
 
     def __init__(

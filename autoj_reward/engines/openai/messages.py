@@ -94,9 +94,6 @@ class TextReader:
 
     A node is the text after the input so far. Tokens that continue a verdict lead to further nodes; one token
     may hold both a verdict's last characters and its terminator.
-
-    Args:
-        readout: The verdicts to read.
     """
 
     readout: ContinuationQuery

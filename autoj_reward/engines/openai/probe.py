@@ -91,15 +91,9 @@ async def probe(
     api: Api,
     trusted: bool = False,
 ) -> Capabilities:
-    """Find the model and the capabilities of one endpoint.
+    """Find the model (`model`, or the only one) and the capabilities of one endpoint.
 
-    Args:
-        ask: Sends requests to the endpoint.
-        url: Its URL, for messages.
-        model: The model's name, or None for the only one.
-        tokenizer: The model's tokenizer, or None.
-        api: Which API may be used; the other one is not tried.
-        trusted: Whether the user gave the fingerprint.
+    `trusted` means that the user gave the fingerprint.
 
     Raises:
         ConfigError: It does not serve the model or none of the APIs, its tokenizer is another one, or its

@@ -87,11 +87,7 @@ class Answer:
 
 
 def read_completion(body: Any) -> Answer:
-    """Parse a `/completions` response.
-
-    Raises:
-        MalformedResponse: It is malformed, or has not exactly one choice.
-    """
+    """Parse a `/completions` response with exactly one choice; raises MalformedResponse."""
     choice = _choice(body)
     return Answer(
         text=_text(choice.get("text"), "text"),
@@ -105,11 +101,7 @@ def read_completion(body: Any) -> Answer:
 
 
 def read_chat(body: Any) -> Answer:
-    """Parse a `/chat/completions` response.
-
-    Raises:
-        MalformedResponse: It is malformed, or has not exactly one choice.
-    """
+    """Parse a `/chat/completions` response with exactly one choice; raises MalformedResponse."""
     choice = _choice(body)
     message = choice.get("message")
     if not isinstance(message, dict):
@@ -157,12 +149,7 @@ def _finish(choice: Mapping[str, Any]) -> str:
 def finish_of(said: str, n_written: int, limit: int | None) -> FinishReason | None:
     """Normalise a server's finish reason; None for a refusal, an error or a tool call.
 
-    A missing or unknown reason counts as `length` if the token limit was reached, else as `stop`.
-
-    Args:
-        said: The server's finish reason, or an empty string.
-        n_written: Number of generated tokens, 0 if the server does not count them.
-        limit: Most tokens that were requested, or None.
+    A missing or unknown reason counts as `length` if at least `limit` tokens were written, else as `stop`.
     """
     word = said.strip().lower().replace("-", "_").removeprefix("finish_reason_")
     if word in _FAILED:
@@ -270,12 +257,7 @@ def _listed(token: Any, logprob: Any) -> Listed:
 
 
 def by_id(step: Step, names: Mapping[str, int]) -> dict[int, float]:
-    """log P of the listed tokens whose ids are known.
-
-    Args:
-        step: A step.
-        names: Token ids by text, for servers that list no ids.
-    """
+    """log P of the listed tokens whose ids are known, from the server or by text in `names`."""
     found: dict[int, float] = {}
     for token in distinct(step.listed):
         known = token.id if token.id is not None else names.get(token.text)

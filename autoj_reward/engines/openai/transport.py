@@ -55,14 +55,7 @@ class Endpoint:
 
 
 class Transport:
-    """Send JSON to the least busy endpoint and read its JSON response.
-
-    Args:
-        urls: Base URLs of the endpoints, at least one.
-        policy: Retries and deadlines of a request.
-        concurrency: Most requests in flight at once.
-        headers: Sent with every request.
-    """
+    """Send JSON to the least busy of several endpoints, and read its JSON response."""
 
     def __init__(
         self, urls: Sequence[str], *, policy: RetryPolicy, concurrency: int, headers: dict[str, str]
@@ -109,12 +102,7 @@ class Transport:
     ) -> T:
         """`ask` one endpoint, admitted or not, not counted in `concurrency`.
 
-        Args:
-            endpoint: The endpoint.
-            path: Appended to its URL; `/../` leads to the server's root.
-            body: Sent as JSON with POST; None sends a GET.
-            read: As for `ask`.
-            policy: Retries and deadlines of this request.
+        Without a body it sends a GET. A path that begins with `/../` leads to the server's root.
         """
         return await self._persist(path, body, read, endpoint, policy)
 

@@ -49,12 +49,9 @@ def left_padded(rows: Sequence[Sequence[int]], pad: int, device: Any) -> dict[st
 
 
 def picked(tree: TokenTree, nodes: Sequence[TokenPath], logprobs: torch.Tensor) -> list[NodeLogprobs]:
-    """The log-probabilities that the tree needs at each of `nodes`.
+    """The log-probabilities that the tree needs at each of `nodes`, which may repeat.
 
-    Args:
-        tree: The tree.
-        nodes: Any of its nodes, also repeated.
-        logprobs: log P(next token) at each of them, of shape (nodes, vocabulary).
+    `logprobs` is log P(next token) at each of them, of shape (nodes, vocabulary).
     """
     # Only the needed columns are copied from the device.
     wanted = sorted({token for children in tree.children.values() for token in children})
@@ -87,11 +84,7 @@ def reset_growing_rotations(model: Any) -> None:
 
 
 class FindsNaN:
-    """A logits processor that records the rows with NaN logits and leaves the others unchanged.
-
-    Args:
-        n_rows: Rows of the batch.
-    """
+    """A logits processor that records the rows with NaN logits and leaves the others unchanged."""
 
     def __init__(self, n_rows: int) -> None:
         self.found = [False] * n_rows

@@ -24,15 +24,7 @@ _MOST_NAMED = 3
 
 
 def check_kind(config: Any, model: str) -> None:
-    """Refuse a configuration whose model is not a causal language model.
-
-    Args:
-        config: A `transformers` configuration.
-        model: For the message.
-
-    Raises:
-        ConfigError: It is a scalar reward model, a classifier, or an encoder-decoder.
-    """
+    """Raise ConfigError for a scalar reward model, a classifier or an encoder-decoder."""
     kinds = getattr(config, "architectures", None) or []
     if scalar := [kind for kind in kinds if _SCALAR.search(kind)]:
         raise ConfigError(
@@ -57,12 +49,7 @@ def check_adapter(folder: str) -> None:
 
 
 def check_weights(loaded: Any, info: Mapping[str, Any], model: str) -> None:
-    """Refuse a model without head or embeddings in its checkpoint; warn if other weights do not match.
-
-    Args:
-        loaded: The model.
-        info: From `from_pretrained(output_loading_info=True)`.
-        model: For the messages.
+    """Check that a checkpoint has all weights, by `from_pretrained`'s loading info; warn of other mismatches.
 
     Raises:
         ConfigError: The head or the token embeddings are missing, so they hold random numbers.

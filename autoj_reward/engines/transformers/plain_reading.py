@@ -19,14 +19,7 @@ from autoj_reward.types import JudgeOutput, Usage
 
 
 class PlainReading:
-    """Reads a verdict tree node by node.
-
-    Args:
-        model: A causal language model of `transformers`.
-        pad: The padding id.
-        batch_tokens: Most tokens of one batch, padding included.
-        forms: Which rows may share a pass.
-    """
+    """Reads a verdict tree node by node; `forms` tells which rows may share a pass."""
 
     def __init__(self, model: Any, *, pad: int, batch_tokens: int, forms: Forms) -> None:
         self._model, self._pad, self._batch_tokens, self._forms = model, pad, batch_tokens, forms
@@ -51,11 +44,7 @@ class PlainReading:
 def plain_batches(rows: Sequence[Row], forms: Forms, *, extra: int, batch_tokens: int) -> Iterator[list[Row]]:
     """Batches of rows that can share a pass without changing their results.
 
-    Args:
-        rows: The rows.
-        forms: What was proven of the model.
-        extra: Tokens that will be added to each row.
-        batch_tokens: Most tokens of a batch, padding and extra included; one row may exceed it.
+    A batch has at most `batch_tokens` tokens with padding and `extra` tokens per row; one row may exceed it.
     """
     groups: dict[int, list[Row]] = defaultdict(list)
     for n, row in enumerate(rows):

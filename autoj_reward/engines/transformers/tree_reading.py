@@ -20,13 +20,7 @@ from autoj_reward.types import JudgeOutput, Usage
 
 
 class TreeReading:
-    """Reads all branches of a verdict tree at once.
-
-    Args:
-        model: A causal language model of `transformers`.
-        pad: The padding id.
-        batch_tokens: Most tokens of one batch, padding included.
-    """
+    """Reads all branches of a verdict tree in one pass per batch of at most `batch_tokens` tokens."""
 
     def __init__(self, model: Any, *, pad: int, batch_tokens: int) -> None:
         self._model, self._pad, self._batch_tokens = model, pad, batch_tokens

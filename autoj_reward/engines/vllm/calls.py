@@ -17,11 +17,6 @@ Asked = tuple[list[int], Any]
 def ask(llm: Any, asked: Sequence[Asked], adapter: Any) -> list[Any]:
     """One vLLM call; returns its outputs in order.
 
-    Args:
-        llm: A `vllm.LLM`.
-        asked: Requests.
-        adapter: A `LoRARequest`, or None.
-
     Raises:
         EngineUnavailable: vLLM's engine process died.
         EngineRejected: vLLM refused the requests.
