@@ -10,6 +10,7 @@ from typing import Any
 from autoj_reward.cache.codec import decode
 from autoj_reward.cache.key import HALF, Parts, parts_of
 from autoj_reward.cache.store import JudgmentStore
+from autoj_reward.engines.replay import MISSING
 from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput
 
 
@@ -62,7 +63,7 @@ class ExplainingEngine:
             answers.append(
                 decode(found[parts.key], item.readout)
                 if found
-                else Failure(reason=FailureReason.ENGINE, detail="this answer is not in the cache")
+                else Failure(reason=FailureReason.ENGINE, detail=MISSING)
             )
         return answers
 

@@ -523,7 +523,7 @@ def test_pruning_by_age_size_and_model(store: JudgmentStore) -> None:
     assert [e.fingerprint for e in stats(store).engines] == ["engine"]
     with pytest.raises(ConfigError, match="has no records"):
         prune(store, model="unknown")
-    with pytest.raises(ConfigError, match="not told"):
+    with pytest.raises(ConfigError, match="needs a limit"):
         prune(store)
 
 

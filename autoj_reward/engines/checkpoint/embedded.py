@@ -107,9 +107,11 @@ def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
             if not folder.exists():
                 logger.info("preparing the embedded judge's weights in %s", folder)
                 with tempfile.TemporaryDirectory(prefix=folder.name + ".", dir=folder.parent) as scratch:
-                    make(Path(scratch) / "model")
+                    model = Path(scratch) / "model"
+                    model.mkdir()
+                    make(model)
                     # A rename is atomic: a folder under its final name is complete.
-                    os.rename(Path(scratch) / "model", folder)
+                    os.rename(model, folder)
     except OSError as error:
         raise ConfigError(
             f"the embedded judge's weights cannot be written to {folder}: {error}",

@@ -105,16 +105,15 @@ class ServerCalls:
             return Failure(reason=FailureReason.ENGINE, detail=str(error))
 
     async def _complete(self, read: Callable[[Answer], T], **fields: Any) -> T:
-        body = {"model": self.known.model, **fields}
-        return await self._ask("/completions", body, lambda answer: read(read_completion(answer)))
+        return await self._ask("/completions", fields, lambda answer: read(read_completion(answer)))
 
-    async def _ask(self, path: str, body: Any, read: Callable[[Any], T]) -> T:
+    async def _ask(self, path: str, fields: dict[str, Any], read: Callable[[Any], T]) -> T:
         def checked(answer: Any) -> T:
             value = read(answer)
             check_said(self.known, answer)
             return value
 
-        return await self.transport.ask(path, body, checked)
+        return await self.transport.ask(path, {"model": self.known.model, **fields}, checked)
 
     async def _chat(self, read: Callable[[Answer], T], item: JudgeInput, **fields: Any) -> T:
         if (limit := fields.pop("max_tokens", None)) is not None:
@@ -129,8 +128,7 @@ class ServerCalls:
             fields["chat_template_kwargs"] = dict(item.wrapper.arguments)
         if fields["messages"][-1]["role"] == "assistant" and self.known.kind != "llamacpp":
             fields |= {"continue_final_message": True, "add_generation_prompt": False}
-        body = {"model": self.known.model, **fields}
-        return await self._ask("/chat/completions", body, lambda answer: read(read_chat(answer)))
+        return await self._ask("/chat/completions", fields, lambda answer: read(read_chat(answer)))
 
     async def _read_listed(self, ids: list[int], tree: TokenTree) -> JudgeOutput:
         """Read the verdicts exactly, from log-probabilities of chosen ids."""
@@ -171,7 +169,7 @@ class ServerCalls:
     async def _read_top(self, ids: list[int], tree: TokenTree) -> JudgeOutput:
         """Read the verdicts from each node's most probable tokens, with a bound for unlisted ones."""
         if not self.known.top:
-            return await self._written_verdict(tree.readout, prompt=ids)
+            return await self._written_verdict(ids)
         readings: dict[TokenPath, NodeLogprobs] = {}
         usage = Usage()
         names = self._names_of(tree)
@@ -216,7 +214,7 @@ class ServerCalls:
                 # continues an unfinished turn.
                 return JudgeOutput(text="", finish_reason="read")
             if text:
-                return await self._written_verdict(readout, prompt=prompt_text(item))
+                return await self._written_verdict(prompt_text(item))
             return await self._chat_verdict(item, readout)
         reader, usage = TextReader(readout), Usage()
         while due := reader.nodes():
@@ -228,7 +226,7 @@ class ServerCalls:
                 usage += spent
         return JudgeOutput(text="", finish_reason="read", reading=reader.reading(), usage=usage)
 
-    async def _written_verdict(self, readout: ContinuationQuery, *, prompt: list[int] | str) -> JudgeOutput:
+    async def _written_verdict(self, prompt: list[int] | str) -> JudgeOutput:
         """Generate the verdict after the forced words."""
         return await self._complete(
             _output, prompt=prompt, max_tokens=_VERDICT_TOKENS, stop=["\n"], **self._greedy(read=False)

@@ -96,7 +96,7 @@ class VLLMEngine:
         self.model_name = model
         self._llm: Any = None
         self._asleep = False
-        self._calling = threading.Lock()
+        self._calling = threading.RLock()
         self._sleep_after_calls = sleep
         path = resolve_model(model)
         told: dict[str, Any] = {
@@ -185,7 +185,7 @@ class VLLMEngine:
             EngineRejected: The engine is closed.
         """
         with self._calling:
-            self._wake_up()
+            self.wake()
             self._llm.reset_prefix_cache()
 
     def sleep(self) -> None:
@@ -196,7 +196,13 @@ class VLLMEngine:
             EngineRejected: The engine is closed.
         """
         with self._calling:
-            self._fall_asleep()
+            if not self._sleep_after_calls:
+                raise ConfigError("the engine cannot sleep", hint="create it with sleep=True")
+            if self._llm is None:
+                raise EngineRejected("the engine is closed")
+            if not self._asleep:
+                self._llm.sleep(level=1)
+                self._asleep = True
 
     def wake(self) -> None:
         """Reload after `sleep`; calls do this themselves.
@@ -205,7 +211,11 @@ class VLLMEngine:
             EngineRejected: The engine is closed.
         """
         with self._calling:
-            self._wake_up()
+            if self._llm is None:
+                raise EngineRejected("the engine is closed")
+            if self._asleep:
+                self._llm.wake_up()
+                self._asleep = False
 
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
         """Answer every input; see `Engine.generate`.
@@ -214,27 +224,11 @@ class VLLMEngine:
         sampling is per request.
         """
         with self._calling:
-            self._wake_up()
+            self.wake()
             answers = self._answer(inputs)
             if self._sleep_after_calls:
-                self._fall_asleep()
+                self.sleep()
             return answers
-
-    def _fall_asleep(self) -> None:
-        if not self._sleep_after_calls:
-            raise ConfigError("the engine cannot sleep", hint="create it with sleep=True")
-        if self._llm is None:
-            raise EngineRejected("the engine is closed")
-        if not self._asleep:
-            self._llm.sleep(level=1)
-            self._asleep = True
-
-    def _wake_up(self) -> None:
-        if self._llm is None:
-            raise EngineRejected("the engine is closed")
-        if self._asleep:
-            self._llm.wake_up()
-            self._asleep = False
 
     def _answer(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
         results: list[JudgeOutput | Failure | None] = [None] * len(inputs)
