@@ -16,7 +16,6 @@ UNUSUAL = re.compile(
 )
 # To be rewritten: folders that still have such words. None may join them.
 TO_REWRITE = {
-    "autoj_reward/engines",
     "autoj_reward/judge",
 }
 

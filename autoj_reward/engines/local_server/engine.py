@@ -378,7 +378,7 @@ def serve_order(
     """How the server of some settings is started.
 
     Raises:
-        ConfigError: The model cannot be loaded, as far as this environment can tell.
+        ConfigError: The model cannot be loaded.
     """
     if settings.python is None:
         path, size = resolve_model(settings.model), settings.tensor_parallel_size

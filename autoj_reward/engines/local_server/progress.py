@@ -19,11 +19,11 @@ _LINE_SECONDS = 10.0
 
 @contextlib.contextmanager
 def progress(what: str, *, shown: bool = False) -> Iterator[Report]:
-    """Show on a terminal's standard error what is being waited for; elsewhere log it, once a change.
+    """Show what is being waited for on a terminal's standard error; otherwise log each change.
 
     Args:
         what: What is waited for.
-        shown: Where there is no terminal, write a line to standard error now and then instead.
+        shown: Without a terminal, write a line to standard error every 10 seconds instead of logging.
     """
     began, last, last_shown = time.monotonic(), "", 0.0
     if sys.stderr.isatty():

@@ -189,12 +189,12 @@ _HINT = "set AUTOJ_REWARD_RUNTIME to a folder of your own, on a disk of this mac
 
 
 def runtime_home() -> Path:
-    """This user's folder for what lives no longer than the machine runs; made if need be.
+    """This user's runtime folder, created if it does not exist.
 
-    Not the cache folder: that may be one file system for many machines, whose judges are not shared.
+    Not the cache folder, which several machines may share; judges are shared on one machine only.
 
     Raises:
-        ConfigError: It cannot be made, or others may write there.
+        ConfigError: It cannot be created, or others may write there.
     """
     chosen = os.environ.get("AUTOJ_REWARD_RUNTIME")
     folder = Path(chosen).resolve() if chosen else Path(tempfile.gettempdir()) / f"autoj-reward-{os.getuid()}"

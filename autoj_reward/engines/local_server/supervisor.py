@@ -96,11 +96,11 @@ class _Supervisor:
         return 0 if self._why else int(bool(self._exit_code))
 
     def _start_guard(self, server: int) -> int:
-        """A process that ends the server if this one is killed; its id.
+        """Fork a process that ends the server if this one is killed; returns its id.
 
-        A signal to the server alone is not enough: vLLM's engine process was seen to run on for minutes after
-        the server had been killed. The guard inherits the lock that says that the server is alive, so nobody
-        starts another one on the same devices before this one is gone.
+        A signal to the server alone is not enough: vLLM's engine process may run for minutes after the server
+        was killed. The guard inherits the lock that marks the server as alive, so no other server starts on
+        the same devices before this one has ended.
         """
         supervisor = os.getpid()
         guard = os.fork()
@@ -146,7 +146,7 @@ class _Supervisor:
             if self._owner is not None and os.getppid() != self._owner:
                 self._why = f"its owner, process {self._owner}, is gone"
             elif _try_lock(self._users.fileno()):
-                self._why = "nobody uses it any more"
+                self._why = "it has no users left"
             elif select.select(waiting, [], [], _BEAT_SECONDS)[0]:
                 said = os.read(waiting[0], 4096)
                 if not said:
