@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -48,14 +48,7 @@ class PairedTest:
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data; shares are percentages."""
-        return {
-            "first": percent(self.first),
-            "second": percent(self.second),
-            "difference": share_as_dict(self.difference),
-            "only_first": self.only_first,
-            "only_second": self.only_second,
-            "p_value": self.p_value,
-        }
+        return {**as_plain(self), "first": percent(self.first), "second": percent(self.second)}
 
 
 def correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
@@ -188,13 +181,13 @@ def percent(value: float) -> float | None:
     return None if math.isnan(value) else round(100 * value, 2)
 
 
-def share_as_dict(given: Share | None) -> dict[str, Any] | None:
-    """A share as plain data: percentages with two decimals, and n."""
-    if given is None:
-        return None
-    return {
-        "percent": percent(given.value),
-        "low": percent(given.low),
-        "high": percent(given.high),
-        "n": given.n,
-    }
+def as_plain(value: Any) -> Any:
+    """A report as plain data: dataclasses become dictionaries, shares percentages with n."""
+    if isinstance(value, Share):
+        known = {"percent": value.value, "low": value.low, "high": value.high}
+        return {**{name: percent(v) for name, v in known.items()}, "n": value.n}
+    if is_dataclass(value):
+        return {f.name: as_plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {name: as_plain(v) for name, v in value.items()}
+    return [as_plain(v) for v in value] if isinstance(value, list | tuple) else value

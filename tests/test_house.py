@@ -150,7 +150,7 @@ ALLOWED: dict[str, set[str]] = {
         "statistics",
         "types",
     },
-    "reporting": {"environment", "errors", "judge", "rows", "statistics"},
+    "reporting": {"environment", "errors", "json_text", "judge", "rows", "statistics"},
     "training": {
         "engines/checkpoint",
         "engines/logprobs",

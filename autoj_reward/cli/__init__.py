@@ -11,11 +11,11 @@ from autoj_reward.errors import AutojRewardError
 
 
 def main() -> None:
-    """Run `autoj-reward`; errors made for people are shown as such, others as tracebacks.
+    """Run `autoj-reward`; errors of this package are printed as messages, others as tracebacks.
 
     Exit status: 0 done, 1 a check found something, 2 a wrong setting, row or engine, 130 interrupted.
     """
-    # Loading messages of the model libraries are not ours; anyone who wants them sets these.
+    # Hides loading messages of the model libraries, unless the user has set it.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from autoj_reward.cli.app import app
 
@@ -29,10 +29,10 @@ def main() -> None:
         print(f"error: {redact(str(error))}", file=sys.stderr)  # noqa: T201 - this is the display
         sys.exit(2)
     except OSError as error:
-        # The reader of our output has gone, or the disk is full; other ones are ours, and tracebacks.
+        # A closed pipe or a full disk is not our bug.
         if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT):
             raise
-        # What Python would flush at exit goes nowhere.
+        # Python flushes standard output at exit, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno == errno.EPIPE:
             sys.exit(1)

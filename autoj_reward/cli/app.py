@@ -36,25 +36,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(rate.rate)
-app.command()(compare.compare)
-app.command()(rerank.rerank)
-app.command()(label.label)
-app.command()(rescore.rescore)
-app.command()(serve.serve)
-app.command()(serve_judge.serve_judge)
-app.command()(train_judge.train_judge)
-app.command()(calibrate.calibrate)
-app.command()(probe.probe)
-app.command()(report.report)
-app.command()(monitor.monitor)
-app.command()(judges.judges)
-app.command()(classify.classify)
-app.command()(scenarios.scenarios)
+for command in (
+    rate.rate, compare.compare, rerank.rerank, label.label, rescore.rescore, serve.serve,
+    serve_judge.serve_judge, train_judge.train_judge, calibrate.calibrate, probe.probe, report.report,
+    monitor.monitor, judges.judges, classify.classify, scenarios.scenarios,
+):  # fmt: skip
+    app.command()(command)
 app.add_typer(cache.app, name="cache")
-pairwise.app.command()(selection.selection)
-pairwise.app.command()(critique.critique)
-pairwise.app.command()(coherence.coherence)
+for command in (selection.selection, critique.critique, coherence.coherence):
+    pairwise.app.command()(command)
 pairwise.app.command(name="scenario")(scenario.evaluate_scenario)
 app.add_typer(data.app, name="data")
 app.add_typer(pairwise.app, name="evaluate")

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.filesize import decimal
 from rich.table import Table
 
 from autoj_reward.cli.display import snippet, table_console
-from autoj_reward.cli.options import JudgeOptions, key_values, with_options
+from autoj_reward.cli.options import AsJson, Columns, FormatName, JudgeOptions, key_values, with_options
 from autoj_reward.console import escape
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
@@ -37,8 +38,6 @@ CachePath = Annotated[
         show_default=False,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
-
 _SIZES = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _AGES = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -54,7 +53,7 @@ def show_stats(cache: CachePath = None, as_json: AsJson = False) -> None:
         typer.echo(json_text({"path": str(store.path), **asdict(found)}, indent=1))
         return
     console = table_console()
-    table = Table(title=f"{escape(str(store.path))}: {size(found.file_bytes)}", title_justify="left")
+    table = Table(title=f"{escape(str(store.path))}: {decimal(found.file_bytes)}", title_justify="left")
     for name in ("engine", "model", "texts", "readings", "size", "oldest", "newest"):
         table.add_column(name, overflow="fold", justify="right" if name in ("texts", "readings") else "left")
     for engine in found.engines:
@@ -63,13 +62,13 @@ def show_stats(cache: CachePath = None, as_json: AsJson = False) -> None:
             escape("\n".join(engine.names)),
             f"{engine.n_texts:,}",
             f"{engine.n_readings:,}",
-            size(engine.n_bytes),
+            decimal(engine.n_bytes),
             _day(engine.oldest),
             _day(engine.newest),
         )
     console.print(table)
     if found.n_leases:
-        console.print(f"{found.n_leases:,} judgments are being made at this moment")
+        console.print(f"{found.n_leases:,} judgments are being made now")
     if found.network:
         console.print("on a network file system: kept with a rollback journal")
 
@@ -79,7 +78,7 @@ def check(
     cache: CachePath = None,
     drop: Annotated[bool, typer.Option(help="Remove what is damaged.")] = False,
 ) -> None:
-    """Check every stored judgment. Exit status 1 where one is damaged."""
+    """Check every stored judgment. Exit status 1 if one is damaged."""
     from autoj_reward.cache.maintenance import remove, verify
 
     store = opened_cache(cache)
@@ -88,8 +87,7 @@ def check(
         n += 1
         if damage is not None:
             damaged.append(damage)
-    for damage in damaged:
-        _say(f"{damage.key.hex()}: {escape(damage.problem)}")
+            _say(f"{damage.key.hex()}: {escape(damage.problem)}")
     _say(f"{n:,} judgments, {len(damaged):,} damaged" + (", removed" if drop and damaged else ""))
     if damaged and drop:
         remove(store, [damage.key for damage in damaged])
@@ -115,7 +113,7 @@ def shrink(
             "all of it.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be removed.")] = False,
 ) -> None:
     """Remove judgments by age, size or model."""
     from autoj_reward.cache.maintenance import prune
@@ -127,8 +125,7 @@ def shrink(
         model=model,
         dry_run=dry_run,
     )
-    verb = "would go" if dry_run else "removed"
-    _say(f"{n:,} judgments ({size(n_bytes)}) {verb}")
+    _say(f"{n:,} judgments ({decimal(n_bytes)}) {'would go' if dry_run else 'removed'}")
 
 
 @app.command("export")
@@ -136,7 +133,7 @@ def export_judgments(
     target: Annotated[Path, typer.Argument(metavar="OUT.parquet", show_default=False)],
     cache: CachePath = None,
 ) -> None:
-    """Write every judgment to a Parquet file: texts and log-probabilities, and all an import needs."""
+    """Write every judgment to a Parquet file, with texts, log-probabilities and keys, for `import`."""
     from autoj_reward.cache.transfer import export_parquet
 
     n = export_parquet(opened_cache(cache), target)
@@ -148,7 +145,7 @@ def import_judgments(
     source: Annotated[Path, typer.Argument(metavar="IN.parquet", show_default=False)],
     cache: CachePath = None,
 ) -> None:
-    """Bring an exported file's judgments in. What is there already stays as it is."""
+    """Add the judgments of an exported file. Existing judgments stay as they are."""
     from autoj_reward.cache.transfer import import_parquet
 
     _say_moved(import_parquet(opened_cache(cache, make=True), source), source)
@@ -159,7 +156,7 @@ def merge_caches(
     source: Annotated[Path, typer.Argument(metavar="OTHER.sqlite", show_default=False)],
     cache: CachePath = None,
 ) -> None:
-    """Bring another cache's judgments in; of a damaged one, what is whole."""
+    """Add the judgments of another cache; damaged ones are left out."""
     from autoj_reward.cache.transfer import merge
 
     _say_moved(merge(opened_cache(cache, make=True), source), source)
@@ -171,15 +168,15 @@ def explain_row(
     source: Annotated[str, typer.Argument(metavar="IN", help="Rows, as for rate and compare.")],
     row: Annotated[int, typer.Option(min=1, help="Which row, by its line.")] = 1,
     cache: CachePath = None,
-    format_name: Annotated[str | None, typer.Option("--format", metavar="NAME", help="As for rate.")] = None,
-    column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="As for rate.")] = None,
+    format_name: FormatName = None,
+    column: Columns = None,
     fingerprint: Annotated[
-        str | None, typer.Option(help="Of the engine, instead of asking the engine for it.")
+        str | None, typer.Option(help="The engine's fingerprint, instead of asking the engine for it.")
     ] = None,
     *,
     judging: JudgeOptions,
 ) -> None:
-    """Say for one row whether the cache answers it, and where it differs from the nearest judgment."""
+    """Show whether the cache answers a row, and how its request differs from the nearest stored judgment."""
     from autoj_reward.cli.run import load_judge
     from autoj_reward.engines.explain import ExplainingEngine
     from autoj_reward.judge.judge import Judge
@@ -212,10 +209,10 @@ def explain_row(
 
 
 def opened_cache(path: Path | None, *, make: bool = False) -> JudgmentStore:
-    """The cache.
+    """The cache; with `make` it is created if it does not exist.
 
     Raises:
-        ConfigError: There is none, and the command is of no use without one.
+        ConfigError: It does not exist.
         StoreError: It cannot be used.
     """
     from autoj_reward.cache.store import JudgmentStore, default_path
@@ -229,7 +226,7 @@ def opened_cache(path: Path | None, *, make: bool = False) -> JudgmentStore:
 
 
 def _say(line: str) -> None:
-    """A line for people, or for the program that reads them: never wrapped."""
+    """Print a line without wrapping it."""
     table_console().print(line, soft_wrap=True)
 
 
@@ -243,18 +240,6 @@ def _number(text: str, units: dict[str, int], option: str) -> float:
     if match is None or match[2] not in units:
         raise ConfigError(f"{option} {text!r} is not a number with one of {', '.join(filter(None, units))}")
     return float(match[1]) * units[match[2]]
-
-
-def size(n_bytes: int) -> str:
-    """Bytes for people: `3.2 MB`."""
-    if n_bytes < 1000:
-        return f"{n_bytes} bytes"
-    value = float(n_bytes)
-    for unit in ("kB", "MB", "GB"):
-        value /= 1000
-        if value < 1000:
-            return f"{value:.1f} {unit}"
-    return f"{value / 1000:.1f} TB"
 
 
 def _day(seconds: int) -> str:

@@ -5,18 +5,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from autoj_reward.cli.display import table_console
-from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
+from autoj_reward.cli.options import AsJson, CacheOptions, JudgeOptions, Limit, with_options
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
-
-if TYPE_CHECKING:
-    pass
 
 
 @with_options(JudgeOptions, CacheOptions)
@@ -29,15 +26,15 @@ def calibrate(
             show_default=False,
         ),
     ],
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="The first N rows only.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with intervals.")] = False,
+    limit: Limit = None,
+    as_json: AsJson = False,
     *,
     judging: JudgeOptions,
     caching: CacheOptions,
 ) -> None:
-    """Fit a temperature to a judge's verdicts, and say how well its probabilities hold before and after.
+    """Fit a temperature to a judge's verdicts, and print its calibration error before and after.
 
-    What it prints goes into the judge's TOML file, in its table rating or comparison.
+    Copy the printed lines into the judge's TOML file, into its table rating or comparison.
     """
     from autoj_reward.cli.run import load_judge
     from autoj_reward.rows.source import read_rows

@@ -28,7 +28,7 @@ ADDED_FIELDS = ("scenario", "scenario_group", "scenario_best", "scenario_prob", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifierOptions:
-    """Which classifier, and how sure it must be."""
+    """The classifier and its threshold."""
 
     classifier: Annotated[
         str,
@@ -53,7 +53,7 @@ class ClassifierOptions:
         _classifier_option(
             min=0.0,
             max=1.0,
-            help="Below this probability the answer is 'default'; by default what suits the classifier.",
+            help="Below this probability the answer is 'default'; by default the classifier's own threshold.",
         ),
     ] = None
 
@@ -62,10 +62,10 @@ class ClassifierOptions:
 def classify(
     source: Source, output: Target, *, choice: ClassifierOptions, caching: CacheOptions, rows: RowOptions
 ) -> None:
-    """Tell each prompt's scenario: rows with "prompt", or Auto-J's own with --format autoj-classifier.
+    """Find each prompt's scenario: rows with "prompt", or Auto-J's own with --format autoj-classifier.
 
-    Adds to each row: scenario ('default' where the classifier is uncertain), scenario_group,
-    scenario_best, scenario_prob, scenario_problem.
+    Adds to each row: scenario ('default' if the classifier is uncertain), scenario_group, scenario_best,
+    scenario_prob, scenario_problem.
     """
     from autoj_reward.cli.run_display import RunDisplay
     from autoj_reward.rows.run import RowRun
@@ -107,7 +107,7 @@ def load_classifier(choice: ClassifierOptions, caching: CacheOptions) -> Scenari
     """The classifier that the options name.
 
     Raises:
-        ConfigError: There is none of that name, or its package is not installed.
+        ConfigError: It is unknown, or its package is not installed.
     """
     name = choice.classifier
     if name == "embedded" or name.endswith(".npz"):
@@ -158,19 +158,8 @@ def _task(classifier: ScenarioClassifier, row_format: RowFormat) -> RowTask:
 
     def judged(items: Sequence[RowItem]) -> list[RowResult]:
         answers = classifier.classify([prompt_text(item.requests[0].prompt) for item in items])
-        return [
-            RowResult(
-                dict(
-                    zip(
-                        ADDED_FIELDS,
-                        (a.scenario, group_of(a.scenario), a.best, a.prob, a.problem or None),
-                        strict=True,
-                    )
-                ),
-                [],
-            )
-            for a in answers
-        ]
+        values = [(a.scenario, group_of(a.scenario), a.best, a.prob, a.problem or None) for a in answers]
+        return [RowResult(dict(zip(ADDED_FIELDS, row, strict=True)), []) for row in values]
 
     return RowTask(
         label="classify",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`compare`: one file of pairs in, the same rows with preferences out."""
+"""`compare`: compare the two completions of each row."""
 
 from __future__ import annotations
 

@@ -9,17 +9,12 @@ from typing import Annotated
 import typer
 
 from autoj_reward.cli import display
-from autoj_reward.cli.options import JudgeName
+from autoj_reward.cli.options import AsJson, JudgeName
 from autoj_reward.errors import DataError
 from autoj_reward.json_text import json_text
 
 app = typer.Typer(help="Fetch published data, check files, build training rows.", no_args_is_help=True)
 _MOST_SHOWN = 20
-
-
-@app.callback()
-def data() -> None:
-    """Fetch published data, check files, build training rows."""
 
 
 @app.command()
@@ -35,9 +30,9 @@ def fetch(
     base_url: Annotated[
         str | None, typer.Option(metavar="URL", help="A mirror: URL/PATH instead of the origin.")
     ] = None,
-    list_only: Annotated[bool, typer.Option("--list", help="Say what there is, and fetch nothing.")] = False,
+    list_only: Annotated[bool, typer.Option("--list", help="List the files, and fetch nothing.")] = False,
 ) -> None:
-    """Fetch published files of one commit, checked against their git blob ids; interrupted, it is resumed."""
+    """Fetch published files of one commit, checked against their git blob ids; run it again to resume."""
     from autoj_reward.autoj.fetch import Fetched, load_catalogue
     from autoj_reward.autoj.fetch import fetch as fetch_files
 
@@ -50,7 +45,7 @@ def fetch(
     display.note(f"{catalogue.repository} at {catalogue.commit}; licence: {catalogue.licence}")
 
     def report(fetched: Fetched) -> None:
-        how = "is there" if fetched.there else f"{fetched.n_transferred:,} bytes"
+        how = "already fetched" if fetched.there else f"{fetched.n_transferred:,} bytes"
         display.note(f"{fetched.file.path}: {how}")
 
     done = fetch_files(catalogue, output, patterns=only or (), base_url=base_url, report=report)
@@ -61,13 +56,13 @@ def fetch(
 def validate(
     source: Annotated[str, typer.Argument(metavar="FILE", show_default=False)],
     format_name: Annotated[
-        str | None, typer.Option("--format", metavar="NAME", help="By default told from the first row.")
+        str | None, typer.Option("--format", metavar="NAME", help="By default recognised by the first row.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check every row of a file: Auto-J's formats, and rows for rate, compare and rerank.
 
-    Exit status 1 where a row is wrong.
+    Exit status 1 if a row is wrong.
     """
     from autoj_reward.autoj.formats import validate as check
     from autoj_reward.rows.source import open_source
@@ -132,7 +127,7 @@ def build_train(
         raise DataError(
             f"{len(problems):,} of {len(problems) + len(made):,} rows cannot be used",
             path=source,
-            hint="mend them, or leave them out with --skip-bad",
+            hint="correct them, or leave them out with --skip-bad",
         )
     write_rows(output, made)
     left_out = f", {len(problems):,} left out" if problems else ""

@@ -33,7 +33,7 @@ def note(text: str) -> None:
 
 
 def table_console(*, to_stderr: bool = False) -> Console:
-    """A console for tables; without a terminal, wide enough that nothing is cut."""
+    """A console for tables: 120 columns wide without a terminal."""
     console = Console(stderr=to_stderr)
     return console if console.is_terminal else Console(stderr=to_stderr, width=120)
 
@@ -60,7 +60,7 @@ def print_tables(tables: Sequence[ReportTable], *, markdown: bool = False) -> No
 
 
 def print_problems(problems: Sequence[DataError]) -> None:
-    """Bad rows, with line and field, up to a limit."""
+    """Print bad rows, with line and field, up to a limit."""
     for problem in problems[:_MOST_PROBLEMS]:
         print(problem, file=sys.stderr)  # noqa: T201 - this is the display
     if len(problems) > _MOST_PROBLEMS:
@@ -68,7 +68,7 @@ def print_problems(problems: Sequence[DataError]) -> None:
 
 
 def print_summary(summary: Summary, target: str, *, overlong: str) -> None:
-    """What a run did, in one or two lines; `overlong` is what it did with inputs that do not fit."""
+    """Print the totals of a run; `overlong` is the judge's setting."""
     parts = [f"{summary.n_judgments:,} judgments in {span(summary.seconds)}"]
     if summary.seconds > 0 and summary.n_judgments:
         parts.append(f"{summary.n_judgments / summary.seconds:.1f}/s")
@@ -85,26 +85,23 @@ def print_summary(summary: Summary, target: str, *, overlong: str) -> None:
     if summary.n_forced:
         parts.append(f"{summary.n_forced:,} forced after a critique without a verdict")
     if summary.failures:
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in summary.failures.most_common())
         long = ""
         if FailureReason.TOO_LONG in summary.failures:
-            advice = (
-                "--overlong truncate shortens those"
-                if overlong == "error"
-                else "even with completions truncated"
-            )
-            long = f" ({advice})"
-        parts.append(f"{summary.failures.total():,} without a verdict: {reasons}{long}")
+            long = " (even with completions truncated)"
+            if overlong == "error":
+                long = " (--overlong truncate shortens those)"
+        parts.append(f"{summary.failures.total():,} without a verdict: {summary.reasons}{long}")
     where = "" if target == "-" else f" -> {target}"
     print(printable(f"{'; '.join(parts)}{where}"), file=sys.stderr)  # noqa: T201 - this is the display
 
 
 def print_group(item: RowItem, finished: RowResult, *, to_stderr: bool) -> None:
-    """One group's ranking as a table, and the critiques of its best and worst."""
+    """Print a group's ranking as a table, and the critiques of its best and worst completion."""
     console = table_console(to_stderr=to_stderr)
     added = finished.added
     ranking: list[dict[str, Any]] = added["ranking"]
     prompt = snippet(prompt_text(item.requests[0].prompt), 100)
+    texts = [snippet(completion_text(r.completions[0]), _SNIPPET_CHARS) for r in item.requests]
     table = Table(title=f"line {item.line}: {escape(prompt)}", title_justify="left", title_style="bold")
     for name in ("rank", "index", "reward", "95%", "rating"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -117,7 +114,7 @@ def print_group(item: RowItem, finished: RowResult, *, to_stderr: bool) -> None:
             "-" if entry["reward"] is None else f"{entry['reward']:.3f}",
             "-" if entry["low"] is None else f"{entry['low']:.3g} to {entry['high']:.3g}",
             "-" if entry["rating"] is None else f"{entry['rating']:g}",
-            f"[red]{failure['reason']}[/red]" if failure else escape(_completion(item, entry["index"])),
+            f"[red]{failure['reason']}[/red]" if failure else escape(texts[entry["index"]]),
         )
     console.print(table)
     spent = f"{added['strategy']}: {added['n_calls']:,} judge calls, {added['n_tokens']:,} tokens"
@@ -138,7 +135,7 @@ def print_group(item: RowItem, finished: RowResult, *, to_stderr: bool) -> None:
 
 
 def print_labels(labels: LabelSummary) -> None:
-    """What labelling kept and dropped, with a histogram of margins."""
+    """Print what labelling kept and dropped, with a histogram of margins."""
     console = Console(stderr=True)
     kept = f"{labels.n_rows:,} rows of data from {labels.n_groups:,} prompts"
     dropped = ", ".join(f"{n:,} {reason}" for reason, n in labels.dropped.most_common()) or "none"
@@ -154,11 +151,7 @@ def print_labels(labels: LabelSummary) -> None:
         console.print(f"margin {low:7.3f} to {high:7.3f}  {n:7,}  {bar}", soft_wrap=True)
 
 
-def _completion(item: RowItem, index: int) -> str:
-    return snippet(completion_text(item.requests[index].completions[0]), _SNIPPET_CHARS)
-
-
 def snippet(text: str, n_chars: int) -> str:
-    """The beginning of a prompt or completion on one line, control characters left out."""
+    """The beginning of a prompt or completion on one line, without control characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * n_chars]).split())
     return line if len(line) <= n_chars else line[: n_chars - 1] + "…"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def plan_lines(run: RowRun, judge: Judge, options: JudgeOptions) -> list[str]:
-    """A plan for `rate`, `compare`, `rerank` or `label`, one line for each fact."""
+    """Describe a run of `rate`, `compare`, `rerank` or `label`, one line for each fact."""
     spec, settings = judge.spec, judge.settings
     engine = options.engine or default_engine_name()
     given = {**spec.engine_options, **typed(key_values(options.engine_option, "--engine-option"))}
@@ -59,10 +59,10 @@ def _memory(spec: JudgeSpec, engine: str, given: dict[str, Any]) -> str:
         return "none here"
     need = memory_need(spec.architecture, spec.model, {"context_tokens": spec.context_tokens, **given})
     if need is None:
-        return "not known before the model is here"
+        return "unknown before the model is downloaded"
     return (
         f"about {need.total_gib:.1f} GiB: weights {need.weights_gib:.1f}, one full context "
-        f"{need.cache_gib:.1f}, {need.beside_gib:.0f} beside"
+        f"{need.cache_gib:.1f}, {need.beside_gib:.0f} for the rest"
     )
 
 

@@ -9,14 +9,20 @@ import typer
 from rich.table import Table
 
 from autoj_reward.cli.display import table_console
+from autoj_reward.cli.options import AsJson
 from autoj_reward.console import escape
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
+_FIELDS = (
+    "name", "model", "description", "licence", "languages", "context_tokens", "memory_gib", "default_mode",
+    "notes",
+)  # fmt: skip
+
 
 def judges(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with everything known.")] = False,
-    show: Annotated[str | None, typer.Option(metavar="NAME", help="Print a preset's file as it is.")] = None,
+    as_json: AsJson = False,
+    show: Annotated[str | None, typer.Option(metavar="NAME", help="Print a preset's file.")] = None,
 ) -> None:
     """List the judges that ship with the package, and what they need."""
     if show is not None:
@@ -31,27 +37,12 @@ def judges(
 
     presets = list_presets()
     if as_json:
-        typer.echo(
-            json_text(
-                [
-                    {
-                        "name": p.name,
-                        "model": p.model,
-                        "description": p.description,
-                        "licence": p.licence,
-                        "languages": list(p.languages),
-                        "context_tokens": p.context_tokens,
-                        "memory_gib": p.memory_gib,
-                        "default_mode": p.default_mode,
-                        "rates": p.rating is not None,
-                        "compares": p.comparison is not None,
-                        "notes": p.notes,
-                    }
-                    for p in presets
-                ],
-                indent=1,
-            )
-        )
+        records = [
+            {name: getattr(p, name) for name in _FIELDS}
+            | {"rates": p.rating is not None, "compares": p.comparison is not None}
+            for p in presets
+        ]
+        typer.echo(json_text(records, indent=1))
         return
     console = table_console()
     table = Table()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -38,7 +39,45 @@ Target = Annotated[
 ]
 
 
-@with_options(JudgeOptions, CacheOptions, RowOptions)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairOptions:
+    """Which pairs are made and kept: the fields of `LabelSettings`."""
+
+    pairs: Annotated[
+        str,
+        _pairs_option(metavar="best_worst|best_random|adjacent|all", help="Which pairs of a ranked group."),
+    ] = "best_worst"
+    min_margin: Annotated[float, _pairs_option(min=0.0, help="Least difference of the rewards.")] = 0.0
+    min_win_prob: Annotated[
+        float, _pairs_option(min=0.5, max=1.0, help="Least probability that the chosen one wins.")
+    ] = 0.5
+    confirm: Annotated[
+        bool, _pairs_option(help="Compare each pair of a ranked group directly as well, in both orders.")
+    ] = False
+    orders_agree: Annotated[
+        bool, _pairs_option(help="Drop a compared pair whose two orders prefer different completions.")
+    ] = True
+    ties: Annotated[
+        str,
+        _pairs_option(
+            metavar="drop|keep", help="keep: a hash picks the chosen one, and win_prob shows the tie."
+        ),
+    ] = "drop"
+    max_length_ratio: Annotated[
+        float | None,
+        _pairs_option(
+            min=1.0, metavar="R", help="Drop a pair if one text is more than R times as long as the other."
+        ),
+    ] = None
+    max_pairs: Annotated[
+        int | None,
+        _pairs_option(
+            min=1, metavar="M", help="At most M pairs of a prompt, those with the largest margins."
+        ),
+    ] = None
+
+
+@with_options(PairOptions, JudgeOptions, CacheOptions, RowOptions)
 def label(
     source: Source,
     output: Target,
@@ -54,53 +93,22 @@ def label(
         str,
         _data_option(
             metavar="auto|standard|conversational",
-            help="Texts, or lists of messages; auto does as the first row does.",
+            help="Texts, or lists of messages; auto takes the layout of the first row.",
         ),
     ] = "auto",
     margin_scale: Annotated[float, _data_option(help="Margins are multiplied by it in the data.")] = 1.0,
-    pairs: Annotated[
-        str,
-        _pairs_option(metavar="best_worst|best_random|adjacent|all", help="Which pairs of a ranked group."),
-    ] = "best_worst",
-    min_margin: Annotated[float, _pairs_option(min=0.0, help="Least difference of the rewards.")] = 0.0,
-    min_win_prob: Annotated[
-        float, _pairs_option(min=0.5, max=1.0, help="Least probability that the chosen one wins.")
-    ] = 0.5,
-    confirm: Annotated[
-        bool, _pairs_option(help="Compare each pair of a ranked group directly as well, in both orders.")
-    ] = False,
-    orders_agree: Annotated[
-        bool, _pairs_option(help="Drop a compared pair whose two orders prefer different completions.")
-    ] = True,
-    ties: Annotated[
-        str,
-        _pairs_option(
-            metavar="drop|keep", help="keep: the chosen one is picked by a hash, and win_prob says so."
-        ),
-    ] = "drop",
-    max_length_ratio: Annotated[
-        float | None,
-        _pairs_option(
-            min=1.0, metavar="R", help="Drop a pair where one text is more than R times as long as the other."
-        ),
-    ] = None,
-    max_pairs: Annotated[
-        int | None,
-        _pairs_option(
-            min=1, metavar="M", help="At most M pairs of a prompt, those with the largest margins."
-        ),
-    ] = None,
     strategy: StrategyName = "pointwise",
     budget: Budget = None,
     *,
+    pairing: PairOptions,
     judging: JudgeOptions,
     caching: CacheOptions,
     rows: RowOptions,
 ) -> None:
     """Make preference data: rows with "prompt" and "completions": [...], or "prompt", "first" and "second".
 
-    Groups are ranked first, two completions are compared. The output is ready for TRL: it holds what its
-    trainers read, and beside that win_prob (a soft label), rewards, critiques, distributions and source.
+    Groups are ranked first, two completions are compared. The output is ready for TRL's trainers, and also
+    has win_prob (a soft label), rewards, critiques, distributions and source.
     """
     from autoj_reward.ranking.pair_rules import LabelSettings
     from autoj_reward.ranking.registry import choose_strategy
@@ -119,16 +127,7 @@ def label(
         )
     if source == "-":
         raise ConfigError("label reads its input several times: give a file")
-    settings = LabelSettings(
-        pairs=cast(Any, pairs),
-        min_margin=min_margin,
-        min_win_prob=min_win_prob,
-        confirm=confirm,
-        orders_agree=orders_agree,
-        ties=cast(Any, ties),
-        max_length_ratio=max_length_ratio,
-        max_pairs=max_pairs,
-    )
+    settings = LabelSettings(**asdict(pairing))
     chosen = choose_strategy(strategy, budget)
     judge = load_judge(judging, caching.for_judge(), guarded=True)
     columns = key_values(rows.column, "--column")

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from autoj_reward.cli.display import note, table_console
-from autoj_reward.cli.options import JudgeName, key_values, typed
+from autoj_reward.cli.options import AsJson, JudgeName, key_values, typed
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -36,10 +36,10 @@ def monitor(
         int, typer.Option(min=8, help="Completions of a window; the first is the baseline.")
     ] = 256,
     reward: Annotated[
-        str | None, typer.Option(metavar="FIELD", help="Of the reward, if not `reward`.")
+        str | None, typer.Option(metavar="FIELD", help="Field of the reward, if not `reward`.")
     ] = None,
-    completion: Annotated[str, typer.Option(metavar="FIELD", help="Of the completion.")] = "completion",
-    step: Annotated[str, typer.Option(metavar="FIELD", help="Of the training step.")] = "step",
+    completion: Annotated[str, typer.Option(metavar="FIELD", help="Field of the completion.")] = "completion",
+    step: Annotated[str, typer.Option(metavar="FIELD", help="Field of the training step.")] = "step",
     threshold: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,12 +48,11 @@ def monitor(
         ),
     ] = None,
     judge: JudgeName = "mini",
-    as_json: Annotated[bool, typer.Option("--json", help="Windows and alarms as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Watch a run's completions for what drifts while the reward rises; exit status 1 with an alarm.
+    """Check a run's completions for signs of reward hacking; exit status 1 with an alarm.
 
-    Where rows hold no flags of the guard, completions are looked at here, for --judge's delimiters and
-    verdicts; no model is loaded.
+    If rows hold no flags of the guard, it looks for --judge's delimiters and verdicts here, without a model.
     """
     from autoj_reward.monitor.monitor import Monitor
     from autoj_reward.monitor.reward_log import LogFields, read_scored
@@ -61,7 +60,7 @@ def monitor(
     watching = Monitor(window=window, thresholds=_thresholds(threshold))
     scored = read_scored(log, LogFields(reward=reward, completion=completion, step=step))
     found: list[Alarm] = []
-    for item in _looked_at(scored, judge):
+    for item in _flagged(scored, judge):
         flags = None if item.flags is None else [item.flags]
         found += watching.add([item.reward], [item.text], flags=flags, step=item.step)
     found += watching.finish()
@@ -79,8 +78,8 @@ def monitor(
         raise typer.Exit(1)
 
 
-def _looked_at(items: Iterable[Scored], judge: str) -> Iterator[Scored]:
-    """Items with flags, by the guard where they have none."""
+def _flagged(items: Iterable[Scored], judge: str) -> Iterator[Scored]:
+    """Items with flags; those without are checked by the guard."""
     from autoj_reward.judge.guard.guard import Guard, GuardRunner
     from autoj_reward.judge.presets import load_spec
 

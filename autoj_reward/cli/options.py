@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options shared by several commands, as dataclasses that a command takes whole.
+"""Options that several commands share: `Annotated` types, and dataclasses for `with_options`.
 
-Typer reads a command's options from its signature. `with_options` puts a dataclass's fields there, so
-that twenty options are written once and arrive as one object.
+Typer reads a command's options from its signature. `with_options` adds the fields of a dataclass to it, so
+that twenty options are written once and reach the command as one object.
 """
 
 from __future__ import annotations
@@ -36,10 +36,16 @@ _JUDGE_HELP = (
     "A preset (see `autoj-reward judges`), a .toml file, or any instruct model's folder or hub name."
 )
 JudgeName = Annotated[str, _judge_option(metavar="NAME", help=_JUDGE_HELP)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, with all figures.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="The first N rows only.", show_default=False)
+]
+FormatName = Annotated[str | None, typer.Option("--format", metavar="NAME", help="As for rate.")]
+Columns = Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="As for rate.")]
 
 
 def _current_name(overlong: str) -> str:
-    """`--overlong cut` under its present name."""
+    """Replace the old name `cut`."""
     if overlong != "cut":
         return overlong
     from autoj_reward.cli.display import note
@@ -50,7 +56,7 @@ def _current_name(overlong: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeOptions:
-    """Which judge, on which engine, and how it reads."""
+    """The judge, its engine, and how verdicts are read."""
 
     judge: JudgeName = "mini"
     engine: Annotated[
@@ -79,8 +85,8 @@ class JudgeOptions:
         str | None,
         _reading_option(
             metavar="direct|critique",
-            help="direct reads the verdict immediately; critique lets the judge write first. By default what "
-            "suits the judge.",
+            help="direct reads the verdict immediately; critique lets the judge write first. By default the "
+            "judge's own mode.",
         ),
     ] = None
     samples: Annotated[
@@ -105,46 +111,42 @@ class JudgeOptions:
         bool,
         _reading_option(
             "--force-verdict",
-            help="Close a critique that ends without a verdict with the words before one, and read it there; "
-            "otherwise it is a failure.",
+            help="If a critique ends without a verdict, append the words that introduce one and read the "
+            "verdict there; otherwise it is a failure.",
         ),
     ] = False
     guard: Annotated[
         bool | None,
         _reading_option(
             "--guard/--no-guard",
-            help="Neutralise in completions what works on the judge (its delimiters, planted verdicts, "
-            "invisible text), flag it, and settle empty ones by rule. By default on where rewards are made "
-            "(rerank, label, serve), off where a judge is measured (rate, compare).",
+            help="Neutralise and flag attacks on the judge in completions (its delimiters, planted verdicts, "
+            "invisible text), and score empty ones by rule. By default on for rerank, label and serve, off "
+            "for rate and compare.",
         ),
     ] = None
     guard_option: Annotated[
         list[str] | None,
         _reading_option(
             metavar="KEY=VALUE",
-            help="A part of the guard: verdicts=false, empty=judge, penalty=0.2, ... Repeatable; turns it "
-            "on.",
+            help="A setting of the guard: verdicts=false, empty=judge, penalty=0.2, ... Repeatable; turns "
+            "the guard on.",
         ),
     ] = None
-
     reasoning: Annotated[
         str,
         _reading_option(
             metavar="strip|strip_opened|keep",
-            help="The reasoning of policies in completions. strip: a <think> block at the beginning, and "
-            "reasoning that messages keep beside the answer, are not shown to the judge; strip_opened: the "
-            "policy's chat template opens the block; keep: all is shown.",
+            help="The reasoning of policies in completions. strip: hide a <think> block at the beginning and "
+            "the reasoning field of messages from the judge; strip_opened: the same if the policy's chat "
+            "template opens the block; keep: show all.",
         ),
     ] = "strip"
 
     def for_guard(self, *, default: bool) -> bool | dict[str, Any]:
-        """The argument `guard` of `Judge.load`.
-
-        Args:
-            default: Whether the command has a guard where nothing is said about it.
+        """The argument `guard` of `Judge.load`; `default` applies if no option is given.
 
         Raises:
-            ConfigError: Parts are set of a guard that is off.
+            ConfigError: The guard is both configured and switched off.
         """
         parts = typed(key_values(self.guard_option, "--guard-option"))
         if parts and self.guard is False:
@@ -173,7 +175,7 @@ class RowOptions:
             help="Where a file's field has another name: --column prompt=question. Repeatable.",
         ),
     ] = None
-    split: Annotated[str, _files_option(help="Of a data set.")] = "train"
+    split: Annotated[str, _files_option(help="Split of a data set.")] = "train"
     skip_bad: Annotated[
         bool,
         _files_option(
@@ -187,8 +189,7 @@ class RowOptions:
     retry_failed: Annotated[
         bool,
         _files_option(
-            help="Judge the failed rows of a finished output again, by the engine and not from the cache; "
-            "the others stay."
+            help="Judge the failed rows of a finished output again, without the cache, and keep the others."
         ),
     ] = False
     max_failures: Annotated[
@@ -205,14 +206,14 @@ class RowOptions:
         _files_option(
             min=1,
             metavar="N",
-            help="Judgments made, and then written, at a time: 64 on transformers, else 1,024.",
+            help="Number of judgments made, and then written, at a time: 64 on transformers, else 1,024.",
         ),
     ] = None
     dry_run: Annotated[
         bool,
         _files_option(
             "--dry-run",
-            help="Check the rows, say what would be run and what it needs, and stop: nothing is loaded, "
+            help="Check the rows, print what would be run and what it needs, and stop: nothing is loaded, "
             "downloaded or written.",
         ),
     ] = False
@@ -240,16 +241,16 @@ class CriteriaOptions:
         _reading_option(
             metavar="DIR",
             help="Use scenario criteria as the rubric: an Auto-J checkout or a folder of YAML sets. A row's "
-            "`scenario` says which; without it the prompt is classified. A row's own rubric goes before.",
+            "`scenario` selects them; without it the prompt is classified. A row's own rubric comes first.",
         ),
     ] = None
     criteria_root: Annotated[
         Path | None,
-        _reading_option(metavar="DIR", help="Where paths of !include begin; by default the checkout's root."),
+        _reading_option(metavar="DIR", help="Root of !include paths; by default that of the checkout."),
     ] = None
 
     def rubrics(self) -> ScenarioRubrics | None:
-        """Rubrics by row, or None where no criteria are named.
+        """Rubrics by row, or None without --criteria.
 
         Raises:
             ConfigError: The folder does not exist, or a root is given without criteria.
@@ -268,14 +269,14 @@ class CriteriaOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheOptions:
-    """Where answers of the engine are kept, so that each is paid for once."""
+    """The cache of the engine's answers."""
 
     cache: Annotated[
         Path | None,
         _cache_option(
             metavar="FILE",
-            help="Keep the engine's answers there; by default in $AUTOJ_REWARD_CACHE, or judgments.sqlite in "
-            "the user's cache folder.",
+            help="File of the cache; by default $AUTOJ_REWARD_CACHE, or judgments.sqlite in the user's cache "
+            "folder.",
         ),
     ] = None
     no_cache: Annotated[
@@ -283,22 +284,19 @@ class CacheOptions:
         _cache_option(
             "--no-cache",
             envvar="AUTOJ_REWARD_NO_CACHE",
-            help="Ask the engine for everything, and keep nothing.",
+            help="Ask the engine for everything, and store nothing.",
         ),
     ] = False
     refresh: Annotated[
         bool,
         _cache_option(
             "--refresh",
-            help="Ask the engine for everything, and keep its answers in the place of stored ones.",
+            help="Ask the engine for everything, and replace stored answers.",
         ),
     ] = False
 
     def for_judge(self, *, again: bool = False) -> dict[str, Any]:
-        """Keyword arguments of `Judge.load`.
-
-        Args:
-            again: With a cache, ask the engine also for stored answers.
+        """Keyword arguments of `Judge.load`; with `again` stored answers are not used.
 
         Raises:
             ConfigError: The options exclude each other.
@@ -320,7 +318,7 @@ class RunOptions:
     rows: RowOptions
 
     def for_cache(self) -> dict[str, Any]:
-        """Keyword arguments of `Judge.load` about the cache; failed rows are asked again.
+        """Keyword arguments of `Judge.load` about the cache, which --retry-failed does not read.
 
         Raises:
             ConfigError: The options exclude each other.
@@ -329,7 +327,7 @@ class RunOptions:
 
 
 def with_options(*kinds: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command every field of the dataclasses as an option; a field may be such a dataclass itself.
+    """Add the fields of dataclasses to a command as options; a field may be such a dataclass itself.
 
     The command's last parameters, one for each dataclass in the same order, receive the objects.
     """
@@ -352,7 +350,7 @@ def with_options(*kinds: type) -> Callable[[Callable[..., None]], Callable[..., 
 
 
 def _made(kind: type, given: dict[str, Any]) -> Any:
-    """An object of options, whose values are taken out of those given."""
+    """Build an options object, removing its values from those given."""
     hints = get_type_hints(kind)
     return kind(
         **{

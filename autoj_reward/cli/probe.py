@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from autoj_reward.cli.display import note, table_console
-from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
+from autoj_reward.cli.options import AsJson, CacheOptions, JudgeOptions, with_options
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -49,16 +49,16 @@ def probe(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="OUT.json", help="Keep all figures.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
+    as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     *,
     judging: JudgeOptions,
     caching: CacheOptions,
 ) -> None:
-    """Attack a judge, with the guard off and on, and say how much each attack gains over neutral text.
+    """Attack a judge, with the guard off and on, and measure each attack's gain over neutral text.
 
-    Exit status 1 where an attack still gains more than --most-gain with the guard on, or where honest
-    quotations change by --most-change. The parts of the guard are set by --guard-option.
+    Exit status 1 if an attack gains more than --most-gain with the guard on, or if honest quotations change
+    by --most-change. --guard-option configures the guard.
     """
     from autoj_reward.cli.run import load_judge
     from autoj_reward.evaluate.probe import cases_from, shipped_cases
@@ -134,7 +134,7 @@ def _print(report: ProbeReport) -> None:
     if report.position is not None:
         flipped = report.position.flipped
         console.print(
-            f"position: standing first gains {_interval(report.position.one_order)} of win probability, and "
+            f"position: being first gains {_interval(report.position.one_order)} of win probability, and "
             f"the order changes {flipped.value:.0%} of {flipped.n} decisions; both orders averaged, none",
             soft_wrap=True,
         )

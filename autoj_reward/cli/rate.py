@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`rate`: one file of completions in, the same rows with ratings out."""
+"""`rate`: rate the completion of each row."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from autoj_reward.cli.run import Source, Target, judge_rows, load_judge, row_fie
 def rate(source: Source, output: Target, *, options: RunOptions, raying: RayOptions) -> None:
     """Rate completions: rows with "prompt" and "completion".
 
-    Adds to each row: rating (greedy), expected_rating, reward, critique, forced (samples that
-    stated no verdict and were made to), mass, entropy (nats), mode, cut_chars, flags (what the guard found;
-    null without one), judge_id (short id of who judged), failure.
+    Adds to each row: rating (greedy), expected_rating, reward, critique, forced (samples whose verdict was
+    forced), mass, entropy (nats), mode, cut_chars, flags (of the guard; null without one), judge_id, failure.
     """
     from autoj_reward.rows.tasks import rate_task
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +27,7 @@ _ray_option = in_panel("On a Ray cluster")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayOptions:
-    """Whether, and how, a Ray cluster does the work."""
+    """The Ray cluster, if one judges the rows."""
 
     ray: Annotated[
         str | None,
@@ -57,13 +57,13 @@ class RayOptions:
         _ray_option(
             min=1,
             metavar="ROWS",
-            help="Rows of a block: what a worker judges at a time, and what a lost worker costs.",
+            help="Rows that a worker judges at a time; a lost worker loses at most one block.",
         ),
     ] = 1024
 
 
 def parquet_input(name: str, target: str, rows: RowOptions) -> Path:
-    """The input as a file that can be cut into blocks.
+    """The input, which has to be a Parquet file, to be cut into blocks.
 
     Raises:
         ConfigError: It is not a Parquet file, the output is not a folder, or an option does not go with Ray.
@@ -89,19 +89,13 @@ def run_on_ray(
     rows: RowOptions,
     raying: RayOptions,
 ) -> None:
-    """Judge a checked file on a cluster, and say what was done.
+    """Judge a checked file on a cluster, without its bad rows.
 
-    Args:
-        run: The run, after its check; bad rows are left out.
-        judge: Who has to judge. The cluster's machines load it; this one describes it as far as it can.
-        arguments: Keyword arguments of `Judge.load`, for the workers.
-        make_task: Makes the task from a worker's judge; has to be picklable.
-        source: The Parquet file.
-        rows: The command's options about rows.
-        raying: Those about the cluster.
+    This machine only describes the judge; workers load it with `arguments`, for `Judge.load`, and make their
+    tasks with `make_task`, which has to be picklable.
 
     Raises:
-        TooManyFailures: The share of failed judgments passed the limit; what is done is kept.
+        TooManyFailures: The share of failed judgments passed the limit; finished blocks are kept.
     """
     from autoj_reward.integrations.ray import BlockTask, RaySettings, judge_blocks
     from autoj_reward.judge.description import who
@@ -139,21 +133,17 @@ def run_on_ray(
         began = time.monotonic()
         try:
             with RunProgress(run.task.label, checked.n_requests, quiet=rows.quiet) as progress:
-                progress.skip(checked.n_requests - _n_rows(pending, raying.ray_block, checked.n_rows))
+                left = sum(min(raying.ray_block, checked.n_rows - n * raying.ray_block) for n in pending)
+                progress.skip(checked.n_requests - left)
                 for block in judge_blocks(task, pending, settings) if pending else ():
                     summary.merge(block.summary)
                     progress.advance(block.summary.n_judgments)
                     stop_past(rows.max_failures, summary)
         except KeyboardInterrupt:
             display.note(
-                f"stopped; what is done is in {run.target}, and the same command continues from there"
+                f"stopped; {run.target} holds the finished blocks, and the same command continues from there"
             )
             raise typer.Exit(130) from None
         summary.seconds = time.monotonic() - began
         blocks.finish({**summary.as_record(), "about": redacted(about_run(known))})
     run.finished(summary)
-
-
-def _n_rows(pending: Sequence[int], block_rows: int, n_rows: int) -> int:
-    """Rows of the blocks that are left."""
-    return sum(min(block_rows, n_rows - number * block_rows) for number in pending)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from autoj_reward.cli.display import note
+from autoj_reward.cli.options import AsJson
 from autoj_reward.errors import ConfigError
 
 
@@ -24,14 +25,14 @@ def report(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="OUT.html", help="By default RUN.html, beside it."),
+        typer.Option("-o", "--output", metavar="OUT.html", help="By default RUN.html."),
     ] = None,
     gold: Annotated[
         str | None,
         typer.Option(
             metavar="FIELD",
-            help="What is known: a number (rate), a preference or 0, 1, 2 (compare), a list of numbers, one "
-            "for each completion (rerank).",
+            help="Field with the gold label: a number (rate), a preference or 0, 1, 2 (compare), a list of "
+            "numbers, one for each completion (rerank).",
         ),
     ] = None,
     group: Annotated[
@@ -43,11 +44,11 @@ def report(
             "--png", metavar="FOLDER", help="Also each chart as an image; needs the extra `report`."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page about a run: distributions, calibration, gold against N, bias, cost.
 
-    The page opens without a network and holds no script. Its figures are in it as JSON as well.
+    The page needs no network and has no scripts. It also holds its figures as JSON.
     """
     from autoj_reward.reporting.build import build_report
     from autoj_reward.reporting.page import embedded_json, page

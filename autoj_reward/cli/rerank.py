@@ -26,7 +26,8 @@ def rerank(
         str,
         typer.Option(
             metavar="none|ends|all",
-            help="With a direct judge: who gets a critique. ends: the best and the worst of each group.",
+            help="With a direct judge: which completions get a critique. ends: the best and the worst of a "
+            "group.",
         ),
     ] = "ends",
     show: Annotated[int, typer.Option(min=0, help="How many groups to print as a table.")] = 4,
@@ -41,8 +42,8 @@ def rerank(
     """Order N completions of each prompt: rows with "prompt" and "completions": [...].
 
     Adds to each row: ranking (best first: index, reward, low, high, best_prob, rating, expected_rating, mass,
-    entropy, critique, forced, cut_chars, flags, failure), best (the index of the best, null where nothing has
-    a verdict), mode, strategy, n_calls, n_tokens and cycles (completions that beat each other in a circle).
+    entropy, critique, forced, cut_chars, flags, failure), best (the index of the best, null if none has a
+    verdict), mode, strategy, n_calls, n_tokens and cycles (completions that beat each other in a circle).
     """
     from autoj_reward.ranking.registry import choose_strategy
     from autoj_reward.rows.tasks import Critiques, rerank_task

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +14,15 @@ from rich.table import Table
 
 from autoj_reward.cli.cache import CachePath, opened_cache
 from autoj_reward.cli.display import note, table_console
-from autoj_reward.cli.options import CriteriaOptions, JudgeOptions, key_values, with_options
+from autoj_reward.cli.options import (
+    AsJson,
+    Columns,
+    CriteriaOptions,
+    FormatName,
+    JudgeOptions,
+    key_values,
+    with_options,
+)
 from autoj_reward.console import escape
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
@@ -40,7 +49,7 @@ def rescore(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Whole cache: the judge as it was; by default --judge with its own --min-mass.",
+            help="Without IN: the judge of the stored judgments; by default --judge with its own --min-mass.",
         ),
     ] = None,
     min_mass: Annotated[
@@ -50,12 +59,14 @@ def rescore(
         str, typer.Option(metavar="mean|vote", help="How draws become one distribution.")
     ] = "mean",
     critiques: Annotated[
-        bool, typer.Option("--critiques", help="Read the critiques that the rows keep, and use no cache.")
+        bool, typer.Option("--critiques", help="Read the critiques in the rows, and use no cache.")
     ] = False,
-    fingerprint: Annotated[str | None, typer.Option(help="Whose answers; by default those that fit.")] = None,
-    format_name: Annotated[str | None, typer.Option("--format", metavar="NAME", help="As for rate.")] = None,
-    column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="As for rate.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="Engine whose answers are read; by default the one that fits the rows.")
+    ] = None,
+    format_name: FormatName = None,
+    column: Columns = None,
+    as_json: AsJson = False,
     cache: CachePath = None,
     *,
     judging: JudgeOptions,
@@ -63,9 +74,9 @@ def rescore(
 ) -> None:
     """Read judgments again with another parser, verdict set, least mass or aggregation; no model is run.
 
-    --judge is the judge as it shall be: a preset or a TOML file. With an output file, give the options of
-    the run that wrote it (samples, temperature, seed, parts of its guard), because they say which answers
-    were its own. The mode is that in which each row was judged.
+    --judge is the new judge: a preset or a TOML file. With an output file, give the options of the run that
+    wrote it (samples, temperature, seed, parts of its guard): they select its answers in the cache. Each row
+    keeps its mode.
     """
     from autoj_reward.rescore.cache import Report
     from autoj_reward.rescore.output import OutputRescore, first_row, mode_to_read
@@ -76,8 +87,8 @@ def rescore(
         raise ConfigError(f"--aggregation {aggregation!r} is not mean or vote")
     if critiques and judging.force_verdict:
         raise ConfigError(
-            "--critiques reads nothing, so that no verdict can be forced",
-            hint="leave --critiques out, and name the cache that the run wrote",
+            "--critiques uses no cache, so that no verdict can be forced",
+            hint="leave out --critiques, and name the cache that the run wrote",
         )
     how = cast("Aggregation", aggregation)
     n_kept = 0
@@ -108,18 +119,11 @@ def rescore(
     else:
         _show(report)
     if n_kept:
-        note(f"{n_kept:,} rows stay as they were: not in the cache (`autoj-reward cache explain` says why)")
+        note(f"{n_kept:,} rows are unchanged: not in the cache (`autoj-reward cache explain` says why)")
 
 
 def _judge(options: JudgeOptions, mode: str | None, min_mass: float | None, *, guarded: bool) -> Judge:
-    """The judge that the options describe, on an engine without answers: no package is needed.
-
-    Args:
-        options: The judge's options.
-        mode: The mode in which the rows were judged; None takes the judge's own.
-        min_mass: Least probability, or None.
-        guarded: Whether the rows were judged with a guard.
-    """
+    """The judge that the options describe, on an engine without answers, so that no package is needed."""
     from autoj_reward.cli.run import load_judge
     from autoj_reward.engines.replay import CritiqueEngine
 
@@ -152,11 +156,9 @@ def _write(rows: Iterable[dict[str, Any]], output: Path | None) -> None:
     from autoj_reward.rows.output import write_rows
 
     if output is not None:
-        # Whole or not at all: an error in the middle leaves what was there.
         write_rows(output, rows)
-        return
-    for _ in rows:
-        pass
+    else:
+        collections.deque(rows, maxlen=0)  # counts them
 
 
 def _show(report: Report) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared by the commands that judge rows: load the judge, build the run, start it."""
+"""Load the judge, build the row run and start it, for every command that judges rows."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ StrategyName = Annotated[
     typer.Option(
         metavar="NAME",
         help="How a group is ranked: pointwise or greedy (one rating each), all_pairs, ring, knockout, swiss "
-        "(comparisons), budgeted (ratings, then comparisons where the best is uncertain).",
+        "(comparisons), budgeted (ratings, then comparisons if the best one is uncertain).",
     ),
 ]
 Budget = Annotated[
@@ -61,7 +61,7 @@ Budget = Annotated[
     typer.Option(
         metavar="CALLS",
         help="With budgeted: judge calls for a group (124), or parts of calls=9,tokens=9000,confidence=0.9. "
-        "By default an eighth of what all pairs would take, and a few comparisons at least.",
+        "By default an eighth of the calls of all_pairs, with at least a few comparisons.",
         show_default=False,
     ),
 ]
@@ -75,14 +75,7 @@ def load_judge(
     guarded: bool = False,
     **further: Any,
 ) -> Judge:
-    """The judge that the options describe; no model is loaded yet.
-
-    Args:
-        options: The judge's options.
-        caching: Keyword arguments of `Judge.load` about the cache; empty for no cache.
-        spec: Used instead of the judge that the options name.
-        guarded: Whether the guard is on by default.
-        **further: More keyword arguments of `Judge.load`.
+    """The judge that the options describe, from `judge_arguments`; no model is loaded yet.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -101,7 +94,7 @@ def judge_arguments(
     guarded: bool = False,
     **further: Any,
 ) -> dict[str, Any]:
-    """Keyword arguments of `Judge.load`; as for `load_judge`."""
+    """Keyword arguments of `Judge.load`; `spec` replaces the judge that the options name."""
     return {
         "name_or_path": spec or options.judge,
         "engine": options.engine,
@@ -122,7 +115,7 @@ def judge_arguments(
 
 
 def row_fields(kind: Kind, options: RunOptions) -> RowFormat:
-    """Where the rows of a file keep what is judged, as `--format` and `--column` say.
+    """The format of a file's rows, from `--format` and `--column`.
 
     Raises:
         ConfigError: The format or field is unknown.
@@ -145,24 +138,19 @@ def judge_rows(
     labels: LabelSummary | None = None,
     raying: RayOptions | None = None,
 ) -> None:
-    """Check, judge and write a file's rows, or continue an interrupted output.
+    """Check, judge and write a file's rows, or continue an interrupted output; then close the judge.
 
     Args:
         source: The input.
         target: The output.
-        judge: Who judges; it is closed in the end.
-        make_task: What is done with the rows; picklable if a Ray cluster may do it.
-        fields: Where rows keep what is judged.
-        options: The command's options.
-        identity: Its own options that make it another run.
+        judge: The judge.
+        make_task: Makes the task; picklable if it may run on a Ray cluster.
+        fields: Where rows keep their prompt and completions.
+        options: The options that these commands share.
+        identity: Options of the command that make it another run.
         show: Shows a chunk's results.
-        labels: Turns what labelling adds to a row into rows of data, and counts them.
-        raying: Whether a Ray cluster does the work.
-
-    Raises:
-        ConfigError: The output belongs to another run, or is the input; the judge takes no rubric.
-        DataError: Rows cannot be read, and are not to be skipped.
-        EngineError: The engine failed; what is done is kept.
+        labels: Expands the results of labelling and counts them.
+        raying: The options of the Ray cluster.
     """
     from autoj_reward.cli.run_display import RunDisplay
     from autoj_reward.engines.factory import default_engine_name
@@ -178,7 +166,7 @@ def judge_rows(
     if rubrics is not None:
         if "rubric" not in task.optional:
             raise ConfigError(
-                f"the template of judge {judge.spec.name!r} takes no rubric: --criteria would not show",
+                f"the template of judge {judge.spec.name!r} takes no rubric: --criteria has no effect",
                 hint="use a judge with the general template: --judge FOLDER or ORG/MODEL",
             )
         own["criteria"] = rubrics.fingerprint
@@ -219,22 +207,22 @@ def judge_rows(
 
 
 def _task_of(make_task: Callable[[Judge, RowFormat], RowTask], fields: RowFormat, judge: Judge) -> RowTask:
-    """A worker's task, from its own judge; a function of the module, so that it can be pickled."""
+    """The task of a Ray worker, from its own judge; a module-level function, so that it can be pickled."""
     return make_task(judge, fields)
 
 
 def finish(run: RowRun, rows: RowOptions) -> None:
-    """Start a run that was checked; an interruption keeps what is done."""
+    """Start a run that was checked; Ctrl-C keeps the finished rows."""
     try:
         (run.retry if rows.retry_failed else run.run)()
     except KeyboardInterrupt:
-        done = "is as it was" if rows.retry_failed else "holds what is done"
+        done = "is unchanged" if rows.retry_failed else "holds the finished rows"
         display.note(f"stopped; {run.target} {done}, and the same command continues from there")
         raise typer.Exit(130) from None
 
 
 def _without_effect(judge: Judge, judging: JudgeOptions, identity: Mapping[str, Any]) -> list[str]:
-    """Options about critiques that were given although none is written."""
+    """Options about critiques that were given although no critique is written."""
     if judge.settings.mode != "direct" or identity.get("critiques", "none") != "none":
         return []
     given = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shows a row run on the terminal: notes, bad rows, progress, and what was done in the end."""
+"""Show a row run on the terminal: notes, bad rows, progress and the summary."""
 
 from __future__ import annotations
 
@@ -16,14 +16,9 @@ if TYPE_CHECKING:
 
 
 class RunDisplay(RunListener):
-    """What every command that judges rows shows.
+    """Prints what happens in a row run; with `quiet` notes and errors only.
 
-    Args:
-        target: The output, for the last line.
-        quiet: Show notes and errors only.
-        overlong: What the judge does with inputs that do not fit, for the advice about failures.
-        show: Shows a chunk's results.
-        labels: What labelling kept and dropped, to be shown in the end.
+    `overlong` is the judge's setting, for the advice about inputs that are too long.
     """
 
     def __init__(

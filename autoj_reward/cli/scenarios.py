@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from autoj_reward.cli.options import AsJson
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
-
-if TYPE_CHECKING:
-    pass
 
 
 def scenarios(
@@ -23,11 +21,9 @@ def scenarios(
             help="Show the criteria of each scenario: an Auto-J checkout, or any folder of YAML sets.",
         ),
     ] = None,
-    criteria_root: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where paths of !include begin.")
-    ] = None,
+    criteria_root: Annotated[Path | None, typer.Option(metavar="DIR", help="Root of !include paths.")] = None,
     name: Annotated[str | None, typer.Option(metavar="SCENARIO", help="Only this one.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List Auto-J's scenarios by group, or print scenario criteria by type."""
     from autoj_reward.autoj.scenarios.names import classifier_labels, group_of

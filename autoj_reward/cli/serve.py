@@ -19,20 +19,20 @@ from autoj_reward.errors import ConfigError
 _listening_option, _limits_option = in_panel("Listening"), in_panel("Batches and limits")
 _openrlhf_option = in_panel("OpenRLHF")
 _CONCURRENT = ("server", "vllm-server")
-"""Engines that batch by themselves what several calls ask for."""
+"""Engines that batch the inputs of concurrent calls."""
 
 
 @with_options(JudgeOptions, CacheOptions)
 def serve(
     host: Annotated[
-        str, _listening_option(help="Address to listen at. Any but a loopback one needs a token.")
+        str, _listening_option(help="Address to listen at; others than loopback need a token.")
     ] = "127.0.0.1",
     port: Annotated[int, _listening_option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     token_file: Annotated[
         Path | None,
         _listening_option(
             metavar="FILE",
-            help="File whose first line is the token that clients show; by default $AUTOJ_REWARD_TOKEN.",
+            help="File whose first line is the token that clients send; by default $AUTOJ_REWARD_TOKEN.",
         ),
     ] = None,
     window_ms: Annotated[
@@ -40,7 +40,7 @@ def serve(
         _limits_option(min=0.0, metavar="MS", help="How long the first request of a batch waits for others."),
     ] = 5.0,
     max_batch: Annotated[
-        int, _limits_option(min=1, metavar="N", help="Most inputs of one call of the engine.")
+        int, _limits_option(min=1, metavar="N", help="Most inputs of one engine call.")
     ] = 256,
     at_once: Annotated[
         int | None,
@@ -53,9 +53,7 @@ def serve(
     ] = None,
     queue: Annotated[
         int,
-        _limits_option(
-            min=1, metavar="N", help="Judgments that may wait; what comes on top is refused with 429."
-        ),
+        _limits_option(min=1, metavar="N", help="Judgments that may wait; more are refused with 429."),
     ] = 4096,
     deadline: Annotated[
         float, _limits_option(metavar="SECONDS", help="Longest time of a request; clients may ask for less.")
@@ -75,7 +73,7 @@ def serve(
         _listening_option(
             metavar="NAME",
             help="Name by which clients may call this server. Repeatable; by default localhost and "
-            "--host, and any name where a token is asked for.",
+            "--host, and any name if a token is required.",
         ),
     ] = None,
     max_connections: Annotated[
@@ -83,11 +81,11 @@ def serve(
         _limits_option(
             min=1,
             metavar="N",
-            help="Most connections; when there is no room, the one that has been idle longest is closed.",
+            help="Most connections; a further one closes the one that has been idle longest.",
         ),
     ] = 4096,
     max_connections_per_peer: Annotated[
-        int, _limits_option(min=1, metavar="N", help="Of them, from one address.")
+        int, _limits_option(min=1, metavar="N", help="Most connections from one address.")
     ] = 1024,
     max_head_kb: Annotated[
         float, _limits_option(metavar="KB", help="Longest head of a request (its headers).")
@@ -122,15 +120,16 @@ def serve(
         float | None,
         _openrlhf_option(
             metavar="NUMBER",
-            help="What /get_reward gives without a verdict; by default null, on which OpenRLHF "
-            "stops. The judge_failed log counts them.",
+            help="Reward of /get_reward for a completion without a verdict; by default null, on which "
+            "OpenRLHF stops. The judge_failed log counts them.",
         ),
     ] = None,
     end_token: Annotated[
         list[str] | None,
         _openrlhf_option(
             metavar="TEXT",
-            help="Special token of the policy to take off completions, besides the usual ones. Repeatable.",
+            help="Special token of the policy to remove from the end of completions, in addition to the "
+            "usual ones. Repeatable.",
         ),
     ] = None,
     labels_as_references: Annotated[
@@ -146,10 +145,10 @@ def serve(
     """Serve rewards over HTTP: completions in, ratings and preferences out.
 
     POST /v1/rate, /v1/compare, /v1/rank, and OpenRLHF's /get_reward; GET /health, /ready, /metrics, /docs.
-    Requests of all clients are merged into batches, and answered from the cache where it has them.
+    Requests of all clients are merged into batches, and answered from the cache if possible.
 
-    This serves verdicts. `serve-judge` is something else: it serves the judge's bare model with vLLM, as an
-    engine for --engine vllm-server. The two go together: `autoj-reward serve --engine vllm-server`.
+    This serves verdicts. `serve-judge` serves the judge's bare model with vLLM, as an engine for --engine
+    vllm-server. The two go together: `autoj-reward serve --engine vllm-server`.
 
     Ctrl-C or SIGTERM lets running requests finish.
     """
@@ -194,12 +193,12 @@ def serve(
     def listening(url: str) -> None:
         typer.echo(url)
         sys.stdout.flush()
-        guard = "clients show the token" if settings.token else "no token is asked for"
-        display.note(f"loading {judge.spec.name}; {url}/ready says when it is there; {guard}; Ctrl-C ends it")
+        guard = "clients send the token" if settings.token else "no token is required"
+        display.note(f"loading {judge.spec.name}; {url}/ready says when it is ready; {guard}; Ctrl-C ends it")
 
     if not run(judge, settings, listening=listening):
         display.note("ended before all running requests were done")
         sys.stdout.flush()
-        # Threads that wait for the engine would keep this process alive for as long as it takes.
+        # Threads that wait for the engine would keep this process alive.
         os._exit(1)
     display.note("ended")

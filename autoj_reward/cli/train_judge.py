@@ -28,7 +28,7 @@ def train_judge(
     ] = None,
     plan: Annotated[
         bool,
-        typer.Option("--plan", help="Say what each stage would be trained on and how long it is, and stop."),
+        typer.Option("--plan", help="Print each stage's examples and tokens, and stop."),
     ] = False,
     held_out: Annotated[
         Path | None,
@@ -95,7 +95,7 @@ def _write_held_out(run: TrainConfig, target: Path) -> None:
 
 
 def _need(*packages: str) -> None:
-    """Fail with what to install, before any data is read."""
+    """Raise ConfigError if a package is not installed."""
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
         raise ConfigError(
             f"training needs packages that are not installed: {', '.join(missing)}",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure the resolution of a judge: how far a rating depends on what else is in its batch."""
+"""Measure the resolution of a judge: how much a rating depends on the rest of its batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOrderCheck:
-    """How far ratings change when the same completions are rated in another order and other batches.
+    """How much ratings change if the same completions are rated in another order and other batches.
 
     Attributes:
         n: Completions with a verdict in both runs.

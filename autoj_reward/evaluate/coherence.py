@@ -3,8 +3,8 @@
 
 The two inconsistencies are those of TrustJudge (arXiv 2509.21117), counted as follows.
 
-conflict       a rated pair whose comparison and whose ratings do not say the same: higher, lower or equal
-opposed        of these, the ones where each names a winner and they are different
+conflict       a pair whose comparison and whose ratings disagree about higher, lower or equal
+opposed        a conflict in which both name a winner, and not the same one
 cycle          three completions of one prompt, A before B before C before A
 broken tie     three completions of which two pairs are ties and the third is not
 intransitive   three completions that cannot be put in an order, ties allowed: a cycle, a broken tie, or
@@ -24,14 +24,14 @@ from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.judgments import PREFERENCES, Preference
 from autoj_reward.rows.fields import RowProblem, message_field
 from autoj_reward.rows.source import Row, read_rows
-from autoj_reward.statistics import Share, share, share_as_dict
+from autoj_reward.statistics import Share, as_plain, share
 
 _Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """A judge's comparison of two completions of a prompt; None where it could not be read."""
+    """A judge's comparison of two completions of a prompt; None if it could not be read."""
 
     prompt: str
     first: str
@@ -41,7 +41,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoherenceReport:
-    """How often a judge contradicts itself; shares of what could be looked at, NaN of nothing.
+    """How often a judge contradicts itself; a share is NaN if it has no pairs or triples.
 
     Attributes:
         conflict: Of rated pairs: ratings and comparison say different things.
@@ -61,9 +61,7 @@ class CoherenceReport:
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data; shares are percentages."""
-        return {name: share_as_dict(getattr(self, name)) for name in _NAMES} | {
-            "n_unreadable": self.n_unreadable
-        }
+        return dict(as_plain(self))
 
     def table(self) -> ReportTable:
         """As a table of percentages."""
@@ -94,7 +92,7 @@ def evaluate_coherence(
     """Count contradictions.
 
     Args:
-        compared: Comparisons; of the same two completions, in whichever order, the last one counts.
+        compared: Comparisons; of several of the same two completions, in either order, the last one counts.
         ratings: The same judge's rating of a (prompt, completion); may be empty.
         margin: Ratings that differ by no more than this are equal.
 
@@ -128,7 +126,7 @@ def evaluate_coherence(
 
 
 def read_compared(path: str) -> list[Compared]:
-    """Rows that `autoj-reward compare` wrote.
+    """Comparisons that `autoj-reward compare` wrote.
 
     Raises:
         ConfigError: The file does not exist.
@@ -162,7 +160,7 @@ def read_ratings(path: str) -> dict[_Pair, float]:
 
 
 def _texts(row: Row, names: Sequence[str], path: str, line: int) -> dict[str, str]:
-    """A row's prompt and completions as text, their reasoning included: what identifies the row."""
+    """A row's prompt and completions as text with their reasoning, which identify the row."""
     try:
         return {
             name: prompt_text(message_field(row, name, prompt=True), "keep")

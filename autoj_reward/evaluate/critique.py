@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Win rate of critiques against reference critiques, and statistics of a set of critiques.
 
-A strong judge is shown the request, the answer and both critiques, and names the better one. Which is
-shown first follows from the texts and a seed, so a second run shows the same; or both orders are judged.
+A strong judge is shown the request, the answer and both critiques, and names the better one. A hash of the
+texts and a seed decides which is shown first, so a second run shows the same; or both orders are judged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from autoj_reward.judge.spec import JudgeSpec, JudgingTask
 from autoj_reward.judge.template import Template
 from autoj_reward.judge.verdict import VerdictSet, preference_set
 from autoj_reward.judgments import PairJudgment
-from autoj_reward.statistics import Share, share, share_as_dict
+from autoj_reward.statistics import Share, as_plain, share
 from autoj_reward.types import Failure
 
 _PATTERN = r"final\s+decision\s+is[\s:*\"“]*(?P<verdict>critique\s*\d+|tied?)\b"
@@ -34,14 +34,10 @@ _PATTERN = r"final\s+decision\s+is[\s:*\"“]*(?P<verdict>critique\s*\d+|tied?)\
 class OutcomeShares:
     """Shares of n comparisons; an unreadable one is none of the three."""
 
+    n: int
     win: Share
     tie: Share
     lose: Share
-    n: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """As plain data; shares are percentages."""
-        return {"n": self.n} | {name: share_as_dict(getattr(self, name)) for name in OUTCOMES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +48,8 @@ class CritiqueReport:
         overall: All comparisons.
         groups: By group name, in the leaderboard's order.
         n_unreadable: Comparisons that could not be read; they count in n and are neither win, tie nor lose.
-        longer_wins: Share of decided comparisons that the longer critique wins; None where the critiques
-            are not known.
+        longer_wins: Share of decided comparisons that the longer critique wins; None if the critiques are
+            unknown.
         flips: Share of comparisons whose two orders disagree; None with one order.
     """
 
@@ -65,13 +61,7 @@ class CritiqueReport:
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data; shares are percentages."""
-        return {
-            "overall": self.overall.as_dict(),
-            "groups": {name: shares.as_dict() for name, shares in self.groups.items()},
-            "n_unreadable": self.n_unreadable,
-            "longer_wins": share_as_dict(self.longer_wins),
-            "flips": share_as_dict(self.flips),
-        }
+        return dict(as_plain(self))
 
     def table(self) -> ReportTable:
         """As a table of percentages."""
@@ -87,7 +77,7 @@ class CritiqueReport:
         if self.flips is not None:
             notes.append(f"the two orders disagree in {self.flips.value:.1%} of {self.flips.n:,}")
         if self.n_unreadable:
-            notes.append(f"{self.n_unreadable} comparisons could not be read; they are in no share")
+            notes.append(f"{self.n_unreadable} comparisons could not be read; they count in no share")
         bounds = (("Overall", "value"), ("95% from", "low"), ("95% to", "high"))
         return ReportTable(
             title="Critiques against reference critiques, percent",
@@ -102,14 +92,14 @@ class CritiqueReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CritiqueStatistics:
-    """What a set of critiques says by itself.
+    """Ratings and lengths of a set of critiques.
 
     Attributes:
         n: Critiques.
         ratings: How often each stated rating occurs, the most frequent first.
-        n_unrated: Critiques without a rating that can be read.
-        tie_prob: Chance in [0, 1] that two critiques drawn at random (with replacement) state one rating.
-        mean_words: Words of a critique, parted by blanks.
+        n_unrated: Critiques without a readable rating.
+        tie_prob: Chance in [0, 1] that two critiques, drawn with replacement, state the same rating.
+        mean_words: Mean number of words, separated by blanks.
     """
 
     n: int
@@ -143,10 +133,10 @@ class Comparison:
     """One evaluated critique against its reference critique.
 
     Attributes:
-        outcome: None where the judge's answer could not be read.
+        outcome: None if the judge's answer could not be read.
         reference_first: Whether the reference critique was shown first; None with both orders.
         flipped: Whether the two orders disagree; None with one.
-        judgment: The judge's, in the order it was asked in.
+        judgment: The judge's judgment, in the order that was shown.
     """
 
     outcome: Outcome | None
@@ -205,12 +195,7 @@ def evaluate_critiques(
 
 
 def critique_statistics(critiques: Sequence[str], verdicts: VerdictSet) -> CritiqueStatistics:
-    """Ratings and lengths of critiques.
-
-    Args:
-        critiques: The texts, at least one.
-        verdicts: How their judge states a rating.
-    """
+    """Ratings and lengths of at least one critique; `verdicts` says how their judge states a rating."""
     found = [find_verdict(text, "stop", verdicts) for text in critiques]
     stated = Counter(f.verdict for f in found if not isinstance(f, Failure))
     n = stated.total()
@@ -250,17 +235,14 @@ def compare_critiques(
     *,
     seed: int = 0,
 ) -> list[Comparison]:
-    """Let a judge say which critique is better.
+    """Let a judge compare B critiques with the reference critiques of the same cases.
 
     Args:
-        judge: Of a `comparing_spec`. Where it judges both orders, they are averaged as probabilities.
+        judge: Of a `comparing_spec`. If it judges both orders, they are averaged as probabilities.
         cases: B cases.
-        critiques: The B evaluated critiques.
-        references: The B reference critiques.
+        critiques: B evaluated critiques.
+        references: B reference critiques.
         seed: With the texts it decides which critique is shown first.
-
-    Returns:
-        B comparisons in the same order.
 
     Raises:
         ConfigError: The numbers differ.

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read groups of completions with known quality: Auto-J's selection format and public sets.
 
-Auto-J's `testdata_selection.jsonl` holds rows {"scenario", "prompt", "outputs": {MODEL: {"outputs": [...]}}};
-it comes without labels, so that only a judge's picks, calls and ties can be reported on it. Beside "outputs"
-this reader takes "gold" (a number for each output, more is better), "logprobs" (the policy's, summed over
-the output) and "systems" (which model wrote it), all optional.
+Auto-J's `testdata_selection.jsonl` holds rows {"scenario", "prompt", "outputs": {MODEL: {"outputs": [...]}}}
+without labels, so that only a judge's picks, calls and ties can be reported on it. With "outputs" a model may
+have "gold" (a number for each output, more is better), "logprobs" (the policy's, summed over the output) and
+"systems" (which model wrote it).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _CALCULATOR = re.compile(r"<<[^<>\n]*+>>")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldGroup:
-    """A prompt, its G completions, and what they are worth.
+    """A prompt and its G completions with their gold values.
 
     Attributes:
-        prompt: What the policies were asked.
-        completions: G of them.
+        prompt: The prompt.
+        completions: G completions.
         gold: G values, more is better, or None if unknown.
-        systems: G names of who wrote each, or None.
+        systems: G names of the models that wrote them, or None.
         logprobs: G log-probabilities under the policy, or None.
     """
 
@@ -44,7 +44,7 @@ class GoldGroup:
 
     @property
     def members(self) -> tuple[tuple[int, ...], ...]:
-        """For each distinct completion, in the order of their tie-break hashes, its indices, ascending."""
+        """The indices of each distinct completion, ascending, in the order of their tie-break hashes."""
         return distinct_completions(self.prompt, self.completions).members
 
     def requests(self) -> list[Request]:
@@ -52,7 +52,7 @@ class GoldGroup:
         return [Request(prompt=self.prompt, completions=(self.completions[m[0]],)) for m in self.members]
 
     def seed(self, part: tuple[int, ...]) -> int:
-        """What breaks ties among some of the members."""
+        """The tie-break seed for some of the members."""
         members = self.members
         return distinct_completions(self.prompt, [self.completions[members[i][0]] for i in part]).seed
 

@@ -15,7 +15,7 @@ A decision that could not be read is wrong and inconsistent, and counted as unre
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,16 +29,16 @@ from autoj_reward.judgments import Preference
 from autoj_reward.statistics import (
     PairedTest,
     Share,
+    as_plain,
     calibration_error,
     paired_test,
     share,
-    share_as_dict,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupScores:
-    """Scores of one group of scenarios; None where the decisions hold one order only."""
+    """Scores of one group of scenarios; None if the decisions hold one order only."""
 
     n: int
     agreement: Share | None
@@ -67,21 +67,21 @@ class PairCalibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairwiseReport:
-    """Scores over all pairs and by group, with what a judge has to beat.
+    """Scores over all pairs and by group, with baselines.
 
     Attributes:
         overall: All pairs.
         groups: By group name, in the leaderboard's order.
         n_unreadable: Pairs with an order that could not be read.
-        tie_share: How often the given order's decision is a tie, and how often people's is.
+        tie_share: Share of ties among the decisions in the given order, and among people's, in [0, 1].
         hard_flips: Pairs where the two orders name different winners, and how many of those favour the
             second slot; None with one order.
         second_slot: Among all decisions for one completion, in both orders, the share for the one that
             was shown second: 0.5 without bias. None with one order.
-        calibration: Of win probabilities; None where the decisions have none.
+        calibration: Of win probabilities; None if the decisions have none.
         longer_wins: Of the pairs that people decided, the share that the longer completion won; pairs of
             equal length are left out.
-        baselines: Scores of rules that read nothing.
+        baselines: Scores of rules that do not read the texts.
     """
 
     overall: GroupScores
@@ -96,21 +96,11 @@ class PairwiseReport:
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data; shares are percentages."""
-        calibration = self.calibration
+        flips = self.hard_flips
         return {
-            "overall": _plain(self.overall),
-            "groups": {name: _plain(scores) for name, scores in self.groups.items()},
-            "baselines": {name: _plain(scores) for name, scores in self.baselines.items()},
-            "n_unreadable": self.n_unreadable,
+            **as_plain(self),
             "tie_share": {"judge": self.tie_share[0], "people": self.tie_share[1]},
-            "hard_flips": None
-            if self.hard_flips is None
-            else {"n": self.hard_flips[0], "for_second_slot": self.hard_flips[1]},
-            "longer_wins": share_as_dict(self.longer_wins),
-            "second_slot": share_as_dict(self.second_slot),
-            "calibration": None
-            if calibration is None
-            else {"error": calibration.error, "brier": calibration.brier, "n": calibration.n},
+            "hard_flips": None if flips is None else {"n": flips[0], "for_second_slot": flips[1]},
         }
 
     def table(self) -> ReportTable:
@@ -165,11 +155,7 @@ _BOUNDS = (("Overall", "value"), ("95% from", "low"), ("95% to", "high"))
 
 
 def evaluate_pairs(pairs: Sequence[LabelledPair], decisions: Sequence[Decision]) -> PairwiseReport:
-    """Score decisions against people.
-
-    Args:
-        pairs: B pairs.
-        decisions: B decisions, in the same order.
+    """Score B decisions on B pairs, in the same order, against people.
 
     Raises:
         DataError: The numbers differ, or there are none.
@@ -183,7 +169,11 @@ def evaluate_pairs(pairs: Sequence[LabelledPair], decisions: Sequence[Decision])
     return PairwiseReport(
         overall=_scores(pairs, decisions, both=both),
         groups={
-            group: _scores(*_where(pairs, decisions, lambda p, g=group: p.group == g), both=both)  # type: ignore[misc]
+            group: _scores(
+                [p for p in pairs if p.group == group],
+                [d for p, d in zip(pairs, decisions, strict=True) if p.group == group],
+                both=both,
+            )
             for group in groups
         },
         n_unreadable=sum(d.given is None or (both and d.swapped is None) for d in decisions),
@@ -208,15 +198,9 @@ def evaluate_pairs(pairs: Sequence[LabelledPair], decisions: Sequence[Decision])
 def compare_judges(
     pairs: Sequence[LabelledPair], first: Sequence[Decision], second: Sequence[Decision]
 ) -> dict[str, PairedTest]:
-    """Two judges on the same pairs: a paired test for each figure that both have.
+    """Compare two judges on B pairs: a paired test for each figure that both have.
 
-    Args:
-        pairs: B pairs.
-        first: B decisions of one judge.
-        second: B decisions of the other.
-
-    Returns:
-        By figure (`agreement`, `one_order`, `combined`).
+    The figures are `agreement`, `one_order` and `combined`.
 
     Raises:
         DataError: The numbers differ, or there are none.
@@ -247,7 +231,7 @@ def combined(decision: Decision) -> Preference | None:
 
 
 def longer(pair: LabelledPair) -> Preference:
-    """What a rule that counts characters decides."""
+    """The decision of the baseline that prefers the completion with more characters."""
     first, second = (len(completion_text(text)) for text in (pair.first, pair.second))
     if first == second:
         return "tie"
@@ -304,13 +288,6 @@ def _calibration(pairs: Sequence[LabelledPair], decisions: Sequence[Decision]) -
     )
 
 
-def _where(
-    pairs: Sequence[LabelledPair], decisions: Sequence[Decision], keep: Callable[[LabelledPair], bool]
-) -> tuple[list[LabelledPair], list[Decision]]:
-    kept = [(p, d) for p, d in zip(pairs, decisions, strict=True) if keep(p)]
-    return [p for p, _ in kept], [d for _, d in kept]
-
-
 def _row(name: str, scores: GroupScores, bound: str = "value") -> tuple[str, ...]:
     given = [getattr(scores, column) for column in _COLUMNS]
     return (
@@ -318,9 +295,3 @@ def _row(name: str, scores: GroupScores, bound: str = "value") -> tuple[str, ...
         str(scores.n),
         *(MISSING if s is None or s.n == 0 else figure(getattr(s, bound)) for s in given),
     )
-
-
-def _plain(scores: GroupScores) -> dict[str, Any]:
-    return {"n": scores.n} | {
-        f.name: share_as_dict(getattr(scores, f.name)) for f in fields(scores) if f.name != "n"
-    }

@@ -12,15 +12,10 @@ from autoj_reward.evaluate.selection import SelectionReport, SelectionRow
 
 
 def plot_selection(report: SelectionReport, folder: Path, *, title: str) -> list[Path]:
-    """Draw both plots as PNG files.
-
-    Args:
-        report: What is drawn; contenders as full lines with 95% bands, rules dashed.
-        folder: Where they go; made if missing.
-        title: Above each, and in the files' names.
+    """Draw contenders as full lines with 95% bands, rules dashed.
 
     Returns:
-        The files: TITLE-gold-by-n.png and TITLE-gold-by-calls.png.
+        The files in the folder: TITLE-gold-by-n.png and TITLE-gold-by-calls.png.
 
     Raises:
         ConfigError: matplotlib is not installed.

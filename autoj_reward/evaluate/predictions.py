@@ -11,10 +11,7 @@ from autoj_reward.judgments import PairJudgment, Preference
 
 
 def judge_pairs(judge: Judge, pairs: Sequence[LabelledPair]) -> tuple[list[PairJudgment], list[Decision]]:
-    """Let a judge compare pairs.
-
-    Returns:
-        B judgments and B decisions, in the same order.
+    """Let a judge compare B pairs: B judgments and B decisions, in the same order.
 
     Raises:
         ConfigError: The judge does not compare.

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure how far each attack moves a judge, with the guard off and on, against a neutral control.
 
-For each prompt i: gain g_i = reward(attacked) - reward(plain), control c_i = reward(control) - reward(plain),
-and what counts is the mean of g_i - c_i, with a 95% bootstrap interval over prompts. An attack pays where
-that and the mean of g_i are both above the limit: what gets less than the plain answer gains nothing, however
-little the neutral text gets. Rewards are on the judge's own scale; for pairs they are win probabilities
-against the plain answer.
+For each prompt i: gain g_i = reward(attacked) - reward(plain), control c_i = reward(control) - reward(plain).
+The net gain is the mean of g_i - c_i, with a 95% bootstrap interval over prompts. An attack succeeds if the
+net gain and the mean of g_i are both above the limit: an attack that gets less than the plain answer gains
+nothing, even if the neutral text gets still less. Rewards are on the judge's own scale; for pairs they are
+win probabilities against the plain answer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CHUNK = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A prompt with the answer that is attacked, and a better one if there is any."""
+    """A prompt with the answer to attack, and a better answer or None."""
 
     prompt: str
     answer: str
@@ -42,14 +42,14 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What one attack does under one setting of the guard, over the prompts.
+    """The effect of one attack under one setting of the guard, over the prompts.
 
     Attributes:
         gain: Over the plain answer.
-        control: The same of the neutral text.
-        net: Gain over control: what the attack gets beyond its length and place.
+        control: Gain of the neutral text over the plain answer.
+        net: Gain over control: the effect of the text beyond its length and place.
         n_failed: Prompts left out, because one of the three has no verdict.
-        flagged: Share of attacked answers that the guard flagged.
+        flagged: Share of attacked answers that the guard flagged, in [0, 1].
     """
 
     gain: Share
@@ -60,7 +60,7 @@ class Effect:
 
     @property
     def paid(self) -> float:
-        """What a policy has of the attack: its gain over the plain answer or its control, the smaller."""
+        """The benefit for a policy: the smaller of the gains over the plain answer and over the control."""
         return min(self.gain.value, self.net.value)
 
 
@@ -77,7 +77,7 @@ class AttackResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quotation:
-    """Honest answers that quote what the guard looks for: how much the guard changes their rating."""
+    """How much the guard changes the ratings of honest answers that quote what it looks for."""
 
     change: Share
     absolute: Share
@@ -86,11 +86,11 @@ class Quotation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """What an answer gains in win probability by being shown first, over pairs.
+    """An answer's gain in win probability by being shown first, over pairs.
 
     Attributes:
         one_order: With one order judged: half the difference between the two orders, in [-0.5, 0.5].
-        flipped: Share of pairs whose decision the order changes. Both orders averaged it is zero.
+        flipped: Share of pairs whose decision depends on the order; zero if both orders are averaged.
     """
 
     one_order: Share
@@ -99,18 +99,18 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeReport:
-    """All results, and what passed its limit.
+    """All results, and which of them passed a limit.
 
     Attributes:
         judge: The judge's name.
         engine: Its engine's fingerprint.
         mode: direct or critique.
-        n_prompts: How many prompts were attacked.
+        n_prompts: Number of prompts.
         scale: Lowest and highest rating.
-        attacks: In the battery's order.
+        attacks: One result for each attack, in order.
         quotations: Honest answers that quote such text.
         position: None for a judge that does not compare.
-        problems: What passed its limit, one sentence each.
+        problems: A sentence for each result that passed a limit.
     """
 
     judge: str
@@ -169,17 +169,16 @@ def probe(
     """Attack a judge.
 
     Args:
-        judge: The judge that is attacked; its own guard is not used.
+        judge: The judge; its own guard is not used.
         cases: At least two prompts with the answers to attack.
         honest: Honest answers that quote what the guard looks for.
-        guard: The guard that is on; None takes the default one.
-        pairs: Whether comparisons are attacked too, where the judge compares.
+        guard: The guard to test; None takes the default one.
+        pairs: Whether comparisons are attacked too, if the judge compares.
         most_gain: Most that an attack may gain over its control and over the plain answer with the guard
             on, in points of a scale from 1 to 10 (other scales in proportion), and a ninth of that as a win
             probability.
-        most_change: Most that the guard may change honest quotations on average, likewise.
-        progress: Called with how many texts were judged since, and how many there are in all: first with
-            none, then after each chunk.
+        most_change: Most that the guard may change honest quotations on average, in the same points.
+        progress: Called with the number of texts judged since the last call, first 0, and the total.
 
     Raises:
         ConfigError: The judge does not rate, or there are fewer than two cases.
@@ -225,7 +224,7 @@ _WIN = "win probability"
 
 
 class _Asking:
-    """Asks a judge in chunks, and for each text once."""
+    """Asks a judge in chunks, and only once for each text."""
 
     def __init__(self, judge: Judge, progress: Callable[[int, int], None], total: int) -> None:
         self.judge = judge
@@ -248,7 +247,7 @@ class _Asking:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """An attack with its texts: attacked, control and plain for each prompt, in turn."""
+    """An attack with its texts: for each prompt attacked, control and plain."""
 
     attack: Attack
     unit: str
@@ -325,7 +324,7 @@ def _problems(
     most_gain: float,
     most_change: float,
 ) -> list[str]:
-    """What passed its limit. `points` is what a point of a scale from 1 to 10 is on the judge's."""
+    """The results that passed a limit; `points` is a point of a scale from 1 to 10 on the judge's scale."""
     found = []
     for result in results:
         limit = most_gain * points if result.unit == "rating" else most_gain / 9

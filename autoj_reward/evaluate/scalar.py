@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turn scalar scores into preferences: choose the threshold below which a difference is a tie.
 
-Auto-J's leaderboard takes the threshold that scores best on the very pairs it is scored on. That figure
-is reported, and beside it one whose threshold never saw the pairs it is applied to.
+Auto-J's leaderboard takes the threshold that scores best on the pairs it is evaluated on. That figure is
+reported, and a cross-validated one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.evaluate.report import interval
 from autoj_reward.judge.messages.text import prompt_text
 from autoj_reward.judgments import Preference
-from autoj_reward.statistics import Share, share, share_as_dict
+from autoj_reward.statistics import Share, as_plain, share
 
 THRESHOLDS = tuple(k / 100 for k in range(201))
 """0 to 2.0 in steps of 0.01."""
@@ -25,7 +25,7 @@ THRESHOLDS = tuple(k / 100 for k in range(201))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThresholdSearch:
-    """A tie threshold, and what it is worth.
+    """A tie threshold, and its accuracy.
 
     Attributes:
         threshold: The smallest of those that score best on all pairs.
@@ -43,13 +43,7 @@ class ThresholdSearch:
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data; shares are percentages."""
-        return {
-            "threshold": self.threshold,
-            "best": share_as_dict(self.best),
-            "cross_validated": share_as_dict(self.cross_validated),
-            "fold_thresholds": list(self.fold_thresholds),
-            "n_unreadable": self.n_unreadable,
-        }
+        return dict(as_plain(self))
 
     def notes(self) -> tuple[str, ...]:
         """Two lines for people."""
@@ -61,10 +55,9 @@ class ThresholdSearch:
 
 
 def decide(scores: Scores, threshold: float) -> Preference | None:
-    """What two scores decide: a difference below the threshold is a tie, and so are equal scores.
+    """The preference of two scores: a tie if they are equal or differ by less than the threshold.
 
-    Returns:
-        None where a score is missing.
+    None if a score is missing.
     """
     first, second = scores
     if first is None or second is None:
@@ -75,7 +68,7 @@ def decide(scores: Scores, threshold: float) -> Preference | None:
 
 
 def decisions_at(scores: Sequence[Scores], threshold: float) -> list[Decision]:
-    """Every pair's decision at one threshold. Scores know no order, so there is one decision only."""
+    """Every pair's decision at one threshold, in one order: scores do not depend on it."""
     return [Decision(given=decide(s, threshold)) for s in scores]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy of a scenario classifier by group, beside simple baselines."""
+"""Accuracy of a scenario classifier by group, with simple baselines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autoj_reward.autoj.scenarios.names import DEFAULT, NO_GROUP, classifier_lab
 from autoj_reward.errors import DataError
 from autoj_reward.evaluate.report import ReportTable, figure
 from autoj_reward.rows.source import read_rows
-from autoj_reward.statistics import Share, share, share_as_dict
+from autoj_reward.statistics import Share, as_plain, share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +36,7 @@ class ScenarioReport:
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data; shares are percentages."""
-        return {
-            "overall": share_as_dict(self.overall),
-            "same_group": share_as_dict(self.same_group),
-            "groups": {name: share_as_dict(found) for name, found in self.groups.items()},
-            "default_share": self.default_share,
-            "baselines": {name: share_as_dict(found) for name, found in self.baselines.items()},
-        }
+        return dict(as_plain(self))
 
     def table(self) -> ReportTable:
         """As a table of percentages, each with its 95% interval."""
@@ -80,7 +74,7 @@ def read_labelled_queries(path: str | Path) -> tuple[list[str], list[str]]:
                 raise DataError("must be a text", path=str(path), line=line, field=name)
         if row["category"] not in known:
             raise DataError(
-                f"{row['category']!r} is no scenario", path=str(path), line=line, field="category"
+                f"{row['category']!r} is not a scenario", path=str(path), line=line, field="category"
             )
         queries.append(f"{row['instruction']} {row['input']}")
         labels.append(row["category"])
@@ -106,13 +100,9 @@ def read_answers(path: str | Path) -> list[str]:
 def evaluate_scenarios(
     labels: Sequence[str], predicted: Sequence[str], *, others: Mapping[str, Sequence[str]] | None = None
 ) -> ScenarioReport:
-    """Score a classifier.
+    """Score B answers of a classifier against B right labels.
 
-    Args:
-        labels: B right labels.
-        predicted: B answers, in the same order.
-        others: Answers of other classifiers, by name, to stand beside. The label that is the most
-            frequent among `labels` is added as a rule of its own.
+    The answers of `others`, by name, are baselines, and so is always the most frequent label.
 
     Raises:
         DataError: The numbers differ, or there are none.

@@ -2,8 +2,8 @@
 """Best-of-N selection against gold labels: value and cost of each strategy's pick.
 
 A group of size N is the first N of its completions in the order of their tie-break hashes, so that smaller
-groups are part of larger ones and share their judgments. Every contender is charged for what it would have
-asked alone. If several completions tie for the first place, a pick counts their mean gold.
+groups are part of larger ones and share their judgments. The cost of each contender is that of a run without
+the others. If several completions tie for the first place, the gold of the pick is their mean.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from autoj_reward.ranking.evidence import Answers, Costs, Evidence, Round
 from autoj_reward.ranking.orders import RESOLUTION, order
 from autoj_reward.ranking.registry import choose_strategy
 from autoj_reward.ranking.runner import JudgeOracle, run_strategy
-from autoj_reward.ranking.strategies import Pointwise, Standing, Strategy
+from autoj_reward.ranking.strategies import Pointwise, Strategy
 from autoj_reward.statistics import Share, bootstrap_rows, kendall, resampled, share_of_known, spearman
 
 Floats = npt.NDArray[np.float64]
@@ -154,7 +154,7 @@ class _SharedOracle:
         return [self.whole.recall(g, wanted) for g, wanted in translated]
 
     def seconds(self, evidence: Evidence) -> float:
-        """What an evidence's judgments would take, at the mean of their kind."""
+        """Seconds that the judgments would take, at the mean of their kind."""
         return len(evidence.ratings) * _mean(self.rating_seconds) + len(evidence.comparisons) * _mean(
             self.comparison_seconds
         )
@@ -175,7 +175,7 @@ def evaluate_selection(
     resolution: float = RESOLUTION,
     progress: Callable[[str], None] = lambda text: None,
 ) -> SelectionReport:
-    """Measure every contender at every N, beside rules that use no judge.
+    """Measure every contender at every N, with rules that use no judge as baselines.
 
     Args:
         groups: Groups with gold; those without, or smaller than the smallest N, are left out and counted.
@@ -196,7 +196,7 @@ def evaluate_selection(
     if not usable:
         raise DataError(
             f"no group has gold labels and at least {min(sizes)} distinct completions",
-            hint="add 'gold' beside 'outputs'; rerank --format autoj-selection picks without labels",
+            hint="add 'gold' to each 'outputs'; rerank --format autoj-selection picks without labels",
         )
     oracles: dict[int, _SharedOracle] = {}
     for contender in contenders.values():
@@ -256,7 +256,7 @@ class _Results:
             "tokens": float(np.mean([e.n_tokens for e in evidences])),
             "seconds": float(np.mean([judge_oracle.seconds(e) for e in evidences])),
             "ties": float(np.mean([len(f) > 1 for f in firsts])),
-            "unranked": _unranked(standings),
+            "unranked": float(np.concatenate([np.isnan(s.rewards) for s in standings]).mean()),
         }
 
     def rows(self, n: int) -> list[SelectionRow]:
@@ -277,7 +277,7 @@ class _Results:
 def _rules(
     groups: Sequence[GoldGroup], parts: Sequence[tuple[int, tuple[int, ...]]], gold: Sequence[Floats]
 ) -> dict[str, Floats]:
-    """Expected gold of rules that need no judge, chance and the best possible pick among them."""
+    """Expected gold of rules that need no judge, a random and the best possible pick included."""
     of = [(groups[g], groups[g].members, part) for g, part in parts]
     lengths = [np.array([len(g.completions[e[i][0]]) for i in p], dtype=float) for g, e, p in of]
     firsts = [np.array([-e[i][0] for i in p], dtype=float) for g, e, p in of]
@@ -302,7 +302,7 @@ def _picked(values: Sequence[Floats], gold: Sequence[Floats]) -> Floats:
 def _best_system(
     of: Sequence[tuple[GoldGroup, Sequence[tuple[int, ...]], tuple[int, ...]]], gold: Sequence[Floats]
 ) -> Floats:
-    """Always pick the system with the best mean gold over these groups; at random in groups without it."""
+    """Pick the system with the best mean gold over these groups, or at random in groups without it."""
     names = [np.array([(g.systems or ())[e[i][0]] for i in p]) for g, e, p in of]
     by_system: dict[str, list[float]] = {}
     for row, values in zip(names, gold, strict=True):
@@ -327,15 +327,11 @@ def _gold_by_member(group: GoldGroup) -> Floats:
 
 
 def _places(blocks: Sequence[Sequence[int]], n: int) -> Floats:
-    """Place of each; those that tie share one, and those without a verdict the last."""
+    """The place of each: ties share one, and completions without a verdict share the last."""
     places = np.full(n, float(len(blocks)))
     for place, block in enumerate(blocks):
         places[list(block)] = place
     return places
-
-
-def _unranked(standings: Sequence[Standing]) -> float:
-    return float(np.concatenate([np.isnan(s.rewards) for s in standings]).mean())
 
 
 def _mean(values: Sequence[float]) -> float:

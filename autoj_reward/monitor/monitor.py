@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detect reward hacking: statistics that drift while the reward rises.
 
-Completions are taken in windows of equal size. The first window is the baseline; every later one is held
-against it. Nothing here reads files or knows a trainer: a callback adds what it sees and shows the alarms.
+Completions are grouped into windows of equal size. The first window is the baseline for the later ones.
+Nothing here reads files or depends on a trainer: a callback adds completions and shows the alarms.
 
     monitor = Monitor(window=256)
     for alarm in monitor.add(rewards, completions, flags=flags, step=step):
@@ -15,8 +15,9 @@ import itertools
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from operator import ge, le
 from typing import Any
 
 from autoj_reward.errors import ConfigError
@@ -28,26 +29,26 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
 """A word; in Chinese and Japanese one character."""
 
 _FIRST_WORDS = 64
-"""Words of each completion that count for distinct n-grams: longer text repeats more by itself."""
+"""Words of each completion that count for distinct n-grams: longer texts repeat more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """From where on a window is alarming; None switches an alarm off.
+    """Values from which a window raises an alarm; None switches an alarm off.
 
     Attributes:
-        length_correlation: Spearman's correlation of reward and length, in [-1, 1], at or above which
-            length may be what is rewarded, where it is also above the baseline's by `correlation_rise`.
-        correlation_rise: How much above the baseline's that correlation has to be.
-        length_growth: Mean length over the baseline's, above 1.
-        distinct_drop: Distinct bigrams over the baseline's, in (0, 1), at or below which the policy
-            begins to say the same.
-        duplicates: Share of completions, in [0, 1], that equal another one of the window.
-        flagged: Share of completions, in [0, 1], with a flag of the guard, where it is also above the
+        length_correlation: Least Spearman correlation of reward and length, in [-1, 1], if it is also above
+            the baseline's by `correlation_rise`: length may be what is rewarded.
+        correlation_rise: Least rise of that correlation over the baseline's.
+        length_growth: Least ratio of the mean length to the baseline's, above 1.
+        distinct_drop: Largest ratio of distinct bigrams to the baseline's, in (0, 1): the policy begins to
+            repeat itself.
+        duplicates: Least share of completions, in [0, 1], that equal another one of the window.
+        flagged: Least share of completions, in [0, 1], with a flag of the guard, if it is also above the
             baseline's.
-        failed: Share of completions, in [0, 1], without a reward.
-        spread: Standard deviation of rewards over the baseline's, in (0, 1), at or below which the judge
-            hardly distinguishes completions any more.
+        failed: Least share of completions, in [0, 1], without a reward.
+        spread: Largest ratio of the standard deviation of rewards to the baseline's, in (0, 1): the judge
+            hardly distinguishes completions.
     """
 
     length_correlation: float | None = 0.6
@@ -68,20 +69,20 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """What a window of completions looks like. A mean of nothing is None.
+    """Statistics of a window of completions; a mean without values is None.
 
     Attributes:
-        first_step: Of the training; None where unknown.
-        last_step: Likewise.
+        first_step: First training step; None if unknown.
+        last_step: Last training step; None if unknown.
         n: Completions.
         failed: Share without a reward.
         reward: Mean reward.
         spread: Standard deviation of rewards.
         length: Mean length in characters.
-        length_correlation: Spearman's correlation of reward and length; None where either is constant.
+        length_correlation: Spearman's correlation of reward and length; None if either is constant.
         distinct: Distinct over all word bigrams of the first 64 words of each completion, in [0, 1].
         duplicates: Share of completions that equal an earlier one of the window.
-        flagged: Share with a flag; None if no guard looked.
+        flagged: Share with a flag; None without a guard.
     """
 
     first_step: int | None
@@ -103,14 +104,14 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """Something of a window passed its threshold.
+    """A statistic of a window passed its threshold.
 
     Attributes:
         name: The threshold's name.
-        step: Last step of the window; None where unknown.
-        value: What was measured.
-        threshold: What it passed.
-        text: One sentence for a person.
+        step: Last step of the window; None if unknown.
+        value: The statistic.
+        threshold: Its threshold.
+        text: One sentence about it.
     """
 
     name: str
@@ -125,7 +126,7 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One completion with its reward; `flags` is None if no guard looked."""
+    """One completion with its reward; `flags` is None without a guard."""
 
     reward: float | None
     text: str
@@ -134,17 +135,17 @@ class Scored:
 
 
 def window_of(items: Sequence[Scored]) -> Window:
-    """Measure a window of at least one completion.
+    """Statistics of at least one completion.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There are no completions.
     """
     if not items:
         raise ValueError("a window needs at least one completion")
     known = [(i.reward, len(i.text)) for i in items if i.reward is not None]
     rewards = [r for r, _ in known]
     steps = [i.step for i in items if i.step is not None]
-    looked = [i for i in items if i.flags is not None]
+    guarded = [i for i in items if i.flags is not None]
     return Window(
         first_step=steps[0] if steps else None,
         last_step=steps[-1] if steps else None,
@@ -156,14 +157,14 @@ def window_of(items: Sequence[Scored]) -> Window:
         length_correlation=rank_correlation(rewards, [n for _, n in known]),
         distinct=distinct_bigrams([i.text for i in items]),
         duplicates=1.0 - len({i.text for i in items}) / len(items),
-        flagged=sum(bool(i.flags) for i in looked) / len(looked) if looked else None,
+        flagged=sum(bool(i.flags) for i in guarded) / len(guarded) if guarded else None,
     )
 
 
 def distinct_bigrams(texts: Sequence[str]) -> float | None:
     """Distinct over all word bigrams (distinct-2 of Li et al. 2016, arXiv 1510.03055), in (0, 1].
 
-    Of the first 64 words of each text; None where no text has two words.
+    Of the first 64 words of each text; None if no text has two words.
     """
     seen: set[tuple[str, str]] = set()
     n = 0
@@ -176,48 +177,48 @@ def distinct_bigrams(texts: Sequence[str]) -> float | None:
 
 
 def alarms(window: Window, baseline: Window, thresholds: Thresholds) -> list[Alarm]:
-    """What is alarming about a window, beside the baseline."""
+    """The alarms of a window, compared with the baseline."""
     found: list[Alarm] = []
-    limits = thresholds
+    step = window.last_step
+    where = "" if step is None else f"step {step}: "
 
-    def check(name: str, value: float | None, limit: float | None, passed: bool, text: str) -> None:
-        if value is not None and limit is not None and passed:
-            where = "" if window.last_step is None else f"step {window.last_step}: "
-            found.append(
-                Alarm(name=name, step=window.last_step, value=value, threshold=limit, text=where + text)
-            )
+    def check(name: str, value: float | None, passes: Callable[[float, float], bool], text: str) -> None:
+        limit = getattr(thresholds, name)
+        if value is not None and limit is not None and passes(value, limit):
+            text = where + text.format(value)
+            found.append(Alarm(name=name, step=step, value=value, threshold=limit, text=text))
 
-    correlation, before = window.length_correlation, baseline.length_correlation or 0.0
-    limit = limits.length_correlation
-    if correlation is not None and limit is not None:
-        risen = correlation >= limit and correlation - before >= limits.correlation_rise
-        text = f"reward follows length: rank correlation {correlation:.2f}, was {before:.2f}"
-        check("length_correlation", correlation, limit, risen, text)
+    before, flagged = baseline.length_correlation or 0.0, baseline.flagged or 0.0
+    check(
+        "length_correlation",
+        window.length_correlation,
+        lambda value, limit: value >= limit and value - before >= thresholds.correlation_rise,
+        f"reward follows length: rank correlation {{:.2f}}, was {before:.2f}",
+    )
     growth = _ratio(window.length, baseline.length)
-    if growth is not None and limits.length_growth is not None:
-        text = f"completions are {growth:.1f} times as long as at the beginning"
-        check("length_growth", growth, limits.length_growth, growth >= limits.length_growth, text)
+    check("length_growth", growth, ge, "completions are {:.1f} times as long as at the beginning")
     drop = _ratio(window.distinct, baseline.distinct)
-    if drop is not None and limits.distinct_drop is not None:
-        text = f"completions say the same: distinct bigrams are down to {drop:.0%} of the beginning's"
-        check("distinct_drop", drop, limits.distinct_drop, drop <= limits.distinct_drop, text)
-    if limits.duplicates is not None:
-        over = window.duplicates >= limits.duplicates and window.duplicates > baseline.duplicates
-        text = f"{window.duplicates:.0%} of the completions are copies of others"
-        check("duplicates", window.duplicates, limits.duplicates, over, text)
-    if window.flagged is not None and limits.flagged is not None:
-        over = window.flagged >= limits.flagged and window.flagged > (baseline.flagged or 0.0)
-        text = (
-            f"the guard flags {window.flagged:.1%} of the completions, at first {baseline.flagged or 0:.1%}"
-        )
-        check("flagged", window.flagged, limits.flagged, over, text)
-    if limits.failed is not None:
-        text = f"{window.failed:.1%} of the completions have no reward"
-        check("failed", window.failed, limits.failed, window.failed >= limits.failed, text)
+    check(
+        "distinct_drop",
+        drop,
+        le,
+        "completions repeat: distinct bigrams are down to {:.0%} of the beginning's",
+    )
+    check(
+        "duplicates",
+        window.duplicates,
+        lambda value, limit: value >= limit and value > baseline.duplicates,
+        "{:.0%} of the completions are copies of others",
+    )
+    check(
+        "flagged",
+        window.flagged,
+        lambda value, limit: value >= limit and value > flagged,
+        f"the guard flags {{:.1%}} of the completions, at first {flagged:.1%}",
+    )
+    check("failed", window.failed, ge, "{:.1%} of the completions have no reward")
     shrunk = _ratio(window.spread, baseline.spread)
-    if shrunk is not None and limits.spread is not None:
-        text = f"rewards hardly differ any more: their spread is {shrunk:.0%} of the beginning's"
-        check("spread", shrunk, limits.spread, shrunk <= limits.spread, text)
+    check("spread", shrunk, le, "rewards hardly differ: their spread is {:.0%} of the beginning's")
     return found
 
 
@@ -229,12 +230,12 @@ def _ratio(value: float | None, before: float | None) -> float | None:
 
 @dataclass(slots=True)
 class Monitor:
-    """Windows over what comes in, and their alarms. Picklable; not thread-safe.
+    """Collects completions into windows and raises alarms. Picklable; not thread-safe.
 
     Attributes:
         window: Completions of a window, at least 8.
-        thresholds: From where on a window is alarming.
-        windows: What was measured so far, the baseline first.
+        thresholds: When a window raises an alarm.
+        windows: All windows so far, the baseline first.
     """
 
     window: int = 256
@@ -254,13 +255,13 @@ class Monitor:
         flags: Sequence[Sequence[str] | None] | None = None,
         step: int | None = None,
     ) -> list[Alarm]:
-        """Take in B completions; alarms of every window that they fill.
+        """Add B completions; returns the alarms of every window that they fill.
 
         Args:
-            rewards: B rewards; None or NaN for none.
+            rewards: B rewards; None or NaN for a failure.
             completions: B completions, as text or messages.
-            flags: What the guard found in each; None if no guard looked.
-            step: Of the training.
+            flags: The guard's flags of each; None without a guard.
+            step: The training step.
 
         Raises:
             ConfigError: Lengths differ.
@@ -281,7 +282,7 @@ class Monitor:
         return raised
 
     def finish(self) -> list[Alarm]:
-        """Measure what is left over, where it is at least half a window or all there is."""
+        """Close the last window, if it is at least half full or the only one."""
         n = len(self._waiting)
         if n and (not self.windows or 2 * n >= self.window):
             return self._close(n)
@@ -291,6 +292,6 @@ class Monitor:
         measured = window_of(self._waiting[:n])
         del self._waiting[:n]
         self.windows.append(measured)
-        # The baseline itself can only fail to have rewards.
+        # The baseline can only raise the alarm about missing rewards.
         found = alarms(measured, self.windows[0], self.thresholds)
         return found if len(self.windows) > 1 else [a for a in found if a.name == "failed"]

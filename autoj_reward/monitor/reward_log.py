@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read completions and rewards from a log: our outputs, or a trainer's."""
+"""Read completions and rewards from our outputs or a trainer's log."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _NO_REWARDS = frozenset({"step", "advantage", "epoch", "index"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFields:
-    """Where a log keeps things.
+    """The fields of a log.
 
     Attributes:
-        reward: Field of the reward; None takes `reward`, or the only other number of the first row, which
-            is where TRL's trainers keep a single reward function's.
+        reward: Field of the reward; None takes `reward`, or the only other number of the first row, as in
+            logs of TRL's trainers with one reward function.
         completion: Field of the completion, a text or messages.
         step: Field of the step; rows may lack it.
     """
@@ -37,11 +37,11 @@ def read_scored(path: str, fields: LogFields) -> Iterator[Scored]:
 
     Args:
         path: A file of rows, or a folder of Parquet files (`output_dir/completions` of TRL's trainers),
-            which are read in the order of their names. Outputs of rerank count a row for each completion.
-        fields: Where a row keeps things.
+            which are read in the order of their names. A row of rerank gives all its completions.
+        fields: The fields of a row.
 
     Raises:
-        ConfigError: There is no such file, or which field is the reward cannot be told.
+        ConfigError: There is no such file, or several fields may be the reward.
         DataError: A row is wrong; names file, line and field.
     """
     for name in _files(path):
@@ -133,4 +133,4 @@ def _text(value: Any, path: str, line: int, field: str) -> str:
     try:
         return completion_text(value)
     except (ConfigError, AttributeError, TypeError) as error:
-        raise DataError(f"is no completion: {error}", path=path, line=line, field=field) from error
+        raise DataError(f"is not a completion: {error}", path=path, line=line, field=field) from error

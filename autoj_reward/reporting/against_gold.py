@@ -62,18 +62,14 @@ def agreement(entries: Sequence[Entry]) -> list[Part]:
     shares = {name: share(values) for name, values in groups.items()}
     overall = shares["all pairs"]
     parts: list[Part] = [
-        Bars(
-            id="agreement",
-            title="Agreement with gold",
-            says=f"The judge decides as gold does in {overall.value:.1%} of {overall.n:,} pairs "
+        Bars.of_shares(
+            "agreement",
+            "Agreement with gold",
+            f"The judge decides as gold does in {overall.value:.1%} of {overall.n:,} pairs "
             f"({overall.low:.1%} to {overall.high:.1%}).",
-            x_label="group",
             y_label="share of pairs",
-            labels=list(shares),
-            series={"agreement": [s.value for s in shares.values()]},
-            low=[s.low for s in shares.values()],
-            high=[s.high for s in shares.values()],
-            n=[s.n for s in shares.values()],
+            series="agreement",
+            shares=shares,
         )
     ]
     outcome = {"first": 1.0, "tie": 0.5, "second": 0.0}
@@ -85,8 +81,8 @@ def agreement(entries: Sequence[Entry]) -> list[Part]:
             Lines(
                 id="calibration",
                 title="Calibration of the win probability",
-                says=f"The mean distance between win probability and what came true is {error:.3f} "
-                "(expected calibration error, ten bins; a tie counts one half).",
+                says=f"The expected calibration error of the win probability is {error:.3f} "
+                "(ten bins; a tie counts one half).",
                 x_label="win probability of the first",
                 y_label="share that the first wins",
                 x=x,
@@ -115,8 +111,8 @@ def gold_against_n(run: Run) -> Lines:
     if ns:
         says = (
             f"Over {len(groups):,} groups the judge's best of {most} has {judge[-1]:.3f}, chance "
-            f"{random[-1]:.3f}, the best there is {oracle[-1]:.3f}. With one rating for each completion, "
-            "N is also the number of judge calls."
+            f"{random[-1]:.3f}, the best possible pick {oracle[-1]:.3f}. With one rating for each "
+            "completion, N is also the number of judge calls."
         )
     return Lines(
         id="gold",

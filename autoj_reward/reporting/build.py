@@ -15,12 +15,9 @@ from autoj_reward.reporting.parts import Report
 
 
 def build_report(path: str, *, gold: str | None = None, group: str | None = None) -> Report:
-    """Read a run and compute its figures.
+    """Compute the figures of an output of rate, compare, rerank, label, or of a `.json` of evaluate, probe.
 
-    Args:
-        path: Rows that rate, compare, rerank or label wrote, or a `.json` of evaluate or probe.
-        gold: Field with gold labels, for rows.
-        group: Field that groups rows.
+    In rows, `gold` is the field with gold labels, and `group` the one that groups them.
 
     Raises:
         ConfigError: The file does not exist.
@@ -34,7 +31,7 @@ def build_report(path: str, *, gold: str | None = None, group: str | None = None
             return Report(kind="probe", source=path, parts=probe_parts(record))
         if "overall" in record and "groups" in record:
             return Report(kind="evaluate", source=path, parts=evaluation_parts(record))
-        raise DataError("is neither of evaluate nor of probe", path=path)
+        raise DataError("is not an output of evaluate or probe", path=path)
     run = read_run(path, gold=gold, group=group)
     return Report(kind=run.kind, source=path, parts=run_parts(run))
 

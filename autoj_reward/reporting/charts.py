@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeGuard
 
 from autoj_reward.reporting.escaping import shown
 from autoj_reward.reporting.parts import Bars, Lines, Number
@@ -84,12 +84,12 @@ def _element(shape: Shape) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
 
 
-def _is_known(value: Number) -> bool:
+def _is_known(value: Number) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
 def _known(columns: Sequence[Sequence[Number]]) -> list[float]:
-    return [float(v) for column in columns for v in column if v is not None and math.isfinite(v)]
+    return [float(v) for column in columns for v in column if _is_known(v)]
 
 
 def _bars(part: Bars) -> Drawing:
@@ -125,7 +125,7 @@ def _bars(part: Bars) -> Drawing:
         for s, column in enumerate(part.series.values()):
             if _is_known(value := column[i]):
                 place = i + (1 - _FILLED) / 2 + _FILLED / n_series * s
-                corners = at(place, 0.0), at(place + _FILLED / n_series, float(value or 0))
+                corners = at(place, 0.0), at(place + _FILLED / n_series, value)
                 shapes.append(Shape("bar", corners, s))
         if i < len(part.low) and _known([part.low[i : i + 1], part.high[i : i + 1]]):
             ends = [at(i + 0.5, float(end or 0)) for end in (part.low[i], part.high[i])]
@@ -161,7 +161,7 @@ def _lines(part: Lines) -> Drawing:
         low, high = max(across[0], up[0]), min(across[-1], up[-1])
         shapes.append(Shape("ideal", [at(low, low), at(high, high)]))
     for s, column in enumerate(part.series.values()):
-        known = [at(x, float(y or 0)) for x, y in zip(part.x, column, strict=True) if _is_known(y)]
+        known = [at(x, y) for x, y in zip(part.x, column, strict=True) if _is_known(y)]
         shapes.append(Shape("curve", known, s))
     shapes.append(Shape("axis", [(_LEFT, foot), (right, foot)]))
     return Drawing(_HEIGHT, [*shapes, *_axis_labels(_LEFT, _HEIGHT, part.x_label, part.y_label)])

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoj_reward.errors import DataError
+from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.rows.output import read_record
 from autoj_reward.rows.source import Row, read_rows
 
 PREFERENCE_NAMES: dict[Any, str] = {0: "first", 1: "second", 2: "tie"}
@@ -22,16 +22,16 @@ class Entry:
     Attributes:
         line: The row's line.
         index: Which completion of a group; 0 elsewhere.
-        reward: The float for a trainer.
+        reward: The reward.
         number: Expected rating, or win probability of the first.
         verdict: Rating or preference.
         entropy: Of the distribution, in nats.
         critique_chars: Length of the critique.
         failure: Reason, or None.
-        flags: What the guard found; None without a guard.
+        flags: The guard's flags; None without a guard.
         flipped: Whether the order of a pair changed the decision.
         slot_bias: Of a pair.
-        gold: What people, tests or another judge say; None where unknown.
+        gold: The gold label; None if unknown.
         group: The group it is counted under.
     """
 
@@ -75,7 +75,7 @@ def kind_of_row(row: Row, name: str) -> str:
     Raises:
         DataError: None did.
     """
-    # A labelled pair holds a win probability too, and a rated row may bring a label of its own.
+    # A labelled pair has a win probability too, and the input of `rate` may have had a field `label`.
     marks: tuple[tuple[str, set[str]], ...] = (
         ("label", {"chosen", "rejected", "margin"}),
         ("rerank", {"ranking"}),
@@ -89,7 +89,7 @@ def kind_of_row(row: Row, name: str) -> str:
     hint = f"its fields are {', '.join(row)}"
     if "step" in row:
         hint = f"a trainer's log is read by `autoj-reward monitor {name}`"
-    raise DataError("is no output of rate, compare, rerank or label", path=name, hint=hint)
+    raise DataError("is not an output of rate, compare, rerank or label", path=name, hint=hint)
 
 
 def read_run(path: str, *, gold: str | None, group: str | None) -> Run:
@@ -138,17 +138,16 @@ def _entries(
             value = _number(known[index], path, line, gold) if isinstance(known, list) else None
             yield Entry(line=line, index=index, gold=value, group=named, **_judged(entry, "expected_rating"))
     elif kind == "compare":
-        preference = _preference(known, path, line, gold) if gold is not None else None
         yield Entry(
             line=line,
-            gold=preference,
+            gold=_preference(known, path, line, gold),
             group=named,
             flipped=row.get("flipped"),
             slot_bias=row.get("slot_bias"),
             **{**_judged(row, "win_prob"), "verdict": row.get("preference")},
         )
     elif kind == "rate":
-        value = _number(known, path, line, gold) if gold is not None else None
+        value = _number(known, path, line, gold)
         yield Entry(line=line, gold=value, group=named, **_judged(row, "expected_rating"))
     else:
         yield Entry(line=line, group=named, **_judged(row, "margin"))
@@ -186,14 +185,10 @@ def _preference(value: Any, path: str, line: int, field_name: str | None) -> str
 
 
 def _record_beside(path: str) -> dict[str, Any]:
-    record = Path(path + ".run.json")
-    if not record.is_file():
-        return {}
     try:
-        read = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_record(Path(f"{path}.run.json"))
+    except (ConfigError, OSError):
         return {}
-    return read if isinstance(read, dict) else {}
 
 
 def rows_at(run: Run, lines: Sequence[int]) -> dict[int, Row]:

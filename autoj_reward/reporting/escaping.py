@@ -13,7 +13,7 @@ def shown(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Text with controls and lone surrogates as U+FFFD, and without marks that turn its direction around."""
+    """Text with control characters and lone surrogates as U+FFFD, and without bidirectional marks."""
     return "".join(_visible(c) for c in text)
 
 

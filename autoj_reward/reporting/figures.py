@@ -64,19 +64,11 @@ def _rerank(run: Run) -> list[Part]:
 
 def _compare(run: Run) -> list[Part]:
     entries = run.entries
-    counts = Counter(e.verdict for e in entries if e.verdict is not None)
-    total = counts.total()
-    names = ["first", "second", "tie"]
+    decided = Counter(e.verdict for e in entries if e.verdict is not None)
+    counts = {name: decided[name] for name in ("first", "second", "tie")}
+    says = f"Of {decided.total():,} decisions {', '.join(f'{n:,} are {name}' for name, n in counts.items())}."
     parts: list[Part] = [
-        Bars(
-            id="preferences",
-            title="Decisions",
-            says=f"Of {total:,} decisions {', '.join(f'{counts[n]:,} are {n}' for n in names)}.",
-            x_label="preference",
-            y_label="pairs",
-            labels=names,
-            series={"pairs": [counts[n] for n in names]},
-        ),
+        Bars.of_counts("preferences", "Decisions", says, x_label="preference", counts=counts, unit="pairs"),
         _histogram(
             [e.number for e in entries], "win-probs", "Win probability of the first", "win probability", 0, 1
         ),
@@ -84,12 +76,12 @@ def _compare(run: Run) -> list[Part]:
     if biases := [e.slot_bias for e in entries if e.slot_bias is not None]:
         flips = share([bool(e.flipped) for e in entries if e.flipped is not None])
         mean = share(biases)
-        histogram = _histogram(biases, "position", "Position bias", "gain of standing first", -0.5, 0.5)
+        histogram = _histogram(biases, "position", "Position bias", "gain of being first", -0.5, 0.5)
         says = (
-            f"Standing first gains {mean.value:+.3f} of win probability on average "
+            f"Being first gains {mean.value:+.3f} of win probability on average "
             f"({mean.low:+.3f} to {mean.high:+.3f}); the order changes {flips.value:.1%} of the decisions."
         )
-        parts.append(_with(histogram, says))
+        parts.append(replace(histogram, says=says))
     judged = [e for e in entries if e.gold is not None]
     if judged:
         parts += agreement(judged)
@@ -116,17 +108,12 @@ def _label(run: Run) -> list[Part]:
             f"({longer.low:.1%} to {longer.high:.1%}); far from one half is a preference for length."
         )
         what = "characters of the chosen less those of the rejected"
-        parts.append(
-            _with(_histogram(lengths, "lengths", "Length of chosen over rejected", what, -edge, edge), says)
-        )
+        histogram = _histogram(lengths, "lengths", "Length of chosen over rejected", what, -edge, edge)
+        parts.append(replace(histogram, says=says))
     if labels:
-        names = ["desirable", "undesirable"]
-        parts.append(
-            Bars(
-                id="labels", title="Labels", says=", ".join(f"{labels[n]:,} {n}" for n in names) + ".",
-                x_label="label", y_label="rows", labels=names, series={"rows": [labels[n] for n in names]},
-            )
-        )  # fmt: skip
+        counts = {name: labels[name] for name in ("desirable", "undesirable")}
+        says = ", ".join(f"{n:,} {name}" for name, n in counts.items()) + "."
+        parts.append(Bars.of_counts("labels", "Labels", says, x_label="label", counts=counts, unit="rows"))
     return parts
 
 
@@ -144,25 +131,22 @@ def _distribution(run: Run, what: str) -> list[Part]:
     parts: list[Part] = [_histogram(values, "rewards", f"Distribution of the {what}", what, low, high)]
     if stated:
         counts = Counter(f"{v:g}" for v in stated)
-        labels = sorted(counts, key=float)
         top, n_top = counts.most_common(1)[0]
+        says = (
+            f"The most frequent rating is {top}, {n_top:,} of {len(stated):,} times. "
+            f"Two ratings drawn at random are equal with probability {_collision(counts):.2f}."
+        )
+        ordered = dict(sorted(counts.items(), key=lambda item: float(item[0])))
         parts.append(
-            Bars(
-                id="ratings",
-                title="Most probable or stated ratings",
-                says=f"The most frequent rating is {top}, {n_top:,} of {len(stated):,} times. "
-                f"Two ratings drawn at random are equal with probability {_collision(counts):.2f}.",
-                x_label="rating",
-                y_label="judgments",
-                labels=labels,
-                series={"judgments": [counts[label] for label in labels]},
+            Bars.of_counts(
+                "ratings", "Most probable or stated ratings", says, x_label="rating", counts=ordered
             )
         )
     return parts
 
 
 def _collision(counts: Counter[str]) -> float:
-    """P(two different draws are equal)."""
+    """Probability that two values drawn without replacement are equal."""
     n = counts.total()
     return sum(c * (c - 1) for c in counts.values()) / (n * (n - 1)) if n > 1 else float("nan")
 
@@ -178,19 +162,17 @@ def _histogram(
     says = f"{len(known):,} values"
     if known:
         says += f", mean {mean.value:.3f} ({mean.low:.3f} to {mean.high:.3f}), sd {float(np.std(known)):.3f}"
+    labels = [f"{a:.3g} to {b:.3g}" for a, b in pairwise(edges)]
+    # Not from a dictionary: bins so narrow that their labels are equal are still bars of their own.
     return Bars(
         id=id_,
         title=title,
         says=says + ".",
         x_label=what,
         y_label="judgments",
-        labels=[f"{a:.3g} to {b:.3g}" for a, b in pairwise(edges)],
+        labels=labels,
         series={"judgments": [int(c) for c in counts]},
     )
-
-
-def _with(bars: Bars, says: str) -> Bars:
-    return replace(bars, says=says)
 
 
 def _by_group(run: Run, what: str) -> list[Part]:
@@ -202,40 +184,22 @@ def _by_group(run: Run, what: str) -> list[Part]:
         return []
     shares = {name: share(values) for name, values in sorted(groups.items())}
     top = max(shares, key=lambda name: shares[name].value)
-    return [
-        Bars(
-            id="groups",
-            title=f"Mean {what} by group",
-            says=f"Highest in {top}: {shares[top].value:.3f}.",
-            x_label="group",
-            y_label=what,
-            labels=list(shares),
-            series={what: [s.value for s in shares.values()]},
-            low=[s.low for s in shares.values()],
-            high=[s.high for s in shares.values()],
-            n=[s.n for s in shares.values()],
-        )
-    ]
-
-
-def _counted(id_: str, title: str, says: str, x_label: str, counts: Counter[str]) -> Bars:
-    names = [name for name, _ in counts.most_common()]
-    return Bars(
-        id=id_, title=title, says=says, x_label=x_label, y_label="judgments",
-        labels=names, series={"judgments": [counts[name] for name in names]},
-    )  # fmt: skip
+    says = f"Highest in {top}: {shares[top].value:.3f}."
+    title = f"Mean {what} by group"
+    return [Bars.of_shares("groups", title, says, y_label=what, series=what, shares=shares)]
 
 
 def _flags(run: Run) -> list[Part]:
-    looked = [e for e in run.entries if e.flags is not None]
-    counts = Counter(f for e in looked for f in e.flags or ())
-    if not looked:
+    guarded = [e for e in run.entries if e.flags is not None]
+    if not guarded:
         return []
-    n = sum(bool(e.flags) for e in looked)
-    says = f"The guard flagged {n:,} of {len(looked):,} judgments ({n / len(looked):.1%})."
+    counts = Counter(f for e in guarded for f in e.flags or ())
+    n = sum(bool(e.flags) for e in guarded)
+    says = f"The guard flagged {n:,} of {len(guarded):,} judgments ({n / len(guarded):.1%})."
     if not counts:
-        return [Facts(id="flags", title="What the guard found", facts={"flagged": says})]
-    return [_counted("flags", "What the guard found", says, "flag", counts)]
+        return [Facts(id="flags", title="Flags of the guard", facts={"flagged": says})]
+    ordered = dict(counts.most_common())
+    return [Bars.of_counts("flags", "Flags of the guard", says, x_label="flag", counts=ordered)]
 
 
 def _failures(run: Run) -> list[Part]:
@@ -243,7 +207,8 @@ def _failures(run: Run) -> list[Part]:
     if not counts:
         return []
     says = f"{counts.total():,} of {len(run.entries):,} judgments have no verdict; none counts as a number."
-    return [_counted("failures", "Judgments without a verdict, by reason", says, "reason", counts)]
+    title, ordered = "Judgments without a verdict, by reason", dict(counts.most_common())
+    return [Bars.of_counts("failures", title, says, x_label="reason", counts=ordered)]
 
 
 def _cost(run: Run) -> list[Part]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a report's charts as PNG files: the page's shapes, painted with matplotlib."""
+"""Write a report's charts as PNG files: the shapes of the page, drawn with matplotlib."""
 
 from __future__ import annotations
 

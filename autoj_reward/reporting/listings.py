@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Report parts that list single judgments with their texts."""
+"""Report tables of single judgments with their texts."""
 
 from __future__ import annotations
 

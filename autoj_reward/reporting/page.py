@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Render a report as one HTML file without external resources.
 
-Every chart has its finding in words and its numbers in a table, so that nothing is in colour alone. The
-prompts, completions and critiques on it are untrusted: they are text, and a policy in the page's head
-forbids everything else.
+Every chart has its finding in words and its numbers in a table, so that no information is in colour alone.
+Prompts, completions and critiques are untrusted: they are escaped, and a content security policy forbids
+scripts and external resources.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any
 
+from autoj_reward.json_text import json_text
 from autoj_reward.reporting.charts import svg
 from autoj_reward.reporting.escaping import shown
 from autoj_reward.reporting.parts import Bars, Facts, Lines, Listing, Part, Report
@@ -58,17 +58,8 @@ def page(report: Report) -> str:
 
 
 def embedded_json(record: Any) -> str:
-    """JSON that no HTML parser takes for anything else; NaN becomes null."""
-    text = json.dumps(_finite(record), ensure_ascii=True)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """JSON that is safe inside a `<script>` element; NaN becomes null."""
+    return json_text(record).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _section(part: Part) -> str:

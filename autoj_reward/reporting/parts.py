@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from autoj_reward.statistics import Share
+
 Number = float | int | None
 
 
@@ -25,10 +27,10 @@ class Bars:
 
     Attributes:
         id: Unique on the page.
-        title: What is shown.
+        title: Title of the chart.
         says: One sentence with the main finding, which is also the picture's text alternative.
-        x_label: What the labels are.
-        y_label: What the values are.
+        x_label: Name of the labels.
+        y_label: Name of the values.
         labels: n labels.
         series: Values by name, n each; None leaves a gap.
         low: Lower ends of intervals, n, of a single series; empty for none.
@@ -46,6 +48,46 @@ class Bars:
     low: Sequence[Number] = ()
     high: Sequence[Number] = ()
     n: Sequence[int] = ()
+
+    @classmethod
+    def of_counts(
+        cls,
+        id_: str,
+        title: str,
+        says: str,
+        *,
+        x_label: str,
+        counts: Mapping[str, int],
+        unit: str = "judgments",
+    ) -> Bars:
+        """Counts by label, of judgments or another unit."""
+        return cls(
+            id=id_,
+            title=title,
+            says=says,
+            x_label=x_label,
+            y_label=unit,
+            labels=list(counts),
+            series={unit: list(counts.values())},
+        )
+
+    @classmethod
+    def of_shares(
+        cls, id_: str, title: str, says: str, *, y_label: str, series: str, shares: Mapping[str, Share]
+    ) -> Bars:
+        """Means by group, with their intervals."""
+        return cls(
+            id=id_,
+            title=title,
+            says=says,
+            x_label="group",
+            y_label=y_label,
+            labels=list(shares),
+            series={series: [s.value for s in shares.values()]},
+            low=[s.low for s in shares.values()],
+            high=[s.high for s in shares.values()],
+            n=[s.n for s in shares.values()],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recompute cached judgments with another parser, verdict set, mass threshold or aggregation.
 
-Over a whole cache: every stored answer, under the judge as it was and as it shall be. Over an output file:
-its rows are laid out again and answered from the cache, or from the critiques that the rows keep. The
-model's input is fixed by what was paid for: a change of template, wrapper or sampling finds nothing.
+A whole cache: every stored answer is read by the old and by the new judge. An output file: its requests are
+made again and answered from the cache, or from the critiques in its rows. Only reading can change: another
+template, wrapper or sampling finds no answers.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Scoring:
     """How answers are read.
 
     Attributes:
-        spec: The judge; its parser and verdict sets count here.
+        spec: The judge, for its parser and verdict sets.
         min_mass: Least probability inside the verdict set.
-        force_verdict: Whether forced verdicts count, where they were read.
+        force_verdict: Whether stored forced verdicts count.
         aggregation: How draws become one distribution.
     """
 
@@ -50,10 +50,10 @@ class Scoring:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What an answer, or its K draws, says: a verdict and its number, or the reason of a failure.
+    """The verdict of an answer, or of its K draws, with its number, or the reason of a failure.
 
-    `number` is the expected rating, or the win probability of the completion shown first. `is_point` says
-    that it comes from what the text states alone.
+    `number` is the expected rating, or the win probability of the completion shown first. With `is_point` it
+    comes from the text alone, without log-probabilities.
     """
 
     verdict: float | str | None = None
@@ -69,8 +69,8 @@ class Rescored:
     Attributes:
         name: A row's line, or the hash of the rendered text.
         mode: direct or critique.
-        before: As it was.
-        after: As it is now.
+        before: The old judge's outcome.
+        after: The new judge's outcome.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Rescored:
 
 @dataclass(slots=True)
 class Report:
-    """What changed, in counts."""
+    """Counts of the changes."""
 
     n: int = 0
     n_verdicts_changed: int = 0
@@ -135,15 +135,14 @@ def _named(outcome: Outcome) -> str:
 def rescore_cache(
     store: JudgmentStore, was: Scoring, now: Scoring, *, engine: str | None = None
 ) -> Iterator[Rescored]:
-    """Read every stored answer of a judge again.
+    """Read every stored answer of a judge again: those with its wrapper.
 
-    An answer belongs to the judge where its wrapper is the judge's, and it is either a critique or a
-    direct reading after the judge's lead. Both orders of a pair are two texts, and two results.
+    The two orders of a pair are two texts, and two results.
 
     Args:
         store: The cache.
-        was: How it was read.
-        now: How it is to be read.
+        was: How answers were read.
+        now: How they are read now.
         engine: Only this engine's answers, by the beginning of its fingerprint.
     """
     mine = {wrapper_json(was.spec.wrapper), wrapper_json(was.spec.direct_wrapper)}
@@ -191,7 +190,7 @@ def _rescored(name: str, group: Sequence[Record], was: Scoring, now: Scoring) ->
 def _compared(
     name: str, mode: Mode, inputs: Sequence[JudgeInput], engine: GroupEngine, was: Scoring, now: Scoring
 ) -> Iterator[Rescored]:
-    """The judgment under the protocol that it states a verdict of; a rating where it states none."""
+    """The judgment by the protocol under which it has a verdict, or as a rating if it has none."""
     tried: list[Rescored] = []
     languages = (None, *(x for x in was.spec.translations if x in now.spec.translations))
     for kind, language in itertools.product(("rating", "comparison"), languages):
@@ -211,7 +210,7 @@ def _compared(
 def _outcome(
     inputs: Sequence[JudgeInput], engine: GroupEngine, mode: Mode, scoring: Scoring, protocol: JudgingTask
 ) -> Outcome | None:
-    """What the draws say under a protocol; None where it was never asked for."""
+    """The outcome of the draws under a protocol; None if the cache has no answers for it."""
     rules = ReadingRules(min_mass=scoring.min_mass, follow_above=0.0, force_verdict=scoring.force_verdict)
     run = judge_directly if mode == "direct" else judge_with_critique
     judged = run(inputs, engine, scoring.spec, [protocol.verdicts] * len(inputs), rules)
@@ -233,7 +232,7 @@ def _outcome(
 
 
 def merged(samples: Sequence[Sample], aggregation: Aggregation) -> VerdictDistribution | None:
-    """The draws' distributions as one; None where none has one."""
+    """The aggregated distribution of the draws; None if none has one."""
     readable = [s.distribution for s in samples if s.distribution is not None]
     if aggregation == "vote":
         readable = [
@@ -244,7 +243,7 @@ def merged(samples: Sequence[Sample], aggregation: Aggregation) -> VerdictDistri
 
 
 def with_aggregation(judgment: Any, aggregation: Aggregation) -> Any:
-    """A judgment with its draws aggregated in another way; both orders of a pair count the same."""
+    """A judgment with its draws aggregated in another way; both orders of a pair have equal weight."""
     assert isinstance(judgment, RatingJudgment | PairJudgment)
     if aggregation == "mean" or judgment.distribution is None or judgment.by_rule:
         return judgment

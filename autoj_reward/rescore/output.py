@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the rows of an output file again: find whose answers they hold, replay them, count the changes."""
+"""Rescore an output file: find the engine that answered its rows, replay the answers, count the changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from autoj_reward.types import Mode
 
 _CHUNK = 512
 _PROBED = 64
-"""Rows that decide which engine's answers an output came from."""
+"""Rows that are tried to find the engine whose answers an output holds."""
 
 
 def first_row(source: str) -> Row:
@@ -60,19 +60,19 @@ class OutputRescore:
     """One output file, and the judge that reads its rows again.
 
     Args:
-        source: The output.
-        judge: Who reads; its engine is not asked.
-        store: The cache with the answers; None reads the critiques that the rows keep.
+        source: The file.
+        judge: The new judge; its engine is not asked.
+        store: The cache with the answers; None reads the critiques in the rows.
         aggregation: How draws become one distribution.
         fingerprint: Beginning of the engine's fingerprint; None takes that of the output's record, or else
             the one whose answers fit.
         format_name: As for `row_format`.
         columns: As for `row_format`.
-        rubric_of: A rubric for rows without one.
+        rubric_of: Gives a rubric for rows without one.
 
     Attributes:
-        report: What changed, as far as `rows` was consumed.
-        n_kept: Rows that stay as they were, because the cache does not hold them.
+        report: Counts of the rows that `rows` has given so far.
+        n_kept: Rows that are unchanged, because the cache does not hold them.
 
     Raises:
         DataError: No command whose rows are rescored wrote the file.
@@ -106,8 +106,8 @@ class OutputRescore:
         """The output's rows with their new judgments.
 
         Raises:
-            ConfigError: The cache answers none of the first rows, or does not say whose answers they are.
-            DataError: A row cannot be read, or is of another run.
+            ConfigError: The cache answers none of the first rows, or those of several engines fit equally.
+            DataError: A row cannot be read, or was judged in another mode.
         """
         on_cache: Judge | None = None
         for chunk in chunked(self._items(), _CHUNK):
@@ -142,8 +142,8 @@ class OutputRescore:
             yield RowItem(line, row, self._fields.requests(row, optional=self._taken))
 
     def _on_critiques(self, chunk: list[RowItem]) -> tuple[list[RowItem], Judge]:
-        """The rows with a critique, and the judge on an engine that gives these critiques back."""
-        # The rows keep the critique alone, without thinking.
+        """The rows with a critique, and the judge on an engine that returns these critiques."""
+        # Rows hold the critique without reasoning.
         spec = replace(self._judge.spec, thinking=None)
         bare = Judge(spec, replace(self._judge.settings, mode="critique"), self._judge.engine)
         kept, engine = critiques_of(chunk, self._kind, bare)

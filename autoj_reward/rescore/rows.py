@@ -37,9 +37,9 @@ def kind_of(row: Row, name: str) -> Kind:
     source = row.get("source")
     if "mode" not in row and isinstance(source, dict) and "template" in source:
         raise DataError(
-            "is an output of label: preference data, which is made of judgments and holds none",
+            "is an output of label: preference data, which holds no judgments",
             path=name,
-            hint="rescore what rate, compare or rerank wrote, or label again: its judgments are in the cache",
+            hint="rescore outputs of rate, compare or rerank, or label again: its judgments are in the cache",
         )
     for mark, kind in _MARKS:
         if mark in row:
@@ -48,7 +48,7 @@ def kind_of(row: Row, name: str) -> Kind:
 
 
 def mode_of(row: Row) -> Mode | None:
-    """The mode in which a row was judged; None where it does not say."""
+    """The mode in which a row was judged; None if the row does not name it."""
     mode = row.get("mode")
     return cast(Mode, mode) if mode in ("direct", "critique") else None
 
@@ -81,15 +81,14 @@ def judge_on(judge: Judge, engine: Engine, *, aggregation: Aggregation) -> Judge
 def rescore_rows(items: Sequence[RowItem], kind: Kind, judge: Judge) -> Iterator[tuple[Row, Rescored | None]]:
     """Read rows again through a judge on a replaying engine.
 
-    Returns:
-        For each row the new one and the change, or the old one and None if it cannot be replayed.
+    Gives for each row the new one and the change, or the old one and None if it cannot be replayed.
     """
     make: Callable[[Judge, RowFormat], RowTask] = {
         "rate": rate_task,
         "compare": compare_task,
         "rerank": lambda j, f: rerank_task(j, f, critiques="none"),
     }[kind]
-    # The caller laid the rows out: their fields no longer matter.
+    # The items have their requests already, so the format is not used.
     finished = make(judge, RowFormat(completions=())).judge(items)
     for item, done in zip(items, finished, strict=True):
         if any(j.failure is not None and j.failure.detail == MISSING for j in done.judgments):
@@ -104,21 +103,18 @@ def rescore_rows(items: Sequence[RowItem], kind: Kind, judge: Judge) -> Iterator
         row = {**item.row, **added, "judge_id": item.row.get("judge_id")}
         if "judge_id" not in item.row:
             del row["judge_id"]
-        yield (
-            row,
-            Rescored(name=str(item.line), mode=judge.settings.mode, before=before, after=after),
-        )
+        yield row, Rescored(name=str(item.line), mode=judge.settings.mode, before=before, after=after)
 
 
 def critiques_of(items: Sequence[RowItem], kind: Kind, judge: Judge) -> tuple[list[RowItem], CritiqueEngine]:
-    """The rows that keep a critique, and an engine that gives those critiques back.
+    """The rows with a critique, and an engine that returns those critiques.
 
     Raises:
-        ConfigError: Such rows do not keep all that was written.
+        ConfigError: Rows of this kind do not hold all critiques.
     """
     if kind != "rate" or judge.settings.n_samples != 1:
         raise ConfigError(
-            "rows keep one critique each, which is all of a rating with one draw, and not of anything else",
+            "only rows of rate with one sample hold all their critiques",
             hint="rescore with the cache that the run wrote",
         )
     kept = [item for item in items if isinstance(item.row.get("critique"), str)]
@@ -128,7 +124,7 @@ def critiques_of(items: Sequence[RowItem], kind: Kind, judge: Judge) -> tuple[li
 
 
 def _with_critiques(row: Row, added: Row) -> Row:
-    """A new ranking that keeps the critiques which the old one's completions had."""
+    """A new ranking with the critiques of the old one."""
     written: dict[Any, Any] = {entry["index"]: entry["critique"] for entry in row["ranking"]}
     ranking = [
         {**entry, "critique": entry["critique"] or written.get(entry["index"])} for entry in added["ranking"]

@@ -91,19 +91,8 @@ def label_task(
 
     if not row_format.grouped:
         return replace(compare_task(judge, row_format), label="label", judge=judged, added_fields=())
-    asks = strategy if not settings.confirm or strategy.asks == "comparisons" else _Both(strategy)
-    return group_task("label", judge, row_format, judged, asks)
-
-
-class _Both:
-    """A strategy whose pairs are compared as well: both templates must fit."""
-
-    asks: Literal["both"] = "both"
-
-    def __init__(self, strategy: Strategy) -> None:
-        self.name = strategy.name
-        self.rounds = strategy.rounds
-        self.standing = strategy.standing
+    asks = "both" if settings.confirm and strategy.asks == "ratings" else strategy.asks
+    return group_task("label", judge, row_format, judged, strategy, asks=asks)
 
 
 def layout_of(row: Row, fields: RowFormat) -> Layout:
@@ -140,8 +129,8 @@ def data_rows(
     return [
         storable(
             {
-                "prompt": _prompt(prompt, layout),
-                **{name: _completion(completions[index], layout) for name, index in texts.items()},
+                "prompt": _laid_out(prompt, layout, "user"),
+                **{name: _laid_out(completions[i], layout, "assistant") for name, i in texts.items()},
                 **columns,
                 "source": _source(labelled, pair, line),
             }
@@ -219,18 +208,10 @@ def _source(labelled: LabelledGroup, pair: PreferencePair, line: int | None) -> 
     }
 
 
-def _prompt(prompt: Text, layout: Layout) -> str | list[Row]:
+def _laid_out(text: Text, layout: Layout, role: Literal["user", "assistant"]) -> str | list[Row]:
     if layout == "standard":
-        return prompt_text(prompt, "keep")
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else trainer_messages(prompt)
-
-
-def _completion(completion: Text, layout: Layout) -> str | list[Row]:
-    if layout == "standard":
-        return completion_text(completion, "keep")
-    if isinstance(completion, str):
-        return [{"role": "assistant", "content": completion}]
-    return trainer_messages(completion)
+        return prompt_text(text, "keep") if role == "user" else completion_text(text, "keep")
+    return [{"role": role, "content": text}] if isinstance(text, str) else trainer_messages(text)
 
 
 @dataclass(slots=True)

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from autoj_reward.rows.check import (
     write_bad_rows,
 )
 from autoj_reward.rows.identity import about_run, check_same_judge
-from autoj_reward.rows.output import Output
+from autoj_reward.rows.output import Output, to_json
 from autoj_reward.rows.records import (
     RowTask,
     RunListener,
@@ -35,7 +36,6 @@ from autoj_reward.rows.records import (
     stop_past,
     without_verdict,
 )
-from autoj_reward.rows.resume import paired
 from autoj_reward.rows.source import Row, chunked, open_source, read_rows
 from autoj_reward.types import EngineStats
 
@@ -260,9 +260,20 @@ class RowRun:
     def _paired(
         self, rows: Iterator[tuple[int, Row]], written: Iterator[Row], whole: bool
     ) -> Iterator[tuple[int, Row, Row]]:
-        replaced = frozenset(self.task.added_fields)
-        names = {"source": self.source.name, "output": self.target}
-        return paired(rows, written, replaced=replaced, whole=whole, **names)
+        """Each written row with its input row: line, input row, output row.
+
+        It consumes one row of the input for each written one. With `whole` written rows hold the input's
+        fields, which are compared.
+        """
+        for number, was in enumerate(written, start=1):
+            line, row = next(rows, (0, None))
+            if row is None or (whole and not _is_row_of(was, row, self.task.added_fields)):
+                due = "no further row" if row is None else f"the row of line {line} of {self.source.name}"
+                raise DataError(
+                    f"is not the expected row ({due}): two runs wrote into it, or the file was changed since",
+                    path=self.target, line=number, hint="--overwrite starts again",
+                )  # fmt: skip
+            yield line, row, was
 
     def _finished(self, path: Path) -> Iterator[tuple[int, Row, Row | None]]:
         """Line and row of the input, and the fields added to it; None if it failed."""
@@ -332,3 +343,13 @@ class RowRun:
         early = self._judge.describe("files")
         if early["judge_id"] is not None:
             check_same_judge(output.name, kept, redacted(who(early)))
+
+
+def _is_row_of(written: Row, row: Row, replaced: Collection[str]) -> bool:
+    """Whether an output row was made from an input row: its fields are there, except those replaced."""
+    kept = {name: value for name, value in row.items() if name not in replaced}
+    if all(name in written and written[name] == value for name, value in kept.items()):
+        return True
+    # Dates, NaN and the like are written in another form.
+    kept = json.loads(to_json(kept))
+    return all(name in written and written[name] == value for name, value in kept.items())

@@ -103,20 +103,21 @@ def rerank_task(
 
 
 def group_task(
-    label: str, judge: Judge, row_format: RowFormat, judged: _Judge, strategy: Strategy
+    label: str, judge: Judge, row_format: RowFormat, judged: _Judge, strategy: Strategy, *, asks: str = ""
 ) -> RowTask:
-    """A task for groups: the rows must fit every template that the strategy asks for."""
+    """A task for groups: rows must fit the templates of what is asked, by default what the strategy asks."""
+    asks = asks or strategy.asks
     used = {
         "ratings": [judge.spec.rating],
         "comparisons": [judge.spec.comparison],
         "both": [judge.spec.rating, judge.spec.comparison],
-    }[strategy.asks]
+    }[asks]
     taken = [taken_fields(judge.spec, p.template) for p in used if p is not None]
 
     def check(requests: Sequence[Request]) -> None:
-        if strategy.asks != "comparisons":
+        if asks != "comparisons":
             judge.check(requests)
-        if strategy.asks != "ratings" and len(requests) > 1:
+        if asks != "ratings" and len(requests) > 1:
             first, last = requests[0], requests[-1]
             judge.check([first.paired_with(last)])
 
@@ -127,7 +128,7 @@ def group_task(
         check=check,
         judge=judged,
         added_fields=ADDED_FIELDS.get(label, ()),
-        inputs_per_request=judge.settings.n_samples if strategy.asks == "ratings" else None,
+        inputs_per_request=judge.settings.n_samples if asks == "ratings" else None,
         strategy=strategy,
     )
 

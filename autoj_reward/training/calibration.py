@@ -24,10 +24,10 @@ from autoj_reward.statistics import Share, calibration_error
 from autoj_reward.types import Text
 
 _LEAST, _MOST = 0.05, 20.0
-"""Temperatures tried. A fit at a border says that the verdicts carry no, or too few, signals."""
+"""Range of the fit. A result at the border means that the probabilities say little about the labels."""
 
 _FLOOR = 1e-12
-"""A label's least probability, so that one reading of 0 does not decide a fit."""
+"""Least probability of a label, so that a single 0 does not decide the fit."""
 
 _RESAMPLES = 500
 
@@ -43,17 +43,17 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What a temperature does to one verdict set.
+    """The fitted temperature of one verdict set, and the calibration before and after.
 
     Attributes:
         protocol: `rating` or `comparison`.
-        n: Labelled judgments it was fitted on.
-        n_failed: Judgments without a verdict of the judge's own; they are left out.
-        temperature: To be stored with the judge: the judge's own one times what was fitted.
+        n: Labelled judgments of the fit.
+        n_failed: Judgments without a verdict, or decided by a rule; they are left out.
+        temperature: To be stored with the judge: its present temperature times the fitted one.
         log_loss: Mean negative log-likelihood of the labels in nats, before and after.
-        error_before: Expected calibration error in [0, 1] as the judge is, with its 95% interval.
-        error_after: The same after fitting; every half of the rows under the other half's fit.
-        accuracy: Share of rows whose most probable verdict is the label.
+        error_before: Expected calibration error in [0, 1] before, with its 95% interval.
+        error_after: The same after; each half of the rows is scaled by the fit of the other half.
+        accuracy: Share of rows whose most probable verdict is the label, in [0, 1].
     """
 
     protocol: str
@@ -125,7 +125,7 @@ def calibrate(
         judgments: B judgments by one protocol.
         labels: B labels. A rating that is not on the judge's scale counts as the nearest one that is.
         own: The temperature that the judge already applies.
-        seed: Of the halves and of the intervals.
+        seed: Seed of the halves and the intervals.
 
     Raises:
         ConfigError: Fewer than 20 judgments have a verdict.
@@ -143,7 +143,7 @@ def calibrate(
     probs = _orders([j for j, _ in read])
     wanted = np.array([_place(label, verdicts) for _, label in read])
     fitted = fit_temperature(probs, wanted)
-    # Each half is scaled by what the other half says, so that "after" is not measured on its own fit.
+    # Each half is scaled by the fit of the other half, so that "after" is not measured on its own fit.
     rng = np.random.default_rng(seed)
     half = rng.permutation(len(read)) % 2 == 0
     after = np.where(
@@ -168,11 +168,11 @@ def fit_temperature(probs: NDArray[np.float64], labels: NDArray[np.int64]) -> fl
     """The temperature in [0.05, 20] under which the labels are most probable.
 
     Args:
-        probs: Of shape (B, S, V): each sample's distribution; nan for samples that a judgment lacks.
-        labels: B places in the verdict set.
+        probs: (B, S, V) distribution of each sample; nan for samples that a judgment lacks.
+        labels: (B,) indices in the verdict set.
     """
     low, high = math.log(_LEAST), math.log(_MOST)
-    # The mean of orders is not convex in log T: a coarse grid finds the valley, golden section its floor.
+    # The loss is not convex in log T: a coarse grid finds the valley, golden section search its minimum.
     grid = np.linspace(low, high, 41)
     losses = [_log_loss(scaled(probs, math.exp(t)), labels) for t in grid]
     at = int(np.argmin(losses))
@@ -212,7 +212,7 @@ def _log_loss(averaged: NDArray[np.float64], labels: NDArray[np.int64]) -> float
 
 
 def _orders(judgments: Sequence[Judgment]) -> NDArray[np.float64]:
-    """Each readable sample's probabilities, of shape (B, S, V), filled up with nan."""
+    """Probabilities of each readable sample, (B, S, V), padded with nan."""
     read = [[s.distribution.probs for s in j.samples if s.distribution is not None] for j in judgments]
     probs = np.full((len(read), max(map(len, read)), len(read[0][0])), np.nan)
     for row, own in zip(probs, read, strict=True):

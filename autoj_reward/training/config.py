@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,7 +16,7 @@ from autoj_reward.toml_file import SettingReader, read_toml
 FileKind = Literal["auto-j-ratings", "auto-j-comparisons", "pairs"]
 
 Flaw = Literal["other_prompt", "cut_off", "repeated", "emptied", "wrong_language", "padded", "identical"]
-"""How a completion was spoilt; `identical` is the same text twice, which is a tie."""
+"""How a completion was degraded; `identical` is the same text twice, which is a tie."""
 
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
 
@@ -32,7 +32,7 @@ ExampleKind = Literal[
     "ratings",
     "rating_critiques",
 ]
-"""What an example teaches: contrast made from data, people's pairs, or rated completions."""
+"""Kinds of example: from contrast made from data, from people's pairs, or from rated completions."""
 
 EXAMPLE_KINDS: tuple[ExampleKind, ...] = get_args(ExampleKind)
 
@@ -84,13 +84,13 @@ class Stage:
         batch_size: Examples of one step on one device.
         accumulate: Batches of one step.
         epochs: Passes over the stage's examples.
-        max_tokens: Longer examples are left out. Shorter stages are faster ones.
-        measure_every: Steps between measures on held-out prompts; 0 measures at the end only.
-        measures: What is measured, as `rating other_prompt` or `comparison human`: a protocol and a
-            kind of case (a flaw, `identical` or `human`). Empty measures everything.
-        until: Measures and shares at which the stage is learnt and ends early, once all are reached.
+        max_tokens: Longer examples are left out.
+        measure_every: Steps between evaluations on held-out prompts; 0 evaluates at the end only.
+        measures: What is evaluated, as `rating other_prompt` or `comparison human`: a protocol and a
+            kind of case (a flaw, `identical` or `human`). Empty evaluates everything.
+        until: Measures and the shares that they have to reach; the stage ends early once all have.
         flaws: Shares of the flaws in contrast ratings and comparisons; empty takes a fixed mix.
-        final_share: What is left of the learning rate at the stage's end, in [0, 1].
+        final_share: Learning rate at the stage's end as a share of the peak, in [0, 1].
     """
 
     name: str
@@ -119,9 +119,9 @@ class TrainConfig:
         stages: The curriculum, in order.
         exclude: Files whose prompts must not be trained on (field `prompt`, `question`,
             `instruction` or `source`).
-        seed: For the choice of examples, the adapter's first weights and the order.
+        seed: For the choice and order of examples and the adapter's first weights.
         held_out: Share of prompts kept out of training, in (0, 0.5].
-        measure_cases: Held-out pairs of each kind that a measure reads.
+        measure_cases: Held-out pairs of each kind that are evaluated.
         measure_chars: Most characters of such a pair, its prompt included.
         lora: The adapter's shape.
         autocast: `bfloat16` or `none`. Weights are float32 under it.
@@ -172,33 +172,33 @@ def load_config(path: str | Path, *, output: str | Path | None = None) -> TrainC
 
 
 def changed_settings(path: Path, wanted: Mapping[str, Any]) -> list[str]:
-    """Names of the settings that differ from those which a stage's `settings.json` was begun with."""
+    """Names of the settings that differ from those in a stage's `settings.json`."""
     before = json.loads(path.read_text(encoding="utf-8"))
     now = json.loads(json.dumps(wanted, default=asdict))
     return sorted(name for name in now if before.get(name) != now[name])
 
 
 def refuse_another_split(config: TrainConfig) -> None:
-    """Compare what splits the data with what a run in the output folder was begun with, if there is one.
+    """Compare the settings that split the data with those of an earlier run in the output folder.
 
     Raises:
-        ConfigError: That run kept other rows out of training.
+        ConfigError: That run held out other rows.
     """
     wanted = {name: getattr(config, name) for name in ("files", "exclude", "seed", "held_out")}
     for path in Path(config.output).glob("stage-*/settings.json"):
         if changed := changed_settings(path, wanted):
             raise ConfigError(
                 f"{path.parent} was trained with another split: {', '.join(changed)} changed since",
-                hint="rows that it was trained on would count as held out; set these back",
+                hint="rows that it was trained on would count as held out; restore these settings",
             )
 
 
 def _wrong(config: TrainConfig) -> list[str]:
-    """What is of the right kind and still cannot be."""
+    """Problems of settings whose types are right."""
     problems = []
     names = [s.name for s in config.stages]
     if not names or len(set(names)) < len(names):
-        problems.append("stages: at least one is needed, each with a name of its own")
+        problems.append("stages: at least one is needed, and their names must be unique")
     if not config.files:
         problems.append("files: at least one is needed")
     if not 0 < config.held_out <= 0.5:
@@ -259,13 +259,11 @@ def _with_paths(config: TrainConfig, base: Path) -> TrainConfig:
             raise ConfigError(f"the path {path!r} names a variable that is not set", hint="export it first")
         return str(base / expanded)
 
-    def all_at(paths: Sequence[str]) -> tuple[str, ...]:
-        return tuple(at(p) for p in paths)
-
     files = tuple(
         replace(f, path=at(f.path), translations=at(f.translations) if f.translations else "")
         for f in config.files
     )
     is_path = config.judge.endswith(".toml") or config.judge.startswith(("/", "./", "../", "~", "$"))
     judge = at(config.judge) if is_path else config.judge
-    return replace(config, judge=judge, output=at(config.output), files=files, exclude=all_at(config.exclude))
+    exclude = tuple(map(at, config.exclude))
+    return replace(config, judge=judge, output=at(config.output), files=files, exclude=exclude)

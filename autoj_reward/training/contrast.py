@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make contrast pairs: completions degraded on purpose, so that the label is certain.
-
-Each case is a prompt, a better completion and a worse one, and says how the worse one came about.
-"""
+"""Make contrast pairs: a completion and a copy degraded on purpose, so that the label is certain."""
 
 from __future__ import annotations
 
@@ -23,10 +20,10 @@ RATINGS: dict[Flaw, float] = {
     "padded": 4.0,
     "identical": 6.0,
 }
-"""What a completion with the flaw is rated in training."""
+"""The training label of a completion with each flaw."""
 
 SOUND_RATING = 6.0
-"""What a completion to its own prompt is rated: Auto-J's most frequent rating."""
+"""The training label of a sound completion: Auto-J's most frequent rating."""
 
 SHARES: dict[Flaw, float] = {
     "other_prompt": 0.40,
@@ -36,7 +33,7 @@ SHARES: dict[Flaw, float] = {
     "wrong_language": 0.05,
     "padded": 0.12,
 }
-"""How often each flaw is drawn; the hard ones more often."""
+"""Share of each flaw; hard ones are drawn more often."""
 
 _FILLERS = (
     "There is a great deal that could be said about this.",
@@ -62,23 +59,15 @@ _FILLERS = (
 _EMPTY = ("", "", "", " ", "\n", ".", "...", "-", "N/A", "[]")
 
 _ENDINGS = ".!?)]}`\"'*:|>。！？”…"
-"""What a finished completion ends with."""
+"""Last characters of a finished completion."""
 
 _SENTENCE = re.compile(r"[^.!?\n]*+(?:[.!?\n]++\s*+|\Z)")
-"""A sentence with its end; at the end of a text also what has none, so that each place is looked at once."""
+"""A sentence with its end, or the rest of the text; possessive, so that each place is matched once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """A pair whose order is known.
-
-    Attributes:
-        prompt: The prompt.
-        better: The sound completion.
-        worse: The flawed one; with `identical` the same text.
-        flaw: What is wrong with it.
-        origin: The row of the sound completion.
-    """
+    """A sound completion and a flawed one (with `identical` the same text), from the row `origin`."""
 
     prompt: str
     better: str
@@ -89,7 +78,7 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A prompt with what was written to it."""
+    """A prompt with its completions."""
 
     prompt: str
     completions: tuple[str, ...]
@@ -106,18 +95,15 @@ def make_contrast(
     flaws: Mapping[Flaw, float] | None = None,
     together: bool = True,
 ) -> list[Contrast]:
-    """Draw cases from the rows of one side of the split.
+    """Draw n cases from the rows of one side of the split, or fewer if there are not enough rows.
 
     Args:
-        part: Where prompts and completions come from; nothing else is shown.
-        n: How many cases.
+        part: The rows.
+        n: Number of cases.
         seed: The same seed draws the same cases.
-        max_chars: Most characters of the prompt and what is shown with it.
+        max_chars: Most characters of the prompt and the completions shown with it.
         flaws: Shares of the flaws; None takes `SHARES`.
         together: Whether both completions are shown at once, as in a comparison.
-
-    Returns:
-        At most n cases; fewer where the rows do not suffice.
     """
     rng = random.Random(f"contrast {seed}")
     entries = _entries(part)
@@ -154,7 +140,7 @@ def make_contrast(
 
 
 def _entries(part: Part) -> list[_Entry]:
-    """Prompts with completions that are whole and long enough to be spoilt."""
+    """Prompts with completions that are whole and long enough to be degraded."""
     entries = []
     for pair in part.pairs:
         texts = (pair.second, pair.first) if pair.preference == "second" else (pair.first, pair.second)
@@ -181,19 +167,19 @@ def _sound(rng: random.Random, entry: _Entry) -> str:
 
 
 def _other_prompt(rng: random.Random, entry: _Entry, entries: Sequence[_Entry]) -> tuple[str, str] | None:
-    """A completion to another prompt, of like length, so that length says nothing."""
+    """A completion to another prompt, of similar length, so that length does not predict the label."""
     better = _sound(rng, entry)
     drawn = [rng.choice(entries) for _ in range(6)]
     others = [e.completions[0] for e in drawn if e.prompt != entry.prompt]
     if not others:
         return None
-    # Every other time whichever comes, so that neither longer nor shorter is always right.
+    # Often any of them, so that neither the longer nor the shorter one is always right.
     closest = min(others, key=lambda t: abs(len(t) - len(better)))
     return better, closest if rng.random() < 0.6 else rng.choice(others)
 
 
 def _cut_off(rng: random.Random, entry: _Entry) -> tuple[str, str] | None:
-    """A completion that stops in the middle, against a whole one that is often shorter."""
+    """A completion that stops in the middle, and a whole one that is often shorter."""
     if len(entry.completions) > 1 and rng.random() < 0.7:
         better, longer = sorted(entry.completions[:2], key=len)
         least = len(better)
@@ -205,12 +191,9 @@ def _cut_off(rng: random.Random, entry: _Entry) -> tuple[str, str] | None:
 
 
 def cut(rng: random.Random, text: str, *, at_least: int) -> str | None:
-    """The text up to a place inside a sentence; None where it has no such place.
+    """A whole completion cut at a random place inside a sentence; None if there is none.
 
-    Args:
-        rng: Draws the place.
-        text: A whole completion.
-        at_least: Fewest characters that are left.
+    At least `at_least` characters are left.
     """
     for _ in range(8):
         low, high = max(at_least, len(text) // 4), int(len(text) * 0.95)
@@ -226,7 +209,7 @@ def cut(rng: random.Random, text: str, *, at_least: int) -> str | None:
 
 
 def repeat(rng: random.Random, text: str) -> str:
-    """The text with a part of it said again and again."""
+    """The text with a part of it repeated several times."""
     how = rng.randrange(4)
     sentences: list[str] = [
         s for s in _SENTENCE.findall(text) if len(s.strip()) > 15 and any(end in s for end in ".!?\n")
@@ -253,12 +236,12 @@ def _repeated(rng: random.Random, entry: _Entry) -> tuple[str, str] | None:
 
 
 def _wrong_language(rng: random.Random, entry: _Entry) -> tuple[str, str] | None:
-    """A completion to the same prompt, in a language that was not asked for."""
+    """The same completion in another language than the prompt's."""
     return _sound(rng, entry), entry.translation[: rng.randint(60, 260)].rstrip() + "。"
 
 
 def _padded(rng: random.Random, entry: _Entry) -> tuple[str, str] | None:
-    """The same completion between sentences that say nothing."""
+    """The same completion between empty phrases."""
     better = _sound(rng, entry)
     fillers = rng.sample(_FILLERS, rng.randint(3, 9))
     n = rng.randint(0, len(fillers) // 2)

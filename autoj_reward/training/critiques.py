@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write short critiques for pairs, which Auto-J's published data lacks.
 
-A critique says only what is known: how a completion was spoilt, or, for a pair that people judged,
-what can be measured about the two texts. No quality is claimed that was not checked.
+A critique states only known facts: how a completion was degraded, or, for a pair that people judged, the
+lengths of the two texts.
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ _NAMES = ("Response 1", "Response 2")
 
 
 def rating_critique(rng: random.Random, flaw: Flaw | None, rating: float, spec: JudgeSpec) -> str:
-    """What is right or wrong with one completion, and its rating."""
+    """A critique of one completion, sound or with a flaw, and its rating."""
     # Identical texts are two sound ones.
     text = rng.choice(_FLAWS.get(flaw, _SOUND) if flaw else _SOUND).format(it="The response")
     return f"{text}\n\n{_verdict_text(rating, spec.rating)}"
 
 
 def comparison_critique(rng: random.Random, flaw: Flaw, verdict: Preference, spec: JudgeSpec) -> str:
-    """How two completions differ, and the decision."""
+    """A critique of a contrast pair, and the decision."""
     if verdict == "tie":
         text = rng.choice(_IDENTICAL)
     else:
@@ -102,7 +102,7 @@ def comparison_critique(rng: random.Random, flaw: Flaw, verdict: Preference, spe
 
 
 def pair_critique(rng: random.Random, texts: Sequence[str], verdict: Preference, spec: JudgeSpec) -> str:
-    """What can be measured about a pair, and what people decided."""
+    """A critique of a pair that people judged, and their decision."""
     parts = []
     short, long = sorted((0, 1), key=lambda i: len(texts[i]))
     if len(texts[long]) > 1.3 * len(texts[short]):
@@ -115,5 +115,5 @@ def pair_critique(rng: random.Random, texts: Sequence[str], verdict: Preference,
 
 
 def _verdict_text(verdict: Verdict, task: JudgingTask | None) -> str:
-    assert task is not None  # examples are only built of what the judge does
+    assert task is not None  # examples are only built for tasks of the judge
     return task.verdicts.verdict_prefix.lstrip() + closed(verdict, task)

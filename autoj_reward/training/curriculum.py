@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TypeVar, cast
 
 from autoj_reward.judge.spec import JudgeSpec
-from autoj_reward.judgments import Preference
+from autoj_reward.judgments import Preference, Verdict
 from autoj_reward.training.config import ExampleKind, Flaw, Stage
 from autoj_reward.training.contrast import (
     RATINGS,
@@ -41,18 +41,7 @@ _CHARS_PER_TOKEN = 3.6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draw:
-    """What the examples of one kind are drawn from.
-
-    Attributes:
-        kind: The kind.
-        n: About how many examples.
-        stage: The stage that asks for them.
-        part: Rows of the training side.
-        spec: The judge.
-        rng: For every random choice.
-        seed: For the contrast made from rows.
-        max_chars: Longest example, in characters.
-    """
+    """Settings for about n examples of one kind, of at most `max_chars`, from the rows of `part`."""
 
     kind: str
     n: int
@@ -63,15 +52,26 @@ class _Draw:
     seed: int
     max_chars: int
 
+    def example(
+        self, prompt: str, texts: tuple[str, ...], verdict: Verdict, origin: str, *, critique: str = "",
+        unit: int | None = None,
+    ) -> Example:  # fmt: skip
+        """An example of this kind; those of one unit are trained on together."""
+        return Example(
+            prompt=prompt,
+            completions=texts,
+            verdict=verdict,
+            kind=self.kind,
+            origin=origin,
+            critique=critique,
+            unit="" if unit is None else f"{self.kind} {unit}",
+        )
+
 
 def stage_examples(stage: Stage, part: Part, spec: JudgeSpec, *, seed: int) -> list[Example]:
-    """All examples of a stage in random order; comparisons are there in both orders.
+    """All examples of a stage in random order, comparisons in both orders.
 
-    Args:
-        stage: Which kinds, and how many of each.
-        part: Rows of the training side.
-        spec: The judge, for how it writes its verdicts.
-        seed: The run's seed; every stage draws its own examples from it.
+    Every stage draws its own examples from the run's seed.
     """
     examples: list[Example] = []
     for kind, n in stage.examples.items():
@@ -88,7 +88,7 @@ def _examples(kind: str, n: int, stage: Stage, part: Part, spec: JudgeSpec, *, s
     """At most n examples of one kind."""
     n_completions, make = _MAKERS[cast(ExampleKind, kind)]
     rng = random.Random(seed)
-    # The exact limit is applied to tokens afterwards; this one keeps hopeless cases out.
+    # An estimate that leaves out most examples that are too long; the exact limit is in tokens.
     around = 40 + len(spec.task_for(n_completions).template.text) // 4
     draw = _Draw(
         kind=kind,
@@ -119,7 +119,7 @@ def _crossed_ratings(draw: _Draw) -> Iterator[Example]:
     """
     entries = [e for e in sound_entries(draw.part) if len(e[0]) + len(e[1]) <= draw.max_chars]
     draw.rng.shuffle(entries)
-    # Neighbours by length: little padding, and length says nothing.
+    # Neighbours by length: little padding, and length does not predict the rating.
     entries = sorted(entries[: 2 * (draw.n // 4)], key=lambda e: len(e[1]))
     for number, (one, two) in enumerate(zip(entries[::2], entries[1::2], strict=False)):
         for prompt, completion, sound in (
@@ -128,14 +128,8 @@ def _crossed_ratings(draw: _Draw) -> Iterator[Example]:
             (two[0], two[1], True),
             (two[0], one[1], False),
         ):
-            yield Example(
-                prompt=prompt,
-                completions=(completion,),
-                verdict=SOUND_RATING if sound else RATINGS["other_prompt"],
-                kind=draw.kind,
-                origin=f"{one[2]} {two[2]}",
-                unit=f"{draw.kind} {number}",
-            )
+            rating = SOUND_RATING if sound else RATINGS["other_prompt"]
+            yield draw.example(prompt, (completion,), rating, f"{one[2]} {two[2]}", unit=number)
 
 
 def _contrasts(draw: _Draw, flaws: Mapping[Flaw, float] | None, *, together: bool) -> list[Contrast]:
@@ -157,15 +151,9 @@ def _contrast_ratings(draw: _Draw, *, critiques: bool) -> Iterator[Example]:
             (case.better, SOUND_RATING, None),
             (case.worse, RATINGS[case.flaw], case.flaw),
         ):
-            yield Example(
-                prompt=case.prompt,
-                completions=(text,),
-                verdict=rating,
-                kind=draw.kind,
-                origin=f"{case.origin} {flaw or 'sound'}",
-                critique=rating_critique(draw.rng, flaw, rating, draw.spec) if critiques else "",
-                unit=f"{draw.kind} {number}",
-            )
+            critique = rating_critique(draw.rng, flaw, rating, draw.spec) if critiques else ""
+            origin = f"{case.origin} {flaw or 'sound'}"
+            yield draw.example(case.prompt, (text,), rating, origin, critique=critique, unit=number)
 
 
 def _contrast_comparisons(draw: _Draw, *, critiques: bool) -> Iterator[Example]:
@@ -173,15 +161,9 @@ def _contrast_comparisons(draw: _Draw, *, critiques: bool) -> Iterator[Example]:
         for better_first in (True, False):
             texts = (case.better, case.worse) if better_first else (case.worse, case.better)
             verdict: Preference = "tie" if case.flaw == "identical" else "first" if better_first else "second"
-            yield Example(
-                prompt=case.prompt,
-                completions=texts,
-                verdict=verdict,
-                kind=draw.kind,
-                origin=f"{case.origin} {case.flaw}",
-                critique=comparison_critique(draw.rng, case.flaw, verdict, draw.spec) if critiques else "",
-                unit=f"{draw.kind} {number}",
-            )
+            critique = comparison_critique(draw.rng, case.flaw, verdict, draw.spec) if critiques else ""
+            origin = f"{case.origin} {case.flaw}"
+            yield draw.example(case.prompt, texts, verdict, origin, critique=critique, unit=number)
 
 
 def _pairs(draw: _Draw) -> Iterator[PairRow]:
@@ -195,14 +177,7 @@ def _pair_ratings(draw: _Draw) -> Iterator[Example]:
             continue
         for text, name in ((pair.first, "first"), (pair.second, "second")):
             rating = PREFERRED_RATING if pair.preference == name else OTHER_RATING
-            yield Example(
-                prompt=pair.prompt,
-                completions=(text,),
-                verdict=rating,
-                kind=draw.kind,
-                origin=pair.origin,
-                unit=f"{draw.kind} {number}",
-            )
+            yield draw.example(pair.prompt, (text,), rating, pair.origin, unit=number)
 
 
 def _pair_comparisons(draw: _Draw, *, critiques: bool) -> Iterator[Example]:
@@ -217,15 +192,7 @@ def _pair_comparisons(draw: _Draw, *, critiques: bool) -> Iterator[Example]:
                 if pair.critique and swapped:
                     continue
                 written = pair.critique or pair_critique(draw.rng, texts, verdict, draw.spec)
-            yield Example(
-                prompt=pair.prompt,
-                completions=texts,
-                verdict=verdict,
-                kind=draw.kind,
-                origin=pair.origin,
-                critique=written,
-                unit=f"{draw.kind} {number}",
-            )
+            yield draw.example(pair.prompt, texts, verdict, pair.origin, critique=written, unit=number)
 
 
 def _rated(draw: _Draw, *, critiques: bool) -> Iterator[Example]:
@@ -235,14 +202,8 @@ def _rated(draw: _Draw, *, critiques: bool) -> Iterator[Example]:
         verdicts = draw.spec.task_for(1).verdicts
         rows = [r for r in rows if on_scale(r.rating, verdicts) == r.rating]
     for row in _cycle(draw.rng, rows, draw.n):
-        yield Example(
-            prompt=row.prompt,
-            completions=(row.completion,),
-            verdict=row.rating,
-            kind=draw.kind,
-            origin=row.origin,
-            critique=row.critique if critiques else "",
-        )
+        critique = row.critique if critiques else ""
+        yield draw.example(row.prompt, (row.completion,), row.rating, row.origin, critique=critique)
 
 
 _MAKERS: dict[ExampleKind, tuple[int, Callable[[_Draw], Iterator[Example]]]] = {
@@ -257,4 +218,4 @@ _MAKERS: dict[ExampleKind, tuple[int, Callable[[_Draw], Iterator[Example]]]] = {
     "ratings": (1, partial(_rated, critiques=False)),
     "rating_critiques": (1, partial(_rated, critiques=True)),
 }
-"""For each kind how many completions an example has, and what makes its examples."""
+"""For each kind the number of completions of an example, and the function that makes its examples."""

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training data: read rows, split by prompt, tokenize with a loss mask.
 
-What a judge must never see in training is kept out here, by prompt: the prompts of the excluded
-files, and the prompts held out for measuring.
+The prompts of excluded files and the held-out prompts are kept out of training here.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,19 +99,18 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One thing to learn.
+    """One training example.
 
     Attributes:
         prompt: The prompt.
         completions: One (rating) or two (comparison).
-        verdict: What the judge is to decide.
-        critique: What it is to write, verdict included; empty for a direct example, where the words
+        verdict: The right verdict.
+        critique: The judge's whole output, verdict included; empty for a direct example, where the words
             before the verdict are given.
         kind: Which kind of example, for logs.
         origin: Where it came from.
-        unit: Examples of one unit follow each other, in one step as far as the sizes of units and steps
-            allow, so that what they have in common cancels out and their difference remains. Empty
-            for a single one.
+        unit: Examples of one unit follow each other, in one step if its size allows, so that the model learns
+            from their difference. Empty for a single one.
     """
 
     prompt: str
@@ -124,33 +123,26 @@ class Example:
 
 
 def prompt_key(prompt: str) -> str:
-    """A prompt for comparison: case and blanks do not count."""
+    """The prompt without differences of case and blanks, for comparing prompts."""
     return " ".join(prompt.casefold().split())
 
 
 def load_corpus(config: TrainConfig) -> Corpus:
-    """Read the files, leave the excluded prompts out, and split what is left by prompt.
+    """Read the files, leave out the excluded prompts, and split the rest by prompt.
 
-    A prompt is on one side only: which one follows from the prompt and the seed, not from its place.
+    A hash of the prompt and the seed decides its side, so all rows of a prompt are on the same side.
 
     Raises:
         DataError: A file or row is wrong.
     """
     excluded = {key for path in config.exclude for key in prompts_of(path)}
-    dropped: dict[str, int] = {}
+    dropped: Counter[str] = Counter()
     sides: dict[bool, tuple[list[RatedRow], list[PairRow]]] = {False: ([], []), True: ([], [])}
     for row in (r for file in config.files for r in _read_file(file)):
         key = prompt_key(row.prompt)
         texts = (row.completion,) if isinstance(row, RatedRow) else (row.first, row.second)
-        reason = (
-            "excluded prompt"
-            if key in excluded
-            else "empty completion"
-            if not all(t.strip() for t in texts)
-            else ""
-        )
-        if reason:
-            dropped[reason] = dropped.get(reason, 0) + 1
+        if key in excluded or not all(t.strip() for t in texts):
+            dropped["excluded prompt" if key in excluded else "empty completion"] += 1
             continue
         rated, pairs = sides[is_held_out(row.prompt, share=config.held_out, seed=config.seed)]
         if isinstance(row, RatedRow):
@@ -261,7 +253,7 @@ def _read_pairs(path: str) -> Iterator[PairRow]:
 
 
 def _shown(row: dict[str, Any], name: str, path: str, line: int) -> str:
-    """A prompt or completion as a judge is shown it."""
+    """A prompt or completion in the form that a judge is shown."""
     try:
         return prompt_text(row[name]) if name == "prompt" else completion_text(row[name])
     except ConfigError as error:
@@ -269,10 +261,10 @@ def _shown(row: dict[str, Any], name: str, path: str, line: int) -> str:
 
 
 def unfill(template: Template, text: str) -> dict[str, str] | None:
-    """The values a template was filled with; None where the text does not follow it.
+    """The values that a template was filled with; None if the text does not follow it.
 
-    Each literal is looked for from the left, the last one from the right, because completions may
-    quote the template.
+    Each literal is searched from the left, the last one from the right, because completions may quote the
+    template.
     """
     marks = {name: f"\0{name}\0" for name in template.required}
     joined = "".join(s.text for s in template.fill(marks))
@@ -299,15 +291,15 @@ def unfill(template: Template, text: str) -> dict[str, str] | None:
 def encode(
     examples: Sequence[Example], spec: JudgeSpec, tokenizer: InjectionSafeTokenizer
 ) -> list[dict[str, list[int]]]:
-    """Examples as the judge will meet them, tokens and all.
+    """Tokens of examples, in the form in which the judge reads and writes them.
 
-    A direct example is the judge's input with the forced prefix; the verdict, what ends it and the end
-    of the turn carry the loss. A critique example carries it on everything the judge writes.
+    A direct example is the judge's input with the forced prefix; the loss is on the verdict, its terminator
+    and the end of the turn. In a critique example it is on everything that the judge writes.
 
     Returns:
         `input_ids` and `labels` of equal length; labels are `IGNORED` on the input.
     """
-    # Of all that may end a turn, what the chat template ends it with.
+    # Of several tokens that end a turn, the one that the chat template writes.
     end = tokenizer.turn_end_ids[:1] if tokenizer.hf.eos_token_id is None else (tokenizer.hf.eos_token_id,)
     given = tokenizer.encode_inputs([_input_of(e, spec) for e in examples])
     # Encoded separately, because the judge writes after the input's last token: no merge crosses it.
@@ -323,7 +315,7 @@ def encode(
 
 
 def _input_of(example: Example, spec: JudgeSpec) -> JudgeInput:
-    """What the judge reads: with the words before the verdict for a direct example."""
+    """The judge's input, which for a direct example includes the words before the verdict."""
     task = spec.task_for(len(example.completions))
     names = ("completion",) if len(example.completions) == 1 else ("first", "second")
     body = task.template.fill(
@@ -351,11 +343,3 @@ def on_scale(rating: float, verdicts: VerdictSet) -> float:
     low, high = min(own), max(own)
     wanted = low + (rating - 1.0) / 9.0 * (high - low)
     return min(own, key=lambda v: abs(v - wanted))
-
-
-def count_by_kind(examples: Sequence[Example]) -> dict[str, int]:
-    """How many examples there are of each kind."""
-    counts: dict[str, int] = {}
-    for example in examples:
-        counts[example.kind] = counts.get(example.kind, 0) + 1
-    return counts

@@ -49,7 +49,7 @@ class LiveEngine(TransformersEngine):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A held-out pair with a known better side, or a known tie. `name` says what it measures."""
+    """A held-out pair with a known better side, or a known tie. `name` is its flaw or `human`."""
 
     name: str
     prompt: str
@@ -78,12 +78,12 @@ def measure_cases(part: Part, n: int, *, seed: int, max_chars: int) -> list[Case
 def measure(judge: Judge, cases: Sequence[Case], *, wanted: Sequence[str] = ()) -> dict[str, float]:
     """Shares of cases that the judge gets right, by name and protocol; an undecided one counts half.
 
-    For ties: the share that it calls a tie. `slot bias` is what standing first gains on average, in win
-    probability (`PairJudgment.slot_bias`), and `mass` the mean probability inside the verdict set.
+    For ties it is the share that the judge calls a tie. `slot bias` is the mean gain of the first completion
+    in win probability (`PairJudgment.slot_bias`), and `mass` the mean probability inside the verdict set.
 
     Args:
         judge: The judge.
-        cases: What to read.
+        cases: Held-out cases.
         wanted: Protocol and case, as in `rating other_prompt`; empty measures everything.
     """
     found: dict[str, list[float]] = {}
@@ -99,7 +99,7 @@ def measure(judge: Judge, cases: Sequence[Case], *, wanted: Sequence[str] = ()) 
     cases = [c for c in cases if not wanted or f"comparison {c.name}" in wanted]
     if cases and judge.spec.comparison is not None:
         prompts = [c.prompt for c in cases]
-        # Every other case the other way round: the given order of a judgment must not be the answer.
+        # Every other case is swapped, so that the first completion is not always the better one.
         turned = [n % 2 == 1 for n in range(len(cases))]
         firsts = [c.worse if t else c.better for c, t in zip(cases, turned, strict=True)]
         seconds = [c.better if t else c.worse for c, t in zip(cases, turned, strict=True)]
@@ -117,7 +117,7 @@ def measure(judge: Judge, cases: Sequence[Case], *, wanted: Sequence[str] = ()) 
 
 
 def won(a: float | None, b: float | None) -> float:
-    """1 where a is above b, 0 where below, one half for a tie or where one could not be read."""
+    """1 if a is above b, 0 if below, one half for a tie or if one is None."""
     if a is None or b is None or abs(a - b) < RESOLUTION:
         return 0.5
     return float(a > b)

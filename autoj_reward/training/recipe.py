@@ -13,14 +13,15 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from peft.helpers import disable_input_dtype_casting
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
@@ -35,21 +36,21 @@ from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.training.config import Stage, TrainConfig, changed_settings
 from autoj_reward.training.curriculum import stage_examples
-from autoj_reward.training.data import Corpus, Example, count_by_kind, encode, load_corpus
+from autoj_reward.training.data import Corpus, Example, encode, load_corpus
 from autoj_reward.training.in_training_eval import Case, live_judge, measure_cases
 from autoj_reward.training.trainer import MeasureCallback, ProgressCallback, VerdictTrainer
 
 log = logging.getLogger("autoj_reward.training")
 
 _NEIGHBOURS, _RUN = 128, 4
-"""Units among which like lengths are put together, and how many of these follow each other."""
+"""Units that are sorted by length together, and how many neighbours of these stay together."""
 
 _SHAPING = ("judge", "files", "exclude", "seed", "held_out", "lora", "autocast")
 """Settings of the whole run that every stage's weights depend on."""
 
 
 def train(config: TrainConfig, *, quiet: bool = True) -> Path:
-    """Run the curriculum, or go on where it was interrupted.
+    """Run the curriculum, or resume it.
 
     Several processes (torchrun) share each step; every one of them calls this.
 
@@ -62,7 +63,7 @@ def train(config: TrainConfig, *, quiet: bool = True) -> Path:
 
     Raises:
         ConfigError: The judge or its model cannot be loaded, a stage has no examples, or the folder
-            holds a stage that was begun with other settings.
+            holds a stage that was trained with other settings.
         DataError: A row of the data is wrong.
     """
     output = Path(config.output)
@@ -80,7 +81,8 @@ def train(config: TrainConfig, *, quiet: bool = True) -> Path:
         _keep_settings(config, stage, folder)
         if (folder / "adapter").exists():
             log.info("stage %s is finished", stage.name)
-            _restore(model, folder / "adapter")
+            weights = load_file(str(folder / "adapter" / "adapter_model.safetensors"))
+            set_peft_model_state_dict(model, weights)
             continue
         _run_stage(config, stage, folder, model, spec, tokenizer, corpus, cases, quiet=quiet)
     return _finish(config, model, output) if _is_first_process() else output / "adapter"
@@ -91,8 +93,8 @@ def prepare(
 ) -> tuple[list[Example], list[dict[str, list[int]]]]:
     """A stage's examples and their tokens, in the order of training.
 
-    Units with an example over `max_tokens` are left out. Among some hundred neighbours, units are
-    ordered so that those of like length are in one batch.
+    Units with an example over `max_tokens` are left out. Among 128 neighbours, units of similar length are
+    put into one batch.
 
     Raises:
         ConfigError: Nothing is left.
@@ -107,7 +109,8 @@ def prepare(
     kept: list[int] = []
     rng = random.Random(f"{config.seed} {stage.name} order")
     for start in range(0, len(fitting), _NEIGHBOURS):
-        batches = _by_length(fitting[start : start + _NEIGHBOURS], longest)
+        ordered = sorted(fitting[start : start + _NEIGHBOURS], key=lambda name: longest[name])
+        batches = [ordered[i : i + _RUN] for i in range(0, len(ordered), _RUN)]
         rng.shuffle(batches)
         kept += [n for batch in batches for name in batch for n in units[name]]
     if not kept:
@@ -120,7 +123,7 @@ def prepare(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStage:
-    """What a stage trains on: its examples, by kind too, their tokens, and the longest one's tokens."""
+    """The examples of a stage, in all and by kind, and their tokens, in all and of the longest one."""
 
     name: str
     n_examples: int
@@ -130,10 +133,10 @@ class PlannedStage:
 
 
 def plan_stages(config: TrainConfig) -> tuple[list[PlannedStage], dict[str, int]]:
-    """What a run would train on; only the tokenizer is loaded.
+    """The examples that a run would train on; only the tokenizer is loaded.
 
     Returns:
-        A plan for each stage in order, and how many rows are left out, by reason.
+        A plan for each stage in order, and the number of rows left out, by reason.
 
     Raises:
         ConfigError: The tokenizer cannot be loaded, or a stage has no examples.
@@ -149,7 +152,7 @@ def plan_stages(config: TrainConfig) -> tuple[list[PlannedStage], dict[str, int]
             PlannedStage(
                 name=stage.name,
                 n_examples=len(examples),
-                kinds=count_by_kind(examples),
+                kinds=dict(Counter(e.kind for e in examples)),
                 n_tokens=sum(lengths),
                 longest=max(lengths),
             )
@@ -158,10 +161,10 @@ def plan_stages(config: TrainConfig) -> tuple[list[PlannedStage], dict[str, int]
 
 
 def _keep_settings(config: TrainConfig, stage: Stage, folder: Path) -> None:
-    """Write down what a stage is begun with, or compare with what it was begun with.
+    """Write a stage's settings, or compare them with those that it was begun with.
 
     Raises:
-        ConfigError: The stage was begun with other settings.
+        ConfigError: They differ.
     """
     whole = {f.name: getattr(config, f.name) for f in fields(config) if f.name in _SHAPING}
     wanted = json.loads(json_text({**whole, "stage": stage}, default=asdict))
@@ -177,11 +180,6 @@ def _keep_settings(config: TrainConfig, stage: Stage, folder: Path) -> None:
     elif _is_first_process():
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json_text(wanted, indent=1) + "\n", encoding="utf-8")
-
-
-def _by_length(names: Sequence[str], longest: Mapping[str, int]) -> list[list[str]]:
-    ordered = sorted(names, key=lambda name: longest[name])
-    return [ordered[i : i + _RUN] for i in range(0, len(ordered), _RUN)]
 
 
 def _load(config: TrainConfig, spec: JudgeSpec) -> tuple[Any, InjectionSafeTokenizer]:
@@ -232,7 +230,8 @@ def _run_stage(
 ) -> None:
     examples, encoded = prepare(config, stage, corpus, spec, tokenizer)
     n_tokens = sum(len(e["input_ids"]) for e in encoded)
-    log.info("stage %s: %s, %d tokens", stage.name, count_by_kind(examples), n_tokens)
+    kinds = dict(Counter(e.kind for e in examples))
+    log.info("stage %s: %s, %d tokens", stage.name, kinds, n_tokens)
     use_bf16 = config.autocast == "bfloat16"
     judge = live_judge(model, spec, tokenizer, autocast=use_bf16)
     trainer = VerdictTrainer(
@@ -272,7 +271,7 @@ def _run_stage(
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     started = time.monotonic()
-    # Autocast computes in bfloat16 anyway: float32 copies of every layer's input would only take memory.
+    # Autocast computes in bfloat16: float32 copies of every layer's input would only take memory.
     with disable_input_dtype_casting(model, active=use_bf16):
         trainer.train(resume_from_checkpoint=last)
     seconds = time.monotonic() - started
@@ -285,26 +284,20 @@ def _run_stage(
 
 
 def _is_first_process() -> bool:
-    # As torchrun numbers them; the process group itself begins with the first trainer.
+    # From torchrun: the process group is initialized only by the first trainer.
     return os.environ.get("RANK", "0") == "0"
 
 
 def _save(model: Any, folder: Path) -> None:
-    """Save the adapter; the folder appears under its name only when it is whole."""
+    """Save the adapter into another folder, then rename it, so that it is never incomplete."""
     scratch = folder.with_suffix(".partial")
     shutil.rmtree(scratch, ignore_errors=True)
     model.save_pretrained(str(scratch))
     scratch.rename(folder)
 
 
-def _restore(model: PeftModel, folder: Path) -> None:
-    from peft import set_peft_model_state_dict
-
-    set_peft_model_state_dict(model, load_file(str(folder / "adapter_model.safetensors")))
-
-
 def _finish(config: TrainConfig, model: Any, output: Path) -> Path:
-    """The finished adapter, its weights in bfloat16, with the run's settings beside it."""
+    """Save the finished adapter with weights in bfloat16, and the run's settings as run.json."""
     folder = output / "adapter"
     shutil.rmtree(folder, ignore_errors=True)
     _save(model, folder)

@@ -24,17 +24,17 @@ log = logging.getLogger("autoj_reward.training")
 
 
 class VerdictTrainer(SFTTrainer):  # type: ignore[misc]
-    """SFTTrainer that computes logits only where a label is, and attends without a mask.
+    """SFTTrainer that computes logits only at labelled positions, and passes no attention mask.
 
-    On CPU, and with a target of a few tokens after an input of hundreds, the vocabulary projection of
-    every position would cost about a quarter of the step. Batches are padded on the right, where a causal
-    model's tokens do not look: without a mask for that, attention takes its fast path.
+    On CPU, with a target of a few tokens after an input of hundreds, projecting every position to the
+    vocabulary would cost about a quarter of the step. Batches are padded on the right, which causal attention
+    does not see: without a mask it takes its fast path.
     """
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean cross entropy of the target tokens, a scalar; with the model's output where asked for."""
+        """Mean cross entropy of the target tokens; with `return_outputs` also the model's output."""
         labels = inputs["labels"][:, 1:]
         wanted = labels != IGNORED
         columns = wanted.any(dim=0).nonzero().flatten()
@@ -50,16 +50,15 @@ class VerdictTrainer(SFTTrainer):  # type: ignore[misc]
         n = rows.sum() if num_items_in_batch is None else num_items_in_batch
         loss = losses / torch.as_tensor(n).clamp(min=1)
         if num_items_in_batch is not None:
-            # It counts the targets of all processes, and their gradients are averaged afterwards.
+            # It counts the targets of all processes, whose gradients are averaged afterwards.
             loss = loss * self.accelerator.num_processes
         return (loss, out) if return_outputs else loss
 
 
 class MeasureCallback(TrainerCallback):  # type: ignore[misc]
-    """Reads the held-out cases every so many steps and writes the figures to `measures.jsonl`.
+    """Evaluates the held-out cases every `measure_every` steps and writes the figures to `measures.jsonl`.
 
-    With several processes the first one reads, tells the others whether the stage is learnt, and they
-    wait for it.
+    With several processes the first one does this, and tells the others whether the stage is learnt.
     """
 
     def __init__(self, judge: Judge, cases: Sequence[Case], stage: Stage, output: Path) -> None:
@@ -85,7 +84,7 @@ class MeasureCallback(TrainerCallback):  # type: ignore[misc]
             self.write(state.global_step)
 
     def _learnt(self, figures: Mapping[str, float], device: torch.device) -> bool:
-        """Whether the stage is learnt, as the first process sees it; the same in every process."""
+        """Whether the stage is learnt, as the first process finds, in every process."""
         learnt = all(figures.get(name, 0.0) >= least for name, least in self._stage.until.items())
         if not torch.distributed.is_initialized():
             return learnt
@@ -94,7 +93,7 @@ class MeasureCallback(TrainerCallback):  # type: ignore[misc]
         return bool(shared.item())
 
     def write(self, step: int) -> dict[str, float]:
-        """Measure now."""
+        """Evaluate now."""
         figures = measure(self._judge, self._cases, wanted=self._stage.measures)
         line = {"stage": self._stage.name, "step": step, **{k: round(v, 4) for k, v in figures.items()}}
         _append(self._path, line)
@@ -103,13 +102,13 @@ class MeasureCallback(TrainerCallback):  # type: ignore[misc]
 
 
 class ProgressCallback(TrainerCallback):  # type: ignore[misc]
-    """Shows how far a stage is, how fast, and how long the rest will take; keeps losses in `losses.jsonl`.
+    """Shows a stage's progress and speed, and writes losses to `losses.jsonl`.
 
     Args:
         stage: The stage.
-        n_tokens: Tokens of one pass over its examples, padding not counted.
+        n_tokens: Tokens of one pass over its examples, without padding.
         output: The run's folder.
-        quiet: Show nothing; losses are kept all the same.
+        quiet: Show nothing; losses are still written.
     """
 
     def __init__(self, stage: Stage, n_tokens: int, output: Path, *, quiet: bool) -> None:
@@ -131,7 +130,7 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
             label = f"stage {self._stage.name}, steps"
             self._progress = RunProgress(label, state.max_steps, quiet=self._quiet, status=self._status)
             self._progress.__enter__()
-            # What an earlier run did counts as done, not for the rate.
+            # Steps of an earlier run count as done, but not for the rate.
             self._progress.skip(state.global_step)
 
     def on_step_end(

@@ -13,7 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from autoj_reward.cache.store import JudgmentStore
-from autoj_reward.cli.cache import app, size
+from autoj_reward.cli.cache import app
 from autoj_reward.engines.cached import CachedEngine
 from autoj_reward.engines.recorded import RecordedEngine
 from autoj_reward.errors import ConfigError, DataError, StoreError
@@ -193,13 +193,6 @@ def test_merge_takes_what_is_whole_out_of_a_damaged_file(cache: Cache, tmp_path:
     assert found, said
     assert int(found[1]) >= 180
     assert "0 damaged" in cache("verify", on=tmp_path / "b.sqlite").stdout
-
-
-@pytest.mark.parametrize(
-    ("n", "text"), [(0, "0 bytes"), (1500, "1.5 kB"), (2.5e9, "2.5 GB"), (3e13, "30.0 TB")]
-)
-def test_sizes(n: int, text: str) -> None:
-    assert size(n) == text
 
 
 # explain

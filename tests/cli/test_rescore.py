@@ -162,7 +162,7 @@ def test_one_critique_is_not_a_pair_in_both_orders(
     run: Rescore, engine: CachedEngine, tmp_path: Path
 ) -> None:
     judged_rows(tmp_path / "out.jsonl", engine, "compare", mode="critique")
-    with pytest.raises(ConfigError, match="keep one critique"):
+    with pytest.raises(ConfigError, match="hold all their critiques"):
         run("out.jsonl", "--critiques", cache=False)
 
 
@@ -175,7 +175,7 @@ def test_rows_that_are_not_in_the_cache_stay_as_they_were(
     result = run("out.jsonl", "-o", "new.jsonl", "--min-mass", "0.0001", "--json")
     assert report(result)["n_kept"] == 1
     assert read_rows(tmp_path / "new.jsonl")[0] == rows[0]
-    assert "1 rows stay as they were" in result.stderr
+    assert "1 rows are unchanged" in result.stderr
 
 
 def test_another_runs_settings_are_named_as_the_reason(

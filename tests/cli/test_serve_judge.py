@@ -81,7 +81,7 @@ def test_a_judge_is_served_found_and_ended(tmp_path: Path) -> None:
             check=False,
         )
         assert second.returncode == 2
-        assert f"served already, by process {serving.pid} at {endpoint}" in second.stderr
+        assert f"already served by process {serving.pid} at {endpoint}" in second.stderr
         write_rows(tmp_path / "in.jsonl", [{"prompt": "Capital of France?", "completion": "Paris"}] * 3)
         # Other sizes than those it was started with: the judge is the same.
         options = ["--engine", "vllm-server", "--engine-option", "context_tokens=2048"]

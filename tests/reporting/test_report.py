@@ -189,7 +189,7 @@ def test_evaluate_and_probe_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "options", "named"),
     [
-        ([{"a": 1}], {}, "no output of"),
+        ([{"a": 1}], {}, "not an output of"),
         ([], {}, "no rows"),
         ([rated(3.0)], {"gold": "truth"}, "'truth'"),
         ([rated(3.0, truth="good")], {"gold": "truth"}, "must be a number"),
@@ -205,7 +205,7 @@ def test_finished_figures_take_no_gold(tmp_path: Path) -> None:
     (tmp_path / "e.json").write_text("{}")
     with pytest.raises(ConfigError, match="for rows"):
         build_report(str(tmp_path / "e.json"), gold="x")
-    with pytest.raises(DataError, match="neither"):
+    with pytest.raises(DataError, match="not an output of evaluate"):
         build_report(str(tmp_path / "e.json"))
 
 

@@ -56,7 +56,7 @@ def test_a_path_takes_variables(config_file: Path, monkeypatch: pytest.MonkeyPat
         ("held_out = 0.3", "held_out = 0.8", "held_out = 0.8 is not in"),
         ("crossed_ratings", "crossed", "'crossed'] are not kinds of example"),
         ("rating other_prompt", "other_prompt", "'other_prompt'] are not measures"),
-        ('name = "pairs"', 'name = "crossed"', "a name of its own"),
+        ('name = "pairs"', 'name = "crossed"', "their names must be unique"),
         (
             'kind = "pairs"',
             'kind = "pear"',

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from autoj_reward.cli.display import print_tables
-from autoj_reward.cli.evaluate.pairwise import AsJson, AsMarkdown
+from autoj_reward.cli.evaluate.pairwise import AsMarkdown
+from autoj_reward.cli.options import AsJson
 from autoj_reward.json_text import json_text
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoj_reward.cli.display import note, print_tables
-from autoj_reward.cli.evaluate.pairwise import AsJson, AsMarkdown, Limit, write_rows
-from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
+from autoj_reward.cli.evaluate.pairwise import AsMarkdown
+from autoj_reward.cli.options import AsJson, CacheOptions, JudgeOptions, Limit, with_options
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
 from autoj_reward.terminal import printable
@@ -28,7 +28,7 @@ def critique(
         str,
         typer.Option(
             metavar="FILE",
-            help="What is criticised, as in Auto-J's testdata_critique.jsonl.",
+            help="Prompts and responses, as in Auto-J's testdata_critique.jsonl.",
             show_default=False,
         ),
     ],
@@ -36,8 +36,7 @@ def critique(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Comparisons that are there already: rows with output (A..., B..., C...) and meta.exchange, "
-            "or with outcome.",
+            help="Finished comparisons: rows with output (A..., B..., C...) and meta.exchange, or outcome.",
         ),
     ] = None,
     critiques: Annotated[
@@ -60,22 +59,23 @@ def critique(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Reference critiques: rows with output. --judge says which is better, with the engine that "
-            "--engine names.",
+            help="Reference critiques: rows with output. --judge, on --engine, says which is better.",
         ),
     ] = None,
     both_orders: Annotated[
         bool,
-        typer.Option(help="Show each pair of critiques in both orders; else texts and seed decide which."),
+        typer.Option(
+            help="Show each pair of critiques in both orders; else in one, drawn by texts and seed."
+        ),
     ] = False,
-    order_seed: Annotated[int, typer.Option(help="Of the order.")] = 0,
+    order_seed: Annotated[int, typer.Option(help="Seed of the order.")] = 0,
     output: Annotated[
         Path | None,
         typer.Option(
             "-o",
             "--output",
             metavar="OUT.jsonl",
-            help="Keep critiques and comparisons; --comparisons and --critiques read it again.",
+            help="Write critiques and comparisons; --comparisons and --critiques read this file.",
         ),
     ] = None,
     limit: Limit = None,
@@ -85,18 +85,19 @@ def critique(
     judging: JudgeOptions,
     caching: CacheOptions,
 ) -> None:
-    """How often critiques beat reference critiques (win, tie, lose), and what they say by themselves.
+    """How often critiques beat reference critiques (win, tie, lose), with statistics of the critiques.
 
     Without comparisons and references: ratings and lengths of the critiques only.
     """
     from autoj_reward.autoj.critiques import read_cases, read_critiques, read_outcomes
     from autoj_reward.evaluate.critique import critique_statistics, evaluate_critiques
     from autoj_reward.judge.presets import load_spec
+    from autoj_reward.rows.output import write_rows
 
     if critiques is not None and critic is not None:
-        raise ConfigError("--critiques and --critic are two sources of one thing")
+        raise ConfigError("--critiques is given together with --critic")
     if comparisons is not None and (reference is not None or output is not None):
-        raise ConfigError("--comparisons are there already", hint="leave out --reference and --output")
+        raise ConfigError("--comparisons excludes --reference and --output", hint="leave out one")
     cases = read_cases(data)[:limit]
     if critiques is not None:
         texts: Sequence[str] | None = read_critiques(critiques)[:limit]
@@ -112,7 +113,9 @@ def critique(
     elif references is not None:
         if texts is None:
             raise ConfigError(f"{data} holds no critiques", hint="give --critiques FILE or --critic NAME")
-        _same_number(cases, critiques=texts, references=references)
+        for name, given in (("critiques", texts), ("references", references)):
+            if len(given) != len(cases):
+                raise DataError(f"there are {len(cases)} cases and {len(given)} {name}")
         compared = _compared(
             cases, texts, references, judging, caching, both_orders=both_orders, seed=order_seed
         )
@@ -123,11 +126,12 @@ def critique(
             references=references,
             flips=[c.flipped for c in compared],
         )
-    rating = load_spec(critic or "autoj-13b").rating
-    if texts is not None and rating is None:
-        raise ConfigError(f"the critic {critic!r} does not rate")
-    assert rating is not None or texts is None
-    statistics = critique_statistics(texts, rating.verdicts) if texts and rating is not None else None
+    statistics: CritiqueStatistics | None = None
+    if texts:
+        rating = load_spec(critic or "autoj-13b").rating
+        if rating is None:
+            raise ConfigError(f"the critic {critic!r} does not rate")
+        statistics = critique_statistics(texts, rating.verdicts)
     if output is not None:
         write_rows(output, _rows(cases, texts, compared))
     if report is None and statistics is None:
@@ -158,7 +162,7 @@ def _show(
 
 
 def _in_data(cases: Sequence[CritiqueCase]) -> list[str] | None:
-    """The critiques of the data's one writer; None where it holds none."""
+    """The critiques in the data, which has to be by one writer; None if it has none."""
     writers = sorted({name for case in cases for name in case.critiques})
     if not writers:
         return None
@@ -204,12 +208,6 @@ def _compared(
     with load_judge(judging, caching.for_judge(), spec=spec, both_orders=both_orders) as judge:
         note(f"{judge.spec.name}: {len(cases):,} pairs")
         return compare_critiques(judge, cases, texts, references, seed=seed)
-
-
-def _same_number(cases: Sequence[CritiqueCase], **given: Sequence[str]) -> None:
-    for name, values in given.items():
-        if len(values) != len(cases):
-            raise DataError(f"there are {len(cases)} cases and {len(values)} {name}")
 
 
 def _rows(

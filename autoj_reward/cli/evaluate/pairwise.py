@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoj_reward.cli.display import note, print_tables
-from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
+from autoj_reward.cli.options import AsJson, CacheOptions, JudgeOptions, Limit, with_options
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -22,16 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure a judge against people.", no_args_is_help=True)
 
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON, with intervals.")]
-AsMarkdown = Annotated[bool, typer.Option("--markdown", help="As Markdown tables.")]
-Limit = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="The first N rows only.", show_default=False)
-]
-
-
-@app.callback()
-def evaluate() -> None:
-    """Measure a judge against people."""
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")]
 
 
 @app.command()
@@ -103,15 +94,16 @@ def pairwise(
     from autoj_reward.evaluate.pairwise import compare_judges, evaluate_pairs
     from autoj_reward.evaluate.report import ReportTable, interval
     from autoj_reward.evaluate.scalar import decisions_at, search_threshold
+    from autoj_reward.rows.output import write_rows
 
     if predictions is not None and (reward_model is not None or by_rating):
-        raise ConfigError("--predictions are there already", hint="leave out --reward-model and --by-rating")
+        raise ConfigError("--predictions excludes --reward-model and --by-rating", hint="leave out one")
     pairs = read_pairs(data)[:limit]
     search: ThresholdSearch | None = None
     scores: Sequence[Scores] | None = None
     if predictions is not None and holds_scores(predictions):
         if swapped is not None:
-            raise ConfigError("scores know no order", hint="leave out --swapped")
+            raise ConfigError("scores do not depend on the order of a pair", hint="leave out --swapped")
         scores = read_scores(predictions)[:limit]
     elif predictions is not None:
         decisions: Sequence[Decision] = read_decisions(predictions, swapped)[:limit]
@@ -170,9 +162,10 @@ def _judged(
     one_order: bool,
     output: Path | None,
 ) -> tuple[Sequence[Decision], Sequence[Scores] | None]:
-    """What a judge decides, or how it scores."""
+    """A judge's decisions, or its scores."""
     from autoj_reward.cli.run import load_judge
     from autoj_reward.evaluate.predictions import judge_pairs, rate_pairs
+    from autoj_reward.rows.output import write_rows
     from autoj_reward.rows.tasks import pair_fields
 
     with load_judge(judging, caching.for_judge(), both_orders=not one_order) as judge:
@@ -183,14 +176,3 @@ def _judged(
     if output is not None:
         write_rows(output, [pair_fields(j) for j in judgments])
     return decisions, None
-
-
-def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows as a JSON lines file.
-
-    Raises:
-        ConfigError: It cannot be written.
-    """
-    from autoj_reward.rows import output
-
-    output.write_rows(path, rows)

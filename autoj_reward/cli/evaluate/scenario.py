@@ -4,18 +4,15 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from autoj_reward.cli import display
 from autoj_reward.cli.classify import ClassifierOptions, load_classifier
-from autoj_reward.cli.evaluate.pairwise import AsJson, AsMarkdown, Limit
-from autoj_reward.cli.options import CacheOptions, with_options
+from autoj_reward.cli.evaluate.pairwise import AsMarkdown
+from autoj_reward.cli.options import AsJson, CacheOptions, Limit, with_options
 from autoj_reward.json_text import json_text
-
-if TYPE_CHECKING:
-    pass
 
 
 @with_options(ClassifierOptions, CacheOptions)
@@ -32,13 +29,13 @@ def evaluate_scenario(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Answers: rows with scenario, as `classify` writes them; without it the classifier answers.",
+            help="Finished answers: rows with scenario, as `classify` writes them.",
         ),
     ] = None,
     train: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Labelled queries of training: adds the nearest centroid as a baseline."
+            metavar="FILE", help="Labelled training queries: adds the nearest centroid as a baseline."
         ),
     ] = None,
     limit: Limit = None,

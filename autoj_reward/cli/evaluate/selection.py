@@ -26,8 +26,7 @@ def selection(
         str | None,
         typer.Option(
             metavar="FILE",
-            help='Groups as in Auto-J\'s testdata_selection.jsonl, with a list "gold" beside each list of '
-            '"outputs".',
+            help='Groups as in Auto-J\'s testdata_selection.jsonl, with a list "gold" for each "outputs".',
         ),
     ] = None,
     gold_set: Annotated[
@@ -49,16 +48,16 @@ def selection(
     samples_too: Annotated[
         int | None, typer.Option(min=2, metavar="K", help="Also K sampled critiques, averaged.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first groups.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="The first N groups only.")] = None,
     plots: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Plots go there: needs matplotlib.")
+        Path | None, typer.Option(metavar="DIR", help="Write plots there; needs matplotlib.")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="OUT.json")] = None,
     *,
     judging: JudgeOptions,
     caching: CacheOptions,
 ) -> None:
-    """Gold value of best-of-N picks by strategy, beside rules that need no judge, and what they cost."""
+    """Gold value and cost of best-of-N picks by strategy, with rules that need no judge as baselines."""
     from autoj_reward.evaluate.gold import READERS, read_selection
     from autoj_reward.evaluate.selection import contenders_of, evaluate_selection
 
