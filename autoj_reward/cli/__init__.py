@@ -15,8 +15,9 @@ def main() -> None:
 
     Exit status: 0 done, 1 a check found something, 2 a wrong setting, row or engine, 130 interrupted.
     """
-    # Hides loading messages of the model libraries, unless the user has set it.
+    # Hides loading messages and bars of the model libraries, unless the user has set these.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from autoj_reward.cli.app import app
 
     try:

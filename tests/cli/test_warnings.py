@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -150,3 +151,13 @@ def test_json_text_is_strict() -> None:
 
     value = {"a": math.nan, "b": [math.inf, (1, -math.inf)], "c": np.float64("nan"), "d": 1.5}
     assert strict(json_text(value, indent=1)) == {"a": None, "b": [None, [1, None]], "c": None, "d": 1.5}
+
+
+@pytest.mark.slow
+def test_standard_error_holds_no_line_of_a_library(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "Name a prime.", "completions": ["7", "A fish."]}])
+    command = [sys.executable, "-m", "autoj_reward", "rerank", str(rows), "--no-cache"]
+    options = ["--critiques", "none", "-o", str(tmp_path / "out.jsonl")]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    ours = re.compile(r"note: |rerank: |\d+ judgments in |$")
+    assert [line for line in re.split(r"[\r\n]", done.stderr) if not ours.match(line.strip())] == []
