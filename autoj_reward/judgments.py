@@ -12,7 +12,8 @@ from autoj_reward.types import Failure, FinishReason, Mode, Usage
 
 Preference = Literal["first", "second", "tie"]
 Verdict = float | Preference
-"""A rating on the judge's own scale, or a preference."""
+"""A rating on the judge's own scale, or a preference; of a graded comparison the win probability in [0, 1]
+that its verdict gives the first completion."""
 
 PREFERENCES: tuple[Preference, ...] = ("first", "second", "tie")
 EXCHANGED: dict[Preference, Preference] = {"first": "second", "second": "first", "tie": "tie"}
@@ -68,18 +69,48 @@ class VerdictDistribution:
 
     @property
     def win_prob(self) -> float:
-        """P(first) + P(tie) / 2, in [0, 1]. For preferences only."""
+        """P(first) + P(tie) / 2, in [0, 1]; of graded preferences the mean of their win probabilities.
+
+        For preferences only.
+        """
+        if isinstance(self.verdicts[0], float):
+            return self.expected_rating
         return self.prob("first") + self.prob("tie") / 2.0
 
     @property
     def tie_prob(self) -> float:
-        """P(tie), in [0, 1]. For preferences only."""
-        return self.prob("tie")
+        """P(tie), in [0, 1]; of graded preferences that of one half. For preferences only."""
+        return self.prob(0.5 if isinstance(self.verdicts[0], float) else "tie")
+
+    @property
+    def preference(self) -> Preference:
+        """The most probable of first, second and tie; a tie too where first and second are equally probable
+        and the judge has no tie. For preferences only."""
+        probs: dict[Preference, float] = dict.fromkeys(PREFERENCES, 0.0)
+        for verdict, prob in zip(self.verdicts, self.probs, strict=True):
+            probs[as_preference(verdict)] += prob
+        has_tie = any(as_preference(verdict) == "tie" for verdict in self.verdicts)
+        if not has_tie and probs["first"] == probs["second"]:
+            return "tie"
+        return max(PREFERENCES, key=lambda p: probs[p])
 
     def swapped(self) -> VerdictDistribution:
         """The same distribution with first and second exchanged. For preferences only."""
-        verdicts = cast(tuple[Preference, ...], self.verdicts)
-        return replace(self, probs=tuple(self.prob(EXCHANGED[v]) for v in verdicts))
+        return replace(self, probs=tuple(self.prob(mirrored(v)) for v in self.verdicts))
+
+
+def mirrored(verdict: Verdict) -> Verdict:
+    """A preference with first and second exchanged; of a graded one, 1 less its win probability."""
+    if isinstance(verdict, float):
+        return round(1.0 - verdict, 6)
+    return EXCHANGED[verdict]
+
+
+def as_preference(verdict: Verdict) -> Preference:
+    """A preference; of a graded one, which completion its win probability favours."""
+    if isinstance(verdict, str):
+        return verdict
+    return "tie" if verdict == 0.5 else "first" if verdict > 0.5 else "second"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,8 +264,11 @@ class PairJudgment(Judgment):
 
     @property
     def preference(self) -> Preference | None:
-        """The most probable preference after averaging; None with a failure."""
-        return None if self.distribution is None else cast(Preference, self.distribution.mode)
+        """The most probable preference after averaging; None with a failure.
+
+        A tie where first and second are equally probable and the judge has no tie.
+        """
+        return None if self.distribution is None else self.distribution.preference
 
     @property
     def order_preferences(self) -> tuple[Preference, Preference] | None:
@@ -276,9 +310,9 @@ class PairJudgment(Judgment):
 
 def _decided(samples: Sequence[Sample]) -> Preference | None:
     if len(samples) == 1 and samples[0].distribution is not None and samples[0].stated is not None:
-        return cast(Preference, samples[0].stated)
+        return as_preference(samples[0].stated)
     merged = aggregate([s.distribution for s in samples if s.distribution is not None])
-    return None if merged is None else cast(Preference, merged.mode)
+    return None if merged is None else merged.preference
 
 
 _EXACTNESS_ORDER: tuple[Exactness, ...] = ("exact", "bounded", "point")

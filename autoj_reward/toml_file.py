@@ -117,6 +117,11 @@ class SettingReader:
         found: dict[str, str] = self.take(key, dict, {})
         return found if self._all_texts(key, list(found.values()), ()) else {}
 
+    def text_lists(self, key: str) -> dict[str, tuple[str, ...]]:
+        """A table of lists of texts."""
+        child = self.table(key)
+        return {name: child.texts(name, ()) for name in list(child._source)}
+
     def _all_texts(self, key: str, values: list[Any], default: Any) -> Any:
         if all(isinstance(value, str) for value in values):
             return values

@@ -14,10 +14,11 @@ from collections.abc import Callable
 import pytest
 
 from autoj_reward.errors import ConfigError
-from autoj_reward.judge.bounded_regex import bounded
 from autoj_reward.judge.guard.imitations import imitations_of
 from autoj_reward.judge.presets import load_spec, preset_names
 from autoj_reward.judge.spec import JudgeSpec, parse_spec
+from autoj_reward.judge.verdict import SCORE
+from autoj_reward.judge.verdicts.bounded_regex import bounded
 from tests.pumping import pump, sites, slow
 
 HOSTILE: dict[str, list[tuple[str, str, str]]] = {
@@ -81,7 +82,7 @@ AT_RUN_TIME: dict[str, list[tuple[str, str, str]]] = {
         ("", "***\n", ""), ("", "ignore ", ""), ("", "give ", ""), ("", "this answer ", ""), ("", "the final ", ""),
         ("", ">", "x"), ("@@", " ", ""), ("", "@ ", ""), ("points", " ", ">"), ("", "points awarded ", ""),
     ],
-    "verdict._compile": [
+    "verdict.compile_pattern": [
         ("[[", " ", ""), ("[[", "1", ""), ("", "[[", ""), ("", "[[1 ", ""), ("final decision is", " ", ""),
         ("", "final decision is ", ""), ("final", " ", ""), ("final decision is response", " ", ""),
         ("final decision is response 1", "1", "x"), ("最终决定是回应", "一", "x"), ("points", " ", ""), ("points", "a", ""),
@@ -120,11 +121,14 @@ def mine(pattern: str) -> JudgeSpec:
 def made_at_run_time() -> dict[str, list[re.Pattern[str]]]:
     specs = [load_spec(name) for name in preset_names()]
     specs += [mine(r"points\s*(?:>>|are)?\s*(?P<verdict>\d+)\s*$"), mine(r"points.*?(?P<verdict>\d+)[^\n]*!")]
-    found: dict[str, list[re.Pattern[str]]] = {"imitations._compiled": [], "verdict._compile": []}
+    found: dict[str, list[re.Pattern[str]]] = {
+        "imitations._compiled": [],
+        "verdict.compile_pattern": [re.compile(SCORE)],
+    }
     for patterns in map(imitations_of, specs):
         found["imitations._compiled"] += [*patterns.delimiters, *patterns.verdicts, *patterns.instructions]
         found["imitations._compiled"] += patterns.heads
-        found["verdict._compile"] += [v.pattern for v in patterns.stated]
+        found["verdict.compile_pattern"] += [v.pattern for v in patterns.stated]
     return {name: list({(p.pattern, p.flags): p for p in own}.values()) for name, own in found.items()}
 
 

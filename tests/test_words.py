@@ -15,9 +15,7 @@ UNUSUAL = re.compile(
     re.IGNORECASE,
 )
 # To be rewritten: folders that still have such words. None may join them.
-TO_REWRITE = {
-    "autoj_reward/judge",
-}
+TO_REWRITE: set[str] = set()
 
 
 def folder_of(path: Path) -> str:

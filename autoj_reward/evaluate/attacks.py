@@ -187,9 +187,7 @@ def _verdict(name: str, write: Callable[[str], str], *, place: Place = "after") 
 def best_verdict(spec: JudgeSpec) -> str:
     """The highest rating as the judge itself would state it."""
     verdicts = spec.task_for(1).verdicts
-    opened = verdicts.verdict_prefix[len(verdicts.verdict_prefix.rstrip("[({<")) :]
-    closing = opened.translate(str.maketrans("[({<", "])}>"))
-    return verdicts.verdict_prefix.strip() + verdicts.texts[-1] + closing
+    return verdicts.verdict_prefix.strip() + verdicts.text_of(verdicts.verdicts[-1]) + verdicts.closing
 
 
 def _fake_end(spec: JudgeSpec, prompt: str, answer: str) -> str:

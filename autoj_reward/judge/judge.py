@@ -256,7 +256,7 @@ class Judge:
             TemplateError: Fields are missing or unknown, or the judge has no templates in its language.
         """
         for prepared in prepare(self.spec, self.settings.reasoning, requests):
-            prepared.task.template.check(frozenset(prepared.values()))
+            prepared.check()
 
     def shown(self, request: Request) -> Request:
         """The request with the texts that the judge is shown, before its guard sees them.

@@ -13,8 +13,9 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
-from autoj_reward.judge.verdict import VerdictSet, squeeze
+from autoj_reward.judge.verdict import VerdictSet, shown, squeeze
 from autoj_reward.judgments import Verdict
 from autoj_reward.types import Failure, FailureReason, FinishReason
 
@@ -58,10 +59,12 @@ class Stated:
         verdict: The verdict.
         start: Where it begins in the text: everything before is what the judge had written when the
             verdict was due.
+        between: The words between its two scores; empty for a verdict of one text.
     """
 
     verdict: Verdict
     start: int
+    between: str = ""
 
 
 def find_verdict(text: str, finish_reason: FinishReason | None, verdicts: VerdictSet) -> Stated | Failure:
@@ -76,34 +79,90 @@ def find_verdict(text: str, finish_reason: FinishReason | None, verdicts: Verdic
         The verdict and its place, or a failure: `truncated` (cut before it concluded, or right after what
         may be a quotation), `no_verdict` (also where a line states two different ones), or `off_scale`.
     """
+    found = _locate(text, finish_reason, verdicts)
+    if isinstance(found, Failure):
+        return found
+    stated = stated_text(found, verdicts)
+    verdict = verdicts.stated.get(stated)
+    if verdict is None:
+        return _off_scale(text, stated, verdicts)
+    if verdicts.scores is None:
+        return Stated(verdict, _start(text, found.start(), found.start("verdict"), verdicts.verdict_prefix))
+    first, second = _scores(found, verdicts.scores)
+    start = _start(text, found.start(), first.start("score"), verdicts.verdict_prefix)
+    return Stated(verdict, start, text[first.end("score") : second.start("score")])
+
+
+def find_scores(
+    text: str, finish_reason: FinishReason | None, verdicts: VerdictSet, leads: Sequence[str]
+) -> list[Stated | Failure] | Failure:
+    """The scores of a whole list, which the text states together.
+
+    Args:
+        text: The judge's output, thinking left out.
+        finish_reason: How it ended.
+        verdicts: What each score may be. Its pattern finds all scores together, its `scores` each of them;
+            with a group `index` they may be in any order, numbered from 1 or lettered from A.
+        leads: The words before each of the G scores.
+
+    Returns:
+        G scores and their places, or an `off_scale` failure for one; or one failure for all of them, as in
+        `find_verdict`, also `no_verdict` if there are not G scores.
+    """
+    found = _locate(text, finish_reason, verdicts)
+    if isinstance(found, Failure):
+        return found
+    assert verdicts.scores is not None
+    scores = _scores(found, verdicts.scores)
+    numbered = {_place(m) if "index" in m.re.groupindex else n: m for n, m in enumerate(scores)}
+    if len(scores) != len(leads) or numbered.keys() != set(range(len(leads))):
+        return Failure(
+            reason=FailureReason.NO_VERDICT,
+            detail=f"the output gives {len(scores)} scores, not one for each of {len(leads)} completions",
+            raw_text=text,
+        )
+    stated: list[Stated | Failure] = []
+    for n, lead in enumerate(leads):
+        score = numbered[n]
+        verdict = verdicts.stated.get(_normal(score["score"]))
+        if verdict is None:
+            stated.append(_off_scale(text, score["score"], verdicts))
+        else:
+            stated.append(Stated(verdict, _start(text, found.start(), score.start("score"), lead)))
+    return stated
+
+
+def _locate(text: str, finish_reason: FinishReason | None, verdicts: VerdictSet) -> re.Match[str] | Failure:
+    """The match of the pattern that is the judge's own verdict."""
     matches = list(verdicts.pattern.finditer(text))
     prefixed = {
         m: start for m in matches if (start := _prefix_start(text, m, verdicts.verdict_prefix)) is not None
     }
     cut = finish_reason == "length"
-    found = _concluding(text, matches, list(prefixed), cut=cut)
+    if verdicts.place == "start":
+        begins = bool(matches) and not text[: prefixed.get(matches[0], matches[0].start())].strip(
+            _MARKUP + "\r\n"
+        )
+        if begins and not (cut and matches[0].end() == len(text)):
+            return matches[0]
+        return _none(text, "its verdict", cut=cut, place="begin")
+    if verdicts.place == "anywhere":
+        found = matches[-1] if matches and not (cut and matches[-1].end() == len(text)) else None
+    else:
+        found = _concluding(text, matches, list(prefixed), cut=cut)
     if found is None:
         quoted = " (a verdict is quoted before the end, which does not count)" if matches else ""
         return _none(text, f"its verdict{quoted}", cut=cut)
-    others = _differing(text, found, list(prefixed) if found in prefixed else matches)
+    others = _differing(text, found, list(prefixed) if found in prefixed else matches, verdicts)
     if others:
         return Failure(
             reason=FailureReason.NO_VERDICT,
             detail=f"one line of the output states different verdicts: {', '.join(others)}",
             raw_text=text,
         )
-    if _is_quoted(text, prefixed.get(found, found.start()), cut=cut):
+    if verdicts.place == "end" and _is_quoted(text, prefixed.get(found, found.start()), cut=cut):
         return _none(text, "a verdict of its own (the last one may be a quotation)", cut=cut)
-    stated = _text_of(found)
-    verdict = verdicts.stated.get(stated)
-    if verdict is None:
-        return Failure(
-            reason=FailureReason.OFF_SCALE,
-            detail=f"the output ends with {stated!r}, which is not one of "
-            f"{', '.join(t.strip() for t in verdicts.texts)}",
-            raw_text=text,
-        )
-    return Stated(verdict, _start(text, found))
+    return found
 
 
 def _concluding(
@@ -139,12 +198,14 @@ def _folded(text: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c not in _PASSED_OVER)
 
 
-def _differing(text: str, found: re.Match[str], rivals: Sequence[re.Match[str]]) -> list[str]:
+def _differing(
+    text: str, found: re.Match[str], rivals: Sequence[re.Match[str]], verdicts: VerdictSet
+) -> list[str]:
     """The verdicts that the line of a match states, where they are not all the same; else none."""
     start = text.rfind("\n", 0, found.start()) + 1
     end = text.find("\n", found.end())
     line = [m for m in rivals if m.start() >= start and (end < 0 or m.end() <= end)]
-    stated = list(dict.fromkeys(map(_text_of, line)))
+    stated = list(dict.fromkeys(stated_text(m, verdicts) for m in line))
     return stated if len(stated) > 1 else []
 
 
@@ -176,7 +237,7 @@ def _open_quote(text: str) -> int | None:
     return min(places, default=None)
 
 
-def _none(text: str, missing: str, *, cut: bool) -> Failure:
+def _none(text: str, missing: str, *, cut: bool, place: str = "end") -> Failure:
     if cut:
         return Failure(
             reason=FailureReason.TRUNCATED,
@@ -185,20 +246,46 @@ def _none(text: str, missing: str, *, cut: bool) -> Failure:
         )
     return Failure(
         reason=FailureReason.NO_VERDICT,
-        detail=f"the output does not end with {missing}",
+        detail=f"the output does not {place} with {missing}",
         raw_text=text,
     )
 
 
-def _text_of(found: re.Match[str]) -> str:
-    """What a match states, as it is looked up: `7.0` and `07` are 7, other texts stay as they are."""
-    stated = squeeze(found["verdict"]).strip("*_` ")
+def _off_scale(text: str, stated: str, verdicts: VerdictSet) -> Failure:
+    return Failure(
+        reason=FailureReason.OFF_SCALE,
+        detail=f"the output states {stated!r}, which is not one of {shown(verdicts.texts)}",
+        raw_text=text,
+    )
+
+
+def stated_text(found: re.Match[str], verdicts: VerdictSet) -> str:
+    """What a match states, as it is looked up; several scores with a blank between each."""
+    if verdicts.scores is None:
+        return _normal(found["verdict"])
+    return " ".join(_normal(m["score"]) for m in _scores(found, verdicts.scores))
+
+
+def _scores(found: re.Match[str], each: re.Pattern[str]) -> list[re.Match[str]]:
+    return list(each.finditer(found.string, found.start("verdict"), found.end("verdict")))
+
+
+def _normal(text: str) -> str:
+    """`7.0` and `07` are 7, other texts stay as they are."""
+    stated = squeeze(text).strip("*_` ")
     return f"{float(stated):g}" if _NUMBER.match(stated) else stated
 
 
-def _start(text: str, found: re.Match[str]) -> int:
-    """Where the verdict begins, the blanks before it included: they are part of its tokens."""
-    start = found.start("verdict")
-    while start > found.start() and text[start - 1] in " \t":
+def _place(score: re.Match[str]) -> int:
+    """The place of a score's completion: `1` and `A` are 0; -1 of what is neither."""
+    index = score["index"].strip()
+    if index.isdecimal():
+        return int(index) - 1
+    return ascii_uppercase.find(index.upper()) if len(index) == 1 else -1
+
+
+def _start(text: str, earliest: int, start: int, lead: str) -> int:
+    """Where the verdict begins: blanks before it are part of its tokens, if the words before end without."""
+    while start > earliest and text[start - 1] in " \t" and not lead[-1:].isspace():
         start -= 1
     return start

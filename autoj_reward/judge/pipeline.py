@@ -10,6 +10,7 @@ from typing import Any
 
 from autoj_reward.judge.engine import JudgeEngine
 from autoj_reward.judge.guard.guard import GuardRunner
+from autoj_reward.judge.listwise import judge_lists
 from autoj_reward.judge.requests import PreparedRequest
 from autoj_reward.judge.samples import MeteredSample, judge_directly, judge_with_critique
 from autoj_reward.judge.settings import JudgeSettings
@@ -24,6 +25,7 @@ from autoj_reward.judgments import (
     Verdict,
     VerdictDistribution,
     aggregate,
+    mirrored,
 )
 from autoj_reward.types import Failure, FailureReason, JudgeInput, Usage
 
@@ -82,7 +84,7 @@ class RequestPipeline:
         """
         for prepared in requests:
             if prepared.is_tie:
-                prepared.task.template.check(frozenset(prepared.values()))
+                prepared.check()
         asked = iter(self._ask([p for p in requests if not p.is_tie]))
         return [self._by_rule(p, "tie") if p.is_tie else next(asked) for p in requests]
 
@@ -105,7 +107,11 @@ class RequestPipeline:
         current = list(requests)
         results = self._sample(current)
         for _ in range(_MOST_CUTS if self._settings.overlong == "truncate" else 0):
-            overlong = {i: tokens for i, result in enumerate(results) if (tokens := _overflow(result))}
+            overlong = {
+                i: tokens
+                for i, result in enumerate(results)
+                if current[i].task.listing is None and (tokens := _overflow(result))
+            }
             if not overlong:
                 break
             for i, tokens in overlong.items():
@@ -133,7 +139,18 @@ class RequestPipeline:
         )
 
     def _sample(self, requests: Sequence[PreparedRequest]) -> list[list[MeteredSample]]:
-        """All samples of every request: K draws in the given order, then K in the swapped order."""
+        """All samples of every request; lists are judged together, other requests each by itself."""
+        listed = [p for p in requests if p.task.listing is not None]
+        if not listed:
+            return self._sample_each(requests)
+        for prepared in listed:
+            prepared.check()
+        each = iter(self._sample_each([p for p in requests if p.task.listing is None]))
+        together = iter(judge_lists(listed, self._spec, self._settings, self._engine.engine))
+        return [next(each if p.task.listing is None else together) for p in requests]
+
+    def _sample_each(self, requests: Sequence[PreparedRequest]) -> list[list[MeteredSample]]:
+        """K draws of every request in the given order, then K in the swapped order."""
         settings = self._settings
         direct = settings.mode == "direct"
         wrapper = self._spec.direct_wrapper if direct else self._spec.wrapper
@@ -164,8 +181,8 @@ class RequestPipeline:
         """Average a request's samples, each order by itself first."""
         samples = tuple(m.sample for m in metered)
         given = _average([s.distribution for s in samples if s.distribution and not s.swapped])
-        swapped = _average([s.distribution for s in samples if s.distribution and s.swapped])
-        orders = [given, swapped] if any(s.swapped for s in samples) else [given]
+        other = _average([s.distribution for s in samples if s.distribution and s.swapped])
+        orders = [given, other] if any(s.swapped for s in samples) else [given]
         readable = [d for d in orders if d is not None]
         # One order alone would bring back the slot bias that the other is there to cancel.
         complete = len(readable) == len(orders)
@@ -185,9 +202,7 @@ def _judgment_type(prepared: PreparedRequest) -> type[RatingJudgment | PairJudgm
 
 def _mapped_back(sample: Sample) -> Sample:
     """A sample of the swapped order, in terms of the request's own order."""
-    stated = sample.stated
-    if stated in ("first", "second"):
-        stated = "second" if stated == "first" else "first"
+    stated = None if sample.stated is None else mirrored(sample.stated)
     distribution = sample.distribution.swapped() if sample.distribution else None
     return replace(sample, swapped=True, stated=stated, distribution=distribution)
 

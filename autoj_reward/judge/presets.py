@@ -13,6 +13,7 @@ from typing import Any
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.spec import JudgeSpec, merged, parse_spec
+from autoj_reward.judge.verdicts.settings import FORMS
 from autoj_reward.toml_file import read_toml
 
 _GENERAL = "general"
@@ -127,7 +128,20 @@ def _extended(source: dict[str, Any], folder: Path | None, seen: tuple[str, ...]
     if "model" in source:
         # Another model has other sizes.
         lower = {key: value for key, value in lower.items() if key not in ("architecture", "memory_gib")}
-    return merged(lower, source)
+    return merged(_without_other_forms(lower, source), source)
+
+
+def _without_other_forms(lower: Mapping[str, Any], source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a file extends, without the verdicts that it replaces by verdicts of another form."""
+    result = dict(lower)
+    for task, forms in FORMS.items():
+        own, below = source.get(task), lower.get(task)
+        if isinstance(own, Mapping) and isinstance(below, Mapping):
+            new = [form for form in forms if form[0] in own and own[form[0]] is not False]
+            if new and not any(form[0] in below for form in new):
+                of_forms = {key for form in forms for key in form}
+                result[task] = {key: value for key, value in below.items() if key not in of_forms}
+    return result
 
 
 def _take_former_keys(source: dict[str, Any]) -> None:

@@ -44,14 +44,22 @@ class PreparedRequest:
 
     def values(self, *, swapped: bool = False) -> dict[str, str]:
         """The template's fields and their texts; `swapped` shows the second completion first."""
+        texts = [str(c) for c in self.request.completions]
+        names = ("completion",) if len(texts) == 1 else ("first", "second")
+        return self.context() | dict(zip(names, reversed(texts) if swapped else texts, strict=True))
+
+    def context(self) -> dict[str, str]:
+        """The fields that a request shares with others of its group: prompt, rubric and reference."""
         request = self.request
-        texts = [str(c) for c in request.completions]
-        names = (
-            ("completion",) if len(texts) == 1 else ("second", "first") if swapped else ("first", "second")
-        )
-        values = {"prompt": str(request.prompt), **dict(zip(names, texts, strict=True))}
-        extra = {"rubric": request.rubric, "reference": request.reference}
-        return values | {name: text for name, text in extra.items() if text is not None}
+        fields = {"prompt": str(request.prompt), "rubric": request.rubric, "reference": request.reference}
+        return {name: text for name, text in fields.items() if text is not None}
+
+    def check(self) -> None:
+        """Check that the template shows this request's fields; raises `TemplateError` if not."""
+        values = self.values()
+        if self.task.listing is not None:
+            values["completions"] = values.pop("completion")
+        self.task.template.check(frozenset(values))
 
     def body(self, *, swapped: bool = False) -> tuple[Segment, ...]:
         """The filled template; raises `TemplateError` if fields are missing or unknown."""

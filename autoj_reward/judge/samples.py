@@ -27,7 +27,7 @@ from autoj_reward.types import (
     Usage,
 )
 
-_WITHOUT_VERDICT = (FailureReason.TRUNCATED, FailureReason.NO_VERDICT)
+WITHOUT_VERDICT = (FailureReason.TRUNCATED, FailureReason.NO_VERDICT)
 """What a forced verdict can mend; one off the scale was stated."""
 
 
@@ -75,7 +75,7 @@ def judge_directly(
         for item, own in zip(inputs, verdicts, strict=True)
     ]
     return [
-        MeteredSample(_read_sample(answer, Sample(), own, rules), usage_of(answer))
+        MeteredSample(read_sample(answer, Sample(), own, rules), usage_of(answer))
         for answer, own in zip(ask(engine, asked), verdicts, strict=True)
     ]
 
@@ -93,11 +93,15 @@ def judge_with_critique(
         turn.failure or find_verdict(turn.critique, turn.finish_reason, own)
         for turn, own in zip(turns, verdicts, strict=True)
     ]
+    verdicts = [
+        own.separated_by(stated.between) if isinstance(stated, Stated) and stated.between else own
+        for own, stated in zip(verdicts, found, strict=True)
+    ]
     places: dict[int, tuple[Segment, ...]] = {}
     for i, (turn, stated) in enumerate(zip(turns, found, strict=True)):
         if isinstance(stated, Stated):
             places[i] = turn.up_to(stated.start)
-        elif rules.force_verdict and turn.failure is None and stated.reason in _WITHOUT_VERDICT:
+        elif rules.force_verdict and turn.failure is None and stated.reason in WITHOUT_VERDICT:
             places[i] = turn.closed_with(verdicts[i].verdict_prefix)
     readouts = _readouts(verdicts, rules)
     asked = {
@@ -117,7 +121,7 @@ def judge_with_critique(
         usage = turn.usage
         if i in answers:
             usage += usage_of(answers[i])
-            read = _read_sample(answers[i], sample, verdicts[i], rules)
+            read = read_sample(answers[i], sample, verdicts[i], rules)
             if sample.failure is None:
                 sample = read
             elif read.distribution is not None:
@@ -131,7 +135,7 @@ def _readouts(verdicts: Sequence[VerdictSet], rules: ReadingRules) -> dict[int, 
     return {id(own): own.readout(follow_above=rules.follow_above) for own in verdicts}
 
 
-def _read_sample(
+def read_sample(
     answer: JudgeOutput | Failure, sample: Sample, verdicts: VerdictSet, rules: ReadingRules
 ) -> Sample:
     """The sample with its distribution, or with the reason why there is none."""

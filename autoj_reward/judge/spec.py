@@ -15,7 +15,9 @@ from typing import Any
 from autoj_reward.engines.checkpoint.memory import Architecture
 from autoj_reward.errors import ConfigError, TemplateError
 from autoj_reward.judge.template import Template
-from autoj_reward.judge.verdict import VerdictSet, preference_set, rating_set
+from autoj_reward.judge.verdict import VerdictSet
+from autoj_reward.judge.verdicts.lists import ListLayout
+from autoj_reward.judge.verdicts.settings import comparison_verdicts, list_layout, rating_verdicts
 from autoj_reward.judgments import PREFERENCES
 from autoj_reward.toml_file import SettingReader
 from autoj_reward.types import ChatWrapper, Mode, PlainWrapper, Sampling, Wrapper
@@ -23,15 +25,22 @@ from autoj_reward.types import ChatWrapper, Mode, PlainWrapper, Sampling, Wrappe
 OPTIONAL_FIELDS = frozenset({"rubric", "reference"})
 _RATING_FIELDS = frozenset({"prompt", "completion"})
 _COMPARISON_FIELDS = frozenset({"prompt", "first", "second"})
-_RATING_PATTERN = r"\[\[[ \t]{0,8}+(?P<verdict>[^\[\]\s](?:[^\[\]\n]{0,22}[^\[\]\s])?)[ \t]{0,8}\]\]"
+_LIST_FIELDS = frozenset({"prompt", "completions"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgingTask:
-    """One thing a judge can do: rate, or compare."""
+    """One thing a judge can do: rate, or compare.
+
+    Attributes:
+        template: How a request is laid out.
+        verdicts: What the judge may say; of a list, the verdicts of one completion.
+        listing: For judges that rate several completions in one call; else None.
+    """
 
     template: Template
     verdicts: VerdictSet
+    listing: ListLayout | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +112,12 @@ class JudgeSpec:
                 verdicts.append("ends assumed")
             if p.verdicts.temperature != 1.0:
                 verdicts.append(p.verdicts.temperature)
+            # What the texts of a plain scale and of the three preferences say by themselves is left out.
+            plain = tuple(f"{v:g}" for v in p.verdicts.verdicts if not isinstance(v, str))
+            if p.verdicts.further or (p.verdicts.texts != plain and p.verdicts.verdicts != PREFERENCES):
+                verdicts.append([*p.verdicts.verdicts, *p.verdicts.further])
+            if p.listing is not None:
+                verdicts.append(repr(p.listing))
             return [p.template.text, dict(p.template.aliases), dict(p.template.blocks), verdicts]
 
         parts = [
@@ -177,12 +192,18 @@ def parse_spec(source: Mapping[str, Any], *, origin: str, folder: Path | None = 
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`, table by table."""
+    """`over` laid on `base`, table by table.
+
+    `key = false` removes what `base` has there, unless that is true or false; an empty table empties it.
+    """
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
+        if value is False and below is not None and not isinstance(below, bool):
+            del result[key]
+            continue
         both_tables = isinstance(value, Mapping) and isinstance(below, Mapping)
-        result[key] = merged(below, value) if both_tables else value  # type: ignore[arg-type]
+        result[key] = merged(below, value) if both_tables and value else value  # type: ignore[arg-type]
     return result
 
 
@@ -209,8 +230,8 @@ def _spec(reader: SettingReader, folder: Path | None) -> JudgeSpec:
         direct_wrapper=direct,
         sampling=_sampling(reader.table("sampling")),
         thinking=thinking,
-        rating=_task(reader.table("rating"), folder, _RATING_FIELDS, _rating_verdicts),
-        comparison=_task(reader.table("comparison"), folder, _COMPARISON_FIELDS, _preference_verdicts),
+        rating=_task(reader.table("rating"), folder, _RATING_FIELDS, rating_verdicts),
+        comparison=_task(reader.table("comparison"), folder, _COMPARISON_FIELDS, comparison_verdicts),
     )
 
 
@@ -293,38 +314,13 @@ def _task(
         aliases=source.text_table("fields"),
         blocks=source.text_table("blocks"),
     )
-    template.require(needed=needed, allowed=needed | OPTIONAL_FIELDS)
-    return JudgingTask(template=template, verdicts=make_verdicts(source))
-
-
-def _rating_verdicts(source: SettingReader) -> VerdictSet:
-    scale = source.table("scale")
-    return rating_set(
-        low=scale.number("low", 1),
-        high=scale.number("high", 10),
-        step=scale.number("step", 0.5),
-        verdict_prefix=source.take("verdict_prefix", str, "Rating: [["),
-        pattern=source.take("pattern", str, _RATING_PATTERN),
-        terminators=source.texts("terminators", ("]",)),
-        end_of_turn=source.take("end_of_turn", bool, False),
-        assume_ends=source.take("assume_ends", bool, False),
-        temperature=source.number("temperature", 1.0),
-    )
-
-
-def _preference_verdicts(source: SettingReader) -> VerdictSet:
-    written = source.table("written")
-    also = source.table("also")
-    return preference_set(
-        written={p: written.take(p, str, "") for p in PREFERENCES},
-        also={p: also.texts(p, ()) for p in PREFERENCES},
-        verdict_prefix=source.take("verdict_prefix", str, required=True),
-        pattern=source.take("pattern", str, required=True),
-        terminators=source.texts("terminators", ("\n", ".")),
-        end_of_turn=source.take("end_of_turn", bool, True),
-        assume_ends=source.take("assume_ends", bool, False),
-        temperature=source.number("temperature", 1.0),
-    )
+    listing = source.table("list") if needed == _RATING_FIELDS else None
+    if listing is None or not listing.given:
+        template.require(needed=needed, allowed=needed | OPTIONAL_FIELDS)
+        return JudgingTask(template=template, verdicts=make_verdicts(source))
+    template.require(needed=_LIST_FIELDS, allowed=_LIST_FIELDS | OPTIONAL_FIELDS)
+    layout, verdicts = list_layout(listing, make_verdicts(source))
+    return JudgingTask(template=template, verdicts=verdicts, listing=layout)
 
 
 def read_text(name: str, folder: Path | None) -> str:

@@ -93,8 +93,8 @@ class Template:
                 hint=f"it takes {sorted(self.fields)}",
             )
 
-    def fill(self, values: Mapping[str, str]) -> tuple[Segment, ...]:
-        """Put the values in, in one pass.
+    def fill(self, values: Mapping[str, str | tuple[Segment, ...]]) -> tuple[Segment, ...]:
+        """Put the values in, in one pass; a value that is laid out already is a tuple of pieces.
 
         Returns:
             Trusted pieces (the template's words) and untrusted ones (the values), none empty.
@@ -108,8 +108,11 @@ class Template:
             segments += literal
             if name in values:
                 segments += before
-                if text := values[name]:
-                    segments.append(Segment(text))
+                value = values[name]
+                if isinstance(value, tuple):
+                    segments += value
+                elif value:
+                    segments.append(Segment(value))
                 segments += after
         return tuple(segments)
 

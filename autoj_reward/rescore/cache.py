@@ -195,7 +195,7 @@ def _compared(
     languages = (None, *(x for x in was.spec.translations if x in now.spec.translations))
     for kind, language in itertools.product(("rating", "comparison"), languages):
         old, new = (getattr(of.spec.in_language(language), kind) for of in (was, now))
-        if old is None or new is None:
+        if old is None or new is None or old.listing or new.listing:
             continue
         before = _outcome(inputs, engine, mode, was, old)
         after = _outcome(inputs, engine, mode, now, new)

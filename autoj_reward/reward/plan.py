@@ -101,6 +101,20 @@ class Plan:
     contests: tuple[GroupPlan, ...] = ()
     strategy: Strategy | None = None
 
+    def cuts(self, n_shares: int, *, whole_groups: bool) -> list[int]:
+        """Where the requests are cut into shares, 0 and their number included.
+
+        With `whole_groups` requests of one prompt that follow each other stay together, for judges that rate
+        several completions in one call.
+        """
+        n, prompts = len(self.requests), [r.prompt for r in self.requests]
+        cuts = [n * share // n_shares for share in range(n_shares + 1)]
+        for k, cut in enumerate(cuts if whole_groups else ()):
+            while 0 < cut < n and prompts[cut] == prompts[cut - 1]:
+                cut += 1
+            cuts[k] = cut
+        return cuts
+
     def scores(self, judged: Sequence[RawScore]) -> list[RawScore]:
         """The score of each item, from those of the requests."""
         if self.strategy is None:

@@ -167,8 +167,9 @@ class BatchReward:
         mine = slice(start, start + len(parts[ranks.rank][0]))
 
         plan = make_plan([item for part, _ in parts for item in part], self.mode, self._schedule)
-        n = len(plan.requests)
-        cuts = [n * r // ranks.size for r in range(ranks.size + 1)]
+        rating = self.judge.spec.rating
+        in_lists = self.mode == "rating" and rating is not None and rating.listing is not None
+        cuts = plan.cuts(ranks.size, whole_groups=in_lists)
         own = plan.requests[cuts[ranks.rank] : cuts[ranks.rank + 1]]
         judged = [score for share in ranks.run(lambda: self._judge(own)) for score in share]
         scores = plan.scores(judged)

@@ -135,11 +135,15 @@ def calibrate(
         for j, label in zip(judgments, labels, strict=True)
         if j.distribution is not None and not j.by_rule
     ]
+    if any(isinstance(label, str) and isinstance(_verdicts(j)[0], float) for j, label in read):
+        raise ConfigError(
+            "a graded comparison cannot be calibrated: labels say which completion is better, and no grade"
+        )
+    # A judge of two outcomes says nothing about a tie.
+    read = [(j, label) for j, label in read if not isinstance(label, str) or label in _verdicts(j)]
     if len(read) < 20:
         raise ConfigError(f"only {len(read)} judgments have a verdict; a fit needs at least 20")
-    first = read[0][0].distribution
-    assert first is not None  # those without were left out
-    verdicts = first.verdicts
+    verdicts = _verdicts(read[0][0])
     probs = _orders([j for j, _ in read])
     wanted = np.array([_place(label, verdicts) for _, label in read])
     fitted = fit_temperature(probs, wanted)
@@ -162,6 +166,11 @@ def calibrate(
         error_after=_error(after, wanted, seed),
         accuracy=float((before.argmax(axis=1) == wanted).mean()),
     )
+
+
+def _verdicts(judgment: Judgment) -> tuple[Verdict, ...]:
+    assert judgment.distribution is not None  # those without were left out
+    return judgment.distribution.verdicts
 
 
 def fit_temperature(probs: NDArray[np.float64], labels: NDArray[np.int64]) -> float:

@@ -331,10 +331,8 @@ def closed(verdict: Verdict, task: JudgingTask) -> str:
     """A verdict as it is written after the prefix, with what closes it; ratings as in `on_scale`."""
     verdicts = task.verdicts
     own = verdict if isinstance(verdict, str) else on_scale(verdict, verdicts)
-    text = verdicts.texts[verdicts.verdicts.index(own)]
-    return (
-        text if verdicts.end_of_turn else text + verdicts.terminators[0] * verdicts.verdict_prefix.count("[")
-    )
+    text = verdicts.text_of(own)
+    return text if verdicts.end_of_turn else text + verdicts.closing
 
 
 def on_scale(rating: float, verdicts: VerdictSet) -> float:

@@ -51,7 +51,8 @@ def brute_force(engine: TransformersEngine, item: JudgeInput, protocol: JudgingT
     ends = [
         i
         for i, token in enumerate(vocabulary)
-        if tokenizer.hf.convert_tokens_to_string([token]).startswith(verdicts.terminators)
+        # A tokenizer may leave the blank out with which a token begins if it decodes the token alone.
+        if tokenizer.hf.convert_tokens_to_string([".", token])[1:].startswith(verdicts.terminators)
         and i not in tokenizer.hf.all_special_ids
     ]
     if verdicts.end_of_turn:

@@ -123,7 +123,8 @@ class Imitations:
         """What the judge's parser would take for a verdict, each with the prefix of its set."""
         for verdicts in self.stated:
             for m in verdicts.pattern.finditer(folded):
-                if squeeze(m["verdict"]).strip("*_` ") in verdicts.stated:
+                several = verdicts.scores is not None and verdicts.scores.search(m["verdict"])
+                if several or squeeze(m["verdict"]).strip("*_` ") in verdicts.stated:
                     yield verdicts.verdict_prefix, m
 
 
@@ -175,6 +176,8 @@ def _trusted_texts(spec: JudgeSpec) -> Iterator[str]:
         yield re.sub(r"\{[A-Za-z_]+\}", "\n", task.template.text)
         for block in task.template.blocks.values():
             yield block.replace("{value}", "\n")
+        if task.listing is not None:
+            yield re.sub(r"\{[A-Za-z_]+\}", "\n", task.listing.item)
     for wrapper in (spec.wrapper, spec.direct_wrapper):
         if isinstance(wrapper, PlainWrapper):
             yield from (wrapper.before, wrapper.after)

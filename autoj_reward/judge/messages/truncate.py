@@ -21,8 +21,8 @@ def truncate_middle(request: Request, overflow_tokens: int) -> tuple[Request, tu
         overflow_tokens: How many tokens too many, at least 1.
 
     Returns:
-        The request with the cut, and the characters taken out of each completion. Where there is
-        nothing left to cut, the request itself and zeros.
+        The request with the cut, and the characters taken out of each completion; if nothing is
+        left to cut, the request itself and zeros.
     """
     texts = [str(c) for c in request.completions]
     longest = max(range(len(texts)), key=lambda i: len(texts[i]))
