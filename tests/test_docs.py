@@ -74,11 +74,15 @@ def test_python_runs(name: str, tmp_path: Path) -> None:
             assert said in done.stdout
 
 
-def test_the_judge_file_loads(tmp_path: Path) -> None:
-    (text,) = blocks(REPO / "docs" / "judges.md", "toml")
+def test_every_judge_file_loads(tmp_path: Path) -> None:
+    """Blocks without `extends` are parts of a file that extends the general judge."""
     path = tmp_path / "my_judge.toml"
-    path.write_text(text, encoding="utf-8")
-    spec = load_spec(str(path))
+    head = 'extends = "general"\nname = "mine"\nmodel = "org/mine"\n'
+    specs = []
+    for text in blocks(REPO / "docs" / "judges.md", "toml"):
+        path.write_text(text if text.startswith(("extends", "#")) else head + text, encoding="utf-8")
+        specs.append(load_spec(str(path)))
+    (spec,) = (s for s in specs if s.name == "my-judge")
     assert spec.model == "Qwen/Qwen3-8B"
     assert spec.thinking is not None
     assert spec.rating is not None
@@ -97,6 +101,7 @@ def test_every_key_of_a_judge_file_is_explained() -> None:
                 "fields",
                 "blocks",
                 "written",
+                "values",
                 "also",
                 "engine_options",
             ):

@@ -128,7 +128,8 @@ def made_at_run_time() -> dict[str, list[re.Pattern[str]]]:
     for patterns in map(imitations_of, specs):
         found["imitations._compiled"] += [*patterns.delimiters, *patterns.verdicts, *patterns.instructions]
         found["imitations._compiled"] += patterns.heads
-        found["verdict.compile_pattern"] += [v.pattern for v in patterns.stated]
+        made = [p for v in patterns.stated for p in (v.pattern, v.scores) if p is not None]
+        found["verdict.compile_pattern"] += made
     return {name: list({(p.pattern, p.flags): p for p in own}.values()) for name, own in found.items()}
 
 

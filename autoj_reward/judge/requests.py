@@ -13,6 +13,7 @@ from autoj_reward.judge.messages.parts import kind_of
 from autoj_reward.judge.messages.text import Reasoning, prompt_text, shown_request
 from autoj_reward.judge.messages.truncate import truncate_middle
 from autoj_reward.judge.spec import JudgeSpec, JudgingTask
+from autoj_reward.judge.template import Template
 from autoj_reward.types import Request, Segment, Text
 
 
@@ -59,11 +60,15 @@ class PreparedRequest:
         values = self.values()
         if self.task.listing is not None:
             values["completions"] = values.pop("completion")
-        self.task.template.check(frozenset(values))
+        self._template.check(frozenset(values))
 
     def body(self, *, swapped: bool = False) -> tuple[Segment, ...]:
         """The filled template; raises `TemplateError` if fields are missing or unknown."""
-        return self.task.template.fill(self.values(swapped=swapped))
+        return self._template.fill(self.values(swapped=swapped))
+
+    @property
+    def _template(self) -> Template:
+        return self.task.template_for(reference=self.request.reference is not None)
 
     def truncated(self, overflow_tokens: int) -> PreparedRequest:
         """The request with its longest completion cut in the middle."""

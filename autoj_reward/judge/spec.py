@@ -36,11 +36,17 @@ class JudgingTask:
         template: How a request is laid out.
         verdicts: What the judge may say; of a list, the verdicts of one completion.
         listing: For judges that rate several completions in one call; else None.
+        with_reference: The template of requests with a reference answer, where it is another one.
     """
 
     template: Template
     verdicts: VerdictSet
     listing: ListLayout | None = None
+    with_reference: Template | None = None
+
+    def template_for(self, *, reference: bool) -> Template:
+        """The template of requests with a reference answer, or without one."""
+        return self.with_reference if reference and self.with_reference is not None else self.template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +75,9 @@ class Thinking:
 class JudgeSpec:
     """Everything about a judge but its engine. Made from TOML by `load_spec`.
 
-    `languages` names what the model knows, the main one first. `translations` are judges of the same model
-    with templates and verdicts in another of these languages; without them all requests get the same.
+    `source` says where the prompt comes from: repository, path and commit. `languages` names what the model
+    knows, the main one first. `translations` are judges of the same model with templates and verdicts in
+    another of these languages; without them all requests get the same.
     """
 
     name: str
@@ -89,6 +96,7 @@ class JudgeSpec:
     wrapper: Wrapper = PlainWrapper()
     direct_wrapper: Wrapper = PlainWrapper()
     sampling: Sampling = Sampling()
+    source: str = ""
     thinking: Thinking | None = None
     rating: JudgingTask | None = None
     comparison: JudgingTask | None = None
@@ -116,8 +124,9 @@ class JudgeSpec:
             plain = tuple(f"{v:g}" for v in p.verdicts.verdicts if not isinstance(v, str))
             if p.verdicts.further or (p.verdicts.texts != plain and p.verdicts.verdicts != PREFERENCES):
                 verdicts.append([*p.verdicts.verdicts, *p.verdicts.further])
-            if p.listing is not None:
-                verdicts.append(repr(p.listing))
+            verdicts += [repr(p.listing)] if p.listing is not None else []
+            verdicts += [p.with_reference.text] if p.with_reference is not None else []
+            verdicts += [dict(p.template.defaults)] if p.template.defaults else []
             return [p.template.text, dict(p.template.aliases), dict(p.template.blocks), verdicts]
 
         parts = [
@@ -218,6 +227,7 @@ def _spec(reader: SettingReader, folder: Path | None) -> JudgeSpec:
         revision=reader.take("revision", str, None),
         licence=reader.take("licence", str, "unknown"),
         parameters=reader.take("parameters", str, "unknown"),
+        source=reader.take("source", str, ""),
         context_tokens=reader.whole("context_tokens", least=1),
         memory_gib=reader.take("memory_gib", (int, float), None),
         architecture=_architecture(reader.table("architecture")),
@@ -313,11 +323,17 @@ def _task(
         text=text if text is not None else read_text(name, folder),
         aliases=source.text_table("fields"),
         blocks=source.text_table("blocks"),
+        defaults=source.text_table("defaults"),
     )
+    other = source.take("template_with_reference", str, None)
+    with_reference = None if other is None else replace(template, name=other, text=read_text(other, folder))
+    if with_reference is not None:
+        wanted = needed | {"reference"}
+        with_reference.require(needed=wanted, allowed=wanted | OPTIONAL_FIELDS)
     listing = source.table("list") if needed == _RATING_FIELDS else None
     if listing is None or not listing.given:
         template.require(needed=needed, allowed=needed | OPTIONAL_FIELDS)
-        return JudgingTask(template=template, verdicts=make_verdicts(source))
+        return JudgingTask(template=template, verdicts=make_verdicts(source), with_reference=with_reference)
     template.require(needed=_LIST_FIELDS, allowed=_LIST_FIELDS | OPTIONAL_FIELDS)
     layout, verdicts = list_layout(listing, make_verdicts(source))
     return JudgingTask(template=template, verdicts=verdicts, listing=layout)

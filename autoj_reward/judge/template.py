@@ -29,12 +29,14 @@ class Template:
         aliases: The template's own placeholder names, and the field each one means.
         blocks: Fields that may be left out: field to text with one `{value}`. With no value the
             placeholder leaves nothing behind.
+        defaults: What is shown of fields that are not given.
     """
 
     name: str
     text: str
     aliases: Mapping[str, str] = field(default_factory=dict)
     blocks: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
 
     @functools.cached_property
     def _pieces(self) -> tuple[tuple[str, str | None], ...]:
@@ -59,7 +61,7 @@ class Template:
     @functools.cached_property
     def required(self) -> frozenset[str]:
         """The fields it cannot do without."""
-        return self.fields - set(self.blocks)
+        return self.fields - set(self.blocks) - set(self.defaults)
 
     def require(self, *, needed: frozenset[str], allowed: frozenset[str]) -> None:
         """Check that the template shows what it must, and nothing that is never given.
@@ -69,7 +71,7 @@ class Template:
         """
         missing = sorted(needed - self.fields)
         unknown = sorted((self.fields | set(self.blocks)) - allowed)
-        unknown += sorted(set(self.blocks) - self.fields - set(unknown))
+        unknown += sorted({*self.blocks, *self.defaults} - self.fields - set(unknown))
         if missing or unknown:
             raise TemplateError(
                 f"template {self.name!r} does not show the right fields",
@@ -106,6 +108,8 @@ class Template:
         segments: list[Segment] = []
         for literal, name, before, after in self._layout:
             segments += literal
+            if name in self.defaults and name not in values:
+                segments += [*before, Segment(self.defaults[name], True), *after]
             if name in values:
                 segments += before
                 value = values[name]

@@ -269,14 +269,12 @@ def graded_set(
 
 
 def score_pair_set(
-    *, low: float, high: float, step: float, between: str, scores: str = SCORE, **rules: Any
+    *, table: Mapping[str, float], between: str, scores: str = SCORE, **rules: Any
 ) -> VerdictSet:
     """Two scores in one output, the first completion's before the second's: the higher one wins.
 
     Args:
-        low: Lowest score.
-        high: Highest score.
-        step: Distance of two scores.
+        table: How the judge writes its scores, and the number that each means; see `numbers` for a scale.
         between: The words between the two (`" "`, `"</answer><answer>"`), which are read with them.
         scores: Finds each score (group `score`) within the pattern's group `verdict`.
         **rules: As in `preference_set`.
@@ -284,7 +282,6 @@ def score_pair_set(
     Raises:
         ConfigError: There are over 1,000 pairs, nothing is between the scores, or a pattern is not one.
     """
-    table = numbers(low, high, step)
     if not between or any(c in "+-." or c.isdigit() for c in between[0] + between[-1]):
         raise ConfigError(f"between = {between!r} does not separate two scores", hint="such as ' ' or ', '")
     if len(table) ** 2 > _MOST_VERDICTS:
@@ -293,7 +290,7 @@ def score_pair_set(
             hint="take a larger step, or read the scores one after the other: [rating.list] with size = 2",
         )
     pairs = [
-        (f"{a}{between}{b}", f"{a} {b}", "first" if x > y else "second" if x < y else "tie")
+        (f"{a}{between}{b}", f"{squeeze(a)} {squeeze(b)}", "first" if x > y else "second" if x < y else "tie")
         for a, x in table.items()
         for b, y in table.items()
     ]

@@ -15,7 +15,7 @@ from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import parse_spec
-from autoj_reward.judge.verdict import graded_set, preference_set, score_pair_set
+from autoj_reward.judge.verdict import graded_set, numbers, preference_set, score_pair_set
 from autoj_reward.judge.verdicts.lists import ListLayout, order_key
 from autoj_reward.testing import ScriptedEngine, untrusted_texts
 from autoj_reward.types import FailureReason, FinishReason, JudgeInput, JudgeOutput
@@ -382,9 +382,7 @@ def graded(**values: float) -> Any:
 
 def pairs(high: float = 5, between: str = " ") -> Any:
     return score_pair_set(
-        low=1,
-        high=high,
-        step=1,
+        table=numbers(1, high, 1),
         between=between,
         verdict_prefix="",
         pattern="(?P<verdict>.)",

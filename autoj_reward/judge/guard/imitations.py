@@ -173,7 +173,9 @@ def _tasks(spec: JudgeSpec) -> list[JudgingTask]:
 def _trusted_texts(spec: JudgeSpec) -> Iterator[str]:
     for task in _tasks(spec):
         # Where a placeholder stood a line ends: what touches it is a line of its own.
-        yield re.sub(r"\{[A-Za-z_]+\}", "\n", task.template.text)
+        for template in (task.template, task.with_reference):
+            if template is not None:
+                yield re.sub(r"\{[A-Za-z_]+\}", "\n", template.text)
         for block in task.template.blocks.values():
             yield block.replace("{value}", "\n")
         if task.listing is not None:

@@ -85,9 +85,8 @@ def comparison_verdicts(source: SettingReader) -> VerdictSet:
         return graded_set(values=_grades(grades), **rules)
     if scores.given:
         return score_pair_set(
-            low=scores.number("low", 1),
-            high=scores.number("high", 10),
-            step=scores.number("step", 1),
+            table=_values(scores)
+            or numbers(scores.number("low", 1), scores.number("high", 10), scores.number("step", 1)),
             between=scores.take("between", str, " "),
             scores=scores.take("each", str, SCORE),
             **rules,
