@@ -198,9 +198,17 @@ def test_a_dry_run_says_what_would_be_run_and_loads_nothing(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    write_rows(tmp_path / "in.jsonl", [{"prompt": "p", "first": "a", "second": "b"}] * 3)
+    spec = load_spec(name)
+    row = {"prompt": "p", "first": "a", "second": "b"}
+    if spec.comparison is None:
+        assert spec.rating is not None
+        row = {"prompt": "p", "completion": "a"} | dict.fromkeys(
+            spec.rating.template.required - set(row), "a"
+        )
+    command, n_inputs = ("rate", 3) if spec.comparison is None else ("compare", 6)
+    write_rows(tmp_path / "in.jsonl", [row] * 3)
     arguments = [
-        "compare",
+        command,
         "in.jsonl",
         "-o",
         "out.jsonl",
@@ -213,7 +221,7 @@ def test_a_dry_run_says_what_would_be_run_and_loads_nothing(
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     facts = {line[:12].strip(): line[12:] for line in done.stdout.splitlines()}
     assert {"judge", "model", "size", "memory", "context", "licence", "would run"} <= facts.keys()
-    assert facts["would run"] == "compare: 3 rows, 3 requests, 6 inputs to the model"
+    assert facts["would run"] == f"{command}: 3 rows, 3 requests, {n_inputs} inputs to the model"
     assert facts["judge"].startswith(f"{name}: ")
     assert not (tmp_path / "out.jsonl").exists()
     assert not (tmp_path / "hub").exists()
