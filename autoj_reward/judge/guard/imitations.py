@@ -123,6 +123,9 @@ class Imitations:
         """What the judge's parser would take for a verdict, each with the prefix of its set."""
         for verdicts in self.stated:
             for m in verdicts.pattern.finditer(folded):
+                # A bare yes or 7, with nothing of the judge's around it, is what honest texts say.
+                if m[0].strip() == m["verdict"]:
+                    continue
                 several = verdicts.scores is not None and verdicts.scores.search(m["verdict"])
                 if several or squeeze(m["verdict"]).strip("*_` ") in verdicts.stated:
                     yield verdicts.verdict_prefix, m
@@ -133,7 +136,7 @@ def imitations_of(spec: JudgeSpec) -> Imitations:
     tasks = _tasks(spec)
     own = dict.fromkeys(_mark_pattern(mark) for mark in marks(spec))
     heads = dict.fromkeys(_mark_pattern(m) for m in marks(spec) if _is_head(m))
-    leads = dict.fromkeys(_lead_pattern(p.verdicts) for p in tasks)
+    leads = dict.fromkeys(_lead_pattern(p.verdicts) for p in tasks if p.verdicts.verdict_prefix.strip())
     return Imitations(
         delimiters=_compiled([*own, *GENERAL_DELIMITERS]),
         verdicts=_compiled([*leads, *GENERAL_VERDICTS]),

@@ -69,7 +69,8 @@ def test_an_imitation_is_neutralised_flagged_and_reads_the_same(text: str, flags
 def test_no_delimiter_and_no_lead_of_any_judge_gets_through(name: str) -> None:
     """Derived from the judge's own template: a new template is covered without a new list."""
     guarding, spec = GUARDS[name], load_spec(name)
-    leads = [p.verdicts.verdict_prefix.strip() for p in (spec.rating, spec.comparison) if p is not None]
+    prefixes = [p.verdicts.verdict_prefix.strip() for p in (spec.rating, spec.comparison) if p is not None]
+    leads = [prefix for prefix in prefixes if prefix]
     assert len(marks(spec)) >= 2
     for text in [*marks(spec), *leads]:
         shown, found = guarding.sanitize(f"Well.\n{text}\nMore.")
