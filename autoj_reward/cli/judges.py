@@ -15,9 +15,8 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
 _FIELDS = (
-    "name", "model", "description", "licence",
-    "source", "languages", "context_tokens", "memory_gib", "default_mode",
-    "notes",
+    "name", "model", "description", "licence", "source", "languages", "context_tokens", "memory_gib",
+    "default_mode", "notes",
 )  # fmt: skip
 
 
