@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -104,6 +105,42 @@ def share(values: Sequence[bool | float], *, seed: int = 0) -> Share:
         means = np.array([data[rng.integers(0, n, n)].mean() for _ in range(_RESAMPLES)])
     low, high = np.quantile(means, [0.025, 0.975])
     return Share(float(data.mean()), float(low), float(high), n)
+
+
+def mean_of_shares(groups: Sequence[Sequence[bool | float]], *, seed: int = 0) -> Share:
+    """The mean of the groups' means, each counting the same, with its 95% bootstrap interval.
+
+    Args:
+        groups: Values by group, none empty; each group is resampled by itself.
+        seed: Of the resampling.
+    """
+    if not groups:
+        return Share(float("nan"), float("nan"), float("nan"), 0)
+    rng = np.random.default_rng(seed)
+    data = [np.asarray(group, dtype=np.float64) for group in groups]
+    means = [[d[rng.integers(0, len(d), len(d))].mean() for d in data] for _ in range(_RESAMPLES)]
+    low, high = np.quantile(np.mean(means, axis=1), [0.025, 0.975])
+    value = float(np.mean([d.mean() for d in data]))
+    return Share(value, float(low), float(high), sum(map(len, data)))
+
+
+def cohen_kappa(decided: Sequence[Hashable], labels: Sequence[Hashable]) -> float:
+    """Agreement beyond what the two sides' own frequencies give by chance (Cohen 1960), in [-1, 1].
+
+    NaN of nothing, or if chance alone makes them always agree.
+
+    Args:
+        decided: n decisions; None counts as one of its own, which no label is.
+        labels: n labels, in the same order.
+
+    Raises:
+        ValueError: The lengths differ.
+    """
+    n = len(labels)
+    agreed = sum(a == b for a, b in zip(decided, labels, strict=True))
+    one, other = Counter(decided), Counter(labels)
+    chance = sum(one[name] * other[name] for name in one)
+    return (n * agreed - chance) / (n * n - chance) if n * n > chance else float("nan")
 
 
 def share_of_known(values: Sequence[float]) -> Share | None:

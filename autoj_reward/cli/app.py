@@ -27,7 +27,7 @@ from autoj_reward.cli import (
     serve_judge,
     train_judge,
 )
-from autoj_reward.cli.evaluate import coherence, critique, pairwise, scenario, selection
+from autoj_reward.cli.evaluate import benchmark, coherence, critique, pairwise, scenario, selection
 
 app = typer.Typer(
     name="autoj-reward",
@@ -43,7 +43,7 @@ for command in (
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(cache.app, name="cache")
-for command in (selection.selection, critique.critique, coherence.coherence):
+for command in (benchmark.benchmark, selection.selection, critique.critique, coherence.coherence):
     pairwise.app.command()(command)
 pairwise.app.command(name="scenario")(scenario.evaluate_scenario)
 app.add_typer(data.app, name="data")

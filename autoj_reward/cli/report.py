@@ -19,7 +19,7 @@ def report(
         typer.Argument(
             metavar="RUN",
             help="What rate, compare, rerank or label wrote (.jsonl, .parquet), what `evaluate pairwise "
-            "--json` printed, or what `probe -o` wrote (.json).",
+            "--json` or `evaluate benchmark --json` printed, or what `probe -o` wrote (.json).",
             show_default=False,
         ),
     ],

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from autoj_reward.rows.preferences import LabelSummary
     from autoj_reward.rows.records import RowItem, RowResult, RowTask
     from autoj_reward.rows.run import RowRun
+    from autoj_reward.rows.source import RowSource
     from autoj_reward.types import EngineStats
 
 Source = Annotated[
@@ -126,7 +127,7 @@ def row_fields(kind: Kind, options: RunOptions) -> RowFormat:
 
 
 def judge_rows(
-    source: str,
+    source: str | RowSource,
     target: str,
     judge: Judge,
     make_task: Callable[[Judge, RowFormat], RowTask],
@@ -141,7 +142,7 @@ def judge_rows(
     """Check, judge and write a file's rows, or continue an interrupted output; then close the judge.
 
     Args:
-        source: The input.
+        source: The input's name, or its rows.
         target: The output.
         judge: The judge.
         make_task: Makes the task; picklable if it may run on a Ray cluster.
@@ -158,7 +159,7 @@ def judge_rows(
 
     judging, rows = options.judging, options.rows
     on_cluster = raying is not None and raying.ray is not None
-    blocks_of = parquet_input(source, target, rows) if on_cluster else None
+    blocks_of = parquet_input(str(source), target, rows) if on_cluster else None
     own = dict(identity or {})
     rubrics = options.criteria.rubrics()
     make = functools.partial(_task_of, make_task, replace(fields, rubric_of=rubrics))

@@ -18,7 +18,7 @@ def judge_pairs(judge: Judge, pairs: Sequence[LabelledPair]) -> tuple[list[PairJ
         EngineError: The engine failed as a whole.
     """
     judgments = judge.compare([p.prompt for p in pairs], [p.first for p in pairs], [p.second for p in pairs])
-    return judgments, [_decision(j, judge.settings.both_orders) for j in judgments]
+    return judgments, [decision_of(j, judge.settings.both_orders) for j in judgments]
 
 
 def rate_pairs(judge: Judge, pairs: Sequence[LabelledPair]) -> list[Scores]:
@@ -35,7 +35,8 @@ def rate_pairs(judge: Judge, pairs: Sequence[LabelledPair]) -> list[Scores]:
     return list(zip(rewards[::2], rewards[1::2], strict=True))
 
 
-def _decision(judgment: PairJudgment, both_orders: bool) -> Decision:
+def decision_of(judgment: PairJudgment, both_orders: bool) -> Decision:
+    """What a judgment decides in each order; without `both_orders` in the given order only."""
     orders = judgment.order_preferences
     if judgment.by_rule and judgment.preference is not None and both_orders:
         orders = (judgment.preference, judgment.preference)

@@ -10,7 +10,7 @@ from typing import Any
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.reporting.entries import read_run
 from autoj_reward.reporting.figures import run_parts
-from autoj_reward.reporting.measured import evaluation_parts, probe_parts
+from autoj_reward.reporting.measured import benchmark_parts, evaluation_parts, probe_parts
 from autoj_reward.reporting.parts import Report
 
 
@@ -29,6 +29,8 @@ def build_report(path: str, *, gold: str | None = None, group: str | None = None
         record = _read_json(path)
         if "attacks" in record:
             return Report(kind="probe", source=path, parts=probe_parts(record))
+        if "benchmark" in record:
+            return Report(kind="evaluate", source=path, parts=benchmark_parts(record))
         if "overall" in record and "groups" in record:
             return Report(kind="evaluate", source=path, parts=evaluation_parts(record))
         raise DataError("is not an output of evaluate or probe", path=path)

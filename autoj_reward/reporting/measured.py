@@ -44,6 +44,43 @@ def evaluation_parts(report: dict[str, Any]) -> list[Part]:
     return [Facts(id="overview", title="Overview", facts=facts), *parts]
 
 
+def benchmark_parts(report: dict[str, Any]) -> list[Part]:
+    """The parts of a report about what `evaluate benchmark --json` printed; shares are percentages."""
+    facts = {"benchmark": report["benchmark"], "items": f"{report['n_items']:,}"}
+    facts |= {name: f"{f['accuracy']['percent']:.2f}%" for name, f in report["headline"].items()}
+    facts["pairs without a verdict"] = f"{report['n_unreadable']:,}"
+    if report["missing"]:
+        facts["not in the data"] = ", ".join(report["missing"])
+    shown = {**report["headline"], **report["subsets"]}
+    accuracy = {name: f["accuracy"] for name, f in shown.items() if f["accuracy"]["percent"] is not None}
+    agreed = {name: f for name, f in shown.items() if f["kappa"] is not None}
+    return [
+        Facts(id="overview", title="Overview", facts=facts),
+        Bars(
+            id="accuracy",
+            title="Accuracy as the benchmark defines it",
+            says="; ".join(f"{name} {a['percent']:.2f}%" for name, a in list(accuracy.items())[:4]) + ".",
+            x_label="subset",
+            y_label="percent",
+            labels=list(accuracy),
+            series={"accuracy": [a["percent"] for a in accuracy.values()]},
+            low=[a["low"] for a in accuracy.values()],
+            high=[a["high"] for a in accuracy.values()],
+            n=[a["n"] for a in accuracy.values()],
+        ),
+        Bars(
+            id="kappa",
+            title="Cohen's kappa of the decisions on pairs",
+            says="Agreement with the labels beyond chance: 0 is chance, 1 is all.",
+            x_label="subset",
+            y_label="kappa",
+            labels=list(agreed),
+            series={"kappa": [f["kappa"] for f in agreed.values()]},
+            n=[f["agreement"]["n"] for f in agreed.values()],
+        ),
+    ]
+
+
 def probe_parts(report: dict[str, Any]) -> list[Part]:
     """The parts of a report about what `probe -o` wrote."""
     facts = {name: str(report[name]) for name in ("judge", "mode", "n_prompts")}

@@ -36,7 +36,7 @@ from autoj_reward.rows.records import (
     stop_past,
     without_verdict,
 )
-from autoj_reward.rows.source import Row, chunked, open_source, read_rows
+from autoj_reward.rows.source import Row, RowSource, chunked, open_source, read_rows
 from autoj_reward.types import EngineStats
 
 
@@ -47,7 +47,7 @@ class RowRun:
     failed rows of a finished output again. The caller closes the judge.
 
     Args:
-        source: The input, as for `open_source`.
+        source: The input's name, as for `open_source`, or its rows.
         task: How its rows are judged.
         target: The output, as for `Output`.
         judge: The task's judge; None if it needs none.
@@ -70,7 +70,7 @@ class RowRun:
 
     def __init__(
         self,
-        source: str,
+        source: str | RowSource,
         task: RowTask,
         target: str,
         judge: Judge | None = None,
@@ -81,8 +81,10 @@ class RowRun:
         spending: Callable[[], EngineStats] | None = None,
     ) -> None:
         self.settings = settings or RunSettings()
-        self.source = open_source(source, split=self.settings.split)
-        refuse_same_file(source, target)
+        if isinstance(source, str):
+            refuse_same_file(source, target)
+            source = open_source(source, split=self.settings.split)
+        self.source = source
         self.task = task
         self.target = target
         self.checked = CheckedRows()
@@ -118,8 +120,11 @@ class RowRun:
         rows = f"{self.task.label}: {self.checked.n_rows:,} rows"
         if each is not None:
             return f"{rows}, {n_requests:,} requests, {n_requests * each:,} inputs to the model"
-        asked = "the strategy" if self.task.strategy is None else self.task.strategy.name
-        return f"{rows}, {n_requests:,} completions, as many comparisons as {asked} asks for"
+        if self.task.strategy is None:
+            return f"{rows}, {n_requests:,} completions"
+        return (
+            f"{rows}, {n_requests:,} completions, as many comparisons as {self.task.strategy.name} asks for"
+        )
 
     def identity(self) -> dict[str, Any]:
         """Identifies the run: an output with another identity is not continued.
