@@ -7,9 +7,9 @@ draw or the readout. Token ids follow from these, so a hit needs no tokenizer. N
 verdict set's meaning, calibration and aggregation (applied to stored outputs), library versions, batch size
 and order.
 
-A key has two halves of 16 bytes. The first is the hash of the body, so that everything about one text is
-adjacent in the store; the second is the hash of the rest, computed from stored hashes, so that the key of a
-reading can be found from the critique it follows.
+A key has two halves of 16 bytes. The first is the hash of the body (`JudgeInput.body`), so that everything
+about one text is adjacent in the store; the second is the hash of the rest, such as engine, prefill and draw,
+computed from stored hashes, so that the key of a reading can be found from the critique it follows.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def rerank(
 
     Adds to each row: ranking (best first: index, reward, low, high, best_prob, rating, expected_rating, mass,
     entropy, critique, forced, cut_chars, flags, failure), best (the index of the best, null if none has a
-    verdict), mode, strategy, n_calls, n_tokens and cycles (completions that beat each other in a circle).
+    verdict), mode, strategy, n_calls, n_tokens and cycles (A beats B, B beats C, C beats A).
     """
     from autoj_reward.ranking.registry import choose_strategy
     from autoj_reward.rows.tasks import Critiques, rerank_task

@@ -68,7 +68,7 @@ class CachedEngine:
         return describe_engine(self.inner)
 
     def load(self) -> None:
-        """Load the engine now, not at the first input that the store lacks."""
+        """Load the engine now, not at the first cache miss."""
         load_engine(self.inner)
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ from autoj_reward.types import (
 )
 
 WITHOUT_VERDICT = (FailureReason.TRUNCATED, FailureReason.NO_VERDICT)
-"""What a forced verdict can mend; one off the scale was stated."""
+"""Failures that a forced verdict can repair. After `off_scale` there is one already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +147,7 @@ def read_sample(
     elif sample.stated is not None:
         result = verdicts.point(sample.stated)
     else:
-        # An endpoint that cannot read was asked for a direct verdict, and wrote on from the lead.
+        # The endpoint gives no log-probabilities: parse what it wrote after the prefix.
         stated = find_verdict(verdicts.verdict_prefix + answer.text, answer.finish_reason, verdicts)
         result = stated if isinstance(stated, Failure) else verdicts.point(stated.verdict)
     if isinstance(result, Failure):

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Verdict sets: the verdicts of a judge, how it writes them, and how a reading becomes a distribution."""
+"""Verdict sets: the verdicts of a judge, how it writes them, and how a reading becomes a distribution.
+
+The parser of critiques is `parse.py`.
+"""
 
 from __future__ import annotations
 

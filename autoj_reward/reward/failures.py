@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Failure policy of rewards: fill values for failed judgments, and the limit on their share."""
+"""Rewards of failed judgments: the values that fill them, and the limit on their share.
+
+Which of them a trainer gets is chosen in `integrations/trl_failures.py`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from autoj_reward.reward.groups import Item
 
 Fill = Literal["none", "group_mean", "hash", "running_mean", "raise"]
 """Reward of a failed judgment. none: None. group_mean: the mean of the group's other rewards, which gives no
-advantage; None if the whole group failed. hash: decides a pair by a hash of its texts. running_mean: the mean
-of the last thousand rewards. raise: TooManyFailures at the first failure."""
+advantage; None if the whole group failed. hash: decides a pair by a hash of its texts (OnlineDPO).
+running_mean: the mean of the last thousand rewards. raise: TooManyFailures at the first failure."""
 
 _LEAST_FOR_LIMIT = 64
 """The failure share is not checked over fewer completions."""

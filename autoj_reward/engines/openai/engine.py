@@ -64,8 +64,8 @@ class ServerEngine:
         api: completions, chat, or auto: completions if the endpoint has them, else chat.
         concurrency: Most requests in flight at once, over all threads.
         timeout_seconds: Most seconds of one attempt at a request, to the last byte of its response.
-        attempts: Most failed attempts at one request. Waiting because a server asked for it (429,
-            `Retry-After`) does not count.
+        attempts: Most failed attempts at one request. 408, 425, 429, and 503 with `Retry-After`, do not
+            count.
         retry_seconds: Most seconds of one request with all its attempts and waits.
         api_key: Sent as a bearer token; None takes $AUTOJ_REWARD_API_KEY, or $OPENAI_API_KEY if every
             endpoint is https or on this machine.

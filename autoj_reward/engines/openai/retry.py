@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The retry policy: which failures to retry, how long to wait, and when to stop using an endpoint."""
+"""The retry policy: which failures to retry, how long to wait, and when to stop using an endpoint.
+
+`transport.py` applies it.
+"""
 
 from __future__ import annotations
 
