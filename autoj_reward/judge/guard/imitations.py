@@ -175,14 +175,14 @@ def _tasks(spec: JudgeSpec) -> list[JudgingTask]:
 
 def _trusted_texts(spec: JudgeSpec) -> Iterator[str]:
     for task in _tasks(spec):
-        # Where a placeholder stood a line ends: what touches it is a line of its own.
-        for template in (task.template, task.with_reference):
-            if template is not None:
-                yield re.sub(r"\{[A-Za-z_]+\}", "\n", template.text)
+        texts = [task.template.text]
+        texts += [task.with_reference.text] if task.with_reference is not None else []
+        texts += [task.listing.item] if task.listing is not None else []
+        for text in texts:
+            # A placeholder ends a line: what touches it is a line of its own.
+            yield re.sub(r"\{[A-Za-z_]+\}", "\n", text)
         for block in task.template.blocks.values():
             yield block.replace("{value}", "\n")
-        if task.listing is not None:
-            yield re.sub(r"\{[A-Za-z_]+\}", "\n", task.listing.item)
     for wrapper in (spec.wrapper, spec.direct_wrapper):
         if isinstance(wrapper, PlainWrapper):
             yield from (wrapper.before, wrapper.after)
