@@ -41,6 +41,7 @@ SLOW: dict[str, tuple[Callable[[str], object], tuple[str, str, str]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("work", "text"), SLOW.values(), ids=SLOW)
 def test_time_grows_with_the_text(work: Callable[[str], object], text: tuple[str, str, str]) -> None:
     assert worst(pump(*text), work) is None

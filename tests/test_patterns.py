@@ -138,6 +138,7 @@ def test_every_pattern_of_the_package_has_its_hostile_text() -> None:
     assert set(ALL) - set(WRITTEN) == set(AT_RUN_TIME)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_pattern_takes_no_more_time_than_its_text_is_long(name: str) -> None:
     site = WRITTEN[name]
@@ -145,6 +146,7 @@ def test_a_pattern_takes_no_more_time_than_its_text_is_long(name: str) -> None:
     assert slow(site.pattern, site.methods, [pump(*own) for own in HOSTILE[name]]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AT_RUN_TIME)
 def test_a_pattern_made_from_a_judge_takes_no_more_time_either(name: str) -> None:
     own = [pump(*parts) for parts in AT_RUN_TIME[name]]
@@ -153,12 +155,14 @@ def test_a_pattern_made_from_a_judge_takes_no_more_time_either(name: str) -> Non
     assert [line for p in patterns for line in slow(p, ["finditer"], own)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pattern", "text"), FORMER.values(), ids=FORMER)
 def test_the_measure_finds_the_patterns_that_were_slow(pattern: str, text: tuple[str, str, str]) -> None:
     compiled = re.compile(pattern, re.MULTILINE)
     assert slow(compiled, ["finditer"], [pump(*text)], further=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", [p for p, _ in FORMER.values()])
 def test_a_pattern_of_ones_own_is_limited(pattern: str) -> None:
     """In a judge's file the same patterns are fast: each of their repeats has an end."""

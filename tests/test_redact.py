@@ -62,6 +62,7 @@ def test_nested_settings_keep_their_shape() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece", ["://", "a://b@", "api_key=", "Bearer ", "sk-", "token ", "api_key   ", "\"'", "@"]
 )

@@ -197,6 +197,7 @@ SLOW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", SLOW.values(), ids=SLOW.keys())
 def test_the_time_of_reading_grows_with_the_text(make: Callable[[int], str]) -> None:
     """`[[` and 8,000 blanks once took seconds, and eight times as many 64 times as long."""

@@ -183,6 +183,7 @@ def test_keys_have_servers_of_their_own(marker: str) -> None:
     second.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_deaf_to_sigterm_is_killed(marker: str) -> None:
     server = share("one", "--deaf", "--workers", "0")
     server.close()
@@ -209,6 +210,7 @@ def test_a_start_that_fails_shows_the_end_of_the_log(marker: str) -> None:
     assert not marked(marker)
 
 
+@pytest.mark.slow
 def test_a_start_that_takes_too_long_is_ended(marker: str) -> None:
     with pytest.raises(EngineUnavailable, match="not ready in time") as raised:
         share("one", "--slow", "60", seconds=1.0)
@@ -230,6 +232,7 @@ def test_a_program_that_is_not_there(marker: str) -> None:
     assert not marked(marker)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_is_known_to_be_gone_and_its_workers_with_it(marker: str) -> None:
     server = share("one")
     os.kill(ask(server)["pid"], signal.SIGKILL)
@@ -318,6 +321,7 @@ def test_a_fork_that_ends_leaves_the_server_alone(users: Callable[..., User]) ->
     assert not owner.do("close")["alive"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_supervisor_that_ends_takes_the_server_along(number: signal.Signals, marker: str) -> None:
     """A server whose workers are deaf used to outlive a killed supervisor."""
