@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from autoj_reward.engines import Engine, describe_engine
 from autoj_reward.engines.factory import choose_engine, describe_plan
+from autoj_reward.judge.batching.async_calls import AsyncCalls
+from autoj_reward.judge.batching.batcher import Kind
 from autoj_reward.judge.description import described, judge_id
 from autoj_reward.judge.engine import JudgeEngine
 from autoj_reward.judge.guard.guard import Guard
@@ -19,7 +21,7 @@ from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.requests import language_of, prepare, requests_from_columns, require_completions
 from autoj_reward.judge.settings import JudgeSettings, Overlong, make_settings
 from autoj_reward.judge.spec import JudgeSpec
-from autoj_reward.judgments import PairJudgment, RatingJudgment
+from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
 from autoj_reward.types import Mode, Request, Text
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Judge:
         self._plan: Callable[[], dict[str, Any]] = dict
         self._answerer = JudgeEngine(engine, functools.partial(judge_id, spec, settings))
         self._pipeline = RequestPipeline(spec, settings, self._answerer)
+        self._async_calls = AsyncCalls(self)
 
     @classmethod
     def load(
@@ -173,6 +176,7 @@ class Judge:
 
     def close(self) -> None:
         """Close the engine. A second call does nothing."""
+        self._async_calls.close()
         self._answerer.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -247,6 +251,44 @@ class Judge:
         return self.compare_requests(
             requests_from_columns(prompts, [firsts, seconds], rubrics, references, languages)
         )
+
+    async def arate(
+        self,
+        prompts: Sequence[Text],
+        completions: Sequence[Text],
+        *,
+        rubrics: Sequence[str | None] | None = None,
+        references: Sequence[str | None] | None = None,
+        languages: Sequence[str | None] | None = None,
+    ) -> list[RatingJudgment]:
+        """`rate` as a coroutine: calls that run concurrently in an event loop are judged as one batch.
+
+        A judge that rates lists judges each call by itself, so that no other call's completions are on its
+        lists. A cancelled call takes its requests out of the queue.
+        """
+        requests = requests_from_columns(prompts, [completions], rubrics, references, languages)
+        return cast(list[RatingJudgment], await self._judged_async("rate", requests))
+
+    async def acompare(
+        self,
+        prompts: Sequence[Text],
+        firsts: Sequence[Text],
+        seconds: Sequence[Text],
+        *,
+        rubrics: Sequence[str | None] | None = None,
+        references: Sequence[str | None] | None = None,
+        languages: Sequence[str | None] | None = None,
+    ) -> list[PairJudgment]:
+        """`compare` as a coroutine; as `arate`."""
+        requests = requests_from_columns(prompts, [firsts, seconds], rubrics, references, languages)
+        return cast(list[PairJudgment], await self._judged_async("compare", requests))
+
+    async def _judged_async(self, kind: Kind, requests: Sequence[Request]) -> list[Judgment]:
+        # A request that does not fit the template fails its own call, not the batch of several.
+        self.check(requests)
+        task = self.spec.rating if kind == "rate" else self.spec.comparison
+        alone = task is not None and task.listing is not None
+        return await self._async_calls.judge(kind, requests, alone=alone)
 
     def check(self, requests: Sequence[Request]) -> None:
         """Check that every request can be laid out, without loading a model.

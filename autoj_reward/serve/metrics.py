@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from autoj_reward.engines import Engine, engine_stats
+from autoj_reward.judge.batching.batcher import Kind, Outcome
 from autoj_reward.judgments import Judgment
-from autoj_reward.serve.batcher import Kind, Outcome
 from autoj_reward.types import FailureReason, Usage
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)

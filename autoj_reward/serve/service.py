@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, cast
 
 from autoj_reward.engines import load_engine
-from autoj_reward.errors import AutojRewardError, EngineRejected, EngineUnavailable, StoreError
+from autoj_reward.errors import AutojRewardError
+from autoj_reward.judge.batching.async_calls import judge_batch
+from autoj_reward.judge.batching.batcher import DeadlinePassed, DynamicBatcher, Kind, Outcome, QueueFull
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
-from autoj_reward.serve.batcher import DynamicBatcher, Kind, Outcome
 from autoj_reward.serve.errors import Refusal, of_engine
 from autoj_reward.serve.metrics import Metrics
 from autoj_reward.serve.settings import ServeSettings
@@ -24,8 +25,6 @@ from autoj_reward.types import Request
 logger = logging.getLogger("autoj_reward")
 
 State = Literal["loading", "ready", "draining", "failed"]
-_OF_ALL = (EngineUnavailable, EngineRejected, StoreError)
-"""Errors that concern a whole batch, not one of its requests."""
 
 
 class RewardService:
@@ -117,19 +116,17 @@ class RewardService:
         longest = self.settings.deadline_seconds
         try:
             return await self._batcher.judge(kind, requests, seconds=min(seconds or longest, longest))
+        except QueueFull as error:
+            raise Refusal(429, "queue_full", str(error), retry_after=error.retry_seconds) from None
+        except DeadlinePassed as error:
+            raise Refusal(504, "deadline", str(error), retry_after=1) from None
         except AutojRewardError as error:
             raise of_engine(error) from error
 
     def _judge_batch(self, kind: Kind, requests: list[Request]) -> list[Outcome]:
-        """Judge a batch, in a thread. If one request fails, the others are judged one by one."""
-        call = self.judge.rate_requests if kind == "rate" else self.judge.compare_requests
-        try:
-            return list(call(requests))
-        except _OF_ALL as error:
-            logger.error("a batch of %d could not be judged: %s", len(requests), error)
-            return [error] * len(requests)
-        except Exception as error:
-            if len(requests) == 1:
-                logger.error("a request could not be judged: %s: %s", type(error).__name__, error)
-                return [error]
-        return [self._judge_batch(kind, [request])[0] for request in requests]
+        """Judge a batch, in a thread, and log what failed; clients are not told more than its kind."""
+        outcomes = judge_batch(self.judge, kind, requests)
+        for error in {id(o): o for o in outcomes if isinstance(o, Exception)}.values():
+            n = sum(o is error for o in outcomes)
+            logger.error("%d requests could not be judged: %s: %s", n, type(error).__name__, error)
+        return outcomes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dynamic batching: merge requests of many clients into batches, first come first served.
+"""Dynamic batching: merge requests of many callers into batches, first come first served.
 
 Everything but the judging runs on the event loop, so nothing here needs a lock.
 """
@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from autoj_reward.judgments import Judgment
-from autoj_reward.serve.errors import Refusal
 from autoj_reward.types import Request
 
 Kind = Literal["rate", "compare"]
@@ -23,6 +22,18 @@ Outcome = Judgment | Exception
 """Result of one request of a batch."""
 
 _LONGEST_RETRY_SECONDS = 60
+
+
+class QueueFull(Exception):
+    """Too many judgments wait; `retry_seconds` says when fewer should."""
+
+    def __init__(self, message: str, retry_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class DeadlinePassed(Exception):
+    """A request was not judged in time."""
 
 
 class Watch(Protocol):
@@ -74,7 +85,7 @@ class DynamicBatcher:
         window_seconds: How long the first request of a batch waits for others.
         at_once: Batches that run concurrently.
         max_waiting: Most judgments that may wait.
-        watch: Told about every batch.
+        watch: Told about every batch; None for no one.
     """
 
     def __init__(
@@ -85,8 +96,8 @@ class DynamicBatcher:
         sizes: Mapping[Kind, int],
         window_seconds: float,
         at_once: int,
-        max_waiting: int,
-        watch: Watch,
+        max_waiting: float = math.inf,
+        watch: Watch | None = None,
     ) -> None:
         self._judge = judge
         self._executor = executor
@@ -102,27 +113,28 @@ class DynamicBatcher:
         self.n_batches = 0
         """Running batches."""
 
-    async def judge(self, kind: Kind, requests: Sequence[Request], *, seconds: float) -> list[Judgment]:
+    async def judge(
+        self, kind: Kind, requests: Sequence[Request], *, seconds: float | None
+    ) -> list[Judgment]:
         """Judge requests.
 
         Args:
             kind: Their kind.
             requests: Completions or pairs, at least one.
-            seconds: The deadline.
+            seconds: The deadline; None for none.
 
         Returns:
             One judgment for each, in order.
 
         Raises:
-            Refusal: The queue is full (429), or the deadline passed (504).
+            QueueFull: Too many wait already.
+            DeadlinePassed: The deadline passed.
             Exception: Judging failed.
         """
         if self.n_waiting + len(requests) > self._max_waiting:
-            raise Refusal(
-                429,
-                "queue_full",
+            raise QueueFull(
                 f"{self.n_waiting:,} judgments are waiting; at most {self._max_waiting:,} may",
-                retry_after=self._retry_seconds(),
+                self._retry_seconds(),
             )
         loop = asyncio.get_running_loop()
         n = len(requests)
@@ -137,7 +149,7 @@ class DynamicBatcher:
             async with asyncio.timeout(seconds):
                 return await pending.answered
         except TimeoutError:
-            raise Refusal(504, "deadline", f"not judged within {seconds:g} seconds", retry_after=1) from None
+            raise DeadlinePassed(f"not judged within {seconds:g} seconds") from None
         finally:
             self._leave(pending, queue)
 
@@ -205,7 +217,8 @@ class DynamicBatcher:
             if not isinstance(error, Exception):
                 now = len(batch) / max(seconds, 1e-6)
                 self._rate = now if not self._rate else 0.8 * self._rate + 0.2 * now
-            self._watch.batch_done(kind, outcomes, seconds)
+            if self._watch is not None:
+                self._watch.batch_done(kind, outcomes, seconds)
             _hand_out(batch, outcomes)
             self._start_due()
 
