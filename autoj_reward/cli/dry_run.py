@@ -55,7 +55,7 @@ def _model(spec: JudgeSpec) -> str:
 
 
 def _memory(spec: JudgeSpec, engine: str, given: dict[str, Any]) -> str:
-    if engine.startswith(("server", "recorded")):
+    if engine.startswith(("server", "decisions:", "recorded")):
         return "none here"
     need = memory_need(spec.architecture, spec.model, {"context_tokens": spec.context_tokens, **given})
     if need is None:

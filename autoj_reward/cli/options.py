@@ -64,7 +64,8 @@ class JudgeOptions:
         _judge_option(
             metavar="NAME",
             help="transformers, vllm, vllm-server (one vLLM for all processes of the machine), server:URL, "
-            "recorded:FILE; by default vllm if it is installed and a GPU is found, else transformers.",
+            "decisions:URL, recorded:FILE; by default vllm if it is installed and a GPU is found, else "
+            "transformers.",
         ),
     ] = None
     engine_option: Annotated[

@@ -91,8 +91,8 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
 
     Args:
         name: `transformers`, `vllm`, `vllm-server` (started here, one for all processes of the node),
-            `server` (with the option `endpoints`), `server:URL`, `recorded:FILE`, or None for
-            `default_engine_name()`.
+            `server` (with the option `endpoints`), `server:URL`, `decisions:URL`, `recorded:FILE`, or None
+            for `default_engine_name()`.
         spec: The judge, for its model, revision, context and engine options.
         options: Engine options; they override the judge's.
 
@@ -100,7 +100,7 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
         ConfigError: There is no such engine, or its package is not installed.
     """
     name = name or default_engine_name()
-    if not name.startswith(("recorded:", "server")):
+    if not name.startswith(("recorded:", "server", "decisions:")):
         check_model(spec)
     if name.startswith("recorded:"):
         from autoj_reward.engines.recorded import RecordedEngine
@@ -108,12 +108,15 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
         refuse_options("recorded", options)
         path = name.removeprefix("recorded:")
         return lambda: RecordedEngine(path)
+    if name.startswith("decisions:"):
+        return _make_decisions(name.partition(":")[2], options)
     if name == "server" or name.startswith("server:"):
         return _make_server(name.partition(":")[2], spec, options)
     if name not in _PACKAGES:
         raise ConfigError(
             f"there is no engine {name!r}",
-            hint="transformers, vllm, vllm-server, server:http://HOST:PORT, recorded:FILE",
+            hint="transformers, vllm, vllm-server, server:http://HOST:PORT, decisions:http://HOST:PORT, "
+            "recorded:FILE",
         )
     settings = _settings(spec, options)
     own_vllm = not (name == "vllm-server" and settings.get("python"))
@@ -200,7 +203,7 @@ def describe_plan(name: str | None, spec: ModelSpec, options: Mapping[str, Any])
 
     name = name or default_engine_name()
     # A server started elsewhere has its own settings.
-    settings = options if name.startswith("server") else _settings(spec, options)
+    settings = options if name.startswith(("server", "decisions:")) else _settings(spec, options)
     return planned_engine(name, spec.model, settings.get("revision"), spec.context_tokens, settings)
 
 
@@ -224,6 +227,26 @@ def _check_parallel(spec: ModelSpec, settings: Mapping[str, Any]) -> None:
             f"tensor_parallel_size = {size!r} does not divide the layers of {spec.model}",
             hint=f"possible sizes: {', '.join(map(str, sizes))}",
         )
+
+
+def _make_decisions(endpoints: str, options: Mapping[str, Any]) -> Callable[[], Engine]:
+    """A function that builds the engine of a decision endpoint; its settings are checked now."""
+    from autoj_reward.engines.openai.decisions import DecisionEngine
+
+    known = inspect.signature(DecisionEngine).parameters
+    if unknown := sorted(options.keys() - known):
+        raise ConfigError(
+            f"the engine 'decisions' has no option {', '.join(unknown)}", hint=f"it has {', '.join(known)}"
+        )
+    settings = {"endpoints": endpoints, **options}
+    DecisionEngine(**settings)
+
+    def build() -> Engine:
+        engine = DecisionEngine(**settings)
+        engine.connect()
+        return engine
+
+    return build
 
 
 def _make_server(endpoints: str, spec: ModelSpec, options: Mapping[str, Any]) -> Callable[[], Engine]:

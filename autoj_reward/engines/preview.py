@@ -16,6 +16,7 @@ _LIBRARIES = {
     "transformers": ("transformers", "torch", "tokenizers"),
     "vllm": ("vllm", "transformers", "torch"),
     "server": ("httpx",),
+    "decisions": ("httpx",),
 }
 _SOLE = ("endpoints", "fingerprint", "tokenizer", "adapter", "dtype", "quantization", "kv_cache_dtype")
 """Settings that a description shows if they are given."""
@@ -37,7 +38,7 @@ def planned_engine(
     limits = [
         n for n in (context_tokens, settings.get("context_tokens"), files.pop("context_tokens", None)) if n
     ]
-    if kind == "server":
+    if kind in ("server", "decisions"):
         known |= {"model": settings.get("model"), "source": place or settings.get("endpoints")}
     else:
         known |= {"model": model, "source": source_of(model, revision, folder)}

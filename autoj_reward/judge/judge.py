@@ -79,8 +79,8 @@ class Judge:
         Args:
             name_or_path: A preset (`mini`, `autoj-13b`), a preset's hub name, a TOML file, or any
                 instruct model's folder or hub name; or a judge that is already read.
-            engine: `transformers`, `vllm`, `server:URL`, `recorded:FILE` or an engine of your own. None picks
-                vLLM if it is installed and a GPU is present, else transformers.
+            engine: `transformers`, `vllm`, `server:URL`, `decisions:URL`, `recorded:FILE` or an engine of
+                your own. None picks vLLM if it is installed and a GPU is present, else transformers.
             mode: direct or critique; None takes the judge's own default.
             n_samples: K critiques of each input; more than 1 needs a temperature.
             both_orders: Judge pairs in both orders and average.
@@ -131,7 +131,7 @@ class Judge:
         )
         choose = functools.partial(choose_engine, engine, spec, engine_options, cache=cache, refresh=refresh)
         # A server that was started elsewhere has a dtype of its own.
-        served = isinstance(engine, str) and engine.startswith("server")
+        served = isinstance(engine, str) and engine.startswith(("server", "decisions:"))
         dtype = engine_options.get("dtype", None if served else spec.engine_options.get("dtype"))
         plan = (
             functools.partial(describe_plan, engine, spec, engine_options)

@@ -27,6 +27,7 @@ from autoj_reward.reward.resolution import reward_scale
 from autoj_reward.reward.scale import RewardScale, Scale
 from autoj_reward.rows.tasks import candidate_fields, pair_fields, ranking_fields, rating_fields
 from autoj_reward.serve.auth import TokenGuard
+from autoj_reward.serve.decisions import DecisionBody, decision_answer, decision_inputs
 from autoj_reward.serve.errors import Refusal, json_response
 from autoj_reward.serve.limits import BodyLimit, HostCheck
 from autoj_reward.serve.metrics import Metrics
@@ -142,6 +143,12 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
         ]
         return _answer(fields, judgments)
 
+    @api.post("/v1/decisions", responses=_REFUSALS, summary="Answer questions about a text")
+    async def decisions(body: DecisionBody) -> Response:
+        """The judge's model answers predicates, choices and scores with probabilities, as OpenAI's API."""
+        outputs = await service.decide(decision_inputs(body, judge))
+        return json_response(decision_answer(body, judge, outputs))
+
     @api.post("/get_reward", responses=_REFUSALS, summary="OpenRLHF's remote reward model")
     async def get_reward(body: RewardBody) -> RewardAnswer:
         """Rewards for OpenRLHF's `--remote_rm_url`."""
@@ -155,6 +162,8 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
 
 
 def _add_operating(api: FastAPI, service: RewardService) -> None:
+    judge = service.judge
+
     @api.get("/health", summary="Whether the server runs")
     async def health() -> Response:
         return json_response({"status": "ok"})
@@ -162,6 +171,11 @@ def _add_operating(api: FastAPI, service: RewardService) -> None:
     @api.get("/ready", responses={503: _REFUSALS[503]}, summary="Whether the judge is loaded")
     async def ready() -> Response:
         return json_response({"status": service.state}, status=200 if service.state == "ready" else 503)
+
+    @api.get("/v1/models", summary="The judge, as clients of OpenAI's API look for it")
+    async def models() -> Response:
+        entry = {"id": judge.spec.name, "object": "model", "created": 0, "owned_by": "autoj_reward"}
+        return json_response({"object": "list", "data": [entry]})
 
     @api.get("/metrics", summary="Prometheus metrics")
     async def metrics() -> Response:

@@ -20,7 +20,7 @@ from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
 from autoj_reward.serve.errors import Refusal, of_engine
 from autoj_reward.serve.metrics import Metrics
 from autoj_reward.serve.settings import ServeSettings
-from autoj_reward.types import Request
+from autoj_reward.types import Failure, JudgeInput, JudgeOutput, Request
 
 logger = logging.getLogger("autoj_reward")
 
@@ -37,6 +37,7 @@ class RewardService:
         self.failure: Exception | None = None
         """Why the judge could not be loaded."""
         self._ends_at = math.inf
+        self._n_decisions = 0
         self.metrics = Metrics(lambda: self.judge.engine if self.state in ("ready", "draining") else None)
         self._threads = ThreadPoolExecutor(settings.at_once + 1, thread_name_prefix="autoj-reward-judge")
         orders = 2 if judge.settings.both_orders else 1
@@ -75,11 +76,13 @@ class RewardService:
         """Close the judge after the running batches, or give up after `drain_seconds`."""
         self.begin_draining()
         ends = self._ends_at
-        while self._batcher.n_batches and time.monotonic() < ends:
+        while not self.drained and time.monotonic() < ends:
             await asyncio.sleep(0.01)
-        if self._batcher.n_batches:
+        if not self.drained:
             logger.warning(
-                "%d batches did not finish in time; their results are lost", self._batcher.n_batches
+                "%d batches and %d decisions did not finish in time; their results are lost",
+                self._batcher.n_batches,
+                self._n_decisions,
             )
             self._threads.shutdown(wait=False, cancel_futures=True)
             return
@@ -89,7 +92,7 @@ class RewardService:
     @property
     def drained(self) -> bool:
         """Whether no batch is running."""
-        return self._batcher.n_batches == 0
+        return self._batcher.n_batches == 0 and self._n_decisions == 0
 
     async def rate(self, requests: Sequence[Request], deadline_seconds: float | None) -> list[RatingJudgment]:
         """Rate completions.
@@ -109,10 +112,37 @@ class RewardService:
         """Compare pairs; otherwise as `rate`."""
         return cast(list[PairJudgment], await self._ask("compare", requests, deadline_seconds))
 
-    async def _ask(self, kind: Kind, requests: Sequence[Request], seconds: float | None) -> list[Judgment]:
+    async def decide(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
+        """Give inputs to the judge's engine as they are, in a thread; raises as `rate`."""
+        self._refuse_unready()
+        n, most = len(inputs), self.settings.max_waiting
+        if self._n_decisions + n > most:
+            raise Refusal(429, "queue_full", f"at most {most:,} questions may wait", retry_after=1)
+
+        def done(_: object) -> None:
+            self._n_decisions -= n
+
+        self._n_decisions += n
+        loop = asyncio.get_running_loop()
+        answered = loop.run_in_executor(self._threads, self.judge.engine.generate, inputs)
+        answered.add_done_callback(done)
+        seconds = self.settings.deadline_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.shield(answered)
+        except TimeoutError:
+            raise Refusal(504, "deadline", f"not judged within {seconds:g} seconds", retry_after=1) from None
+        except AutojRewardError as error:
+            logger.error("%d questions could not be answered: %s: %s", n, type(error).__name__, error)
+            raise of_engine(error) from error
+
+    def _refuse_unready(self) -> None:
         # While the server drains, requests that came before are still judged.
         if self.state in ("loading", "failed"):
             raise Refusal(503, self.state, f"the judge is {self.state}", retry_after=5)
+
+    async def _ask(self, kind: Kind, requests: Sequence[Request], seconds: float | None) -> list[Judgment]:
+        self._refuse_unready()
         longest = self.settings.deadline_seconds
         try:
             return await self._batcher.judge(kind, requests, seconds=min(seconds or longest, longest))

@@ -184,8 +184,8 @@ def _model_entry(rows: list[dict[str, Any]] | None, model: str | None, url: str)
     )
 
 
-def served(body: Any, model: str, url: str) -> Capabilities:
-    """What a response to `/models` says of a model.
+def served(body: Any, model: str | None, url: str) -> Capabilities:
+    """What a response to `/models` says of a model; None for the only one.
 
     Raises:
         ConfigError: The model is not served.
