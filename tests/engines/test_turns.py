@@ -141,7 +141,7 @@ REFUSING = [
     ("{% for m in messages %}{{ m.content", None, "unexpected end of template", "kind = 'plain'"),
     ("{{ messages[0].missing.deeper }}", None, "no attribute 'missing'", "kind = 'plain'"),
     ({"rag": CHATML, "tool_use": CHATML}, None, "no default", "chat_template = 'NAME' }; it has rag, tool_use"),
-    ("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", "You judge.", "leaves the system", 'system = ""'),
+    ("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", "You judge.", "does not render the system message", 'system = ""'),
 ]  # fmt: skip
 
 
