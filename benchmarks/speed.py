@@ -46,7 +46,7 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
         (VLLMEngine, "_read"),
         (VLLMEngine, "_output"),
         (samples, "find_verdict"),
-        (samples, "_read_sample"),
+        (samples, "read_sample"),
         (RequestPipeline, "_judgment"),
     ),
     LOOK_UP: ((cached, "parts_of"), (cached, "decode"), (JudgmentStore, "get"), (JudgmentStore, "claim")),

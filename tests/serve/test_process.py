@@ -78,7 +78,7 @@ def test_draining_does_not_last_for_ever(process: Start) -> None:
     time.sleep(0.5)
     status, told = server.stop(timeout=20)
     assert status == 1
-    assert "1 batches did not finish in time" in told
+    assert "1 batches and 0 decisions did not finish in time" in told
     thread.join(20)
 
 
