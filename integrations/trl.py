@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reward functions for TRL's trainers."""
+"""Reward functions for TRL's trainers.
+
+`judge_reward` is a reward with settings from the environment, for `trl grpo --reward_funcs
+autoj_reward.integrations.trl.judge_reward`; see `trl_settings.reward_from_environment`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Literal, Self, get_args
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.integrations.distributed import current_process_group
@@ -30,7 +35,7 @@ class JudgeReward(BatchReward):
 
     Pass it to a trainer in `reward_funcs`, then call `attach(trainer)`, or name the trainer with `trainer`
     and `n_rewards`. The right reward for a failed judgment depends on the trainer; without one it is the mean
-    of the completion's group.
+    of the completion's group. GRPOTrainer and RLOOTrainer attach it by themselves at their first call.
 
     It is picklable and thread-safe. No model is loaded before the first call. In a distributed run every
     process must call it at the same point: completions are gathered, each request is judged once, and an
@@ -135,6 +140,7 @@ class JudgeReward(BatchReward):
         )
         self.__name__ = name or f"judge_{mode}"
         self._on_failure: OnFailure = "hash" if on_failure == "coin" else on_failure
+        self._trainer = trainer
         self._gather = gather
         self._facts: TrainerInfo | None = None
 
@@ -193,7 +199,8 @@ class JudgeReward(BatchReward):
             EngineError: The engine failed as a whole.
             TooManyFailures: The share of failures passed the limit.
         """
-        rewards, report = self.score(
+        self._attach_to_caller(log_metric)
+        rewards, report = self.score_batch(
             prompts,
             completions,
             columns,
@@ -205,6 +212,35 @@ class JudgeReward(BatchReward):
         self._log(report, log_metric, log_extra)
         return rewards
 
+    async def score(self, prompt: Text, completion: Text, **columns: Any) -> float | None:
+        """Judge one completion, for environments that own their reward.
+
+        It runs in a thread of its own, so that other completions are judged at the same time.
+
+        Args:
+            prompt: Text or messages.
+            completion: Likewise.
+            **columns: The row's values of the columns that the reward reads.
+
+        Returns:
+            The reward; None for a failed judgment, unless `on_failure` gives it a number.
+
+        Raises:
+            ConfigError: The reward compares the completions of a prompt with each other, or a column is
+                missing.
+            TemplateError: The judge's template does not take what the columns hold.
+            EngineError: The engine failed as a whole.
+            TooManyFailures: The share of failures passed the limit.
+        """
+        if self.mode == "pairwise" and self._schedule != "baseline":
+            raise ConfigError(
+                f"score judges one completion, and schedule = {self._schedule!r} compares those of a prompt",
+                hint="mode='rating', or schedule='baseline' with a baseline_column",
+            )
+        rows = {name: [value] for name, value in columns.items()}
+        rewards, _ = await asyncio.to_thread(self.score_batch, [prompt], [completion], rows)
+        return rewards[0]
+
     def __getstate__(self) -> dict[str, Any]:
         # `fill`, which follows from the trainer, is kept.
         return {**super().__getstate__(), "_facts": None}
@@ -213,6 +249,19 @@ class JudgeReward(BatchReward):
     def trainer(self) -> Any:
         """The attached trainer; None without one, and after it was deleted."""
         return None if self._facts is None else self._facts.trainer()
+
+    def _attach_to_caller(self, log_metric: Callable[[str, float], None] | None) -> None:
+        """Attach to the trainer that `log_metric` is a method of, unless the user named one or a fill."""
+        trainer = getattr(log_metric, "__self__", None)
+        if (
+            self._facts is None
+            and self._on_failure == "auto"
+            and self._trainer is None
+            and trainer is not None
+        ):
+            # A trainer that calls the reward through another function is not attached.
+            with contextlib.suppress(ConfigError):
+                self.attach(trainer)
 
     def _group_size(self) -> int | None:
         return None if self._facts is None else self._facts.group_size()
@@ -234,21 +283,19 @@ class JudgeReward(BatchReward):
                 log_extra(f"{self.__name__}/critique", [row.critique for row in report.rows])
 
 
-def async_reward(reward: JudgeReward) -> Callable[..., Coroutine[Any, Any, Rewards]]:
-    """Make a coroutine function of a reward, which GRPO and RLOO run concurrently with other such functions.
+class AsyncReward:
+    """A `JudgeReward` as a coroutine function; see `async_reward`.
 
-    Each process judges alone, because collectives cannot run on the trainer's event loop. In pairwise mode
-    all completions of a prompt must therefore be on one process.
-
-    Args:
-        reward: Called in a thread. `reward.attach(trainer)` works as usual.
-
-    Returns:
-        A coroutine function with the reward's name. It raises what the reward raises, and ConfigError if
-        processes may share a pairwise group.
+    Attributes:
+        reward: The reward.
     """
 
-    async def judge(
+    def __init__(self, reward: JudgeReward) -> None:
+        self.reward = reward
+        self.__name__ = self.__qualname__ = reward.__name__
+
+    async def __call__(
+        self,
         prompts: Sequence[Text],
         completions: Sequence[Text],
         completion_ids: Sequence[Sequence[int]] | None = None,
@@ -258,8 +305,11 @@ def async_reward(reward: JudgeReward) -> Callable[..., Coroutine[Any, Any, Rewar
         log_extra: Callable[[str, list[Any]], None] | None = None,
         **columns: Any,
     ) -> Rewards:
+        """Judge completions, as `JudgeReward` does, in a thread."""
+        reward = self.reward
+        reward._attach_to_caller(log_metric)
         rewards, report = await asyncio.to_thread(
-            reward.score,
+            reward.score_batch,
             prompts,
             completions,
             columns,
@@ -278,6 +328,38 @@ def async_reward(reward: JudgeReward) -> Callable[..., Coroutine[Any, Any, Rewar
         reward._log(report, log_metric, log_extra)
         return rewards
 
-    judge.__name__ = judge.__qualname__ = reward.__name__
-    judge.reward = reward  # type: ignore[attr-defined]
-    return judge
+    # With these, inspect.iscoroutinefunction takes the object for a function. TRL 1.12 asks it.
+    __code__ = __call__.__code__
+    __defaults__ = __call__.__defaults__
+    __kwdefaults__ = __call__.__kwdefaults__
+
+
+def async_reward(reward: JudgeReward) -> AsyncReward:
+    """Make a coroutine function of a reward, which GRPO and RLOO run concurrently with other such functions.
+
+    It is picklable, so that AsyncGRPO can send it to its worker. Each process judges alone, because
+    collectives cannot run on the trainer's event loop. In pairwise mode all completions of a prompt must
+    therefore be on one process.
+
+    Args:
+        reward: Called in a thread. `reward.attach(trainer)` works as usual.
+
+    Returns:
+        A callable with the reward's name. It raises what the reward raises, and ConfigError if processes may
+        share a pairwise group.
+    """
+    return AsyncReward(reward)
+
+
+if TYPE_CHECKING:
+    judge_reward: JudgeReward
+    """The reward that the environment describes; see `trl_settings.reward_from_environment`."""
+else:
+
+    def __getattr__(name: str) -> JudgeReward:
+        if name != "judge_reward":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from autoj_reward.integrations.trl_settings import reward_from_environment
+
+        globals()[name] = reward_from_environment()
+        return globals()[name]

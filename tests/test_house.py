@@ -137,6 +137,7 @@ ALLOWED: dict[str, set[str]] = {
         "redact",
         "reward",
         "rows",
+        "toml_file",
         "types",
     },
     "evaluate": {

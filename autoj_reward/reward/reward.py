@@ -115,7 +115,7 @@ class BatchReward:
         self._counting = threading.Lock()
         self._reports = ReportLog()
 
-    def score(
+    def score_batch(
         self,
         prompts: Sequence[Text],
         completions: Sequence[Text],

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import pickle
 import threading
 from collections import defaultdict
@@ -294,6 +295,36 @@ def test_an_asynchronous_reward_leaves_the_event_loop_free() -> None:
         return await asyncio.gather(slow(prompts=["P"], completions=["A"]), other())
 
     assert asyncio.run(both()) == [[7.0], [0.0]]
+
+
+def test_an_asynchronous_reward_is_pickled_and_awaited_as_a_function_and_as_an_object() -> None:
+    """AsyncGRPO pickles it; TRL 1.16 asks its `__call__`, and earlier ones the object."""
+    original = async_reward(reward(trainer="async_grpo", scale="raw", name="taste", max_failures=1.0))
+    copy = pickle.loads(pickle.dumps(original))
+    assert copy.__name__ == "taste"
+    assert inspect.iscoroutinefunction(copy)
+    assert inspect.iscoroutinefunction(copy.__call__)
+    assert asyncio.run(copy(PROMPTS, COMPLETIONS)) == [4.0, 7.0, None, 10.0]
+
+
+def test_one_completion_at_a_time() -> None:
+    """For environments that own their reward: many are judged at the same time."""
+    shared = reward(scale="raw", on_failure="none", max_failures=1.0)
+
+    async def all_of_them() -> list[float | None]:
+        return list(await asyncio.gather(*(shared.score("P", text) for text in COMPLETIONS)))
+
+    assert asyncio.run(all_of_them()) == [4.0, 7.0, None, 10.0]
+    assert asyncio.run(shared.score([{"role": "user", "content": "P"}], "q=3")) == 3.0
+
+
+def test_one_completion_has_nothing_to_win_against_but_a_baseline() -> None:
+    with pytest.raises(ConfigError, match="score judges one completion, and schedule = 'ring'"):
+        asyncio.run(reward(mode="pairwise").score("P", "q=3"))
+    against = reward(mode="pairwise", schedule="baseline", baseline_column="gold", scale="raw", resolution=0)
+    assert asyncio.run(against.score("P", "q=3", gold="q=6")) == pytest.approx(win_prob(3.0, 6.0), abs=1e-6)
+    with pytest.raises(ConfigError, match="no column 'gold'"):
+        asyncio.run(against.score("P", "q=3"))
 
 
 def test_an_asynchronous_pairwise_reward_needs_whole_groups(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,9 +191,26 @@ def test_asynchronous_functions_run_at_the_same_time(tiny_policy: Path, tmp_path
     assert set(trainer._logs["rewards"]["judge_rating"]) == {7.0}
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_reward_attaches_itself(asynchronous: bool, tiny_policy: Path, tmp_path: Path) -> None:
+    """At its first call, to the trainer whose function to log with it is given."""
+    reward = failing_reward()
+    trainer = trained(
+        group_trainer("GRPO", tiny_policy, tmp_path, [async_reward(reward) if asynchronous else reward])
+    )
+    assert (reward.trainer, reward.fill) == (trainer, "none")
+    assert list(trainer._logs["advantages"])[FAILING] == 0.0
+
+
 def test_unattached(tiny_policy: Path, tmp_path: Path) -> None:
     """The group's mean: the others' advantages keep their order and their sum."""
-    trainer = trained(group_trainer("GRPO", tiny_policy, tmp_path, [failing_reward()]))
+    reward = failing_reward()
+
+    def judge_rating(**columns: Any) -> Any:
+        return reward(**columns)
+
+    trainer = trained(group_trainer("GRPO", tiny_policy, tmp_path, [judge_rating]))
+    assert reward.trainer is None
     first = groups(trainer._logs["advantages"])[0]
     assert first[FAILING] == pytest.approx(0.0, abs=1e-5)
     judged = groups(trainer._logs["rewards"]["judge_rating"])[0]
@@ -276,8 +293,10 @@ def test_async_grpo_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     messages = [[{"role": "assistant", "content": t}] for t in texts]
     prompts = [[{"role": "user", "content": "Name a prime."}]] * 4
 
-    def score(n_functions: int) -> list[Any]:
-        reward = pickle.loads(pickle.dumps(failing_reward(trainer="async_grpo", n_rewards=n_functions)))
+    def score(n_functions: int, *, asynchronous: bool) -> list[Any]:
+        reward: Any = failing_reward(trainer="async_grpo", n_rewards=n_functions)
+        reward = pickle.loads(pickle.dumps(async_reward(reward) if asynchronous else reward))
+        assert worker.is_async_callable(reward) == asynchronous
         functions = [reward, lambda completions, **_: [1.0, 2.0, 3.0, 4.0]][:n_functions]
         here = SimpleNamespace(
             reward_funcs=functions,
@@ -297,7 +316,11 @@ def test_async_grpo_scores(monkeypatch: pytest.MonkeyPatch) -> None:
 
     known = [4.0, 9.0, 2.0]
     mean, std = statistics.mean(known), statistics.pstdev(known)
-    assert score(1) == pytest.approx([(4 - mean) / std, 0.0, (9 - mean) / std, (2 - mean) / std], rel=1e-4)
+    one = pytest.approx([(4 - mean) / std, 0.0, (9 - mean) / std, (2 - mean) / std], rel=1e-4)
+    assert score(1, asynchronous=False) == one
+    assert score(1, asynchronous=True) == one
     totals = [4 + 1.0, mean + 2.0, 9 + 3.0, 2 + 4.0]
     mean, std = statistics.mean(totals), statistics.pstdev(totals)
-    assert score(2) == pytest.approx([(t - mean) / std for t in totals], rel=1e-4)
+    two = pytest.approx([(t - mean) / std for t in totals], rel=1e-4)
+    assert score(2, asynchronous=False) == two
+    assert score(2, asynchronous=True) == two
