@@ -19,12 +19,22 @@ def number(row: Mapping[str, Any], failure_reward: float | None) -> float:
     Raises:
         NoVerdict: The judgment failed, and `failure_reward` is None.
     """
-    if row["reward"] is not None:
-        return float(row["reward"])
+    failure = row.get("failure") or {}
+    said = [str(failure[key]) for key in ("reason", "detail") if failure.get(key)]
+    return required(row["reward"], failure_reward, *said)
+
+
+def required(reward: float | None, failure_reward: float | None, *reasons: str) -> float:
+    """The reward, or `failure_reward` in place of None.
+
+    Raises:
+        NoVerdict: Both are None; says the reasons.
+    """
+    if reward is not None:
+        return float(reward)
     if failure_reward is not None:
         return failure_reward
-    failure = row.get("failure") or {}
     raise NoVerdict(
-        f"no verdict: {failure.get('reason')}: {failure.get('detail')}",
+        ": ".join(["no verdict", *reasons]),
         hint="failure_reward=NUMBER gives such completions a reward of your choice",
     )

@@ -36,6 +36,7 @@ from autoj_reward.serve.schema import (
     CompareBody,
     RankBody,
     RateBody,
+    RemoteRmBody,
     RewardAnswer,
     RewardBody,
     invalid,
@@ -43,6 +44,7 @@ from autoj_reward.serve.schema import (
 )
 from autoj_reward.serve.service import RewardService
 from autoj_reward.serve.settings import ServeSettings
+from autoj_reward.serve.slime import remote_rm_request
 
 logger = logging.getLogger("autoj_reward")
 
@@ -159,6 +161,16 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
         return json_response(  # type: ignore[return-value]
             reward_answer(judgments, scale, settings.failure_reward)
         )
+
+    @api.post("/remote_rm", responses=_REFUSALS, summary="slime's remote reward model")
+    async def remote_rm(body: RemoteRmBody) -> float | None:
+        """The reward for slime's `--rm-url`: a number, or null without a verdict."""
+        settings = service.settings
+        request = remote_rm_request(body, judge, settings)
+        scale = reward_scale(judge, "rating", settings.scale, settings.resolution)
+        judgments = await service.rate([request], None)
+        (reward,) = reward_answer(judgments, scale, settings.failure_reward)["rewards"]
+        return json_response(reward)  # type: ignore[return-value]
 
 
 def _add_operating(api: FastAPI, service: RewardService) -> None:

@@ -109,6 +109,14 @@ class RewardAnswer(BaseModel):
     extra_logs: dict[str, list[float | None]]
 
 
+class RemoteRmBody(BaseModel):
+    """slime's request to a remote reward model; unknown fields are ignored."""
+
+    prompt: Annotated[Any, WithJsonSchema(_TEXT), Field(description="The prompt, as text or messages.")]
+    response: Annotated[Any, WithJsonSchema({"type": "string"}), Field(description="The completion.")]
+    label: Annotated[Any, Field(description="A reference answer; used if the server is told to.")] = None
+
+
 def requests_of(kind: Kind, rows: Sequence[Any], judge: Judge, *, most: int) -> list[list[Request]]:
     """The judge requests of each row: one, or for a group one per completion.
 

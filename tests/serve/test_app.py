@@ -362,7 +362,7 @@ def test_the_openapi_page_describes_rows(serve: Serve) -> None:
     client = serve()
     schema = client.get("/openapi.json").json()
     assert set(schema["paths"]) == {
-        "/v1/rate", "/v1/compare", "/v1/rank", "/v1/decisions", "/v1/models", "/get_reward", "/health", "/ready",
+        "/v1/rate", "/v1/compare", "/v1/rank", "/v1/decisions", "/v1/models", "/get_reward", "/remote_rm", "/health", "/ready",
         "/metrics",
     }  # fmt: skip
     row = schema["components"]["schemas"]["CompareBody"]["properties"]["rows"]["items"]

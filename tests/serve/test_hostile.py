@@ -338,7 +338,7 @@ def test_hosts_can_be_allowed_and_a_token_allows_all(serve: Serve) -> None:
         "twice",
     ],
 )
-@pytest.mark.parametrize("path", ["/v1/rate", "/v1/compare", "/v1/rank", "/get_reward"])
+@pytest.mark.parametrize("path", ["/v1/rate", "/v1/compare", "/v1/rank", "/get_reward", "/remote_rm"])
 def test_hostile_bodies_are_refused_in_one_shape(
     serve: Serve, path: str, body: bytes, headers: dict[str, str]
 ) -> None:

@@ -40,6 +40,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     ("method", "path"),
     [
         ("POST", "/v1/rate"), ("POST", "/v1/compare"), ("POST", "/v1/rank"), ("POST", "/get_reward"),
+        ("POST", "/remote_rm"),
         ("GET", "/health"), ("GET", "/ready"), ("GET", "/metrics"),
     ],
 )  # fmt: skip

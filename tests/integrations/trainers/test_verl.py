@@ -4,8 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
+import math
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -13,16 +18,22 @@ pytest.importorskip("verl", reason="needs verl: tests/trainers_env")
 
 import numpy as np
 import torch
+import uvicorn
 from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 from verl import DataProto
 from verl.experimental.reward_loop.reward_loop import RewardLoopWorker, migrate_legacy_reward_impl
+from verl.experimental.reward_loop.router.naive_router import NaiveRouter
+from verl.trainer.ppo.ray_trainer import compute_advantage
 
-from autoj_reward.engines.checkpoint.embedded import embedded_checkpoint
+from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL, embedded_checkpoint, resolve_model
+from autoj_reward.engines.openai.settings import load_tokenizer
+from autoj_reward.errors import ConfigError
 from autoj_reward.integrations.required_reward import NoVerdict
+from autoj_reward.judge.judge import Judge
+from autoj_reward.types import Segment
+from tests.engines.openai.faulty_server import Model, faulty_server
 from tests.serve.conftest import Process
-
-if TYPE_CHECKING:
-    from autoj_reward.judge.judge import Judge
 
 pytestmark = pytest.mark.slow
 
@@ -30,12 +41,18 @@ COMPLETIONS = ["Paris", "Berlin {0}", "Rating: [[10]]", "x"]
 LENGTH = 16
 
 
-def worker(folder: Path, url: str, kind: str, manager: str = "naive", further: str = "") -> RewardLoopWorker:
-    """A worker as verl's trainer makes it, with a reward file named on its command line."""
+def worker(
+    folder: Path, judge: str, kind: str, manager: str = "naive", further: str = "", address: str | None = None
+) -> RewardLoopWorker:
+    """A worker as verl's trainer makes it, with a reward file named on its command line.
+
+    With an address verl hosts the judge.
+    """
     (folder / "my_reward.py").write_text(
         f"from autoj_reward.integrations.verl import {kind}\n"
-        f"compute_score = {kind}({url!r}, scale='raw', resolution=0{further})\n"
+        f"compute_score = {kind}({judge!r}, scale='raw', resolution=0{further})\n"
     )
+    hosted = ["reward.reward_model.enable=True", f"reward.reward_model.model_path={embedded_checkpoint()}"]
     with initialize_config_module("verl.trainer.config", version_base=None):
         config = compose(
             "ppo_trainer",
@@ -44,9 +61,10 @@ def worker(folder: Path, url: str, kind: str, manager: str = "naive", further: s
                 f"custom_reward_function.path={folder / 'my_reward.py'}",
                 "custom_reward_function.name=compute_score",
                 f"reward_model.reward_manager={manager}",
+                *(hosted if address else []),
             ],
         )
-    return RewardLoopWorker(migrate_legacy_reward_impl(config))
+    return RewardLoopWorker(migrate_legacy_reward_impl(config), address)
 
 
 def batch(tokenizer: Any, completions: list[str]) -> DataProto:
@@ -117,3 +135,67 @@ def test_no_verdict_stops_verl_or_is_the_reward_that_was_chosen(
     (answer,) = scores(worker(tmp_path, server.url, kind, further=", failure_reward=-2.0"), ["mumble"])
     assert answer["reward_score"] == -2.0
     assert answer["reward_extra_info"]["judge_failed"] == 1.0
+
+
+@contextlib.contextmanager
+def router(url: str) -> Iterator[str]:
+    """The address of verl's own router before a server."""
+    server = uvicorn.Server(
+        uvicorn.Config(NaiveRouter(worker_urls=[url]).app, host="127.0.0.1", port=0, log_level="warning")
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        thread.join(0.05)
+    host, port = server.servers[0].sockets[0].getsockname()
+    yield f"{host}:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.mark.parametrize("kind", ["hosted_compute_score", "async_hosted_compute_score"])
+def test_the_judge_that_verl_hosts_gives_the_rewards_of_the_python_api(kind: str, tmp_path: Path) -> None:
+    """verl's worker passes the address of its router and the judge's tokenizer; the served model is a formula."""
+    tokenizer = load_tokenizer(resolve_model(EMBEDDED_MODEL), None)
+    (digits, ends) = (
+        [tokenizer.encode([Segment(text)])[0] for text in texts] for texts in ("23456789", "].")
+    )
+    model = Model(digits=tuple(digits), ends=tuple(ends), half=30, n_vocab=49152)
+    with faulty_server(model) as (url,), router(url) as address:
+        judge = Judge.load("mini", mode="direct", engine=f"server:{url}", guard=True)
+        wanted = [j.reward for j in judge.rate(["Q"] * len(COMPLETIONS), COMPLETIONS)]
+        judge.close()
+        assert len(set(wanted)) == len(COMPLETIONS)
+        loop_worker = worker(tmp_path, "mini", kind, further=", mode='direct'", address=address)
+        assert loop_worker.reward_manager.is_async_reward_score is kind.startswith("async")
+        answers = scores(loop_worker, COMPLETIONS)
+        assert [answer["reward_score"] for answer in answers] == pytest.approx(wanted)
+        loop_worker = worker(tmp_path, "mini", kind)
+        with pytest.raises(ConfigError, match="verl passes no reward_router_address"):
+            scores(loop_worker, COMPLETIONS)
+
+
+@pytest.mark.parametrize("by_std", [True, False])
+def test_a_failed_judgment_masks_its_group(by_std: bool) -> None:
+    """verl finds the advantage by its name; other groups have that of its own GRPO."""
+    importlib.import_module("autoj_reward.integrations.protocols.verl_advantage")
+    rewards = torch.zeros(6, 3)
+    rewards[:, 1] = torch.tensor([1.0, math.nan, 3.0, 5.0, 2.0, 2.5])
+    index = np.array(["a", "a", "a", "b", "b", "b"], dtype=object)
+    mask = torch.tensor([[1, 1, 0]] * 6)
+
+    def advantages(name: str) -> torch.Tensor:
+        data = DataProto.from_dict(
+            tensors={"token_level_rewards": rewards.clone(), "response_mask": mask},
+            non_tensors={"uid": index},
+        )
+        settings = OmegaConf.create({"norm_adv_by_std_in_grpo": by_std})
+        found = compute_advantage(data, name, norm_adv_by_std_in_grpo=by_std, config=settings)
+        return found.batch["advantages"]
+
+    masked, plain = advantages("grpo_masked"), advantages("grpo")
+    assert masked[:3].tolist() == [[0.0] * 3] * 3
+    assert plain[:3].isnan().any()
+    assert masked[3:].tolist() == plain[3:].tolist()
+    assert masked[3:, :2].abs().min() > 0.0
