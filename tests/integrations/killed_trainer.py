@@ -28,7 +28,7 @@ class Serving(QualityEngine):
             self.server = share_server(
                 JudgeFolder("trainer"), stand_in_order, start_seconds=60, report=lambda _: None
             )
-        sys.stdout.write(json.dumps({"calls": self.n_calls, "owner": self.server.state.owner_pid}) + "\n")
+        sys.stdout.write(json.dumps({"calls": len(self.calls), "owner": self.server.state.owner_pid}) + "\n")
         sys.stdout.flush()
         return super().generate(inputs)
 
