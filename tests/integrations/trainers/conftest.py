@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the reward server: the serve extra")
+
 from tests.integrations.remote.conftest import _token, answers, judge, server
 
 __all__ = ["_token", "answers", "judge", "server"]
