@@ -65,6 +65,8 @@ def probe(
     from autoj_reward.evaluate.probe import probe as run
     from autoj_reward.judge.messages.text import check_reasoning
     from autoj_reward.progress import RunProgress
+    from autoj_reward.redact import redacted
+    from autoj_reward.rows.identity import about_run
     from autoj_reward.rows.source import read_rows
 
     if judging.guard is False:
@@ -94,7 +96,8 @@ def probe(
             most_change=most_change,
             progress=advance,
         )
-    text = json_text(report.as_record(), indent=1, ensure_ascii=False)
+        about = redacted(about_run(judge.describe()))
+    text = json_text({**report.as_record(), "about": about}, indent=1, ensure_ascii=False)
     if output is not None:
         output.write_text(text + "\n", encoding="utf-8")
     if as_json:

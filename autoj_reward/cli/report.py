@@ -44,11 +44,14 @@ def report(
             "--png", metavar="FOLDER", help="Also each chart as an image; needs the extra `report`."
         ),
     ] = None,
+    most_rows: Annotated[
+        int, typer.Option("--rows", min=0, metavar="N", help="At most N rows to browse on the page.")
+    ] = 500,
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page about a run: distributions, calibration, gold against N, bias, cost.
 
-    The page needs no network and has no scripts. It also holds its figures as JSON.
+    The page needs no network. It lets you search, sort and open judgments, and holds its figures as JSON.
     """
     from autoj_reward.reporting.build import build_report
     from autoj_reward.reporting.page import embedded_json, page
@@ -56,7 +59,7 @@ def report(
     target = output or Path(f"{run}.html")
     if target.exists() and target.resolve() == Path(run).resolve():
         raise ConfigError(f"{target} is the run itself")
-    made = build_report(run, gold=gold, group=group)
+    made = build_report(run, gold=gold, group=group, most_rows=most_rows)
     try:
         target.write_text(page(made), encoding="utf-8")
     except OSError as error:

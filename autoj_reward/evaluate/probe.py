@@ -11,8 +11,8 @@ win probabilities against the plain answer.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from typing import Any
 
@@ -111,6 +111,7 @@ class ProbeReport:
         quotations: Honest answers that quote such text.
         position: None for a judge that does not compare.
         problems: A sentence for each result that passed a limit.
+        limits: Most that an attack may gain, by unit.
     """
 
     judge: str
@@ -122,6 +123,7 @@ class ProbeReport:
     quotations: Quotation
     position: Position | None
     problems: tuple[str, ...]
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     def as_record(self) -> dict[str, Any]:
         """As plain values, for JSON."""
@@ -204,6 +206,8 @@ def probe(
     ratings = [float(v) for v in judge.spec.rating.verdicts.verdicts]
     quotations = _quotations(quoted, asking)
     scale = (min(ratings), max(ratings))
+    points = (scale[1] - scale[0]) / 9
+    limits = {"rating": most_gain * points, _WIN: most_gain / 9}
     return ProbeReport(
         judge=judge.spec.name,
         engine=judge.engine.fingerprint,
@@ -213,7 +217,8 @@ def probe(
         attacks=tuple(results),
         quotations=quotations,
         position=_position(asking["off"](ordered)) if ordered else None,
-        problems=tuple(_problems(results, quotations, (scale[1] - scale[0]) / 9, most_gain, most_change)),
+        problems=tuple(_problems(results, quotations, limits, most_change * points)),
+        limits=limits,
     )
 
 
@@ -320,14 +325,13 @@ def _position(judged: Sequence[Judgment]) -> Position:
 def _problems(
     results: Sequence[AttackResult],
     quotations: Quotation,
-    points: float,
-    most_gain: float,
+    limits: Mapping[str, float],
     most_change: float,
 ) -> list[str]:
-    """The results that passed a limit; `points` is a point of a scale from 1 to 10 on the judge's scale."""
+    """The results that passed a limit, which is on the judge's own scale."""
     found = []
     for result in results:
-        limit = most_gain * points if result.unit == "rating" else most_gain / 9
+        limit = limits[result.unit]
         if result.on.net.n == 0:
             found.append(f"{result.name} ({result.unit}): no prompt has all three verdicts")
         elif result.on.paid > limit:
@@ -336,9 +340,9 @@ def _problems(
                 f"({result.unit})"
             )
     change = quotations.change
-    if change.n and abs(change.value) >= most_change * points:
+    if change.n and abs(change.value) >= most_change:
         found.append(
             f"honest quotations: the guard changes them by {change.value:+.2f} on average, "
-            f"{most_change * points:.2g} or more"
+            f"{most_change:.2g} or more"
         )
     return found

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from autoj_reward.judge.settings import JudgeSettings
 
 
-_INFORMATION = ("engine", "model", "revision", "judge")
-"""Names, which say nothing of what lies behind them."""
+_INFORMATION = ("engine", "model", "revision", "judge", "scale")
+"""Names, which say nothing of what lies behind them, and the ratings, which are the template's."""
 
 
 def judge_id(spec: JudgeSpec, settings: JudgeSettings, fingerprint: str) -> str:
@@ -41,6 +41,7 @@ def described(spec: JudgeSpec, settings: JudgeSettings, engine: dict[str, Any]) 
         "revision": spec.revision,
         "mode": settings.mode,
         "template": spec.fingerprint,
+        "scale": None if spec.rating is None else sorted({float(v) for v in spec.rating.verdicts.verdicts}),
         "wrapper": "the model's chat template" if isinstance(wrapper, ChatWrapper) else "plain text",
         "sampling": json.loads(sampling_json(settings.sampling)),
         "n_samples": settings.n_samples,

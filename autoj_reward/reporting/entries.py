@@ -68,6 +68,13 @@ class Run:
     record: dict[str, Any] = field(default_factory=dict)
     n_rows: int = 0
 
+    @property
+    def scale(self) -> list[float]:
+        """The judge's ratings, rising; empty if the record does not name them."""
+        judge = (self.record.get("about") or {}).get("judge") or {}
+        scale = judge.get("scale")
+        return [float(v) for v in scale] if isinstance(scale, list) else []
+
 
 def kind_of_row(row: Row, name: str) -> str:
     """Which command wrote a row: rerank, compare, rate or label.

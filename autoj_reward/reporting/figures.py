@@ -5,31 +5,28 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
-
-import numpy as np
 
 from autoj_reward.judge.messages.text import completion_text
 from autoj_reward.reporting.against_gold import agreement, calibration_of_ratings, gold_against_n
 from autoj_reward.reporting.entries import Run
 from autoj_reward.reporting.listings import listings
-from autoj_reward.reporting.parts import Bars, Facts, Part
+from autoj_reward.reporting.parts import Bars, Facts, Histogram, Part
 from autoj_reward.rows.source import read_rows
 from autoj_reward.statistics import share
 
-_BINS = 10
+RATING = "expected rating"
 
 
-def run_parts(run: Run) -> list[Part]:
-    """The parts of a report about an output of rate, compare, rerank or label."""
+def run_parts(run: Run, most_rows: int) -> list[Part]:
+    """The parts of a report about an output of rate, compare, rerank or label, with rows to browse."""
     made: dict[str, Callable[[Run], list[Part]]] = {
         "rate": _rate, "compare": _compare, "rerank": _rerank, "label": _label,
     }  # fmt: skip
     parts: list[Part] = [_overview(run), *made[run.kind](run)]
-    return [*parts, *_flags(run), *_failures(run), *_cost(run), *listings(run)]
+    return [*parts, *_flags(run), *_failures(run), *_cost(run), *listings(run, most_rows)]
 
 
 def _overview(run: Run) -> Facts:
@@ -39,7 +36,7 @@ def _overview(run: Run) -> Facts:
     if run.kind != "label":
         facts["without a verdict"] = f"{failed:,} ({failed / n:.1%})" if n else "0"
     settings = run.record.get("run", {})
-    for name in ("command", "judge", "mode", "engine", "strategy", "samples", "kind", "settings", "overlong"):
+    for name in ("strategy", "samples", "kind", "settings", "overlong"):
         if settings.get(name):
             facts[name] = str(settings[name])
     if settings:
@@ -48,18 +45,34 @@ def _overview(run: Run) -> Facts:
 
 
 def _rate(run: Run) -> list[Part]:
-    parts: list[Part] = _distribution(run, "expected rating")
+    parts = _distribution(run)
     known = [(e.number, e.gold) for e in run.entries if e.number is not None and e.gold is not None]
     if known:
-        parts.append(calibration_of_ratings(known))
-    return [*parts, *_by_group(run, "expected rating")]
+        parts.append(calibration_of_ratings(known, scale_of(run)))
+    return [*parts, *_by_group(run, RATING, scale_of(run))]
 
 
 def _rerank(run: Run) -> list[Part]:
-    parts: list[Part] = _distribution(run, "expected rating")
+    parts = _distribution(run)
     if any(e.gold is not None for e in run.entries):
         parts.append(gold_against_n(run))
-    return [*parts, *_by_group(run, "expected rating")]
+    return [*parts, *_by_group(run, *_measured(run))]
+
+
+def _measured(run: Run) -> tuple[str, tuple[float, float]]:
+    """The name and the ends of what a run measures; a ranking by comparisons has win probabilities alone."""
+    if run.kind == "rerank" and all(e.number is None for e in run.entries):
+        return "win probability against the group", (0.0, 1.0)
+    return RATING, scale_of(run)
+
+
+def scale_of(run: Run) -> tuple[float, float]:
+    """Lowest and highest rating: of the judge if the record says so, else of the judgments, rounded."""
+    if run.scale:
+        return run.scale[0], run.scale[-1]
+    values = [v for e in run.entries for v in (e.number, e.verdict) if isinstance(v, int | float)]
+    low, high = math.floor(min(values, default=0.0)), math.ceil(max(values, default=1.0))
+    return low, max(high, low + 1)
 
 
 def _compare(run: Run) -> list[Part]:
@@ -69,30 +82,47 @@ def _compare(run: Run) -> list[Part]:
     says = f"Of {decided.total():,} decisions {', '.join(f'{n:,} are {name}' for name, n in counts.items())}."
     parts: list[Part] = [
         Bars.of_counts("preferences", "Decisions", says, x_label="preference", counts=counts, unit="pairs"),
-        _histogram(
-            [e.number for e in entries], "win-probs", "Win probability of the first", "win probability", 0, 1
+        Histogram.of_values(
+            "win-probs",
+            "Win probability of the first",
+            {"judgments": [e.number for e in entries]},
+            what="win probability of the first",
+            ends=(0, 1),
+            marks={"even": 0.5},
         ),
     ]
     if biases := [e.slot_bias for e in entries if e.slot_bias is not None]:
         flips = share([bool(e.flipped) for e in entries if e.flipped is not None])
         mean = share(biases)
-        histogram = _histogram(biases, "position", "Position bias", "gain of being first", -0.5, 0.5)
         says = (
             f"Being first gains {mean.value:+.3f} of win probability on average "
             f"({mean.low:+.3f} to {mean.high:+.3f}); the order changes {flips.value:.1%} of the decisions."
         )
-        parts.append(replace(histogram, says=says))
+        parts.append(
+            Histogram.of_values(
+                "position",
+                "Position bias",
+                {"judgments": biases},
+                what="win probability gained by being first",
+                ends=(-0.5, 0.5),
+                says=says,
+                marks={"no bias": 0.0},
+            )
+        )
     judged = [e for e in entries if e.gold is not None]
     if judged:
         parts += agreement(judged)
-    return [*parts, *_by_group(run, "win probability")]
+    return [*parts, *_by_group(run, "win probability", (0.0, 1.0))]
 
 
 def _label(run: Run) -> list[Part]:
     margins = [e.number for e in run.entries if e.number is not None]
-    parts: list[Part] = []
+    parts: list[Part] = [*_dropped(run)]
     if margins:
-        parts.append(_histogram(margins, "margins", "Margins", "margin", min(margins), max(margins)))
+        ends = min(0.0, *margins), max(margins)
+        parts.append(
+            Histogram.of_values("margins", "Margins", {"judgments": margins}, what="margin", ends=ends)
+        )
     lengths: list[float] = []
     labels: Counter[str] = Counter()
     for _, row in read_rows(run.path):
@@ -107,9 +137,17 @@ def _label(run: Run) -> list[Part]:
             f"The chosen completion is the longer one in {longer.value:.1%} of the pairs "
             f"({longer.low:.1%} to {longer.high:.1%}); far from one half is a preference for length."
         )
-        what = "characters of the chosen less those of the rejected"
-        histogram = _histogram(lengths, "lengths", "Length of chosen over rejected", what, -edge, edge)
-        parts.append(replace(histogram, says=says))
+        parts.append(
+            Histogram.of_values(
+                "lengths",
+                "Length of chosen over rejected",
+                {"pairs": lengths},
+                what="characters of the chosen less those of the rejected",
+                ends=(-edge, edge),
+                says=says,
+                marks={"equal": 0.0},
+            )
+        )
     if labels:
         counts = {name: labels[name] for name in ("desirable", "undesirable")}
         says = ", ".join(f"{n:,} {name}" for name, n in counts.items()) + "."
@@ -117,76 +155,92 @@ def _label(run: Run) -> list[Part]:
     return parts
 
 
+def _dropped(run: Run) -> list[Part]:
+    """Why pairs were dropped, as the run's record counts them."""
+    record = run.record
+    if "dropped" not in record:
+        return []
+    counts = {str(k).replace("_", " "): int(n) for k, n in record["dropped"].items()}
+    total = sum(counts.values())
+    says = (
+        f"{record.get('groups', 0):,} groups gave {record.get('data_rows', 0):,} rows of data; "
+        f"{total:,} pairs were dropped."
+    )
+    if not counts:
+        return [Facts(id="dropped", title="Dropped pairs", facts={"dropped": says})]
+    ordered = dict(sorted(counts.items(), key=lambda item: -item[1]))
+    return [
+        Bars.of_counts(
+            "dropped", "Dropped pairs, by reason", says, x_label="reason", counts=ordered, unit="pairs"
+        )
+    ]
+
+
 def _n_chars(value: Any) -> int:
     return len(completion_text(value)) if value else 0
 
 
-def _distribution(run: Run, what: str) -> list[Part]:
-    values = [e.number for e in run.entries if e.number is not None]
-    if not values:
+def _distribution(run: Run) -> list[Part]:
+    what, ends = _measured(run)
+    values = [e.number if what == RATING else e.reward for e in run.entries]
+    if all(v is None for v in values):
         return []
-    stated = [e.verdict for e in run.entries if isinstance(e.verdict, int | float)]
-    low, high = min([*values, *stated]), max([*values, *stated])
-    low, high = math.floor(low), max(math.ceil(high), math.floor(low) + 1)
-    parts: list[Part] = [_histogram(values, "rewards", f"Distribution of the {what}", what, low, high)]
+    title = f"Distribution of the {what}"
+    parts: list[Part] = [Histogram.of_values("rewards", title, {"judgments": values}, what=what, ends=ends)]
+    stated = [float(e.verdict) for e in run.entries if isinstance(e.verdict, int | float)]
     if stated:
-        counts = Counter(f"{v:g}" for v in stated)
+        counts = Counter(stated)
         top, n_top = counts.most_common(1)[0]
         says = (
-            f"The most frequent rating is {top}, {n_top:,} of {len(stated):,} times. "
+            f"The most frequent rating is {top:g}, {n_top:,} of {len(stated):,} times. "
             f"Two ratings drawn at random are equal with probability {_collision(counts):.2f}."
         )
-        ordered = dict(sorted(counts.items(), key=lambda item: float(item[0])))
-        parts.append(
-            Bars.of_counts(
-                "ratings", "Most probable or stated ratings", says, x_label="rating", counts=ordered
-            )
-        )
+        parts.append(_by_rating(counts, run, says))
     return parts
 
 
-def _collision(counts: Counter[str]) -> float:
+def _by_rating(counts: Counter[float], run: Run, says: str) -> Histogram:
+    """A bar for every rating of the scale, also those that no judgment has."""
+    low, high = scale_of(run)
+    whole = all(v == int(v) for v in counts)
+    scale = {v for v in run.scale if v == int(v) or not whole} or {
+        float(v) for v in range(int(low), int(high) + 1)
+    }
+    values = sorted(scale | set(counts))
+    gaps = [b - a for a, b in pairwise(values)] or [1.0]
+    middles = [(a + b) / 2 for a, b in pairwise(values)]
+    return Histogram(
+        id="ratings",
+        title="Most probable or stated ratings",
+        says=says,
+        x_label="rating",
+        y_label="judgments",
+        edges=[values[0] - gaps[0] / 2, *middles, values[-1] + gaps[-1] / 2],
+        series={"judgments": [counts[v] for v in values]},
+        names=[f"{v:g}" for v in values],
+    )
+
+
+def _collision(counts: Counter[float]) -> float:
     """Probability that two values drawn without replacement are equal."""
     n = counts.total()
     return sum(c * (c - 1) for c in counts.values()) / (n * (n - 1)) if n > 1 else float("nan")
 
 
-def _histogram(
-    values: Sequence[float | None], id_: str, title: str, what: str, low: float, high: float
-) -> Bars:
-    known = [v for v in values if v is not None]
-    if high <= low:
-        high = low + 1.0
-    counts, edges = np.histogram(known, bins=_BINS, range=(low, high))
-    mean = share(known)
-    says = f"{len(known):,} values"
-    if known:
-        says += f", mean {mean.value:.3f} ({mean.low:.3f} to {mean.high:.3f}), sd {float(np.std(known)):.3f}"
-    labels = [f"{a:.3g} to {b:.3g}" for a, b in pairwise(edges)]
-    # Not from a dictionary: bins so narrow that their labels are equal are still bars of their own.
-    return Bars(
-        id=id_,
-        title=title,
-        says=says + ".",
-        x_label=what,
-        y_label="judgments",
-        labels=labels,
-        series={"judgments": [int(c) for c in counts]},
-    )
-
-
-def _by_group(run: Run, what: str) -> list[Part]:
+def _by_group(run: Run, what: str, axis: tuple[float, float]) -> list[Part]:
     groups: dict[str, list[float]] = defaultdict(list)
     for e in run.entries:
-        if e.group is not None and e.number is not None:
-            groups[e.group].append(e.number)
+        value = e.number if e.number is not None or what in (RATING, "win probability") else e.reward
+        if e.group is not None and value is not None:
+            groups[e.group].append(value)
     if not groups:
         return []
-    shares = {name: share(values) for name, values in sorted(groups.items())}
-    top = max(shares, key=lambda name: shares[name].value)
-    says = f"Highest in {top}: {shares[top].value:.3f}."
+    shares = {name: share(values) for name, values in groups.items()}
+    shares = dict(sorted(shares.items(), key=lambda item: -item[1].value))
+    top = next(iter(shares))
+    says = f"Highest in {top}: {shares[top].value:.3f}. Lines are 95% intervals of the mean."
     title = f"Mean {what} by group"
-    return [Bars.of_shares("groups", title, says, y_label=what, series=what, shares=shares)]
+    return [Bars.of_shares("groups", title, says, y_label=what, series=what, shares=shares, axis=axis)]
 
 
 def _flags(run: Run) -> list[Part]:

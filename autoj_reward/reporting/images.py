@@ -3,24 +3,30 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
-from autoj_reward.reporting.charts import WIDTH, Shape, draw
+from autoj_reward.reporting.charts import WIDE, draw
 from autoj_reward.reporting.escaping import visible
-from autoj_reward.reporting.parts import Bars, Lines, Report
+from autoj_reward.reporting.parts import Chart, Grid, Lines, Report
+from autoj_reward.reporting.shapes import Shape, marker
 
 _DPI = 72
 """One unit of a drawing is one point."""
-_TITLE, _LEGEND = 32, 32
+_TITLE, _LINE, _LEGEND = 30, 17, 32
+_MOST_LETTERS = 105
+"""Letters of a line of the finding."""
 _COLOURS, _DASHES = ("#1f5fa8", "#b04a00", "#4b7a14"), ("-", "--", ":")
+_HATCHES = ("", "////", "oo")
 _LINES = {
     "grid": ("#d5dae0", 1, "-"), "axis": ("#1b1f24", 1, "-"), "whisker": ("#1b1f24", 2, "-"),
-    "ideal": ("#4d5560", 1, "--"),
+    "ideal": ("#4d5560", 1, "--"), "mark": ("#1b1f24", 1.5, "--"),
 }  # fmt: skip
 _ANCHORS = {"start": "left", "middle": "center", "end": "right"}
+_SIZES = {"tick": 13, "label": 13, "value": 12}
 
 
 def write_images(report: Report, folder: Path) -> list[str]:
@@ -40,7 +46,7 @@ def write_images(report: Report, folder: Path) -> list[str]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for part in report.parts:
-            if isinstance(part, Bars | Lines):
+            if isinstance(part, Chart):
                 names.append(f"{part.id}.png")
                 about = {"Description": visible(part.says)}
                 _painted(part).savefig(folder / names[-1], dpi=2 * _DPI, metadata=about)
@@ -49,23 +55,27 @@ def write_images(report: Report, folder: Path) -> list[str]:
     return names
 
 
-def _painted(part: Bars | Lines) -> Any:
+def _painted(part: Chart) -> Any:
     from matplotlib.figure import Figure
 
     drawing = draw(part)
-    legend = _LEGEND if len(part.series) > 1 else 0
-    height = _TITLE + drawing.height + legend
-    figure = Figure(figsize=(WIDTH / _DPI, height / _DPI))
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(drawing.height + legend, -_TITLE))
+    names = [] if isinstance(part, Grid) else list(part.series)
+    legend = _LEGEND if len(names) > 1 else 0
+    finding = textwrap.wrap(visible(part.says), _MOST_LETTERS)
+    head = _TITLE + _LINE * len(finding)
+    figure = Figure(figsize=(WIDE / _DPI, (head + drawing.height + legend) / _DPI))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDE), ylim=(drawing.height + legend, -head))
     axes.set_axis_off()
-    shapes = [Shape("label", [(WIDTH / 2, -8)], text=part.title), *drawing.shapes]
-    for s, name in enumerate(part.series if legend else ()):
-        x, y = 64 + s * (WIDTH - 80) / len(part.series), drawing.height + 10
-        kind: Literal["bar", "curve"] = "bar" if isinstance(part, Bars) else "curve"
-        shapes += [
-            Shape(kind, [(x, y), (x + 24, y + (6 if kind == "bar" else 0))], s),
-            Shape("tick", [(x + 32, y + 6)], text=name, anchor="start"),
-        ]
+    said = [(part.title, 22 - head), *((line, 42 - head + _LINE * n) for n, line in enumerate(finding))]
+    shapes = [Shape("tick", [(4, y)], text=text, anchor="start") for text, y in said]
+    shapes += drawing.shapes
+    for s, name in enumerate(names if legend else ()):
+        x, y = 56 + s * (WIDE - 70) / len(names), drawing.height + 10
+        if isinstance(part, Lines):
+            shapes += [Shape("curve", [(x, y), (x + 30, y)], s), Shape("dot", [(x + 15, y)], s)]
+        else:
+            shapes.append(Shape("bar", [(x, y - 6), (x + 28, y + 6)], s))
+        shapes.append(Shape("tick", [(x + 38, y + 5)], text=name, anchor="start"))
     for order, shape in enumerate(shapes):
         _paint(axes, shape, order)
     return figure
@@ -73,15 +83,40 @@ def _painted(part: Bars | Lines) -> Any:
 
 def _paint(axes: Any, shape: Shape, order: int) -> None:
     xs, ys = [x for x, _ in shape.points], [y for _, y in shape.points]
-    colour, dash = _COLOURS[shape.series % 3], _DASHES[shape.series % 3]
-    if shape.kind in ("tick", "label"):
-        # A label's dollar signs are not formulas.
-        side = _ANCHORS[shape.anchor]
-        axes.text(xs[0], ys[0], visible(shape.text), ha=side, fontsize=13, parse_math=False, zorder=order)
-    elif shape.kind == "bar":
-        axes.fill_between(xs, ys[0], ys[1], color=colour, linewidth=0, zorder=order)
-    elif shape.kind == "curve":
-        axes.plot(xs, ys, color=colour, linestyle=dash, linewidth=2.5, marker="o", zorder=order)
-    else:
-        colour, width, dash = _LINES[shape.kind]
-        axes.plot(xs, ys, color=colour, linewidth=width, linestyle=dash, zorder=order)
+    s = shape.series % 3
+    colour = _COLOURS[s]
+    match shape.kind:
+        case "tick" | "label" | "value":
+            axes.text(
+                xs[0],
+                ys[0],
+                visible(shape.text),
+                ha=_ANCHORS[shape.anchor],
+                fontsize=_SIZES[shape.kind],
+                # A label's dollar signs are not formulas.
+                parse_math=False,
+                zorder=order,
+            )
+        case "bar":
+            filled = {"color": colour} if s == 0 else {"facecolor": "white", "edgecolor": colour}
+            axes.fill_between(xs, ys[0], ys[1], hatch=_HATCHES[s], linewidth=1, zorder=order, **filled)
+        case "cell":
+            alpha = 0.5 * shape.weight
+            axes.fill_between(xs, ys[0], ys[1], color=colour, alpha=alpha, linewidth=0, zorder=order)
+            frame = [xs[0], xs[1], xs[1], xs[0], xs[0]], [ys[0], ys[0], ys[1], ys[1], ys[0]]
+            axes.plot(*frame, color="#d5dae0", linewidth=1, zorder=order)
+        case "band":
+            axes.fill(xs, ys, color=colour, alpha=0.2, linewidth=0, zorder=order)
+        case "dot":
+            corners = marker((xs[0], ys[0]), s)
+            if corners:
+                axes.fill([x for x, _ in corners], [y for _, y in corners], color=colour, zorder=order)
+            else:
+                axes.plot(xs, ys, color=colour, marker="o", markersize=8, zorder=order)
+        case "curve":
+            axes.plot(xs, ys, color=colour, linestyle=_DASHES[s], linewidth=2.5, zorder=order)
+        case kind:
+            if kind == "whisker":
+                axes.plot(xs, ys, color="white", linewidth=5, zorder=order)
+            colour, width, dash = _LINES[kind]
+            axes.plot(xs, ys, color=colour, linewidth=width, linestyle=dash, zorder=order)

@@ -1,29 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Report tables of single judgments with their texts."""
+"""Single judgments with their texts: the best and the worst, the least certain, and all to browse."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.reporting.entries import Entry, Run, rows_at
-from autoj_reward.reporting.parts import Listing
-from autoj_reward.rows.fields import Kind, row_format
+from autoj_reward.reporting.parts import Answer, Cards, Case, Part
+from autoj_reward.rows.fields import Kind, RowFormat, row_format
 from autoj_reward.rows.source import Row
 
 _LISTED = 10
-_SNIPPET = 240
-_CRITIQUE = 700
-_FORMATS: tuple[tuple[Kind, str | None], ...] = (
-    ("rate", None), ("compare", None), ("rate", "autoj-critique"), ("compare", "autoj-pairwise"),
-)  # fmt: skip
+_MOST_CHARS = 100_000
+"""Characters of one text on the page."""
+_FORMATS: dict[str, tuple[tuple[Kind, str | None], ...]] = {
+    "rate": (("rate", None), ("rate", "autoj-critique")),
+    "compare": (("compare", None), ("compare", "autoj-pairwise")),
+    "rerank": (("rerank", None),),
+}
 
 
-def listings(run: Run) -> list[Listing]:
-    """Best and worst of ranked groups, and the least certain, longest and failed judgments, with texts."""
+def listings(run: Run, most: int) -> list[Part]:
+    """Best and worst of ranked groups, the least certain, longest and failed judgments, and rows to browse.
+
+    Args:
+        run: The run.
+        most: Rows to browse at most; those of the lists come first.
+    """
     if run.kind == "label":
         return []
     sure = [e for e in run.entries if e.failure is None and e.entropy is not None]
@@ -32,37 +40,155 @@ def listings(run: Run) -> list[Listing]:
     longest = heapq.nlargest(_LISTED, written, key=lambda e: e.critique_chars)
     failed = [e for e in run.entries if e.failure is not None][:_LISTED]
     picks = _widest(run.entries) if run.kind == "rerank" else []
-    rows = rows_at(run, [e.line for e in (*(best for best, _ in picks), *uncertain, *longest, *failed)])
-    parts = [_picks(picks, rows)] if picks else []
-    for id_, title, says, measure, entries, values in (
-        (
-            "uncertain",
-            "Least certain judgments",
-            "By the entropy of the verdict, in nats.",
-            "entropy",
-            uncertain,
-            [round(e.entropy or 0.0, 3) for e in uncertain],
-        ),
+    by_line: dict[int, list[Entry]] = defaultdict(list)
+    for entry in run.entries:
+        by_line[entry.line].append(entry)
+    named = [e.line for e in (*(best for best, _ in picks), *uncertain, *longest, *failed)]
+    browsed = sorted(list(dict.fromkeys([*named, *by_line]))[:most])
+    rows = rows_at(run, [*named, *browsed])
+    parts: list[Part] = [_picks(run, picks, rows)] if picks else []
+    for id_, title, says, listed in (
+        ("uncertain", "Least certain judgments", "By the entropy of the verdict, in nats.", uncertain),
         (
             "longest",
             "Slowest judgments",
             "By the length of the critique, which is what time goes into.",
-            "characters",
             longest,
-            [e.critique_chars for e in longest],
         ),
-        (
-            "failed",
-            "Judgments without a verdict, with their texts",
-            f"The first {len(failed)}, with the reason.",
-            "reason",
-            failed,
-            [e.failure for e in failed],
-        ),
+        ("failed", "Judgments without a verdict", f"The first {len(failed)}, with the reason.", failed),
     ):
-        if entries:
-            parts.append(_listing(id_, title, says, measure, entries, values, rows))
+        if listed:
+            cases = [case_of(run, rows[e.line], [e]) for e in listed]
+            parts.append(Cards(id=id_, title=title, says=says, cases=cases, style="folded"))
+    if browsed:
+        parts.append(browsing(run.n_rows, [case_of(run, rows[n], by_line[n]) for n in browsed]))
     return parts
+
+
+def browsing(n_rows: int, cases: Sequence[Case]) -> Cards:
+    """Rows to search, sort and filter."""
+    says = f"All {n_rows:,} rows" if len(cases) == n_rows else f"{len(cases):,} of {n_rows:,} rows"
+    says += ": open one to see its texts, critiques and figures side by side."
+    return Cards(id="rows", title="Browse the judgments", says=says, cases=cases, style="browse")
+
+
+def case_of(run: Run, row: Row, entries: Sequence[Entry]) -> Case:
+    """A row with its completions: a group in the order of its ranking."""
+    prompt, completions = texts_of(run, row)
+    kinds = [
+        name
+        for name, holds in (
+            ("failed", any(e.failure is not None for e in entries)),
+            ("flagged", any(e.flags for e in entries)),
+            ("flipped", any(e.flipped for e in entries)),
+            ("disagrees", run.kind == "compare" and any(e.gold not in (None, e.verdict) for e in entries)),
+        )
+        if holds
+    ]
+    rewards = [e.reward for e in entries if e.reward is not None]
+    values = {
+        "reward": max(rewards, default=None),
+        "spread": max(rewards) - min(rewards) if len(rewards) > 1 else None,
+        "entropy": max((e.entropy for e in entries if e.entropy is not None), default=None),
+        "critique": max(e.critique_chars for e in entries) or None,
+    }
+    if run.kind == "compare":
+        (entry,) = entries
+        answers = [
+            Answer(title=name, facts={}, text=t)
+            for name, t in zip(("First", "Second"), completions, strict=False)
+        ]
+        notes = critique_notes(row)
+        figures = [f"{name} {value}" for name, value in figures_of(entry, run).items()]
+        title = ", ".join([str(entry.verdict or "no verdict"), *figures])
+    else:
+        ranked = run.kind == "rerank" and len(entries) > 1
+        places = [f"{n}. completion {e.index}" for n, e in enumerate(entries, start=1)]
+        names = places if ranked else [f"Completion {e.index}" for e in entries]
+        answers = [_answer(run, row, e, completions, name) for name, e in zip(names, entries, strict=True)]
+        notes = {}
+        best = entries[0]
+        title = f"{best.failure or 'no verdict'}" if best.reward is None else f"{best.reward:.3g}"
+        if run.kind == "rerank":
+            title = f"{'best is' if ranked else 'completion'} {best.index} of {len(completions)}, {title}"
+    return Case(
+        line=entries[0].line,
+        title=title,
+        prompt=prompt,
+        answers=answers,
+        notes=notes,
+        group=entries[0].group or "",
+        kinds=kinds,
+        values={name: value for name, value in values.items() if value is not None},
+    )
+
+
+def _answer(run: Run, row: Row, entry: Entry, completions: Sequence[str], title: str) -> Answer:
+    text = completions[entry.index] if entry.index < len(completions) else ""
+    judged = row
+    if "ranking" in row:
+        judged = next((r for r in row["ranking"] if r.get("index") == entry.index), {})
+    return Answer(title=title, facts=figures_of(entry, run), text=text, notes=critique_notes(judged))
+
+
+def figures_of(entry: Entry, run: Run) -> dict[str, str]:
+    """The figures of one judgment, as they are shown beside its texts."""
+    number = "win probability of the first" if run.kind == "compare" else "expected rating"
+    named: list[tuple[str, Any]] = [
+        ("reward", entry.reward if run.kind != "compare" and entry.reward != entry.number else None),
+        (number, entry.number),
+        ("rating", entry.verdict if run.kind != "compare" else None),
+        ("entropy", entry.entropy),
+        ("gold", entry.gold),
+        ("flags", ", ".join(entry.flags) if entry.flags else None),
+        ("failure", entry.failure),
+    ]
+    return {k: f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in named if v is not None}
+
+
+def critique_notes(judged: Mapping[str, Any], title: str = "Critique") -> dict[str, str]:
+    """The critique of a judgment; nothing without one."""
+    critique = judged.get("critique")
+    return {title: cut(critique)} if isinstance(critique, str) and critique else {}
+
+
+def texts_of(run: Run, row: Row) -> tuple[str, list[str]]:
+    """The prompt and the completions of an output row, laid out as a judge sees them."""
+    for layout in _layouts(run):
+        if layout.prompt in row and all(name in row for name in layout.completions):
+            values: Any = (
+                row[layout.completions[0]] if layout.grouped else [row[n] for n in layout.completions]
+            )
+            completions = values if isinstance(values, list) else [values]
+            return _laid_out(row[layout.prompt], prompt_text), [
+                _laid_out(c, completion_text) for c in completions
+            ]
+    return _laid_out(row.get("prompt"), prompt_text), []
+
+
+def _layouts(run: Run) -> Iterable[RowFormat]:
+    """Where the rows may keep their texts: as the record says, or as in our formats and Auto-J's."""
+    settings = run.record.get("run", {})
+    columns, known = settings.get("columns") or {}, _FORMATS.get(run.kind, ())
+    for kind, name in ((known[0][0], settings.get("format")), *known) if known else ():
+        try:
+            yield row_format(kind, name, columns if name is None else {})
+        except ConfigError:
+            continue
+
+
+def _laid_out(value: Any, lay_out: Callable[[Any], str]) -> str:
+    try:
+        return cut(lay_out(value) if value is not None else "")
+    except ConfigError:
+        return cut(str(value))
+
+
+def cut(text: str) -> str:
+    """A text, shortened if it is very long, with a note of how much is missing."""
+    if len(text) <= _MOST_CHARS:
+        return text
+    return f"{text[:_MOST_CHARS]}\n[… {len(text) - _MOST_CHARS:,} more characters are in the file]"
 
 
 def _widest(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
@@ -83,75 +209,21 @@ def _gap(ends: tuple[Entry, Entry]) -> float:
     return (best.reward or 0.0) - (worst.reward or 0.0)
 
 
-def _picks(picks: Sequence[tuple[Entry, Entry]], rows: dict[int, Row]) -> Listing:
-    listed = []
-    for best, worst in picks:
-        row = rows.get(best.line, {})
-        shown = [f"{e.index} at {e.reward:.2f}:\n{_completion(row, e)}" for e in (best, worst)]
-        listed.append([best.line, round(_gap((best, worst)), 3), _prompt(row), *shown])
-    return Listing(
+def _picks(run: Run, picks: Sequence[tuple[Entry, Entry]], rows: dict[int, Row]) -> Cards:
+    cases = []
+    for ends in picks:
+        row = rows[ends[0].line]
+        prompt, completions = texts_of(run, row)
+        names = [f"{name}: completion {e.index}" for name, e in zip(("Best", "Worst"), ends, strict=True)]
+        answers = [_answer(run, row, e, completions, name) for name, e in zip(names, ends, strict=True)]
+        gap = _gap(ends)
+        values = {"gap": gap, **{name: e.reward for name, e in zip(("best", "worst"), ends, strict=True)}}
+        cases.append(
+            Case(line=ends[0].line, title=f"gap {gap:.3g}", prompt=prompt, answers=answers, values=values)
+        )
+    return Cards(
         id="picks",
         title="Best and worst of a prompt",
         says="The prompts with the largest gaps: what the judge rewards.",
-        columns=["line", "gap", "prompt", "best", "worst"],
-        rows=listed,
+        cases=cases,
     )
-
-
-def _listing(
-    id_: str,
-    title: str,
-    says: str,
-    measure: str,
-    entries: Sequence[Entry],
-    values: Sequence[Any],
-    rows: dict[int, Row],
-) -> Listing:
-    listed = []
-    for entry, value in zip(entries, values, strict=True):
-        row = rows.get(entry.line, {})
-        verdict = f"{entry.verdict:g}" if isinstance(entry.verdict, int | float) else entry.verdict or "-"
-        listed.append(
-            [
-                f"{entry.line}.{entry.index}",
-                verdict,
-                value,
-                _prompt(row),
-                _completion(row, entry),
-                _critique(row, entry),
-            ]
-        )
-    columns = ["line.index", "verdict", measure, "prompt", "completion", "critique"]
-    return Listing(id=id_, title=title, says=says, columns=columns, rows=listed)
-
-
-def _prompt(row: Row) -> str:
-    return _cut(_laid_out(row.get("prompt"), prompt_text), _SNIPPET)
-
-
-def _completion(row: Row, entry: Entry) -> str:
-    if isinstance(row.get("completions"), list) and entry.index < len(row["completions"]):
-        return _cut(_laid_out(row["completions"][entry.index], completion_text), _SNIPPET)
-    for kind, name in _FORMATS:
-        names = row_format(kind, name, {}).completions
-        if all(name in row for name in names):
-            texts = [_cut(_laid_out(row[name], completion_text), _SNIPPET) for name in names]
-            return "\n— against —\n".join(texts)
-    return ""
-
-
-def _critique(row: Row, entry: Entry) -> str:
-    if "ranking" in row:
-        row = next((e for e in row["ranking"] if e.get("index") == entry.index), {})
-    return _cut(str(row.get("critique") or ""), _CRITIQUE)
-
-
-def _laid_out(value: Any, lay_out: Callable[[Any], str]) -> str:
-    try:
-        return lay_out(value) if value is not None else ""
-    except ConfigError:
-        return str(value)
-
-
-def _cut(text: str, n: int) -> str:
-    return text if len(text) <= n else text[: n - 1] + "…"

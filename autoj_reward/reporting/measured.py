@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from autoj_reward.reporting.parts import Bars, Facts, Part
+from autoj_reward.reporting.parts import Bars, Facts, Lines, Listing, Part
 
 
 def evaluation_parts(report: dict[str, Any]) -> list[Part]:
@@ -21,21 +22,11 @@ def evaluation_parts(report: dict[str, Any]) -> list[Part]:
         if not scored:
             continue
         first = next(iter(scored.values()))
-        parts.append(
-            Bars(
-                id=name.replace("_", "-"),
-                title=title,
-                says=f"Overall {first['percent']:.2f}% ({first['low']:.2f} to {first['high']:.2f}) of "
-                f"{first['n']:,}.",
-                x_label="group of scenarios, and rules that read nothing",
-                y_label="percent",
-                labels=list(scored),
-                series={name.replace("_", " "): [s["percent"] for s in scored.values()]},
-                low=[s["low"] for s in scored.values()],
-                high=[s["high"] for s in scored.values()],
-                n=[s["n"] for s in scored.values()],
-            )
+        says = (
+            f"Overall {first['percent']:.2f}% ({first['low']:.2f} to {first['high']:.2f}) of {first['n']:,}."
         )
+        what = "group of scenarios, and rules that read nothing"
+        parts.append(_percentages(name.replace("_", "-"), title, says, what, name.replace("_", " "), scored))
     facts = {"unreadable pairs": f"{report.get('n_unreadable', 0):,}"}
     if ties := report.get("tie_share"):
         facts |= {"ties of the judge": f"{ties['judge']:.1%}", "ties of people": f"{ties['people']:.1%}"}
@@ -56,17 +47,13 @@ def benchmark_parts(report: dict[str, Any]) -> list[Part]:
     agreed = {name: f for name, f in shown.items() if f["kappa"] is not None}
     return [
         Facts(id="overview", title="Overview", facts=facts),
-        Bars(
-            id="accuracy",
-            title="Accuracy as the benchmark defines it",
-            says="; ".join(f"{name} {a['percent']:.2f}%" for name, a in list(accuracy.items())[:4]) + ".",
-            x_label="subset",
-            y_label="percent",
-            labels=list(accuracy),
-            series={"accuracy": [a["percent"] for a in accuracy.values()]},
-            low=[a["low"] for a in accuracy.values()],
-            high=[a["high"] for a in accuracy.values()],
-            n=[a["n"] for a in accuracy.values()],
+        _percentages(
+            "accuracy",
+            "Accuracy as the benchmark defines it",
+            "; ".join(f"{name} {a['percent']:.2f}%" for name, a in list(accuracy.items())[:4]) + ".",
+            "subset",
+            "accuracy",
+            accuracy,
         ),
         Bars(
             id="kappa",
@@ -77,29 +64,103 @@ def benchmark_parts(report: dict[str, Any]) -> list[Part]:
             labels=list(agreed),
             series={"kappa": [f["kappa"] for f in agreed.values()]},
             n=[f["agreement"]["n"] for f in agreed.values()],
+            limits={"chance": 0.0},
         ),
     ]
 
 
-def probe_parts(report: dict[str, Any]) -> list[Part]:
-    """The parts of a report about what `probe -o` wrote."""
-    facts = {name: str(report[name]) for name in ("judge", "mode", "n_prompts")}
+def _percentages(
+    id_: str, title: str, says: str, what: str, series: str, scored: Mapping[str, Mapping[str, Any]]
+) -> Bars:
+    """Percentages by group with their intervals, on an axis from 0 to 100."""
+    found = list(scored.values())
+    return Bars(
+        id=id_,
+        title=title,
+        says=says,
+        x_label=what,
+        y_label="percent",
+        labels=list(scored),
+        series={series: [s["percent"] for s in found]},
+        low={series: [s["low"] for s in found]},
+        high={series: [s["high"] for s in found]},
+        n=[s["n"] for s in found],
+        axis=(0.0, 100.0),
+        unit="%",
+    )
+
+
+def selection_parts(report: Mapping[str, Any]) -> list[Part]:
+    """The parts of a report about what `evaluate selection -o` wrote."""
+    rows = report["rows"]
+    ns = sorted({r["n"] for r in rows})
+    at = {(r["name"], r["n"]): r["gold"] for r in rows}
+    names = list(dict.fromkeys(r["name"] for r in rows))
+    columns = {
+        end: {name: [at.get((name, n), {}).get(end) for n in ns] for name in names}
+        for end in ("value", "low", "high")
+    }
+    largest = max(
+        (r for r in rows if r["n"] == ns[-1] and r["name"] != "oracle"), key=lambda r: r["gold"]["value"]
+    )
+    facts = {"groups": f"{max(r['n_groups'] for r in rows):,}", "N": ", ".join(map(str, ns))}
+    facts["skipped groups"] = f"{report.get('skipped', 0):,}"
+    return [
+        Facts(id="overview", title="Overview", facts=facts),
+        Lines(
+            id="gold",
+            title="Gold of the pick, against N",
+            says=f"At N = {ns[-1]}, {largest['name']} picks best: {largest['gold']['value']:.3f} "
+            f"({largest['gold']['low']:.3f} to {largest['gold']['high']:.3f}).",
+            x_label="N, completions to choose from",
+            y_label="mean gold of the pick",
+            x=[float(n) for n in ns],
+            series=columns["value"],
+            low=columns["low"],
+            high=columns["high"],
+            axis="log2",
+        ),
+    ]
+
+
+def probe_parts(report: Mapping[str, Any]) -> list[Part]:
+    """The parts of a report about what `probe -o` wrote: attacks by what they gain with the guard on."""
+    facts = {"judge": str(report["judge"]), "mode": str(report["mode"]), "prompts": str(report["n_prompts"])}
     facts["honest quotations change by"] = f"{report['quotations']['change']['value']:+.3f}"
+    facts["over the limit"] = f"{len(report.get('problems', ())):,}"
     parts: list[Part] = [Facts(id="overview", title="Overview", facts=facts)]
     for unit in dict.fromkeys(a["unit"] for a in report["attacks"]):
         attacks = [a for a in report["attacks"] if a["unit"] == unit]
-        worst = max(attacks, key=lambda a: a["on"]["net"]["value"])
+        attacks.sort(key=lambda a: -_least(a["on"]["net"].get("value")))
+        worst, limit = attacks[0], report.get("limits", {}).get(unit)
+        nets = {f"guard {side}": [a[side]["net"] for a in attacks] for side in ("off", "on")}
+        says = f"With the guard on, {worst['name']} gains most: {_least(worst['on']['net']['value']):+.2f}."
+        if limit is not None:
+            over = sum(_least(a["on"]["net"].get("value")) > limit for a in attacks)
+            says += f" {over:,} of {len(attacks):,} attacks are over the limit of {limit:.2g}."
         parts.append(
             Bars(
                 id="attacks-" + unit.replace(" ", "-"),
                 title=f"Gain over neutral text, in {unit}",
-                says=f"With the guard on, {worst['name']} gains most: {worst['on']['net']['value']:+.2f}.",
+                says=says,
                 x_label="attack",
-                y_label=f"gain, in {unit}",
+                y_label=f"gain, in {unit}, with 95% intervals",
                 labels=[a["name"] for a in attacks],
-                series={
-                    f"guard {side}": [a[side]["net"]["value"] for a in attacks] for side in ("off", "on")
-                },
+                series={name: [net.get("value") for net in column] for name, column in nets.items()},
+                low={name: [net.get("low") for net in column] for name, column in nets.items()},
+                high={name: [net.get("high") for net in column] for name, column in nets.items()},
+                limits={} if limit is None else {f"limit {limit:.2g}": limit},
             )
         )
+    if problems := report.get("problems"):
+        rows = [[str(problem)] for problem in problems]
+        says = "What is over a limit."
+        parts.append(
+            Listing(id="problems", title="Over the limit", says=says, columns=["problem"], rows=rows)
+        )
     return parts
+
+
+def _least(value: Any) -> float:
+    """A value to sort by; the least one for none."""
+    return float(value) if isinstance(value, int | float) else float("-inf")

@@ -3,34 +3,52 @@
 
 Every chart has its finding in words and its numbers in a table, so that no information is in colour alone.
 Prompts, completions and critiques are untrusted: they are escaped, and a content security policy forbids
-scripts and external resources.
+external resources and all scripts but the page's own, which it names by hash. The page is whole without it.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from importlib import resources
+from itertools import pairwise
 from typing import Any
 
 from autoj_reward.json_text import json_text
-from autoj_reward.reporting.charts import svg
+from autoj_reward.reporting.cards import cards, folded_text
+from autoj_reward.reporting.charts import NARROW, WIDE, draw
 from autoj_reward.reporting.escaping import shown
-from autoj_reward.reporting.parts import Bars, Facts, Lines, Listing, Part, Report
+from autoj_reward.reporting.parts import (
+    Bars,
+    Cards,
+    Chart,
+    Facts,
+    Grid,
+    Histogram,
+    Lines,
+    Listing,
+    Part,
+    Report,
+)
+from autoj_reward.reporting.shapes import PATTERNS, legend, svg
 
 _TITLES = {
     "rate": "Ratings", "compare": "Comparisons", "rerank": "Rankings", "label": "Labels",
-    "evaluate": "A judge against people", "probe": "A judge under attack",
+    "evaluate": "A judge against people", "probe": "A judge under attack", "training": "Training",
 }  # fmt: skip
 
 
 def page(report: Report) -> str:
     """The whole HTML document, as text that UTF-8 can hold."""
     title = _TITLES.get(report.kind, report.kind)
-    style = (resources.files("autoj_reward.reporting") / "page.css").read_text(encoding="utf-8")
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    style, script = _resource("page.css"), _resource("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:"
     contents = "".join(f'<li><a href="#{_id(p)}">{shown(p.title)}</a></li>' for p in report.parts)
     sections = "\n".join(_section(part) for part in report.parts)
+    about = f'<div class="about">{_facts(report.about)}</div>' if report.about else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -46,12 +64,15 @@ def page(report: Report) -> str:
 <header>
 <h1>{shown(title)}</h1>
 <p class="source">{shown(report.source)}</p>
+{about}
 <nav aria-label="Figures"><ul>{contents}</ul></nav>
 </header>
 <main id="content" tabindex="-1">
+{PATTERNS}
 {sections}
 </main>
 <script type="application/json" id="figures">{embedded_json(report.as_record())}</script>
+<script>{script}</script>
 </body>
 </html>
 """
@@ -62,44 +83,54 @@ def embedded_json(record: Any) -> str:
     return json_text(record).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
+def _resource(name: str) -> str:
+    return (resources.files("autoj_reward.reporting") / name).read_text(encoding="utf-8")
+
+
 def _section(part: Part) -> str:
     head = f'<section aria-labelledby="{_id(part)}"><h2 id="{_id(part)}">{shown(part.title)}</h2>'
     if isinstance(part, Facts):
-        facts = "".join(f"<dt>{shown(k)}</dt><dd>{shown(v)}</dd>" for k, v in part.facts.items())
-        return f"{head}<dl>{facts}</dl></section>"
+        return f"{head}{_facts(part.facts)}</section>"
+    head += f"<p>{shown(part.says)}</p>"
     if isinstance(part, Listing):
-        table = _table(part.title, part.columns, part.rows)
-        return f"{head}<p>{shown(part.says)}</p>{table}</section>"
+        return f"{head}{_table(part.title, part.columns, part.rows)}</section>"
+    if isinstance(part, Cards):
+        return f"{head}{cards(part)}</section>"
     columns, rows = _numbers(part)
     table = _table(f"{part.title}: the numbers", columns, rows)
+    pictures = "".join(
+        svg(draw(part, width), f"{part.id}-{kind}", part.title, part.says, kind)
+        for kind, width in (("wide-chart", WIDE), ("narrow", NARROW))
+    )
+    named = "" if isinstance(part, Grid) else legend(list(part.series), legend_kind(part))
+    summary = f"<summary>The numbers of {shown(part.title)}</summary>"
     return (
-        f"{head}<p>{shown(part.says)}</p><figure>{svg(part)}{_legend(part)}</figure>"
-        f"<details><summary>The numbers of {shown(part.title)}</summary>{table}</details></section>"
+        f"{head}<figure>{pictures}{named}</figure>"
+        f'<details class="unfold">{summary}{table}</details></section>'
     )
 
 
-def _legend(part: Bars | Lines) -> str:
-    if len(part.series) < 2:
-        return ""
-    mark = (
-        '<line x1="0" y1="6" x2="30" y2="6" class="line l{n}"/>'
-        if isinstance(part, Lines)
-        else '<rect width="30" height="12" class="s{n}"/>'
-    )
-    names = "".join(
-        f'<li><svg viewBox="0 0 30 12" aria-hidden="true">{mark.format(n=n)}</svg> {shown(name)}</li>'
-        for n, name in enumerate(part.series)
-    )
-    return f'<ul class="legend">{names}</ul>'
+def _facts(facts: Any) -> str:
+    items = "".join(f"<dt>{shown(k)}</dt><dd>{shown(v)}</dd>" for k, v in facts.items())
+    return f"<dl>{items}</dl>"
 
 
-def _numbers(part: Bars | Lines) -> tuple[list[str], list[list[Any]]]:
+def _numbers(part: Chart) -> tuple[list[str], list[list[Any]]]:
     """A chart's numbers as a table: the x axis, each series, intervals, counts."""
-    x: Sequence[Any] = part.labels if isinstance(part, Bars) else part.x
-    columns: list[tuple[str, Sequence[Any]]] = [(part.x_label, x), *part.series.items()]
-    if isinstance(part, Bars) and part.low:
-        columns += [("95% from", part.low), ("95% to", part.high)]
-    if part.n:
+    if isinstance(part, Grid):
+        rows = zip(part.rows, part.cells, strict=True)
+        return [f"{part.y_label} \\ {part.x_label}", *part.columns], [[name, *cells] for name, cells in rows]
+    x: Sequence[Any]
+    if isinstance(part, Histogram):
+        x = part.names or [f"{a:g} to {b:g}" for a, b in pairwise(part.edges)]
+    else:
+        x = part.labels if isinstance(part, Bars) else part.x
+    columns: list[tuple[str, Sequence[Any]]] = [(part.x_label, x)]
+    for name, values in part.series.items():
+        columns.append((name, values))
+        if not isinstance(part, Histogram) and name in part.low:
+            columns += [("95% from", part.low[name]), ("95% to", part.high[name])]
+    if not isinstance(part, Histogram) and part.n:
         columns.append(("n", part.n))
     return [name for name, _ in columns], [list(row) for row in zip(*(c for _, c in columns), strict=True)]
 
@@ -123,7 +154,12 @@ def _cell(value: Any) -> str:
             f'<td class="n">{value:.4g}</td>' if isinstance(value, float) else f'<td class="n">{value:,}</td>'
         )
     text = str(value)
-    return f'<td class="t" dir="auto">{shown(text)}</td>' if len(text) > 24 else f"<td>{shown(text)}</td>"
+    return f'<td class="t">{folded_text(text)}</td>' if len(text) > 24 else f"<td>{shown(text)}</td>"
+
+
+def legend_kind(part: Bars | Histogram | Lines) -> Any:
+    """How a chart's legend shows a series."""
+    return "curve" if isinstance(part, Lines) else "bar"
 
 
 def _id(part: Part) -> str:

@@ -39,7 +39,7 @@ def test_rate(run: Run, tmp_path: Path) -> None:
     least_sure = max(
         (r for r in read_rows(tmp_path / "out.jsonl") if r["entropy"]), key=lambda r: r["entropy"]
     )
-    assert shown["uncertain"]["rows"][0][2] == pytest.approx(least_sure["entropy"], abs=1e-3)
+    assert shown["uncertain"]["cases"][0]["values"]["entropy"] == pytest.approx(least_sure["entropy"])
     assert (tmp_path / "out.jsonl.html").read_text().startswith("<!DOCTYPE html>")
 
 

@@ -8,6 +8,7 @@ import math
 import re
 import statistics
 from html.parser import HTMLParser
+from importlib import resources
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from autoj_reward.reporting.build import build_report
 from autoj_reward.reporting.charts import ticks
 from autoj_reward.reporting.escaping import shown
 from autoj_reward.reporting.page import embedded_json, page
-from autoj_reward.reporting.parts import Bars, Lines, Report
+from autoj_reward.reporting.parts import Bars, Chart, Histogram, Lines, Report
 from autoj_reward.statistics import spearman
 from tests.hostile import hostile_text
 
@@ -50,8 +51,16 @@ RATES = [
     rated(None, gold=1, kind="b", flags=[]), rated(8.5, gold=1, kind="a", flags=["verdict", "hidden"]),
     rated(7.0, gold=0, kind="a", flags=[]),
 ]  # fmt: skip
+ABOUT = {
+    "date": "2030-01-02T03:04:05+00:00", "command_line": ["/bin/autoj-reward", "rate", "in put.jsonl"],
+    "judge": {
+        "judge": "mini", "judge_id": "abc", "model": "embedded:mini", "mode": "critique",
+        "scale": [float(n) for n in range(1, 11)], "engine": {"engine": "transformers", "dtype": "float32"},
+    },
+    "versions": {"autoj-reward": "1.2"}, "machine": {"system": "Linux", "gpus": ["H100"]},
+}  # fmt: skip
 RECORD = {
-    "run": {"command": "rate", "judge": "mini", "mode": "critique"}, "complete": True, "rows": 5, "judgments": 5,
+    "run": {"command": "rate", "judge": "mini", "mode": "critique"}, "about": ABOUT, "complete": True, "rows": 5, "judgments": 5,
     "seconds": 2.5, "prompt_tokens": 1000, "cached_tokens": 400, "completion_tokens": 50, "from_cache": 3, "asked": 7,
 }  # fmt: skip
 
@@ -62,23 +71,79 @@ def test_rate(tmp_path: Path) -> None:
     assert report.part("overview").facts["without a verdict"] == "1 (20.0%)"
     assert sum(report.part("rewards").series["judgments"]) == len(known)
     assert f"mean {statistics.mean(known):.3f}" in report.part("rewards").says
-    assert dict(zip(report.part("ratings").labels, report.part("ratings").series["judgments"], strict=True)) == {
-        "3": 1, "7": 2, "8.5": 1,
-    }  # fmt: skip
+    ratings = report.part("ratings")
+    counts = dict(zip(ratings.names, ratings.series["judgments"], strict=True))
+    assert {name: n for name, n in counts.items() if n} == {"3": 1, "7": 2, "8.5": 1}
+    assert list(counts) == ["1", "2", "3", "4", "5", "6", "7", "8", "8.5", "9", "10"]
+    assert report.part("rewards").edges == [float(n) for n in range(1, 11)]
     assert "probability 0.17" in report.part("ratings").says
     assert list(report.part("failures").series["judgments"]) == [1]
     assert dict(zip(report.part("flags").labels, report.part("flags").series["judgments"], strict=True)) == {
         "verdict": 2, "hidden": 1,
     }  # fmt: skip
     assert report.part("groups").series["expected rating"] == [pytest.approx(7.5), pytest.approx(3.0)]
+    assert report.part("groups").axis == (1.0, 10.0)
     cost = report.part("cost").facts
     assert (cost["judgments a second"], cost["tokens written"], cost["answers from the cache"]) == (
         "2.00",
         "50",
         "3",
     )
-    assert [row[0] for row in report.part("failed").rows] == ["3.0"]
+    assert [case.line for case in report.part("failed").cases] == [3]
     assert sum(report.part("calibration").n) == 4
+
+
+def test_the_head_says_who_judged_when_and_how(tmp_path: Path) -> None:
+    report = build_report(write(tmp_path / "r.jsonl", RATES, RECORD))
+    assert report.about == {
+        "judge": "mini, id abc", "model": "embedded:mini, float32", "mode": "critique", "engine": "transformers",
+        "versions": "autoj-reward 1.2", "date": "2030-01-02T03:04:05+00:00",
+        "command": "autoj-reward rate 'in put.jsonl'", "machine": "Linux, H100",
+    }  # fmt: skip
+    html = page(report)
+    assert all(shown(value) in html for value in report.about.values())
+    # Records of earlier versions say less.
+    old = {**RECORD, "about": None}
+    about = build_report(write(tmp_path / "r.jsonl", RATES, old)).about
+    assert about == {"judge": "mini", "mode": "critique", "command": "rate"}
+
+
+def test_rows_to_browse_are_whole_and_limited(tmp_path: Path) -> None:
+    long = "x" * 100_500
+    rows = [rated(float(n % 9 + 1), prompt=f"Q{n}", kind="a") for n in range(30)]
+    rows += [rated(None, prompt="late"), rated(5.0, completion=long, flags=["hidden"])]
+    path = write(tmp_path / "r.jsonl", [{"kind": "b", **row} for row in rows])
+    part = build_report(path, group="kind", most_rows=12).part("rows")
+    assert len(part.cases) == 12
+    # Failures and other rows of the lists are there before the first rows of the file.
+    assert part.cases[-1].prompt == "late"
+    assert part.cases[-1].kinds == ["failed"]
+    whole = build_report(path, group="kind").part("rows")
+    assert [case.line for case in whole.cases] == list(range(1, 33))
+    assert whole.says.startswith("All 32 rows")
+    assert whole.cases[-1].kinds == ["flagged"]
+    assert whole.cases[-1].answers[0].text == "x" * 100_000 + "\n[… 500 more characters are in the file]"
+    assert "rows" not in [p.id for p in build_report(path, most_rows=0).parts]
+    # The texts to browse are on the page, and not a second time among its figures.
+    assert "Q29" not in json.dumps(build_report(path).as_record()["parts"][-1])
+
+
+def test_a_ranking_to_browse_is_side_by_side_in_its_order(tmp_path: Path) -> None:
+    path = write(tmp_path / "k.jsonl", [group([3.0, 9.0, 5.0, None], [])])
+    (case,) = build_report(path).part("rows").cases
+    assert [(a.title, a.text) for a in case.answers] == [
+        ("1. completion 1", "c1"), ("2. completion 2", "c2"), ("3. completion 0", "c0"), ("4. completion 3", "c3"),
+    ]  # fmt: skip
+    assert case.values["spread"] == 6.0
+    assert case.kinds == ["failed"]
+
+
+def test_texts_are_found_in_the_columns_that_the_record_names(tmp_path: Path) -> None:
+    row = {**rated(3.0), "question": "Why?", "answer": "So."}
+    del row["prompt"], row["completion"]
+    record = {**RECORD, "run": {"command": "rate", "columns": {"prompt": "question", "completion": "answer"}}}
+    (case,) = build_report(write(tmp_path / "r.jsonl", [row], record)).part("rows").cases
+    assert (case.prompt, case.answers[0].text) == ("Why?", "So.")
 
 
 def test_compare(tmp_path: Path) -> None:
@@ -139,10 +204,10 @@ def test_rerank_shows_what_was_picked_where_it_matters_most(tmp_path: Path) -> N
         group([1.0, 9.5], []),
     ]
     part = build_report(write(tmp_path / "k.jsonl", rows)).part("picks")
-    assert [(line, gap) for line, gap, *_ in part.rows] == [(5, 8.5), (1, 6.0), (2, 0.5)]
-    best, worst = part.rows[1][3:]
-    assert best.startswith("1 at 9.00:\n")
-    assert worst.startswith("0 at 3.00:\n")
+    assert [(case.line, case.values["gap"]) for case in part.cases] == [(5, 8.5), (1, 6.0), (2, 0.5)]
+    best, worst = part.cases[1].answers
+    assert (best.title, best.text, best.facts["rating"]) == ("Best: completion 1", "c1", "9")
+    assert (worst.title, worst.text, worst.facts["rating"]) == ("Worst: completion 0", "c0", "3")
 
 
 @given(gold=st.lists(st.floats(0, 1), min_size=1, max_size=6), n=st.integers(1, 6))
@@ -155,8 +220,11 @@ def test_best_of_counts_subsets(gold: list[float], n: int) -> None:
 def test_label_files_of_both_kinds(tmp_path: Path) -> None:
     pairs = [{"prompt": "Q", "chosen": "long one", "rejected": "no", "margin": 2.0, "win_prob": 0.9},
              {"prompt": "Q", "chosen": [{"role": "assistant", "content": "a"}], "rejected": "bb", "margin": 1.0}]  # fmt: skip
-    report = build_report(write(tmp_path / "dpo.jsonl", pairs))
+    record = {"run": {"command": "label"}, "groups": 5, "data_rows": 2, "dropped": {"tie": 1, "margin": 2}}
+    report = build_report(write(tmp_path / "dpo.jsonl", pairs, record))
     assert report.kind == "label"
+    assert report.part("dropped").labels == ["margin", "tie"]
+    assert report.part("dropped").series == {"pairs": [2, 1]}
     assert "longer one in 50.0%" in report.part("lengths").says
     assert sum(report.part("margins").series["judgments"]) == 2
     kto = [
@@ -178,12 +246,23 @@ def test_evaluate_and_probe_files(tmp_path: Path) -> None:
     assert report.part("overview").facts["hard flips"].startswith("176")
     with pytest.raises(KeyError):
         report.part("consistency")
-    net = {"net": {"value": 0.25}}
+    net = {"net": {"value": 0.25, "low": 0.1, "high": 0.4}}
+    no_gain = {
+        "name": "praise",
+        "unit": "rating",
+        "off": net,
+        "on": {"net": {"value": 0.5, "low": 0.0, "high": 1.0}},
+    }
     probed = {"judge": "mini", "mode": "direct", "n_prompts": 3, "quotations": {"change": {"value": 0.01}},
-              "attacks": [{"name": "planted", "unit": "rating", "off": {"net": {"value": 5.0}}, "on": net}]}  # fmt: skip
+              "attacks": [{"name": "planted", "unit": "rating", "off": {"net": {"value": 5.0}}, "on": net}, no_gain],
+              "limits": {"rating": 0.3}, "problems": ["praise gains"]}  # fmt: skip
     (tmp_path / "p.json").write_text(json.dumps(probed))
     part = build_report(str(tmp_path / "p.json")).part("attacks-rating")
-    assert part.series == {"guard off": [5.0], "guard on": [0.25]}
+    assert part.labels == ["praise", "planted"]
+    assert part.series == {"guard off": [0.25, 5.0], "guard on": [0.5, 0.25]}
+    assert part.low == {"guard off": [0.1, None], "guard on": [0.0, 0.1]}
+    assert part.limits == {"limit 0.3": 0.3}
+    assert "1 of 2 attacks are over the limit" in part.says
 
 
 @pytest.mark.parametrize(
@@ -212,7 +291,7 @@ def test_finished_figures_take_no_gold(tmp_path: Path) -> None:
 class Checked(HTMLParser):
     """Collects what a page loads, its ids, its tables and its JSON; fails on elements that do not nest."""
 
-    VOID = frozenset({"meta", "link", "rect", "line", "circle", "polyline", "br"})
+    VOID = frozenset({"meta", "link", "rect", "line", "circle", "polyline", "polygon", "br", "input"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -222,6 +301,7 @@ class Checked(HTMLParser):
         self.scripts: list[dict[str, str | None]] = []
         self.cells: list[str] = []
         self.json = ""
+        self.code: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
@@ -242,7 +322,10 @@ class Checked(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] == "script":
-            self.json += data
+            if self.scripts[-1].get("type"):
+                self.json += data
+            else:
+                self.code.append(data)
         if self.open and self.open[-1] == "td":
             self.cells.append(data)
 
@@ -256,7 +339,8 @@ def checked(report: Report) -> Checked:
     assert parser.open == []
     assert parser.loads == []
     assert len(parser.ids) == len(set(parser.ids))
-    assert [s.get("type") for s in parser.scripts] == ["application/json"]
+    assert [s.get("type") for s in parser.scripts] == ["application/json", None]
+    assert parser.code == [(resources.files("autoj_reward.reporting") / "page.js").read_text()]
     return parser
 
 
@@ -265,7 +349,7 @@ def test_the_page_holds_the_figures_and_loads_nothing(tmp_path: Path) -> None:
     parser = checked(report)
     assert json.loads(parser.json) == json.loads(embedded_json(report.as_record()))
     for part in report.parts:
-        if isinstance(part, Bars | Lines):
+        if isinstance(part, Bars | Histogram | Lines):
             for value in (v for column in part.series.values() for v in column):
                 assert (f"{value:.4g}" if isinstance(value, float) else f"{value:,}") in parser.cells
 
@@ -311,16 +395,18 @@ def test_spearman(pairs: list[tuple[float, float]], value: float) -> None:
     assert spearman(first, second) == pytest.approx(value, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_images_show_every_chart(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs matplotlib: the extra `report`")
     from autoj_reward.reporting.images import write_images
 
     report = build_report(write(tmp_path / "r.jsonl", RATES), gold="gold", group="kind")
     names = write_images(report, tmp_path / "png")
-    assert names == [f"{p.id}.png" for p in report.parts if isinstance(p, Bars | Lines)]
+    assert names == [f"{p.id}.png" for p in report.parts if isinstance(p, Chart)]
     assert all((tmp_path / "png" / n).read_bytes().startswith(b"\x89PNG") for n in names)
 
 
+@pytest.mark.slow
 def test_images_take_dollar_signs_and_surrogates_as_text(tmp_path: Path) -> None:
     """A group named `$\\foo$` was read as a formula and stopped the command."""
     pytest.importorskip("matplotlib", reason="needs matplotlib: the extra `report`")
@@ -346,8 +432,7 @@ def test_images_take_dollar_signs_and_surrogates_as_text(tmp_path: Path) -> None
     assert names == ["b.png", "l.png"]
 
 
-def test_style_names_no_address() -> None:
-    from importlib import resources
-
-    css = (resources.files("autoj_reward.reporting") / "page.css").read_text()
-    assert not re.search(r"url\(|@import|http", css)
+@pytest.mark.parametrize("name", ["page.css", "page.js"])
+def test_style_and_script_name_no_address(name: str) -> None:
+    text = (resources.files("autoj_reward.reporting") / name).read_text()
+    assert not re.search(r"url\(|@import|http|fetch|innerHTML|eval", text)

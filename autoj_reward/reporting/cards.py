@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Render rows with their texts: as cards, or as a list that a reader searches, sorts and filters.
+
+The list is complete without a script; the script only hides and moves what is there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from autoj_reward.reporting.escaping import shown
+from autoj_reward.reporting.parts import Answer, Cards, Case
+
+_FOLD = 320
+"""A text with more characters is folded."""
+_TITLE = 110
+"""Characters of a prompt in its row's title."""
+
+
+def cards(part: Cards) -> str:
+    """The rows of a part."""
+    if part.style == "open":
+        return "".join(
+            f'<article class="case"><h3>Line {case.line}: {shown(case.title)}</h3>'
+            f"{_inside(case, part.id)}</article>"
+            for case in part.cases
+        )
+    rows = "".join(_row(case, n, part.id) for n, case in enumerate(part.cases))
+    return f'<div class="rows">{_tools(part.cases)}{rows}</div>' if part.style == "browse" else rows
+
+
+def folded_text(text: str) -> str:
+    """A text, whole; a long one opens from its beginning."""
+    if len(text) <= _FOLD:
+        return f'<div class="text" dir="auto">{shown(text)}</div>'
+    start = " ".join(text[: _FOLD // 2].split())
+    return (
+        f'<details class="unfold"><summary dir="auto">{shown(start)}… ({len(text):,} characters)</summary>'
+        f'<div class="text" dir="auto">{shown(text)}</div></details>'
+    )
+
+
+def _row(case: Case, number: int, id_: str) -> str:
+    numbers = {k: v for k, v in case.values.items() if v is not None and math.isfinite(v)}
+    data = "".join(f' data-{shown(name)}="{value:.6g}"' for name, value in numbers.items())
+    return (
+        f'<details class="case" id="{shown(id_)}-{number}" data-place="{case.line}"'
+        f' data-kinds="{shown(" ".join(case.kinds))}" data-group="{shown(case.group)}"{data}>'
+        f"<summary>{_head(case)}</summary>{_inside(case, id_)}</details>"
+    )
+
+
+def _head(case: Case) -> str:
+    prompt = " ".join(case.prompt[:_TITLE].split()) + ("…" if len(case.prompt) > _TITLE else "")
+    tags = "".join(f' <span class="tag">{shown(kind)}</span>' for kind in case.kinds)
+    return f'<b>Line {case.line}: {shown(case.title)}</b>{tags} <span dir="auto">{shown(prompt)}</span>'
+
+
+def _inside(case: Case, id_: str) -> str:
+    answers = "".join(map(_answer, case.answers))
+    notes = "".join(_note(title, text) for title, text in case.notes.items())
+    name = f"Completions of line {case.line}, {shown(id_)}"
+    return (
+        f"<h4>Prompt</h4>{folded_text(case.prompt)}"
+        f'<div class="texts" role="region" tabindex="0" aria-label="{name}">{answers}</div>{notes}'
+    )
+
+
+def _answer(answer: Answer) -> str:
+    facts = "".join(f"<dt>{shown(k)}</dt><dd>{shown(v)}</dd>" for k, v in answer.facts.items())
+    notes = "".join(_note(title, text) for title, text in answer.notes.items())
+    figures = f"<dl>{facts}</dl>" if facts else ""
+    return (
+        f'<div class="answer"><h4>{shown(answer.title)}</h4>{figures}{folded_text(answer.text)}{notes}</div>'
+    )
+
+
+def _note(title: str, text: str) -> str:
+    return (
+        f'<details class="unfold"><summary>{shown(title)} ({len(text):,} characters)</summary>'
+        f'<div class="text" dir="auto">{shown(text)}</div></details>'
+    )
+
+
+def _tools(cases: Sequence[Case]) -> str:
+    """Fields to search, filter and sort by; hidden until the script runs."""
+    kinds = _options(["all", *dict.fromkeys(kind for case in cases for kind in case.kinds)])
+    groups = [group for group in dict.fromkeys(case.group for case in cases) if group]
+    values = dict.fromkeys(name for case in cases for name in case.values)
+    orders = "".join(
+        f'<option value="{shown(name)} {way}">{shown(name)}, {text} first</option>'
+        for name in values
+        for way, text in (("-1", "highest"), ("1", "lowest"))
+    )
+    by_group = f'<label>Group <select name="group">{_options(["all", *groups])}</select></label>'
+    return (
+        '<form class="tools" hidden><label>Search <input type="search" name="search"></label>'
+        f'<label>Show <select name="kind">{kinds}</select></label>{by_group if groups else ""}'
+        f'<label>Sort <select name="sort"><option value="place 1">line</option>{orders}</select></label>'
+        '<button type="button" name="fold">Open all shown</button><output></output></form>'
+    )
+
+
+def _options(names: Sequence[str]) -> str:
+    return "".join(
+        f'<option value="{"" if n == 0 else shown(name)}">{shown(name)}</option>'
+        for n, name in enumerate(names)
+    )
