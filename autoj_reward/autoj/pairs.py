@@ -12,7 +12,8 @@ from typing import Any
 from autoj_reward.autoj.scenarios.names import scenario_groups
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judgments import EXCHANGED, PREFERENCES, Preference
-from autoj_reward.rows.fields import RowProblem, message_field
+from autoj_reward.rows.fields import RowProblem
+from autoj_reward.rows.labels import pairs_of, read_labelled
 from autoj_reward.rows.source import Row, read_rows
 from autoj_reward.types import Text
 
@@ -50,34 +51,46 @@ Scores = tuple[float | None, float | None]
 """A scalar reward model's scores of a pair's first and second completion; None without one."""
 
 
-def read_pairs(path: str | Path) -> list[LabelledPair]:
-    """Read `testdata_pairwise.jsonl`: rows of `scenario`, `label`, `prompt`, `response 1`, `response 2`.
+def read_pairs(
+    path: str | Path, *, format_name: str | None = None, columns: Mapping[str, str] | None = None
+) -> list[LabelledPair]:
+    """Read pairs that people judged, of any format that is recognised (see docs/files.md).
 
-    Other files may leave out the scenario.
+    Auto-J's `testdata_pairwise.jsonl`, `chosen` and `rejected`, rows of `compare` with what people preferred
+    (`label`), groups with a number for each completion: each pair of different numbers. The fields `scenario`
+    of Auto-J's rows give groups; other rows may leave it out.
+
+    Args:
+        path: As for `open_source`.
+        format_name: The format; None recognises it by the first rows.
+        columns: Our field names to the file's: `prompt`, `first`, `second`, `label`; `completions`, `gold`.
 
     Raises:
-        ConfigError: The file does not exist.
+        ConfigError: The file does not exist, or has a format without pairs.
         DataError: A row is wrong; names file, line and field.
     """
     groups = scenario_groups()
+    read = read_labelled(path, format_name=format_name, columns=columns)
     pairs = []
-    for line, row in read_rows(path):
-        scenario, group = scenario_of(row, groups, path, line)
+    for one in read.rows:
+        scenario, group = "", ""
+        if read.format.name in (None, "autoj-pairwise", "autoj-selection"):
+            scenario, group = scenario_of(one.row, groups, path, one.line)
         try:
-            prompt = message_field(row, "prompt", prompt=True)
-            first, second = (message_field(row, name) for name in ("response 1", "response 2"))
+            found = list(pairs_of(one.parts))
         except RowProblem as problem:
-            raise problem.at(path, line) from problem
-        pairs.append(
+            raise problem.at(path, one.line) from problem
+        pairs += [
             LabelledPair(
-                prompt=prompt,
-                first=first,
-                second=second,
-                preference=_preference(row, "label", path, line),
+                prompt=one.parts.prompt,
+                first=one.parts.completions[i],
+                second=one.parts.completions[j],
+                preference=preference,
                 scenario=scenario,
                 group=group,
             )
-        )
+            for i, j, preference in found
+        ]
     return pairs
 
 

@@ -180,16 +180,16 @@ def explain_row(
     from autoj_reward.cli.run import load_judge
     from autoj_reward.engines.explain import ExplainingEngine
     from autoj_reward.judge.judge import Judge
-    from autoj_reward.rows.fields import row_format
-    from autoj_reward.rows.source import open_source
+    from autoj_reward.rows.fields import find_format
+    from autoj_reward.rows.source import DatasetRows, open_source
 
     store = opened_cache(cache)
     found = next((r for line, r in open_source(source).rows() if line == row), None)
     if found is None or isinstance(found, DataError):
         raise found or DataError(f"has no row {row}", path=source)
     columns = key_values(column, "--column")
-    compares = format_name == "autoj-pairwise" or (columns.get("first", "first") in found)
-    fields = row_format("compare" if compares else "rate", format_name, columns)
+    kind, fields = find_format(DatasetRows(source, [found]), ("compare", "rate"), format_name, columns)
+    compares = kind == "compare"
     judge = load_judge(judging, {"cache": store})
     protocol = judge.spec.comparison if compares else judge.spec.rating
     shown = frozenset({"rubric", "reference"}) & (protocol.template.fields if protocol else frozenset())

@@ -9,7 +9,7 @@ import typer
 
 from autoj_reward.cli.options import RunOptions, with_options
 from autoj_reward.cli.ray import RayOptions
-from autoj_reward.cli.run import Source, Target, judge_rows, load_judge, row_fields
+from autoj_reward.cli.run import Source, Target, judge_rows, load_judge, open_rows
 
 
 @with_options(RunOptions, RayOptions)
@@ -31,13 +31,14 @@ def compare(
     """
     from autoj_reward.rows.tasks import compare_task
 
+    rows, fields = open_rows(source, output, ("compare",), options.rows)
     judge = load_judge(options.judging, options.for_cache(), both_orders=not one_order)
     judge_rows(
-        source,
+        rows,
         output,
         judge,
         compare_task,
-        row_fields("compare", options),
+        fields,
         options,
         identity={"one_order": one_order},
         raying=raying,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -16,14 +16,10 @@ from autoj_reward.cli.options import (
     RowOptions,
     RunOptions,
     in_panel,
-    key_values,
     with_options,
 )
-from autoj_reward.cli.run import Budget, Source, StrategyName, judge_rows, load_judge
+from autoj_reward.cli.run import Budget, Source, StrategyName, judge_rows, load_judge, open_rows
 from autoj_reward.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from autoj_reward.rows.fields import Kind
 
 _pairs_option, _data_option = in_panel("Pairs"), in_panel("Data")
 
@@ -112,9 +108,7 @@ def label(
     """
     from autoj_reward.ranking.pair_rules import LabelSettings
     from autoj_reward.ranking.registry import choose_strategy
-    from autoj_reward.rows.fields import row_format
     from autoj_reward.rows.preferences import LabelSummary, label_task, layout_of
-    from autoj_reward.rows.source import open_source
 
     if kind not in ("dpo", "kto") or layout not in ("auto", "standard", "conversational"):
         raise ConfigError(
@@ -130,11 +124,10 @@ def label(
     settings = LabelSettings(**asdict(pairing))
     chosen = choose_strategy(strategy, budget)
     judge = load_judge(judging, caching.for_judge(), guarded=True)
-    columns = key_values(rows.column, "--column")
-    first = next((r for _, r in open_source(source, split=rows.split).rows() if isinstance(r, dict)), None)
+    read, fields = open_rows(source, output, ("rerank", "compare"), rows)
+    first = next((row for _, row in read.rows() if isinstance(row, dict)), None)
     if first is None:
         raise DataError("has no rows", path=source)
-    fields = row_format(_kind_of(first, rows.format_name, columns), rows.format_name, columns)
     made = layout_of(next(fields.expand(first)), fields) if layout == "auto" else layout
     make_task = functools.partial(
         label_task,
@@ -145,7 +138,7 @@ def label(
         margin_scale=margin_scale,
     )
     judge_rows(
-        source,
+        read,
         output,
         judge,
         make_task,
@@ -160,11 +153,3 @@ def label(
         },
         labels=LabelSummary(),
     )
-
-
-def _kind_of(row: dict[str, Any], format_name: str | None, columns: dict[str, str]) -> Kind:
-    """Whether rows hold groups or two completions."""
-    if format_name is not None:
-        return "compare" if format_name == "autoj-pairwise" else "rerank"
-    grouped = columns.get("completions", "completions") in row or "completions" in columns
-    return "rerank" if grouped else "compare"

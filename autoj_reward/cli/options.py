@@ -165,8 +165,8 @@ class RowOptions:
         _files_option(
             "--format",
             metavar="NAME",
-            help="Read Auto-J's own files: autoj-critique (rate), autoj-pairwise (compare), "
-            "autoj-selection (rerank).",
+            help="The format of the rows, where the first ones do not tell: chosen-rejected, sharegpt, "
+            "instruction-output, reward-bench, ... (all in docs/files.md).",
         ),
     ] = None
     column: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from autoj_reward.cli.options import RunOptions, with_options
 from autoj_reward.cli.ray import RayOptions
-from autoj_reward.cli.run import Source, Target, judge_rows, load_judge, row_fields
+from autoj_reward.cli.run import Source, Target, judge_rows, load_judge, open_rows
 
 
 @with_options(RunOptions, RayOptions)
@@ -17,5 +17,6 @@ def rate(source: Source, output: Target, *, options: RunOptions, raying: RayOpti
     """
     from autoj_reward.rows.tasks import rate_task
 
+    rows, fields = open_rows(source, output, ("rate",), options.rows)
     judge = load_judge(options.judging, options.for_cache())
-    judge_rows(source, output, judge, rate_task, row_fields("rate", options), options, raying=raying)
+    judge_rows(rows, output, judge, rate_task, fields, options, raying=raying)

@@ -11,7 +11,7 @@ import typer
 
 from autoj_reward.cli import display
 from autoj_reward.cli.options import RunOptions, with_options
-from autoj_reward.cli.run import Budget, Source, StrategyName, Target, judge_rows, load_judge, row_fields
+from autoj_reward.cli.run import Budget, Source, StrategyName, Target, judge_rows, load_judge, open_rows
 from autoj_reward.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def rerank(
     if critiques not in ("none", "ends", "all"):
         raise ConfigError(f"--critiques {critiques!r} is not none, ends or all")
     chosen = choose_strategy(strategy, budget)
+    rows, fields = open_rows(source, output, ("rerank",), options.rows)
     judge = load_judge(options.judging, options.for_cache(), guarded=True)
     left = 0 if options.rows.quiet else show
 
@@ -64,11 +65,11 @@ def rerank(
     if (strategy, budget, top) != ("pointwise", None, None):
         identity |= {"strategy": str(chosen), "top": top}
     judge_rows(
-        source,
+        rows,
         output,
         judge,
         functools.partial(rerank_task, critiques=cast(Critiques, critiques), strategy=chosen, top=top),
-        row_fields("rerank", options),
+        fields,
         options,
         identity=identity,
         show=print_groups,

@@ -38,8 +38,8 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="IN",
-        help="A .jsonl, .jsonl.gz or .parquet file, a data set (hub ORG/NAME or a saved folder), or - for "
-        "standard input.",
+        help="A .jsonl, .json, .csv, .tsv (also .gz) or .parquet file, a data set (hub ORG/NAME or a saved "
+        "folder), or - for standard input.",
         show_default=False,
     ),
 ]
@@ -115,19 +115,28 @@ def judge_arguments(
     }
 
 
-def row_fields(kind: Kind, options: RunOptions) -> RowFormat:
-    """The format of a file's rows, from `--format` and `--column`.
+def open_rows(name: str, target: str, kinds: Sequence[Kind], rows: RowOptions) -> tuple[RowSource, RowFormat]:
+    """A command's input and the format of its rows, from `--format`, `--column` or the first rows.
+
+    Says which published format was recognised.
 
     Raises:
-        ConfigError: The format or field is unknown.
+        ConfigError: The input does not exist, or the format or field is unknown.
     """
-    from autoj_reward.rows.fields import row_format
+    from autoj_reward.rows.check import refuse_same_file
+    from autoj_reward.rows.fields import find_format
+    from autoj_reward.rows.source import open_source
 
-    return row_format(kind, options.rows.format_name, key_values(options.rows.column, "--column"))
+    refuse_same_file(name, target)
+    source = open_source(name, split=rows.split)
+    _, fields = find_format(source, kinds, rows.format_name, key_values(rows.column, "--column"))
+    if rows.format_name is None and fields.name is not None:
+        display.note(f"{source.name} is read as {fields.about} (--format {fields.name})")
+    return source, fields
 
 
 def judge_rows(
-    source: str | RowSource,
+    source: RowSource,
     target: str,
     judge: Judge,
     make_task: Callable[[Judge, RowFormat], RowTask],
@@ -142,7 +151,7 @@ def judge_rows(
     """Check, judge and write a file's rows, or continue an interrupted output; then close the judge.
 
     Args:
-        source: The input's name, or its rows.
+        source: The input's rows.
         target: The output.
         judge: The judge.
         make_task: Makes the task; picklable if it may run on a Ray cluster.
@@ -159,7 +168,7 @@ def judge_rows(
 
     judging, rows = options.judging, options.rows
     on_cluster = raying is not None and raying.ray is not None
-    blocks_of = parquet_input(str(source), target, rows) if on_cluster else None
+    blocks_of = parquet_input(source.name, target, rows) if on_cluster else None
     own = dict(identity or {})
     rubrics = options.criteria.rubrics()
     make = functools.partial(_task_of, make_task, replace(fields, rubric_of=rubrics))
@@ -179,7 +188,7 @@ def judge_rows(
         judge,
         identity={
             **{k: v for k, v in asdict(judging).items() if v is not None and not k.startswith("guard")},
-            "format": rows.format_name,
+            "format": rows.format_name or fields.name,
             "columns": key_values(rows.column, "--column"),
             **own,
         },

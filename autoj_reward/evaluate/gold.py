@@ -10,14 +10,15 @@ have "gold" (a number for each output, more is better), "logprobs" (the policy's
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.ranking.tiebreak import distinct_completions
-from autoj_reward.rows.fields import RowProblem, row_format
+from autoj_reward.rows.fields import RowProblem
+from autoj_reward.rows.labels import gold_of, read_labelled
 from autoj_reward.rows.source import read_rows
 from autoj_reward.types import Request
 
@@ -57,28 +58,37 @@ class GoldGroup:
         return distinct_completions(self.prompt, [self.completions[members[i][0]] for i in part]).seed
 
 
-def read_selection(path: str | Path) -> Iterator[GoldGroup]:
-    """Groups of a file in Auto-J's selection format, a group for each prompt and model.
+def read_selection(
+    path: str | Path, *, format_name: str | None = None, columns: Mapping[str, str] | None = None
+) -> Iterator[GoldGroup]:
+    """Groups of a file of any known format (see docs/files.md), with gold where the rows have it.
+
+    Auto-J's selection format gives a group for each prompt and model. Other groups have gold in `gold`,
+    `ratings`, `scores` or `labels`; a pair that people decided is a group of two with gold 1 and 0.
+
+    Args:
+        path: As for `open_source`.
+        format_name: The format; None recognises it by the first rows.
+        columns: Our field names to the file's: `prompt`, `completions`, `gold`; `first`, `second`, `label`.
 
     Raises:
-        ConfigError: The file does not exist.
+        ConfigError: The file does not exist, or has a format without groups.
         DataError: A row is wrong; names file, line and field.
     """
-    layout = row_format("rerank", "autoj-selection", {})
-    for line, read in read_rows(path):
+    read = read_labelled(path, format_name=format_name, columns=columns)
+    auto_j = read.format.name == "autoj-selection"
+    for one in read.rows:
+        n = len(one.parts.completions)
         try:
-            for row in layout.expand(read):
-                requests = layout.requests(row)
-                made = read["outputs"][row["model"]]
-                yield GoldGroup(
-                    prompt=prompt_text(requests[0].prompt),
-                    completions=tuple(completion_text(r.completions[0], "keep") for r in requests),
-                    gold=_beside(made, "gold", len(requests), float),
-                    systems=_beside(made, "systems", len(requests), str),
-                    logprobs=_beside(made, "logprobs", len(requests), float),
-                )
+            yield GoldGroup(
+                prompt=prompt_text(one.parts.prompt),
+                completions=tuple(completion_text(text, "keep") for text in one.parts.completions),
+                gold=_beside(one.row, "gold", n, float) if auto_j else gold_of(one.parts),
+                systems=_beside(one.row, "systems", n, str),
+                logprobs=_beside(one.row, "logprobs", n, float),
+            )
         except RowProblem as problem:
-            raise problem.at(path, line) from problem
+            raise problem.at(path, one.line) from problem
 
 
 def _beside(made: dict[str, Any], name: str, n: int, kind: Callable[[Any], Any]) -> tuple[Any, ...] | None:

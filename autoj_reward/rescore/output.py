@@ -16,10 +16,10 @@ from autoj_reward.judge.description import judge_id
 from autoj_reward.judge.judge import Judge
 from autoj_reward.rescore.cache import Aggregation, Report
 from autoj_reward.rescore.rows import critiques_of, judge_on, kind_of, mode_of, rescore_rows
-from autoj_reward.rows.fields import row_format
+from autoj_reward.rows.fields import find_format
 from autoj_reward.rows.output import read_record
 from autoj_reward.rows.records import RowItem
-from autoj_reward.rows.source import Row, chunked, read_rows
+from autoj_reward.rows.source import Row, chunked, open_source, read_rows
 from autoj_reward.rows.tasks import taken_fields
 from autoj_reward.types import Mode
 
@@ -98,7 +98,8 @@ class OutputRescore:
         self._aggregation = aggregation
         self._fingerprint = fingerprint or _recorded(source)
         self._kind = kind_of(first_row(source), source)
-        self._fields = replace(row_format(self._kind, format_name, columns or {}), rubric_of=rubric_of)
+        _, found = find_format(open_source(source), (self._kind,), format_name, columns or {})
+        self._fields = replace(found, rubric_of=rubric_of)
         task = judge.spec.comparison if self._kind == "compare" else judge.spec.rating
         self._taken = taken_fields(judge.spec, task.template if task else None)
 

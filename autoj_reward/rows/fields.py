@@ -1,38 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Map a row's fields to requests, for our formats and Auto-J's."""
+"""Map a row's fields to requests, for our formats and those of published data sets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from autoj_reward.errors import AutojRewardError, ConfigError, DataError
+from autoj_reward.errors import ConfigError
 from autoj_reward.judge.messages.text import completion_text, prompt_text
-from autoj_reward.rows.source import Row
+from autoj_reward.rows.formats.detect import Kind, detected, named_format
+from autoj_reward.rows.formats.parts import Reader, RowParts, RowProblem, kind_of, unpacked
+from autoj_reward.rows.formats.table import OWN, KnownFormat, as_it_is
+from autoj_reward.rows.source import Row, RowSource
 from autoj_reward.types import Request, Text
 
-Kind = Literal["rate", "compare", "rerank"]
+__all__ = ["OPTIONAL_FIELDS", "Kind", "RowFormat", "RowProblem", "find_format", "message_field", "row_format"]
 
 OPTIONAL_FIELDS = frozenset({"rubric", "reference", "language"})
 """Optional fields of a row that a judge may take."""
-
-
-class RowProblem(AutojRewardError):
-    """A field of a row is missing or has the wrong type; the caller knows the line."""
-
-    def __init__(self, message: str, field: str | None) -> None:
-        super().__init__(message)
-        self.field = field
-
-    def at(self, path: str | Path, line: int) -> DataError:
-        """The error with the file and line of the row."""
-        return DataError(str(self), path=str(path), line=line, field=self.field)
-
-
-def _unchanged(row: Row) -> Iterator[Row]:
-    yield row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +28,49 @@ class RowFormat:
     Attributes:
         prompt: Field of the prompt.
         completions: Fields of the one or two completions; for groups the one field of the list.
-        grouped: Whether that field is a list of completions.
+        grouped: Whether the completions are a group, one request for each.
         expand: Splits a file row that holds several groups into one row for each.
         rubric_of: Gives a rubric for rows without one, from the row and its prompt text.
+        read: Reads the rows of a published format; None for the fields above.
+        name: The published format's name; None for our own.
+        about: What writes that format.
+        kinds: What is done with the rows, for messages about rows that do not fit.
     """
 
     prompt: str = "prompt"
     completions: tuple[str, ...]
     grouped: bool = False
-    expand: Callable[[Row], Iterator[Row]] = field(default=_unchanged)
+    expand: Callable[[Row], Iterator[Row]] = field(default=as_it_is)
     rubric_of: Callable[[Row, str], str | None] | None = None
+    read: Reader | None = None
+    name: str | None = None
+    about: str = ""
+    kinds: tuple[Kind, ...] = ()
+
+    def parts(self, row: Row) -> RowParts:
+        """A row's prompt and completions, checked: a judge can be shown them.
+
+        Raises:
+            RowProblem: A field is missing or wrong.
+        """
+        if self.read is not None:
+            parts = self.read(row)
+            _checked(parts.prompt, self.prompt, prompt_text)
+            for n, text in enumerate(parts.completions):
+                _checked(text, self._field(n), completion_text)
+            return parts
+        prompt = message_field(row, self.prompt, prompt=True)
+        if not self.grouped:
+            texts = [message_field(row, name) for name in self.completions]
+            return RowParts(prompt=prompt, completions=texts)
+        name = self.completions[0]
+        group = unpacked(_value(row, name))
+        if not isinstance(group, list) or not group:
+            raise RowProblem(f"must be a list of completions, is {kind_of(group)}", name)
+        return RowParts(
+            prompt=prompt,
+            completions=[_checked(item, f"{name}[{i}]", completion_text) for i, item in enumerate(group)],
+        )
 
     def requests(self, row: Row, *, optional: frozenset[str] = frozenset()) -> list[Request]:
         """The requests of a row: one, or for a group one for each completion.
@@ -63,24 +82,15 @@ class RowFormat:
         Raises:
             RowProblem: A field is missing or wrong.
         """
-        prompt = message_field(row, self.prompt, prompt=True)
+        parts = self.parts(row)
         given = {name: _optional(row, name) for name in OPTIONAL_FIELDS & optional}
         rubric = given.get("rubric")
         if rubric is None and self.rubric_of is not None:
-            rubric = self.rubric_of(row, prompt_text(prompt))
-        if self.grouped:
-            name = self.completions[0]
-            group = _value(row, name)
-            if not isinstance(group, list) or not group:
-                raise RowProblem(f"must be a list of completions, is {_kind(group)}", name)
-            sets: list[tuple[Text, ...]] = [
-                (_checked(item, f"{name}[{i}]", completion_text),) for i, item in enumerate(group)
-            ]
-        else:
-            sets = [tuple(message_field(row, name) for name in self.completions)]
+            rubric = self.rubric_of(row, prompt_text(parts.prompt))
+        sets = [(text,) for text in parts.completions] if self.grouped else [tuple(parts.completions)]
         return [
             Request(
-                prompt=prompt,
+                prompt=parts.prompt,
                 completions=texts,
                 rubric=rubric,
                 reference=given.get("reference"),
@@ -91,28 +101,28 @@ class RowFormat:
 
     def n_requests(self, row: Row) -> int:
         """How many requests a row that passed the check has."""
-        return len(row[self.completions[0]]) if self.grouped else 1
+        return len(self.parts(row).completions) if self.grouped else 1
+
+    def _field(self, n: int) -> str:
+        """The name of a completion in messages."""
+        return self.completions[n] if n < len(self.completions) else f"completions[{n}]"
 
 
 def row_format(kind: Kind, name: str | None, columns: Mapping[str, str]) -> RowFormat:
-    """The format of a file's rows.
+    """The format of a file's rows, by name.
 
     Args:
         kind: What is done with the rows.
-        name: `autoj-critique` (rate), `autoj-pairwise` (compare), `autoj-selection` (rerank), or None
-            for our own fields.
+        name: The name of a published format (see docs/files.md), or None for our own fields.
         columns: Our field names to the file's, where they differ.
 
     Raises:
         ConfigError: The format is unknown, or rows of this kind do not have a field.
     """
     if name is not None:
-        if (kind, name) not in _AUTOJ:
-            fitting = ", ".join(n for k, n in _AUTOJ if k == kind)
-            raise ConfigError(f"{kind} does not read the format {name!r}", hint=f"it reads {fitting}")
         if columns:
             raise ConfigError(f"the format {name} has fixed fields; leave out --column")
-        return _AUTOJ[kind, name]
+        return _format_of(named_format(name, (kind,)), kind)
     own = {
         "rate": ("prompt", "completion"),
         "compare": ("prompt", "first", "second"),
@@ -121,26 +131,64 @@ def row_format(kind: Kind, name: str | None, columns: Mapping[str, str]) -> RowF
     if unknown := sorted(set(columns) - set(own)):
         raise ConfigError(f"{kind} has no fields {unknown}", hint=f"its fields are {', '.join(own)}")
     prompt, *completions = (columns.get(n, n) for n in own)
-    return RowFormat(prompt=prompt, completions=tuple(completions), grouped=kind == "rerank")
+    return RowFormat(prompt=prompt, completions=tuple(completions), grouped=kind == "rerank", kinds=(kind,))
 
 
-def _selection(row: Row) -> Iterator[Row]:
-    """A row for each policy model: `model` says which, `completions` are its outputs."""
-    outputs = _value(row, "outputs")
-    if not isinstance(outputs, dict) or not outputs:
-        raise RowProblem(f"must map model names to their outputs, is {_kind(outputs)}", "outputs")
-    others = {key: value for key, value in row.items() if key != "outputs"}
-    for model, made in outputs.items():
-        if not isinstance(made, dict) or "outputs" not in made:
-            raise RowProblem("needs a list 'outputs'", f"outputs.{model}")
-        yield {**others, "model": model, "completions": made["outputs"]}
+def find_format(
+    source: RowSource, kinds: Sequence[Kind], name: str | None, columns: Mapping[str, str]
+) -> tuple[Kind, RowFormat]:
+    """What the rows of a source are read as, and their format; without a name the first rows tell it.
+
+    Args:
+        source: The rows.
+        kinds: What may be done with them; the last is for rows that fit none.
+        name: As for `row_format`.
+        columns: As for `row_format`; with them the format is our own.
+
+    Raises:
+        ConfigError: The format is unknown, or none that these kinds read.
+        DataError: The source as a whole cannot be read.
+    """
+    if name is None and columns:
+        return _by_columns(source, kinds, columns)
+    known = detected(source, kinds) if name is None else named_format(name, kinds)
+    if known is None:
+        return kinds[-1], row_format(kinds[-1], None, columns)
+    fitting: dict[str, tuple[Kind, ...]] = {
+        "one": ("rate",), "two": ("compare", "rerank"), "many": ("rerank",),
+    }  # fmt: skip
+    kind = next(k for k in fitting[known.holds] if k in kinds)
+    if known is OWN[kind]:
+        return kind, row_format(kind, None, columns)
+    return kind, row_format(kind, known.name, columns)
 
 
-_AUTOJ: dict[tuple[Kind, str], RowFormat] = {
-    ("rate", "autoj-critique"): RowFormat(completions=("response",)),
-    ("compare", "autoj-pairwise"): RowFormat(completions=("response 1", "response 2")),
-    ("rerank", "autoj-selection"): RowFormat(completions=("completions",), grouped=True, expand=_selection),
-}
+def _by_columns(
+    source: RowSource, kinds: Sequence[Kind], columns: Mapping[str, str]
+) -> tuple[Kind, RowFormat]:
+    """Of the kinds whose fields are named, the first whose fields the first row has, else the last."""
+    named = [k for k in kinds if set(columns) <= {*OWN[k].marks}] or [kinds[-1]]
+    formats = {k: row_format(k, None, columns) for k in named}
+    first = next((row for _, row in source.rows() if isinstance(row, dict)), {})
+    has_all = (k for k, f in formats.items() if {f.prompt, *f.completions} <= first.keys())
+    kind = next(has_all, named[-1])
+    return kind, formats[kind]
+
+
+def _format_of(known: KnownFormat, kind: Kind) -> RowFormat:
+    names = {"one": ("completion",), "two": ("first", "second"), "many": ("completions",)}[known.holds]
+    if len(known.marks) > len(names) and all("|" not in mark for mark in known.marks):
+        names = known.marks[1 : 1 + len(names)]
+    return RowFormat(
+        prompt=known.marks[0].split("|")[0],
+        completions=tuple(names),
+        grouped=kind == "rerank",
+        expand=known.expand,
+        read=known.read,
+        name=None if known is OWN.get(known.name) else known.name,
+        about=known.about,
+        kinds=(kind,),
+    )
 
 
 def message_field(row: Row, name: str, *, prompt: bool = False) -> Text:
@@ -163,7 +211,7 @@ def _checked(value: Any, name: str, lay_out: Callable[[Text], str]) -> Text:
 def _optional(row: Row, name: str) -> str | None:
     value = row.get(name)
     if value is not None and not isinstance(value, str):
-        raise RowProblem(f"must be a text or null, is {_kind(value)}", name)
+        raise RowProblem(f"must be a text or null, is {kind_of(value)}", name)
     return value
 
 
@@ -171,18 +219,3 @@ def _value(row: Row, name: str) -> Any:
     if name not in row:
         raise RowProblem(f"is missing; the row has {', '.join(map(repr, row)) or 'no fields'}", name)
     return row[name]
-
-
-def _kind(value: Any) -> str:
-    return "an empty list" if value == [] else _KINDS.get(type(value), f"a {type(value).__name__}")
-
-
-_KINDS = {
-    type(None): "null",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    str: "a text",
-    list: "a list",
-    dict: "an object",
-}

@@ -27,7 +27,8 @@ from autoj_reward.ranking.label import label_compared, label_requests
 from autoj_reward.ranking.pair_rules import LabelledGroup, LabelSettings, PreferencePair
 from autoj_reward.ranking.strategies import Pointwise, Strategy
 from autoj_reward.rows.check import check_rows, good_rows, item_of
-from autoj_reward.rows.fields import RowFormat, row_format
+from autoj_reward.rows.fields import RowFormat, RowProblem, find_format
+from autoj_reward.rows.formats.detect import nearest
 from autoj_reward.rows.parquet import storable
 from autoj_reward.rows.records import RowItem, RowResult, RowTask
 from autoj_reward.rows.source import DatasetRows, Row, chunked
@@ -97,11 +98,12 @@ def label_task(
 
 def layout_of(row: Row, fields: RowFormat) -> Layout:
     """Conversational if a row's prompt or one of its completions is a list of messages."""
-    values = [row.get(fields.prompt)]
-    for name in fields.completions:
-        value = row.get(name)
-        values += value if fields.grouped and isinstance(value, list) else [value]
-    return "conversational" if any(isinstance(v, list | dict) for v in values) else "standard"
+    try:
+        parts = fields.parts(row)
+    except RowProblem:
+        return "standard"
+    given = [parts.prompt, *parts.completions]
+    return "standard" if all(isinstance(text, str) for text in given) else "conversational"
 
 
 def data_rows(
@@ -286,7 +288,8 @@ def label_dataset(
     """Preference data from a `datasets.Dataset`, as another one.
 
     Args:
-        dataset: With columns `prompt` and `completions` (a list), or `prompt`, `first` and `second`.
+        dataset: With columns `prompt` and `completions` (a list), `prompt`, `first` and `second`, or those of
+            a published format of pairs or groups (see docs/files.md), which is recognised.
         judge: The judge.
         kind: dpo (also for RewardTrainer) or kto.
         strategy: How groups are ranked; None rates each once.
@@ -307,15 +310,18 @@ def label_dataset(
     import datasets
 
     columns = columns or {}
-    grouped = columns.get("completions", "completions") in dataset.column_names
-    fields = row_format("rerank" if grouped else "compare", None, columns)
-    if missing := [n for n in (fields.prompt, *fields.completions) if n not in dataset.column_names]:
-        raise ConfigError(
-            f"the data set has no column {', '.join(missing)}",
-            hint="it needs prompt and completions, or prompt, first and second; columns= maps names",
-        )
     if not len(dataset):
         return datasets.Dataset.from_dict({})
+    source = DatasetRows("data set", dataset)
+    _, fields = find_format(source, ("rerank", "compare"), None, columns)
+    needed = (fields.prompt, *fields.completions)
+    if fields.name is None and (missing := [n for n in needed if n not in dataset.column_names]):
+        near = nearest(dict.fromkeys(dataset.column_names, ""), ("rerank", "compare"))
+        raise ConfigError(
+            f"the data set has no column {', '.join(missing)}{': ' * bool(near)}{near}",
+            hint="it needs prompt and completions, prompt, first and second, or the columns of a published "
+            "format; columns= maps names",
+        )
     task = label_task(
         judge,
         fields,
@@ -325,7 +331,6 @@ def label_dataset(
         settings=settings,
         margin_scale=margin_scale,
     )
-    source = DatasetRows("data set", dataset)
     checked = check_rows(source, task)
     if checked.problems:
         raise checked.problems[0]

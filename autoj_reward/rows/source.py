@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read rows from JSON lines, Parquet, a dataset or standard input.
+"""Read rows from JSON lines or arrays, CSV, TSV, Parquet, a dataset or standard input.
 
 A source is read twice (to check its rows, then to judge them), so standard input is spooled to a file. At
 most a few hundred rows are in memory at once.
@@ -7,12 +7,10 @@ most a few hundred rows are in memory at once.
 
 from __future__ import annotations
 
-import gzip
 import json
 import shutil
 import sys
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
@@ -20,17 +18,26 @@ from typing import IO, Any, Protocol, TypeVar
 from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.rows.columns import json_columns, read_back
+from autoj_reward.rows.containers.compressed import first_bytes, open_binary
+from autoj_reward.rows.containers.delimited import Delimited
+from autoj_reward.rows.containers.json_array import JsonArray
+from autoj_reward.rows.containers.objects import (
+    MOST_DEPTH,
+    Row,
+    checked_object,
+    too_deep,
+    unique_keys,
+)
+
+__all__ = ["JsonLines", "ParquetRows", "Row", "RowSource", "chunked", "open_source", "read_rows"]
 
 T = TypeVar("T")
-Row = dict[str, Any]
-"""One row: field names to values, in the file's order."""
 
+_SUFFIXES = (".jsonl", ".json", ".gz", ".parquet", ".ndjson", ".csv", ".tsv")
 _PARQUET_ROWS = 256
 """Rows of a Parquet file held at once."""
 _MOST_LINE_BYTES = 1 << 28
 """The longest line of a JSON lines file."""
-_MOST_DEPTH = 64
-"""How deep objects and lists may be nested."""
 
 
 class RowSource(Protocol):
@@ -67,29 +74,40 @@ def open_source(name: str, *, split: str = "train") -> RowSource:
     """Open a named input.
 
     Args:
-        name: `-` for standard input (JSON lines), a file (`.jsonl`, `.jsonl.gz`, `.parquet`), a folder
-            that `datasets` saved, or a data set's hub name (`ORG/NAME`).
+        name: `-` for standard input (JSON lines or an array), a file (JSON lines, a JSON array, `.csv`,
+            `.tsv`, each compressed with gzip or not, or Parquet), a folder that `datasets` saved, or a data
+            set's hub name (`ORG/NAME`).
         split: For data sets.
 
     Raises:
         ConfigError: The source does not exist.
     """
     if name == "-":
-        return JsonLines(_spooled(sys.stdin.buffer), name="standard input")
+        return _open_file(_spooled(sys.stdin.buffer), "standard input")
     path = Path(name)
     if path.is_fifo():
         with open(path, "rb") as stream:
-            return JsonLines(_spooled(stream), name=name)
+            return _open_file(_spooled(stream), name)
     if path.is_dir():
         return _load_dataset(name, split=split, on_disk=True)
     if path.is_file():
-        return ParquetRows(path) if path.suffix == ".parquet" else JsonLines(path)
-    looks_like_file = path.suffix in (".jsonl", ".json", ".gz", ".parquet", ".ndjson") or path.is_absolute()
+        return _open_file(path, name)
+    looks_like_file = path.suffix in _SUFFIXES or path.is_absolute()
     if name.count("/") == 1 and not looks_like_file:
         return _load_dataset(name, split=split, on_disk=False)
     raise ConfigError(
-        f"there is no file {name!r}", hint="give a .jsonl, .jsonl.gz or .parquet file, ORG/NAME, or -"
+        f"there is no file {name!r}", hint="give a .jsonl, .json, .csv, .tsv or .parquet file, ORG/NAME, or -"
     )
+
+
+def _open_file(path: Path, name: str) -> RowSource:
+    """A file by its first bytes, and by its name where the bytes do not tell."""
+    begins = first_bytes(path, name).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if path.suffix == ".parquet" or begins.startswith(b"PAR1"):
+        return ParquetRows(path)
+    if path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
+        return Delimited(path, name=name)
+    return JsonArray(path, name=name) if begins.startswith(b"[") else JsonLines(path, name=name)
 
 
 class JsonLines:
@@ -103,22 +121,16 @@ class JsonLines:
         self.name = name or str(path)
 
     def rows(self) -> Iterator[tuple[int, Row | DataError]]:
-        try:
-            with open(self._path, "rb") as raw:
-                is_gzip = raw.read(2) == b"\x1f\x8b" or self._path.suffix == ".gz"
-                raw.seek(0)
-                file: IO[bytes] = gzip.GzipFile(fileobj=raw) if is_gzip else raw  # type: ignore[assignment]
-                first = True
-                for number, line in self._lines(file):
-                    if not line.strip():
-                        continue
-                    row = self._row(line, number)
-                    if first and isinstance(row, DataError):
-                        self._refuse_another_kind(line)
-                    first = False
-                    yield number, row
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"cannot be read: {error}", path=self.name) from error
+        with open_binary(self._path, self.name) as file:
+            first = True
+            for number, line in self._lines(file):
+                if not line.strip():
+                    continue
+                row = self._row(line, number)
+                if first and isinstance(row, DataError):
+                    self._refuse_another_kind(line)
+                first = False
+                yield number, row
 
     def _lines(self, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         number = 1
@@ -135,19 +147,14 @@ class JsonLines:
         try:
             # Some files begin with a byte order mark.
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            row = json.loads(text, object_pairs_hook=_object)
+            row = json.loads(text, object_pairs_hook=unique_keys)
         except RecursionError:
-            return self._too_deep(number)
+            return too_deep(self.name, number)
         except ValueError as error:
             return DataError(f"not JSON in UTF-8: {error}", path=self.name, line=number)
-        if not isinstance(row, dict):
-            return DataError(f"a {type(row).__name__}, not a JSON object", path=self.name, line=number)
-        if line.count(b"{") + line.count(b"[") > _MOST_DEPTH and _is_deep(row):
-            return self._too_deep(number)
-        return row
-
-    def _too_deep(self, number: int) -> DataError:
-        return DataError(f"nested more than {_MOST_DEPTH} deep", path=self.name, line=number)
+        if isinstance(row, dict) and line.count(b"{") + line.count(b"[") <= MOST_DEPTH:
+            return row
+        return checked_object(row, self.name, number)
 
     def _refuse_another_kind(self, line: bytes) -> None:
         """Raise DataError if the first line shows that the file is of another format."""
@@ -156,34 +163,7 @@ class JsonLines:
                 raise DataError(f"is {what}, not JSON lines", path=self.name, hint=hint)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> Row:
-    """A JSON object without duplicate keys: readers differ about which of two equal keys counts."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice!r} is given twice")
-    return made
-
-
-def _is_deep(value: Any) -> bool:
-    level: list[Any] = [value]
-    for _ in range(_MOST_DEPTH + 1):
-        level = [
-            item
-            for one in level
-            for item in (one.values() if isinstance(one, dict) else one)
-            if isinstance(item, dict | list)
-        ]
-        if not level:
-            return False
-    return True
-
-
-_AS_LINES = "one object in each line is needed: jq -c '.[]' IN.json > OUT.jsonl"
 _OTHER_KINDS = (
-    (b"[", "a JSON array", _AS_LINES),
-    (b"PAR1", "a Parquet file", "give it a name that ends in .parquet"),
     (b"\xff\xfe", "UTF-16", "iconv -f UTF-16 -t UTF-8 IN > OUT.jsonl"),
     (b"\xfe\xff", "UTF-16", "iconv -f UTF-16 -t UTF-8 IN > OUT.jsonl"),
     (b"PK\x03\x04", "a ZIP archive", "unpack it first"),

@@ -45,5 +45,5 @@ def test_a_bad_dataset_is_refused_before_judging() -> None:
         with pytest.raises(DataError, match="data set:2: field 'prompt'"):
             label_dataset(datasets.Dataset.from_list(rows), judge)
         with pytest.raises(ConfigError, match="no column first, second"):
-            label_dataset(datasets.Dataset.from_list([{"prompt": "Q", "answers": ["x"]}]), judge)
+            label_dataset(datasets.Dataset.from_list([{"prompt": "Q", "replies": ["x"]}]), judge)
     assert engine.n_inputs == 0

@@ -40,9 +40,9 @@ def problem(path: Path) -> str:
 
 
 BROKEN = {
-    "array": (b'[{"prompt": "Q"},\n {"prompt": "R"}]', "JSON array"),
-    "array in one line": (b'[{"prompt": "Q"}, {"prompt": "R"}]\n', "JSON array"),
-    "array after a mark": (b'\xef\xbb\xbf[\n{"prompt": "Q"}]', "JSON array"),
+    "array that breaks off": (b'[{"prompt": "Q"},\n {"prompt": ', "JSON array: item 2"),
+    "array in one line, then text": (b'[{"prompt": "Q"}, {"prompt": "R"}]\nx', "text follows"),
+    "array of texts after a mark": (b'\xef\xbb\xbf["Q"]', "in.jsonl:1: a str, not a JSON object"),
     "UTF-16": ('{"prompt": "Q"}\n'.encode("utf-16"), "UTF-16"),
     "Parquet by another name": (b"PAR1\x15\x04\n\x00", "Parquet"),
     "zip": (b"PK\x03\x04\n", "ZIP"),

@@ -111,7 +111,7 @@ def test_a_wrong_row_is_named_by_line(
 
 def test_lines_that_are_not_json_objects(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("[1]\n")
-    with pytest.raises(DataError, match="JSON array"):
+    with pytest.raises(DataError, match="a int, not a JSON object"):
         list(read_rows(str(tmp_path / "a.jsonl")))
     (tmp_path / "a.jsonl").write_text("{\n")
     with pytest.raises(DataError, match="not JSON"):

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoj_reward.cli.display import note, print_tables
-from autoj_reward.cli.options import AsJson, CacheOptions, JudgeOptions, Limit, with_options
+from autoj_reward.cli.options import (
+    AsJson,
+    CacheOptions,
+    Columns,
+    FormatName,
+    JudgeOptions,
+    Limit,
+    key_values,
+    with_options,
+)
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -32,7 +41,8 @@ def pairwise(
         str,
         typer.Option(
             metavar="FILE",
-            help="Pairs that people judged, as in Auto-J's testdata_pairwise.jsonl.",
+            help="Pairs that people judged: chosen and rejected, Auto-J's testdata_pairwise.jsonl, rows of "
+            "compare with a label, groups with a number for each completion, ... (docs/files.md).",
             show_default=False,
         ),
     ],
@@ -82,6 +92,8 @@ def pairwise(
             help="Keep the decisions or scores; --predictions reads them again.",
         ),
     ] = None,
+    format_name: FormatName = None,
+    column: Columns = None,
     limit: Limit = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
@@ -98,7 +110,14 @@ def pairwise(
 
     if predictions is not None and (reward_model is not None or by_rating):
         raise ConfigError("--predictions excludes --reward-model and --by-rating", hint="leave out one")
-    pairs = read_pairs(data)[:limit]
+    columns = key_values(column, "--column")
+    pairs = read_pairs(data, format_name=format_name, columns=columns)[:limit]
+    if one_order and all(p.preference == "first" for p in pairs):
+        raise ConfigError(
+            f"people prefer the first completion in every pair of {data}: with --one-order a judge that "
+            "always prefers the first would be right",
+            hint="leave out --one-order",
+        )
     search: ThresholdSearch | None = None
     scores: Sequence[Scores] | None = None
     if predictions is not None and holds_scores(predictions):

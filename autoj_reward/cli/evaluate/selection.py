@@ -11,7 +11,14 @@ import typer
 from rich.table import Table
 
 from autoj_reward.cli.display import note, table_console
-from autoj_reward.cli.options import CacheOptions, JudgeOptions, with_options
+from autoj_reward.cli.options import (
+    CacheOptions,
+    Columns,
+    FormatName,
+    JudgeOptions,
+    key_values,
+    with_options,
+)
 from autoj_reward.cli.run import load_judge
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
@@ -26,7 +33,8 @@ def selection(
         str | None,
         typer.Option(
             metavar="FILE",
-            help='Groups as in Auto-J\'s testdata_selection.jsonl, with a list "gold" for each "outputs".',
+            help="Groups with a number for each completion (gold, ratings, scores), Auto-J's "
+            "testdata_selection.jsonl, RewardBench 2, chosen and rejected, ... (docs/files.md).",
         ),
     ] = None,
     gold_set: Annotated[
@@ -48,6 +56,8 @@ def selection(
     samples_too: Annotated[
         int | None, typer.Option(min=2, metavar="K", help="Also K sampled critiques, averaged.")
     ] = None,
+    format_name: FormatName = None,
+    column: Columns = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="The first N groups only.")] = None,
     plots: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write plots there; needs matplotlib.")
@@ -72,7 +82,10 @@ def selection(
         wanted = [int(n) for n in sizes.split(",")]
     except ValueError as error:
         raise ConfigError(f"--n {sizes!r} is not numbers with commas between them") from error
-    read = read_selection(data) if data is not None else READERS[str(gold_set)](cast(Path, folder))
+    if data is not None:
+        read = read_selection(data, format_name=format_name, columns=key_values(column, "--column"))
+    else:
+        read = READERS[str(gold_set)](cast(Path, folder))
     groups = list(itertools.islice(read, limit))
     with load_judge(judging, caching.for_judge()) as judge:
         contenders = contenders_of(judge, strategies.split(","), samples=samples_too)
