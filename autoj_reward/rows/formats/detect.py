@@ -55,8 +55,14 @@ def detected(source: RowSource, kinds: Sequence[Kind]) -> KnownFormat | None:
         ConfigError: They have a format that these kinds do not read.
         DataError: The source as a whole cannot be read.
     """
-    rows = (row for _, row in itertools.islice(source.rows(), _LOOK_AT) if not isinstance(row, DataError))
-    return next((found for row in rows if (found := format_of(row, kinds)) is not None), None)
+    first = itertools.islice(source.rows(), _LOOK_AT)
+    rows = [row for _, row in first if not isinstance(row, DataError)]
+    found = next((known for row in rows if (known := format_of(row, kinds)) is not None), None)
+    if found is not None or not rows:
+        return found
+    # No row has a value in every field of a format: take one whose fields are there, for the messages.
+    fitting = (f for f in known_formats() if any(f.holds in TAKES[kind] for kind in kinds))
+    return next((f for f in fitting if not f.missing(dict.fromkeys(rows[0], "")) and f.fits(rows[0])), None)
 
 
 def named_format(name: str, kinds: Sequence[Kind]) -> KnownFormat:
@@ -96,7 +102,8 @@ def nearest(row: Mapping[str, Any], kinds: Sequence[Kind]) -> str:
         looks = (what for marks, what in NOT_JUDGED if all(_has(row, mark) for mark in marks))
         return next((f"the rows look like {what}" for what in looks), "")
     missing = [
-        f"no {mark.replace('|', ' or ')}" + (f" (there is {name!r})" if (name := similar(mark)) else "")
+        f"no {mark.replace('|', ' or ')}"
+        + (f" (there is {name!r})" if (name := similar(mark)) and name not in mark.split("|") else "")
         for mark in best.missing(row)
     ]
     if not missing:
