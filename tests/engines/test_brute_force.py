@@ -53,7 +53,8 @@ def brute_force(engine: TransformersEngine, item: JudgeInput, protocol: JudgingT
         for i, token in enumerate(vocabulary)
         # A tokenizer may leave the blank out with which a token begins if it decodes the token alone.
         if tokenizer.hf.convert_tokens_to_string([".", token])[1:].startswith(verdicts.terminators)
-        and i not in tokenizer.hf.all_special_ids
+        # Markup such as `<think>` ends no verdict.
+        and i not in tokenizer.hf.get_added_vocab().values()
     ]
     if verdicts.end_of_turn:
         # By the chat template `<|im_end|>` ends a turn, and so does the `<|im_start|>` of a next one.

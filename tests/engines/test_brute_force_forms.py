@@ -33,7 +33,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TransformersEng
 
 def load(form: str, engine: Any, mode: Any) -> Judge:
     return Judge.load(
-        judge_of(form), engine=engine, mode=mode, min_mass=1e-30, follow_above=0.0, both_orders=False
+        judge_of(form), engine=engine, mode=mode, min_mass=1e-300, follow_above=0.0, both_orders=False
     )
 
 
@@ -59,6 +59,8 @@ CRITIQUES = {
     "graded -3 to 3": ("Preference: ", "-2"),
     "graded 1 to 6": ("So \\boxed{", "2}"),
     "two scores": ("Scores: ", "8 10"),
+    "two scores in tags": ("So <answer>", "4.5</answer><answer>2</answer>"),
+    "two scores in JSON": ('{"score_1": ', '8, "score_2": 10}'),
     "yes or no": ("Well. ", "yes"),
     "letters": ("Grade: ", "C"),
     "words": ("The answer is", " good."),
@@ -68,8 +70,14 @@ CRITIQUES = {
 }
 
 
+HUNDRED_TEXTS = ("two scores", "two scores in tags", "two scores in JSON")
+
+
 @pytest.mark.parametrize("mode", ["direct", "critique"])
-@pytest.mark.parametrize("form", CRITIQUES)
+@pytest.mark.parametrize(
+    "form",
+    [pytest.param(form, marks=pytest.mark.slow) if form in HUNDRED_TEXTS else form for form in CRITIQUES],
+)
 def test_every_form_equals_brute_force(engine: TransformersEngine, form: str, mode: Any) -> None:
     before, verdict = CRITIQUES[form]
     judge = load(form, ScriptedEngine(write=before + verdict, otherwise=engine), mode)
@@ -95,29 +103,38 @@ def test_every_form_equals_brute_force(engine: TransformersEngine, form: str, mo
         assert got.win_prob == pytest.approx(expected / sum(brute.values()), abs=1e-5)
 
 
+# Of each list: the scores that a critique states, and what is written before the first, between two, and at the end.
+LISTS = {
+    "list of four": (("7", "10", "3", "1"), "Scores: ", " ", ""),
+    "two ratings in tags": (("4.5", "2"), "<answer>", "</answer><answer>", "</answer>"),
+    "two ratings in JSON": (("8", "10"), '{"score_1": ', ', "score_2": ', "}"),
+}
+
+
 @pytest.mark.parametrize("mode", ["direct", "critique"])
-def test_a_list_of_four_equals_brute_force(engine: TransformersEngine, mode: Any) -> None:
+@pytest.mark.parametrize("form", LISTS)
+def test_every_score_of_a_list_equals_brute_force(engine: TransformersEngine, form: str, mode: Any) -> None:
     """Each score is read given those before it: the most probable ones in direct mode, else the stated ones."""
-    stated = ["7", "10", "3", "1"]
-    judge = load("list of four", ScriptedEngine(write="Scores: " + " ".join(stated), otherwise=engine), mode)
-    task = task_of(judge)
-    got = judge.rate([PROMPT] * 4, COMPLETIONS)
-    ordered = sorted(range(4), key=lambda i: order_key(PROMPT, COMPLETIONS[i]))
+    stated, start, between, end = LISTS[form]
+    judge = load(form, ScriptedEngine(write=start + between.join(stated) + end, otherwise=engine), mode)
+    task, n = task_of(judge), len(stated)
+    got = judge.rate([PROMPT] * n, COMPLETIONS[:n])
+    ordered = sorted(range(n), key=lambda i: order_key(PROMPT, COMPLETIONS[i]))
     body = task.template.fill(
         {"prompt": PROMPT, "completions": task.listing.body([COMPLETIONS[i] for i in ordered])}
     )
-    written = "Scores: "
+    written = start
     for place, i in enumerate(ordered):
         item = JudgeInput(
             body=body, wrapper=judge.spec.wrapper, prefill=(Segment(written, mode == "direct"),)
         )
-        own = replace(task, verdicts=replace(task.verdicts, verdict_prefix=" " if place else "Scores: "))
+        own = replace(task, verdicts=replace(task.verdicts, verdict_prefix=between if place else start))
         distribution = got[i].distribution
         assert distribution is not None
         check(engine, item, own, distribution)
         brute = brute_force(engine, item, own)
         chosen = stated[place] if mode == "critique" else f"{max(brute, key=lambda v: brute[v]):g}"
-        written += f"{chosen} "
+        written += chosen + between
 
 
 def test_the_best_of_four_equals_brute_force(engine: TransformersEngine) -> None:

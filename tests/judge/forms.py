@@ -160,6 +160,23 @@ item = "[Answer {{index}}]\\n{{completion}}\\n"
 between = ', "score_{{index}}": '
 each = '''"score_(?P<index>\\d+)"\\s*:\\s*(?P<score>\\d+)'''
 """,
+    "two ratings in tags": f"""
+[rating]{_LIST}
+verdict_prefix = "<answer>"
+pattern = '''(?P<verdict>(?:<answer>\\s*[\\d.]+\\s*</answer>\\s*){{2}})'''
+terminators = ["<"]
+scale = {{ low = 1, high = 5, step = 0.5 }}
+list = {{ size = 2, item = "[Answer {{index}}]\\n{{completion}}\\n", between = "</answer><answer>" }}
+""",
+    "two ratings in JSON": f"""
+[rating]{_LIST}
+place = "anywhere"
+verdict_prefix = '{{"score_{{index}}": '
+pattern = '''(?P<verdict>"score_1"\\s*:\\s*[\\d.]+\\s*,\\s*"score_2"\\s*:\\s*[\\d.]+)'''
+terminators = ["}}", ","]
+scale = {{ low = 1, high = 10, step = 1 }}
+list = {{ size = 2, item = "[Answer {{index}}]\\n{{completion}}\\n", between = ', "score_{{index}}": ' }}
+""",
     "best of four": f"""
 [rating]{_LIST}
 verdict_prefix = "The best is [["

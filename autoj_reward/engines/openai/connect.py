@@ -59,7 +59,18 @@ async def connect_all(
             policy = patient
             return answer
 
-        return await probe(ask, url=endpoint.url, model=model, tokenizer=tokenizer, api=api, trusted=trusted)
+        async def ask_once(path: str, body: Any, read: Callable[[Any], Any]) -> Any:
+            return await transport.ask_one(endpoint, path, body, read, replace(patient, attempts=1))
+
+        return await probe(
+            ask,
+            ask_once=ask_once,
+            url=endpoint.url,
+            model=model,
+            tokenizer=tokenizer,
+            api=api,
+            trusted=trusted,
+        )
 
     looking = {asyncio.create_task(look(e)): e for e in transport.endpoints}
     found: Capabilities | None = before

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
@@ -11,8 +12,11 @@ from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
 from autoj_reward.engines.openai.connection import EndpointRejected, MalformedResponse, RequestRejected
 from autoj_reward.engines.openai.identity import Said, pinned, said_by
 from autoj_reward.engines.openai.responses import Answer, by_id, read_chat, read_completion
-from autoj_reward.errors import ConfigError
+from autoj_reward.engines.openai.transport import GaveUp
+from autoj_reward.errors import ConfigError, EngineContractBroken, EngineUnavailable
 from autoj_reward.types import Segment
+
+logger = logging.getLogger("autoj_reward")
 
 T = TypeVar("T")
 Ask = Callable[[str, Any, Callable[[Any], Any]], Awaitable[Any]]
@@ -85,6 +89,7 @@ class Capabilities:
 async def probe(
     ask: Ask,
     *,
+    ask_once: Ask,
     url: str,
     model: str | None,
     tokenizer: InjectionSafeTokenizer | None,
@@ -93,7 +98,7 @@ async def probe(
 ) -> Capabilities:
     """Find the model (`model`, or the only one) and the capabilities of one endpoint.
 
-    `trusted` means that the user gave the fingerprint.
+    `ask_once` does not retry. `trusted` means that the user gave the fingerprint.
 
     Raises:
         ConfigError: It does not serve the model or none of the APIs, its tokenizer is another one, or its
@@ -123,7 +128,7 @@ async def probe(
             hint="is this the URL of an OpenAI-compatible API, with its /v1?",
         )
     if tokenizer is not None and known.completions:
-        await _check_tokenizer(ask, known, tokenizer, url)
+        await _check_tokenizer(ask_once, known, tokenizer, url)
     return pinned(known, heard, url, trusted=trusted)
 
 
@@ -289,18 +294,32 @@ async def _probe_chat(ask: Ask, known: Capabilities) -> Capabilities:
 
 
 async def _check_tokenizer(
-    ask: Ask, known: Capabilities, tokenizer: InjectionSafeTokenizer, url: str
+    ask_once: Ask, known: Capabilities, tokenizer: InjectionSafeTokenizer, url: str
 ) -> None:
     """Compare with the server's tokenizer, if it has a `/tokenize` route.
+
+    A server without it refuses, and a router in front of one may turn that into HTTP 500 or 502. Neither is
+    asked again: the engine is used without the comparison, with a warning.
 
     Raises:
         ConfigError: They encode a text differently.
     """
     text = {"prompt": _PROBE_TEXT, "content": _PROBE_TEXT}
     body = {"model": known.model, **text, "add_special_tokens": False}
-    theirs = await _if_supported(ask, "/../tokenize", body, lambda answer: answer)
+    refusals: list[str] = []
+    try:
+        theirs = await _if_supported(ask_once, "/../tokenize", body, lambda answer: answer, refusals)
+    except (EngineContractBroken, EngineUnavailable, GaveUp) as error:
+        theirs = None
+        refusals.append(str(error.args[0]))
     tokens = theirs.get("tokens") if isinstance(theirs, dict) else None
     if not isinstance(tokens, list) or not all(type(t) is int for t in tokens):
+        logger.warning(
+            "%s has no /tokenize route%s: the given tokenizer is not compared with that of the model %r",
+            url,
+            "".join(f" ({said})" for said in refusals),
+            known.model,
+        )
         return
     if tokens != tokenizer.encode([Segment(_PROBE_TEXT)]):
         raise ConfigError(

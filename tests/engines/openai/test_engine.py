@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,8 @@ from autoj_reward.types import (
     Sampling,
     Segment,
 )
+from tests.engines.taught import tokenizer
+from tests.engines.tokenizers import CHAT_TEMPLATE
 
 Body = Mapping[str, Any]
 Answer = tuple[int, Any]
@@ -312,6 +315,33 @@ def test_an_endpoint_that_is_down_at_first_joins_when_it_is_up(caplog: pytest.Lo
             while "/v1/chat/completions" not in asked or len(asked) < 12:
                 assert answers(engine, *(item(f"{k}") for k in range(8)))
             engine.close()
+
+
+@pytest.mark.parametrize("status", [404, 500, 502])
+def test_a_server_without_a_tokenize_route_is_used_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    """SGLang has no such route; a router in front of a server may turn its refusal into an error of its own."""
+    asked: list[str] = []
+
+    def serve(path: str, body: Body, headers: Mapping[str, str]) -> Answer:
+        asked.append(path)
+        if path == "/v1/models":
+            return models("routed", owned_by="sglang")
+        if path != "/v1/completions":
+            return status, {"error": {"message": "no way there"}}
+        if isinstance(body["prompt"], list) and "logprobs" not in body:
+            return 200, {"choices": [{"text": "Bad.\n\nRating: [[2]]", "finish_reason": "stop"}]}
+        return refused("no")
+
+    tokenizer(CHAT_TEMPLATE).save_pretrained(tmp_path)
+    with serving(serve) as url:
+        engine = ServerEngine(url, tokenizer=str(tmp_path))
+        (written,) = answers(engine, item())
+        assert written.text == "Bad.\n\nRating: [[2]]"
+        assert asked.count("/tokenize") == 1
+        assert "tokenizer is not compared" in caplog.text
+        engine.close()
 
 
 def test_endpoints_must_be_alike() -> None:
