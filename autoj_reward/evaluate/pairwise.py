@@ -8,12 +8,15 @@ combined     as one order, with both orders combined: by averaged probabilities 
              them, else a disagreement of the two orders counts as a tie
 decided      as one order, on the pairs on which people did not tie; a tie of the judge is wrong there
 decided both as agreement, on those pairs
+kappa        Cohen's kappa of the decisions that agreement counts, or with one order of those decisions; orders
+             that differ are a decision of their own, which is never right
 
 A decision that could not be read is wrong and inconsistent, and counted as unreadable; it is not a tie.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +34,7 @@ from autoj_reward.statistics import (
     Share,
     as_plain,
     calibration_error,
+    cohen_kappa,
     paired_test,
     share,
 )
@@ -38,10 +42,14 @@ from autoj_reward.statistics import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupScores:
-    """Scores of one group of scenarios; None if the decisions hold one order only."""
+    """Scores of one group of scenarios; None if the decisions hold one order only.
+
+    `kappa` is in [-1, 1]; None if chance alone makes decisions and labels agree.
+    """
 
     n: int
     agreement: Share | None
+    kappa: float | None
     consistency: Share | None
     one_order: Share
     swapped_order: Share | None
@@ -144,6 +152,7 @@ class PairwiseReport:
 
 _COLUMNS = {
     "agreement": "agreement",
+    "kappa": "kappa",
     "consistency": "consistency",
     "one_order": "one order",
     "swapped_order": "swapped",
@@ -250,9 +259,12 @@ def _scores(pairs: Sequence[LabelledPair], decisions: Sequence[Decision], *, bot
     agreed = [g and s for g, s in zip(given, swapped, strict=True)]
     consistent = [d.given == d.swapped and d.given is not None for d in decisions]
     together = [combined(d) == label for d, label in zip(decisions, labels, strict=True)]
+    same = [d.given if not both or d.given == d.swapped else None for d in decisions]
+    kappa = cohen_kappa(same, labels)
     return GroupScores(
         n=len(pairs),
         agreement=share(agreed) if both else None,
+        kappa=None if math.isnan(kappa) else kappa,
         consistency=share(consistent) if both else None,
         one_order=share(given),
         swapped_order=share(swapped) if both else None,
@@ -289,9 +301,9 @@ def _calibration(pairs: Sequence[LabelledPair], decisions: Sequence[Decision]) -
 
 
 def _row(name: str, scores: GroupScores, bound: str = "value") -> tuple[str, ...]:
-    given = [getattr(scores, column) for column in _COLUMNS]
-    return (
-        name,
-        str(scores.n),
-        *(MISSING if s is None or s.n == 0 else figure(getattr(s, bound)) for s in given),
-    )
+    def cell(given: Share | float | None) -> str:
+        if isinstance(given, float):
+            return figure(given, of=1.0) if bound == "value" else MISSING
+        return MISSING if given is None or given.n == 0 else figure(getattr(given, bound))
+
+    return (name, str(scores.n), *(cell(getattr(scores, column)) for column in _COLUMNS))

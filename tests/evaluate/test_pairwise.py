@@ -37,7 +37,7 @@ def test_the_published_figures_come_out_to_the_digit(data: Path) -> None:
     names = ("agreement", "consistency", "one_order")
     shown = {group: tuple(scores[n]["percent"] for n in names) for group, scores in report["groups"].items()}
     assert shown == PUBLISHED
-    overall = {name: score["percent"] for name, score in report["overall"].items() if name != "n"}
+    overall = {n: score["percent"] for n, score in report["overall"].items() if n not in ("n", "kappa")}
     assert overall == {
         "agreement": 54.96,
         "consistency": 83.41,
@@ -83,6 +83,20 @@ def test_an_unreadable_decision_is_wrong_and_no_tie() -> None:
     assert report.overall.agreement.value == 0.5
     assert report.overall.one_order.value == 0.5
     assert report.tie_share[0] == 0.0
+
+
+def test_kappa_is_of_the_decisions_that_agreement_counts() -> None:
+    labels = ["first", "first", "second", "tie", "second"]
+    decided = [("first", "first"), ("first", "second"), ("second", "second"), ("first", "first"), (None, "tie")]
+    decisions = [Decision(given=given, swapped=swapped) for given, swapped in decided]  # type: ignore[arg-type]
+    # Both orders say first, -, second, first, -: 2 of 5 are right, chance is (2 * 2 + 1 * 2) / 25.
+    report = evaluate_pairs([pair(label) for label in labels], decisions)
+    assert report.overall.kappa == pytest.approx((2 / 5 - 6 / 25) / (1 - 6 / 25))
+    # One order says first, first, second, first, -: 3 of 5 are right, chance is (3 * 2 + 1 * 2) / 25.
+    one = evaluate_pairs([pair(label) for label in labels], [Decision(given=d.given) for d in decisions])
+    assert one.overall.kappa == pytest.approx((3 / 5 - 8 / 25) / (1 - 8 / 25))
+    assert one.baselines["always tie"].kappa == pytest.approx(0.0)
+    assert evaluate_pairs([pair("first")], [Decision(given="first")]).overall.kappa is None
 
 
 def test_averaged_decisions_count_as_combined() -> None:
