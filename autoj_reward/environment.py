@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The user's cache folder, atomic file writes, and how to install extras."""
+"""The user's cache and data folders, atomic file writes, and how to install extras."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ def cache_home() -> Path:
     """The user's cache folder for this package, or `$AUTOJ_REWARD_HOME`; it may not exist yet."""
     home = os.environ.get("AUTOJ_REWARD_HOME")
     return Path(home) if home else platformdirs.user_cache_path("autoj_reward", appauthor=False)
+
+
+def data_home() -> Path:
+    """The user's data folder for this package, or `$AUTOJ_REWARD_HOME`; it may not exist yet."""
+    home = os.environ.get("AUTOJ_REWARD_HOME")
+    return Path(home) if home else platformdirs.user_data_path("autoj_reward", appauthor=False)
 
 
 def private_folder(folder: Path) -> None:

@@ -54,7 +54,8 @@ def test_commands_and_their_options_exist(line: str) -> None:
     words = line.replace("[", " ").replace("]", " ").split()[1:]
     for first in words[0].split("|"):
         command: Any = typer.main.get_command(app).commands[first]  # type: ignore[attr-defined]
-        if hasattr(command, "commands"):
+        alone = getattr(command, "invoke_without_command", False) and (words[1:2] or ["-"])[0].startswith("-")
+        if hasattr(command, "commands") and not alone:
             command = command.commands[words[1]]
         known = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
         for option in (w.split("=")[0] for w in words if w.startswith("-") and len(w) > 1):

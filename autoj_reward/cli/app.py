@@ -39,10 +39,11 @@ app = typer.Typer(
 for command in (
     rate.rate, compare.compare, rerank.rerank, label.label, rescore.rescore, serve.serve,
     serve_judge.serve_judge, train_judge.train_judge, calibrate.calibrate, probe.probe, report.report,
-    monitor.monitor, judges.judges, classify.classify, scenarios.scenarios,
+    monitor.monitor, classify.classify, scenarios.scenarios,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(cache.app, name="cache")
+app.add_typer(judges.app, name="judges")
 for command in (benchmark.benchmark, selection.selection, critique.critique, coherence.coherence):
     pairwise.app.command()(command)
 pairwise.app.command(name="scenario")(scenario.evaluate_scenario)

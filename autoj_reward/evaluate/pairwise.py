@@ -8,8 +8,8 @@ combined     as one order, with both orders combined: by averaged probabilities 
              them, else a disagreement of the two orders counts as a tie
 decided      as one order, on the pairs on which people did not tie; a tie of the judge is wrong there
 decided both as agreement, on those pairs
-kappa        Cohen's kappa of the decisions that agreement counts, or with one order of those decisions; orders
-             that differ are a decision of their own, which is never right
+kappa        Cohen's kappa of the decisions that agreement counts, or with one order of its decisions; two
+             orders that differ are a decision of their own, which is never right
 
 A decision that could not be read is wrong and inconsistent, and counted as unreadable; it is not a tie.
 """

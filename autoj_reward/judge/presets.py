@@ -6,12 +6,13 @@ from __future__ import annotations
 import reprlib
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import ConfigError
+from autoj_reward.judge.added_prompts import added_prompt, prompt_hashes
 from autoj_reward.judge.spec import JudgeSpec, merged, parse_spec
 from autoj_reward.judge.verdicts.settings import FORMS
 from autoj_reward.toml_file import read_toml
@@ -22,13 +23,46 @@ _MOST_EXTENDED = 16
 """Files that extend each other."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingPreset:
+    """A preset whose prompt the user has not added yet; `source` says where the prompt is."""
+
+    name: str
+    model: str
+    description: str
+    licence: str
+    source: str
+
+    def error(self) -> ConfigError:
+        """What to do before this judge can be used."""
+        return ConfigError(
+            f"the preset {self.name!r} ships without its prompt, for which its publisher gives no licence",
+            hint=f"get the prompt ({self.source}), and run: autoj-reward judges add FILE",
+        )
+
+
 def preset_names() -> list[str]:
-    """Names of the judges that ship with the package, sorted."""
-    return sorted(p.name.removesuffix(".toml") for p in _folder().iterdir() if p.name.endswith(".toml"))
+    """Names of the judges that ship with the package and have their prompt, sorted."""
+    return sorted(_all_names() - waiting_presets().keys())
+
+
+def waiting_presets() -> dict[str, WaitingPreset]:
+    """The presets whose prompt does not ship with the package and was not added, by name."""
+    prompts = [name for name in prompt_hashes() if added_prompt(name) is None]
+    found = {}
+    for name in [prompt.removesuffix(".txt").replace("_", "-") for prompt in prompts]:
+        with resources.as_file(_folder() / f"{name}.toml") as file:
+            source = read_toml(file)
+        found[name] = WaitingPreset(**{f.name: source[f.name] for f in fields(WaitingPreset)})
+    return found
+
+
+def _all_names() -> set[str]:
+    return {p.name.removesuffix(".toml") for p in _folder().iterdir() if p.name.endswith(".toml")}
 
 
 def list_presets() -> list[JudgeSpec]:
-    """The judges that ship with the package, by name."""
+    """The judges that ship with the package and have their prompt, by name."""
     return [load_spec(name) for name in preset_names()]
 
 
@@ -41,7 +75,8 @@ def load_spec(name_or_path: str) -> JudgeSpec:
             general template and the model's own chat template.
 
     Raises:
-        ConfigError: The file is wrong, or nothing has that name; names what there is.
+        ConfigError: The file is wrong, nothing has that name, or the preset's prompt was not added; says what
+            there is, or what to add.
         TemplateError: The file's template does not show the right fields.
     """
     return _load(name_or_path, ())
@@ -55,6 +90,9 @@ def _load(name_or_path: str, above: tuple[str, ...]) -> JudgeSpec:
         path = Path(name_or_path)
         source = _extended(read_toml(path, what="the judge file"), path.parent)
         return _translated(source, str(path), path.parent, (*above, str(path)))
+    for waiting in waiting_presets().values():
+        if name_or_path in (waiting.name, waiting.model):
+            raise waiting.error()
     names = preset_names()
     if name_or_path in names:
         return _preset(name_or_path)
@@ -119,6 +157,8 @@ def _extended(source: dict[str, Any], folder: Path | None, seen: tuple[str, ...]
     elif folder is not None and (folder / base).is_file():
         below = read_toml(folder / base)
     else:
+        if base in (waiting := waiting_presets()):
+            raise waiting[base].error()
         raise ConfigError(f"extends = {base!r}: no such preset or file", hint=", ".join(preset_names()))
     lower = _extended(below, folder, (*seen, base))
     wrapper = source.get("wrapper")

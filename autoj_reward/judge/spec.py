@@ -14,6 +14,7 @@ from typing import Any
 
 from autoj_reward.engines.checkpoint.memory import Architecture
 from autoj_reward.errors import ConfigError, TemplateError
+from autoj_reward.judge.added_prompts import added_prompt
 from autoj_reward.judge.template import Template
 from autoj_reward.judge.verdict import VerdictSet
 from autoj_reward.judge.verdicts.lists import ListLayout
@@ -340,7 +341,9 @@ def _task(
 
 
 def read_text(name: str, folder: Path | None) -> str:
-    """A template's text, from the judge file's folder or from the package; no newline is changed.
+    """A template's text, from the judge file's folder, from the package, or as the user added it.
+
+    No newline is changed.
 
     Raises:
         ConfigError: The file does not exist or cannot be read.
@@ -350,6 +353,8 @@ def read_text(name: str, folder: Path | None) -> str:
             return (folder / name).read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the template {name!r} in {folder} cannot be read: {error}") from error
+    if (added := added_prompt(name)) is not None:
+        return added
     shipped = resources.files("autoj_reward.judge") / "templates" / name
     if not name or "/" in name or name.startswith(".") or not shipped.is_file():
         raise ConfigError(

@@ -87,7 +87,13 @@ def test_an_unreadable_decision_is_wrong_and_no_tie() -> None:
 
 def test_kappa_is_of_the_decisions_that_agreement_counts() -> None:
     labels = ["first", "first", "second", "tie", "second"]
-    decided = [("first", "first"), ("first", "second"), ("second", "second"), ("first", "first"), (None, "tie")]
+    decided = [
+        ("first", "first"),
+        ("first", "second"),
+        ("second", "second"),
+        ("first", "first"),
+        (None, "tie"),
+    ]
     decisions = [Decision(given=given, swapped=swapped) for given, swapped in decided]  # type: ignore[arg-type]
     # Both orders say first, -, second, first, -: 2 of 5 are right, chance is (2 * 2 + 1 * 2) / 25.
     report = evaluate_pairs([pair(label) for label in labels], decisions)

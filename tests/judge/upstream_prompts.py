@@ -196,6 +196,17 @@ def llm_verifier(root: Path) -> dict[tuple[str, str], Rendered]:
     }
 
 
+def skywork_critic(root: Path) -> Rendered:
+    """Not among the pinned ones: its text does not ship, and the preset pins the hash of the text itself."""
+    import jinja2
+
+    # As utils/prompts.py makes its environment.
+    loader = jinja2.FileSystemLoader(root / "utils" / "templates")
+    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True)
+    template = environment.get_template("skywork_critic_prompt.jinja2")
+    return None, template.render(input=PROMPT, response_a=FIRST, response_b=SECOND)
+
+
 if __name__ == "__main__":
     for key, rendered in upstream(Path(sys.argv[1])).items():
         print(f"    {key}: {hash_of(rendered)!r},")  # noqa: T201
