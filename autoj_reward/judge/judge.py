@@ -84,7 +84,8 @@ class Judge:
             mode: direct or critique; None takes the judge's own default.
             n_samples: K critiques of each input; more than 1 needs a temperature.
             both_orders: Judge pairs in both orders and average.
-            overlong: What happens to an input that does not fit: error, or truncate its longest completion.
+            overlong: What happens to an input that does not fit: error, or truncate its longest completion
+                (of a list the longer ones).
             temperature: Instead of the judge's own.
             max_new_tokens: Instead of the judge's own.
             seed: For sampling.

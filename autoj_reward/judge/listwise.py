@@ -3,7 +3,8 @@
 
 Requests of one prompt (and rubric, reference, language) are a group. Equal completions are shown once. The
 group is put in the order of its members' hashes and cut into lists; a member that is in several lists has
-the average of its verdicts. Its failures are its own: one score off the scale leaves the others.
+the average of its verdicts. Its failures are its own: one score off the scale leaves the others. If the
+settings allow it, the longer completions of a list that does not fit the context are cut to one length.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from dataclasses import dataclass, replace
 
 from autoj_reward.engines import Engine
 from autoj_reward.judge.generation import Turn, ask, usage_of, write
+from autoj_reward.judge.messages.truncate import MOST_CUTS, truncate_evenly
 from autoj_reward.judge.parse import Stated, find_scores, find_verdict
 from autoj_reward.judge.requests import PreparedRequest
-from autoj_reward.judge.samples import WITHOUT_VERDICT, MeteredSample, read_sample
+from autoj_reward.judge.samples import WITHOUT_VERDICT, MeteredSample, overflow_tokens, read_sample
 from autoj_reward.judge.settings import JudgeSettings
 from autoj_reward.judge.spec import JudgeSpec, JudgingTask
 from autoj_reward.judge.verdict import VerdictSet
@@ -26,11 +28,18 @@ from autoj_reward.types import Failure, JudgeInput, Segment, Usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _List:
-    """One call: its input, and the requests of each completion that it shows."""
+    """One call: its input, and the requests of each completion that it shows.
+
+    `context` holds the template's other fields, `texts` the completions as they are shown, and `cut_chars`
+    the characters cut from each.
+    """
 
     members: tuple[tuple[int, ...], ...]
     task: JudgingTask
     item: JudgeInput
+    context: Mapping[str, str]
+    texts: Sequence[str]
+    cut_chars: Sequence[int]
 
     @property
     def is_choice(self) -> bool:
@@ -51,6 +60,18 @@ class _List:
         own = self.task.verdicts
         return self.task.listing.choice(own, len(self.members)) if self.is_choice else own
 
+    def truncated(self, overflow: int) -> _List:
+        """The list with its longer completions cut by this many tokens together."""
+        assert self.task.listing is not None
+        texts, removed = truncate_evenly(self.texts, overflow)
+        shown = {**self.context, "completions": self.task.listing.body(texts)}
+        return replace(
+            self,
+            item=replace(self.item, body=self.task.template.fill(shown)),
+            texts=texts,
+            cut_chars=[a + b for a, b in zip(self.cut_chars, removed, strict=True)],
+        )
+
 
 def judge_lists(
     requests: Sequence[PreparedRequest], spec: JudgeSpec, settings: JudgeSettings, engine: Engine
@@ -58,13 +79,24 @@ def judge_lists(
     """All samples of every request. A list's tokens are counted once, on its first member."""
     lists = _lists(requests, spec, settings)
     read = _read_directly if settings.mode == "direct" else _read_critiques
+    results = read(lists, spec, settings, engine)
+    for _ in range(MOST_CUTS if settings.overlong == "truncate" else 0):
+        overlong = {i: tokens for i, (found, _) in enumerate(results) if (tokens := overflow_tokens(found))}
+        if not overlong:
+            break
+        for i, tokens in overlong.items():
+            lists[i] = lists[i].truncated(tokens)
+        for i, result in zip(
+            overlong, read([lists[i] for i in overlong], spec, settings, engine), strict=True
+        ):
+            results[i] = result
     samples: list[list[MeteredSample]] = [[] for _ in requests]
-    for one, (found, usage) in zip(lists, read(lists, spec, settings, engine), strict=True):
+    for one, (found, usage) in zip(lists, results, strict=True):
         by_member = _shares(found[0], one) if one.is_choice else found
         spent = usage
-        for same, sample in zip(one.members, by_member, strict=True):
+        for same, sample, cut in zip(one.members, by_member, one.cut_chars, strict=True):
             for request in same:
-                samples[request].append(MeteredSample(sample, spent))
+                samples[request].append(MeteredSample(sample, spent, cut))
                 spent = Usage()
     return samples
 
@@ -89,6 +121,9 @@ def _lists(requests: Sequence[PreparedRequest], spec: JudgeSpec, settings: Judge
                     members=tuple(tuple(group[text]) for text in own),
                     task=shared.task,
                     item=JudgeInput(body=body, wrapper=wrapper, sampling=settings.sampling, sample_index=k),
+                    context=context,
+                    texts=own,
+                    cut_chars=[0] * len(own),
                 )
                 for k in range(settings.n_samples)
             ]

@@ -11,8 +11,9 @@ from typing import Any
 from autoj_reward.judge.engine import JudgeEngine
 from autoj_reward.judge.guard.guard import GuardRunner
 from autoj_reward.judge.listwise import judge_lists
+from autoj_reward.judge.messages.truncate import MOST_CUTS
 from autoj_reward.judge.requests import PreparedRequest
-from autoj_reward.judge.samples import MeteredSample, judge_directly, judge_with_critique
+from autoj_reward.judge.samples import MeteredSample, judge_directly, judge_with_critique, overflow_tokens
 from autoj_reward.judge.settings import JudgeSettings
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.verdict import VerdictSet
@@ -27,10 +28,7 @@ from autoj_reward.judgments import (
     aggregate,
     mirrored,
 )
-from autoj_reward.types import Failure, FailureReason, JudgeInput, Usage
-
-_MOST_CUTS = 8
-"""Rounds of truncation before an input counts as too long after all."""
+from autoj_reward.types import Failure, JudgeInput, Usage
 
 
 class RequestPipeline:
@@ -106,11 +104,11 @@ class RequestPipeline:
             return []
         current = list(requests)
         results = self._sample(current)
-        for _ in range(_MOST_CUTS if self._settings.overlong == "truncate" else 0):
+        for _ in range(MOST_CUTS if self._settings.overlong == "truncate" else 0):
             overlong = {
                 i: tokens
                 for i, result in enumerate(results)
-                if current[i].task.listing is None and (tokens := _overflow(result))
+                if current[i].task.listing is None and (tokens := overflow_tokens(m.sample for m in result))
             }
             if not overlong:
                 break
@@ -122,6 +120,8 @@ class RequestPipeline:
         provenances: dict[Any, Provenance] = {}
         judgments = []
         for prepared, result in zip(current, results, strict=True):
+            if prepared.task.listing is not None:
+                prepared = replace(prepared, cut_chars=(max(m.cut_chars for m in result),))
             kind = prepared.cut_chars, prepared.language
             if kind not in provenances:
                 provenances[kind] = self._provenance(prepared, engine=fingerprint, judge_id=identity)
@@ -210,12 +210,6 @@ def _mapped_back(sample: Sample) -> Sample:
 def _average(distributions: Sequence[VerdictDistribution]) -> VerdictDistribution | None:
     """The average; one distribution is returned as it is, which saves a fifth of a warm cache's time."""
     return distributions[0] if len(distributions) == 1 else aggregate(distributions)
-
-
-def _overflow(metered: Sequence[MeteredSample]) -> int:
-    """Tokens by which a request's longest input is over the limit; 0 if all fit."""
-    failures = [m.sample.failure for m in metered if m.sample.failure is not None]
-    return max((f.overflow_tokens for f in failures if f.reason is FailureReason.TOO_LONG), default=0)
 
 
 def _common_failure(samples: Sequence[Sample]) -> Failure:

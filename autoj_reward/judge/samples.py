@@ -8,7 +8,7 @@ without a verdict is a failure, or is closed with the forced words if the rules 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from autoj_reward.engines import Engine
@@ -50,10 +50,17 @@ class ReadingRules:
 
 @dataclass(frozen=True, slots=True)
 class MeteredSample:
-    """A sample, and the tokens spent on it."""
+    """A sample, and the tokens spent on it; of a list also the characters cut from this completion to fit."""
 
     sample: Sample
     usage: Usage
+    cut_chars: int = 0
+
+
+def overflow_tokens(samples: Iterable[Sample]) -> int:
+    """Tokens by which the longest input of these samples is over the limit; 0 if all fit."""
+    failures = [sample.failure for sample in samples if sample.failure is not None]
+    return max((f.overflow_tokens for f in failures if f.reason is FailureReason.TOO_LONG), default=0)
 
 
 def judge_directly(

@@ -26,7 +26,8 @@ class JudgeSettings:
         n_samples: K critiques of each input, averaged as distributions. Direct mode needs one.
         both_orders: Whether each pair is judged in both orders, and the two averaged.
         overlong: error: an input that does not fit is a `too_long` failure. truncate: the middle of its
-            longest completion is cut until it fits, and the judgment says how much.
+            longest completion, or of the longer ones of a list, is cut until it fits, and the judgment says
+            how much.
         sampling: How critiques are generated.
         rules: How verdicts are read.
         guard: What is done about completions that try to influence the judge; None shows them as they are.

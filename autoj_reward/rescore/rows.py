@@ -110,8 +110,14 @@ def critiques_of(items: Sequence[RowItem], kind: Kind, judge: Judge) -> tuple[li
     """The rows with a critique, and an engine that returns those critiques.
 
     Raises:
-        ConfigError: Rows of this kind do not hold all critiques.
+        ConfigError: Rows of this kind do not hold all critiques, or the judge rates in lists.
     """
+    if judge.spec.rating is not None and judge.spec.rating.listing is not None:
+        raise ConfigError(
+            f"--critiques: {judge.spec.name!r} rates completions in lists, and no row says where it was "
+            "in its list",
+            hint="rescore with the cache that the run wrote",
+        )
     if kind != "rate" or judge.settings.n_samples != 1:
         raise ConfigError(
             "only rows of rate with one sample hold all their critiques",

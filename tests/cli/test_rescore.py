@@ -22,7 +22,7 @@ from autoj_reward.judge.judge import Judge
 from autoj_reward.rows.fields import row_format
 from autoj_reward.rows.records import RowItem
 from autoj_reward.rows.tasks import compare_task, rate_task, rerank_task
-from autoj_reward.testing import ScriptedEngine
+from autoj_reward.testing import ScriptedEngine, rendered_text
 from tests.cli.conftest import read_rows, write_rows
 
 Rescore = Callable[..., Result]
@@ -103,6 +103,56 @@ def test_the_same_reading_changes_nothing(
     assert (said["n"], said["n_verdicts_changed"], said["n_numbers_changed"], said["n_kept"]) == (4, 0, 0, 0)
     assert read_rows(tmp_path / "new.jsonl") == rows
     assert engine.stats.n_asked == n_asked
+
+
+IN_LISTS = """
+comparison = false
+[rating]
+template = "list"
+blocks = {}
+text = "{prompt}\\n{completions}Scores?"
+verdict_prefix = "Scores: "
+pattern = '''scores:\\s*(?P<verdict>\\d{1,2}(?:[ ,]{1,3}\\d{1,2}){0,31})'''
+terminators = [" ", "\\n"]
+end_of_turn = true
+list = { size = 3, overlap = 1, item = "[{index}] {completion}\\n", between = " " }
+"""
+
+
+@pytest.mark.parametrize("mode", ["direct", "critique"])
+def test_judgments_of_lists_are_read_again_from_the_cache(run: Rescore, tmp_path: Path, mode: Any) -> None:
+    """Groups are cut into the same lists, so that their answers are found."""
+    judge_file = own_judge(tmp_path, IN_LISTS)
+    scripted = ScriptedEngine(
+        write=lambda item: "Scores: " + " ".join("468"[: rendered_text(item).count("]")]),
+        read={"4": 0.001, "6": 0.002},
+    )
+    engine = CachedEngine(scripted, JudgmentStore(tmp_path / "a.sqlite"))
+    judge = Judge.load(str(tmp_path / judge_file), engine=engine, mode=mode)
+    layout = row_format("rate", None, {})
+    rows = [{"prompt": f"Q{n % 2}", "completion": f"c{n}"} for n in range(9)]
+    items = [RowItem(n, row, layout.requests(row)) for n, row in enumerate(rows, start=1)]
+    done = rate_task(judge, layout).judge(items)
+    made = [{**item.row, **one.added} for item, one in zip(items, done, strict=True)]
+    write_rows(tmp_path / "out.jsonl", made)
+    assert {row["failure"]["reason"] for row in made} == {"low_mass"}
+    again = ("out.jsonl", "-o", "new.jsonl", "--judge", judge_file, "--json")
+    said = report(run(*again))
+    assert (said["n"], said["n_verdicts_changed"], said["n_kept"]) == (9, 0, 0)
+    assert read_rows(tmp_path / "new.jsonl") == made
+    said = report(run(*again, "--min-mass", "0.0001"))
+    assert (said["n"], said["n_kept"]) == (9, 0)
+    assert {row["failure"] for row in read_rows(tmp_path / "new.jsonl")} == {None}
+
+
+def test_critiques_of_lists_are_not_read_from_rows(
+    run: Rescore, engine: CachedEngine, tmp_path: Path
+) -> None:
+    """A row of a list holds its text, but not which of its scores is the row's."""
+    judged_rows(tmp_path / "out.jsonl", engine, mode="critique")
+    judge_file = own_judge(tmp_path, IN_LISTS)
+    with pytest.raises(ConfigError, match="in lists"):
+        run("out.jsonl", "-o", "new.jsonl", "--judge", judge_file, "--critiques", cache=False)
 
 
 def test_another_least_mass_gives_the_failed_row_a_verdict(

@@ -17,8 +17,8 @@ from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import parse_spec
 from autoj_reward.judge.verdict import graded_set, numbers, preference_set, score_pair_set
 from autoj_reward.judge.verdicts.lists import ListLayout, order_key
-from autoj_reward.testing import ScriptedEngine, untrusted_texts
-from autoj_reward.types import FailureReason, FinishReason, JudgeInput, JudgeOutput
+from autoj_reward.testing import ScriptedEngine, rendered_text, untrusted_texts
+from autoj_reward.types import Failure, FailureReason, FinishReason, JudgeInput, JudgeOutput
 from tests.judge.forms import FORMS, judge_of
 
 # As they were before verdicts of other forms: an equal fingerprint keeps caches and judge ids valid.
@@ -234,6 +234,46 @@ def test_a_list_is_in_the_order_of_hashes_however_it_is_given() -> None:
         rate_list(engine, completions)
         shown.append([untrusted_texts(i) for i in engine.inputs])
     assert shown[0] == shown[1]
+
+
+def short_context(limit: int) -> ScriptedEngine:
+    """Scores of four completions, from an engine with room for this many characters."""
+
+    def too_long(item: JudgeInput) -> Failure | None:
+        over = len(rendered_text(item)) - limit
+        detail = f"{over} characters too long"
+        return (
+            Failure(reason=FailureReason.TOO_LONG, detail=detail, overflow_tokens=over // 4 + 1)
+            if over > 0
+            else None
+        )
+
+    return ScriptedEngine(
+        read=lambda item: too_long(item) or {"7": 0.8}, write=lambda item: too_long(item) or "Scores: 7 3 9 5"
+    )
+
+
+@pytest.mark.parametrize("mode", ["critique", "direct"])
+def test_in_a_list_that_is_too_long_the_longer_completions_are_cut_to_one_length(mode: Any) -> None:
+    completions = ["a" * 900, "b" * 20, "c" * 500, "d" * 600]
+    engine = short_context(1000)
+    got = rate_list(engine, completions, mode=mode, overlong="truncate")
+    assert {j.failure for j in got} == {None}
+    cut = [j.provenance.cut_chars[0] for j in got]
+    assert cut[1] == 0
+    assert len({len(text) - n for text, n in zip(completions, cut, strict=True) if n}) == 1
+    first, last = untrusted_texts(engine.inputs[0])[1:], untrusted_texts(engine.inputs[-1])[1:]
+    assert [text[0] for text in last] == [text[0] for text in first]
+    assert all(f"[... {n} characters left out ...]" in "".join(last) for n in cut if n)
+    assert max(map(len, last)) < 500
+    # No more than it takes: a third of the room would hold one of the three.
+    assert sum(map(len, last)) > 600
+
+
+def test_a_list_that_is_too_long_fails_without_truncation_and_where_nothing_is_left_to_cut() -> None:
+    for engine, overlong in ((short_context(1000), "error"), (short_context(50), "truncate")):
+        got = rate_list(engine, ["a" * 900, "b" * 900], overlong=overlong)
+        assert {j.failure.reason for j in got} == {FailureReason.TOO_LONG}
 
 
 def test_longer_groups_are_cut_into_lists_that_overlap() -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import bisect
+from collections.abc import Sequence
 from dataclasses import replace
 
 from autoj_reward.types import Request
@@ -11,6 +13,11 @@ _CHARS_PER_TOKEN = 4
 """A cautious guess; where it cuts too little, the next round cuts more."""
 
 _MARK = "\n[... {n} characters left out ...]\n"
+_ROOM = len(_MARK) + 8
+"""Characters that a mark takes, at most."""
+
+MOST_CUTS = 8
+"""Rounds of truncation before an input counts as too long after all."""
 
 
 def truncate_middle(request: Request, overflow_tokens: int) -> tuple[Request, tuple[int, ...]]:
@@ -26,11 +33,37 @@ def truncate_middle(request: Request, overflow_tokens: int) -> tuple[Request, tu
     """
     texts = [str(c) for c in request.completions]
     longest = max(range(len(texts)), key=lambda i: len(texts[i]))
-    text = texts[longest]
-    n = min(overflow_tokens * _CHARS_PER_TOKEN + len(_MARK) + 8, len(text))
+    n = min(overflow_tokens * _CHARS_PER_TOKEN + _ROOM, len(texts[longest]))
     if n == 0:
         return request, (0,) * len(texts)
-    start = (len(text) - n) // 2
-    texts[longest] = text[:start] + _MARK.format(n=n) + text[start + n :]
+    texts[longest] = _without_middle(texts[longest], n)
     removed = tuple(n if i == longest else 0 for i in range(len(texts)))
     return replace(request, completions=tuple(texts)), removed
+
+
+def truncate_evenly(texts: Sequence[str], overflow_tokens: int) -> tuple[list[str], list[int]]:
+    """Cut the longer ones of several texts in their middle, all to the same length.
+
+    Args:
+        texts: Texts that are too long together.
+        overflow_tokens: How many tokens too many, at least 1.
+
+    Returns:
+        The texts with their cuts, and the characters taken out of each; zeros if nothing is left to cut.
+    """
+    lengths = [len(text) for text in texts]
+    wanted = overflow_tokens * _CHARS_PER_TOKEN
+    # From the greatest length down: the first one that frees enough. Texts as short as a mark stay.
+    caps = range(max(lengths) - 1, _ROOM - 1, -1)
+    if not caps:
+        return list(texts), [0] * len(texts)
+    place = bisect.bisect_left(caps, True, key=lambda cap: sum(max(n - cap, 0) for n in lengths) >= wanted)
+    cap = caps[min(place, len(caps) - 1)]
+    removed = [n - cap + _ROOM if n > cap else 0 for n in lengths]
+    return [_without_middle(text, n) if n else text for text, n in zip(texts, removed, strict=True)], removed
+
+
+def _without_middle(text: str, n: int) -> str:
+    """The text with a mark in place of n characters in its middle."""
+    start = (len(text) - n) // 2
+    return text[:start] + _MARK.format(n=n) + text[start + n :]
