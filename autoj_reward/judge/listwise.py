@@ -64,7 +64,10 @@ class _List:
         """The list with its longer completions cut by this many tokens together."""
         assert self.task.listing is not None
         texts, removed = truncate_evenly(self.texts, overflow)
-        shown = {**self.context, "completions": self.task.listing.body(texts)}
+        shown: dict[str, str | tuple[Segment, ...]] = {
+            **self.context,
+            "completions": self.task.listing.body(texts),
+        }
         return replace(
             self,
             item=replace(self.item, body=self.task.template.fill(shown)),
