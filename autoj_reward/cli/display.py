@@ -96,7 +96,7 @@ def print_summary(summary: Summary, target: str, *, overlong: str) -> None:
 
 
 def print_group(item: RowItem, finished: RowResult, *, to_stderr: bool) -> None:
-    """Print a group's ranking as a table, and the critiques of its best and worst completion."""
+    """Print a group's ranking as a table, its best completion whole, and the critiques of best and worst."""
     console = table_console(to_stderr=to_stderr)
     added = finished.added
     ranking: list[dict[str, Any]] = added["ranking"]
@@ -128,9 +128,13 @@ def print_group(item: RowItem, finished: RowResult, *, to_stderr: bool) -> None:
     ends = [("best", readable[0])] if readable else []
     ends += [("worst", readable[-1])] if len(readable) > 1 else []
     for name, entry in ends:
+        if name == "best":
+            whole = completion_text(item.requests[entry["index"]].completions[0])
+            console.print(f"[bold]best completion[/bold], index {entry['index']}:\n{escape(whole.strip())}\n")
         if entry["critique"]:
             console.print(
-                f"[bold]{name}[/bold], index {entry['index']}: {escape(entry['critique'].strip())}\n"
+                f"[bold]critique of the {name}[/bold], index {entry['index']}: "
+                f"{escape(entry['critique'].strip())}\n"
             )
 
 

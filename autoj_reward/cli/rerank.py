@@ -30,7 +30,9 @@ def rerank(
             "group.",
         ),
     ] = "ends",
-    show: Annotated[int, typer.Option(min=0, help="How many groups to print as a table.")] = 4,
+    show: Annotated[
+        int, typer.Option(min=0, help="How many groups to print as a table, each with its best completion.")
+    ] = 4,
     strategy: StrategyName = "pointwise",
     budget: Budget = None,
     top: Annotated[
@@ -42,8 +44,9 @@ def rerank(
     """Order N completions of each prompt: rows with "prompt" and "completions": [...].
 
     Adds to each row: ranking (best first: index, reward, low, high, best_prob, rating, expected_rating, mass,
-    entropy, critique, forced, cut_chars, flags, failure), best (the index of the best, null if none has a
-    verdict), mode, strategy, n_calls, n_tokens and cycles (A beats B, B beats C, C beats A).
+    entropy, exactness, critique, forced, cut_chars, flags, failure), best (the index of the best, null if
+    none has a verdict), best_completion, mode, strategy, n_calls, n_tokens and cycles (A beats B, B beats C,
+    C beats A).
     """
     from autoj_reward.ranking.registry import choose_strategy
     from autoj_reward.rows.tasks import Critiques, rerank_task

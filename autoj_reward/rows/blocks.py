@@ -241,7 +241,8 @@ def added_schema(kind: str) -> Any:
         "tie_prob": number, "slot_bias": number, "critique": text, "mode": text, "preference": text,
         "flipped": pa.bool_(), "cut_chars": pa.int64(), "forced": pa.int64(),
         "order_preferences": pa.list_(text),
-        "entropy": number, "flags": pa.list_(text) if kind == "rate" else pa.list_(pa.list_(text)),
+        "entropy": number, "exactness": text,
+        "flags": pa.list_(text) if kind == "rate" else pa.list_(pa.list_(text)),
         "order_win_probs": pa.list_(number), "judge_id": text,
         "failure": pa.struct([("reason", text), ("detail", text)]),
     }  # fmt: skip

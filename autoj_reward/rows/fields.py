@@ -17,6 +17,9 @@ from autoj_reward.types import Request, Text
 
 __all__ = ["OPTIONAL_FIELDS", "Kind", "RowFormat", "RowProblem", "find_format", "message_field", "row_format"]
 
+_MOST_TEXTS = 3
+"""A format's first fields hold its texts: a prompt and up to two completions."""
+
 OPTIONAL_FIELDS = frozenset({"rubric", "reference", "language"})
 """Optional fields of a row that a judge may take."""
 
@@ -34,6 +37,7 @@ class RowFormat:
         read: Reads the rows of a published format; None for the fields above.
         name: The published format's name; None for our own.
         about: What writes that format.
+        marks: Names of all fields that may hold the texts of the published format.
         kinds: What is done with the rows, for messages about rows that do not fit.
     """
 
@@ -45,6 +49,7 @@ class RowFormat:
     read: Reader | None = None
     name: str | None = None
     about: str = ""
+    marks: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] = ()
 
     def parts(self, row: Row) -> RowParts:
@@ -102,6 +107,11 @@ class RowFormat:
     def n_requests(self, row: Row) -> int:
         """How many requests a row that passed the check has."""
         return len(self.parts(row).completions) if self.grouped else 1
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """Names of the fields that the prompt and the completions are read from."""
+        return frozenset({self.prompt, *self.completions, *self.marks})
 
     def _field(self, n: int) -> str:
         """The name of a completion in messages."""
@@ -187,6 +197,7 @@ def _format_of(known: KnownFormat, kind: Kind) -> RowFormat:
         read=known.read,
         name=None if known is OWN.get(known.name) else known.name,
         about=known.about,
+        marks=tuple(name for mark in known.marks[:_MOST_TEXTS] for name in mark.split("|")),
         kinds=(kind,),
     )
 

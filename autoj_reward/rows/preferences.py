@@ -54,7 +54,8 @@ def label_task(
 ) -> RowTask:
     """Make preference data of each row: of a group of completions, or of two.
 
-    The fields added to a row are `rows`, the data, and `dropped`, how many pairs were not kept by reason.
+    The fields added to a row are `rows`, the data, and `dropped`, how many pairs were not kept by reason. The
+    data keeps the input's other columns, except those that tell TRL's trainers the kind of a data set.
 
     Args:
         judge: The judge.
@@ -87,6 +88,8 @@ def label_task(
                 margin_scale=margin_scale,
                 line=item.line,
             )
+            others = _other_columns(item.row, row_format)
+            made = [row | {k: v for k, v in others.items() if k not in row} for row in made]
             results.append(RowResult({"rows": made, "dropped": dict(done.dropped)}, done.judgments))
         return results
 
@@ -94,6 +97,16 @@ def label_task(
         return replace(compare_task(judge, row_format), label="label", judge=judged, added_fields=())
     asks = "both" if settings.confirm and strategy.asks == "ratings" else strategy.asks
     return group_task("label", judge, row_format, judged, strategy, asks=asks)
+
+
+_TRAINERS = frozenset({"prompt", "chosen", "rejected", "completion", "completions", "label", "messages"})
+"""Columns by which TRL's trainers tell kinds of data sets."""
+
+
+def _other_columns(row: Row, fields: RowFormat) -> Row:
+    """An input row's columns without prompt, completions, and those that mean something to trainers."""
+    left = {name: value for name, value in row.items() if name not in fields.fields | _TRAINERS}
+    return dict(storable(left))
 
 
 def layout_of(row: Row, fields: RowFormat) -> Layout:
@@ -206,6 +219,7 @@ def _source(labelled: LabelledGroup, pair: PreferencePair, line: int | None) -> 
         "engine": judgment.provenance.engine,
         "judge_id": judgment.provenance.judge_id or None,
         "mode": judgment.mode,
+        "exactness": None if judgment.distribution is None else judgment.distribution.exactness,
         "strategy": "comparison" if labelled.ranking is None else labelled.ranking.strategy,
     }
 

@@ -21,22 +21,24 @@ from autoj_reward.ranking.strategies import Pointwise, Strategy
 from autoj_reward.rows.fields import OPTIONAL_FIELDS, RowFormat
 from autoj_reward.rows.records import RowItem, RowResult, RowTask
 from autoj_reward.rows.source import Row
-from autoj_reward.types import Failure, Request
+from autoj_reward.types import Failure, Request, Text
 
 Critiques = Literal["none", "ends", "all"]
 _Judge = Callable[[Sequence[RowItem]], list[RowResult]]
 
 ADDED_FIELDS = {
     "rate": (
-        "rating", "expected_rating", "reward", "critique", "forced", "mass", "entropy", "mode", "cut_chars",
-        "flags", "judge_id", "failure",
+        "rating", "expected_rating", "reward", "critique", "forced", "mass", "entropy", "exactness", "mode",
+        "cut_chars", "flags", "judge_id", "failure",
     ),
     "compare": (
         "preference", "win_prob", "tie_prob", "reward", "flipped", "slot_bias", "order_preferences",
-        "order_win_probs", "critique", "forced", "mass", "entropy", "mode", "cut_chars", "flags",
-        "judge_id", "failure",
+        "order_win_probs", "critique", "forced", "mass", "entropy", "exactness", "mode", "cut_chars",
+        "flags", "judge_id", "failure",
     ),
-    "rerank": ("ranking", "best", "mode", "judge_id", "strategy", "n_calls", "n_tokens", "cycles"),
+    "rerank": (
+        "ranking", "best", "best_completion", "mode", "judge_id", "strategy", "n_calls", "n_tokens", "cycles",
+    ),
 }  # fmt: skip
 """The fields that each command adds to a row, in this order."""
 
@@ -95,7 +97,8 @@ def rerank_task(
         for n, ranking in enumerate(rankings):
             explained = {c.index: written[n, c.index] for c in ranking.candidates if (n, c.index) in written}
             entries = [candidate_fields(ranking, c, explained.get(c.index)) for c in ranking.candidates[:top]]
-            added = ranking_fields(judge, ranking, entries)
+            completions = [request.completions[0] for request in items[n].requests]
+            added = ranking_fields(judge, ranking, entries, completions)
             results.append(RowResult(added, ranking.judgments, list(explained.values())))
         return results
 
@@ -133,12 +136,15 @@ def group_task(
     )
 
 
-def ranking_fields(judge: Judge, ranking: Ranking, entries: Sequence[Row]) -> Row:
-    """The fields that `rerank` adds to a row, from the entries of its ranking."""
+def ranking_fields(
+    judge: Judge, ranking: Ranking, entries: Sequence[Row], completions: Sequence[Text]
+) -> Row:
+    """The fields that `rerank` adds to a row, from the entries of its ranking and its G completions."""
     usage = ranking.usage
     return {
         "ranking": list(entries),
         "best": ranking.best,
+        "best_completion": None if ranking.best is None else completions[ranking.best],
         "mode": judge.settings.mode,
         "judge_id": judge.identity,
         "strategy": ranking.strategy,
@@ -202,6 +208,7 @@ def candidate_fields(
         "expected_rating": None if judgment is None else judgment.expected_rating,
         "mass": None if judgment is None else judgment.mass,
         "entropy": None if judgment is None else _entropy(judgment),
+        "exactness": None if judgment is None else _exactness(judgment),
         "critique": None if critic is None else critic.critique,
         "forced": 0 if judgment is None else judgment.n_forced,
         "cut_chars": 0 if judgment is None else sum(judgment.provenance.cut_chars),
@@ -242,6 +249,7 @@ def _common_fields(judgment: Judgment) -> Row:
         "forced": judgment.n_forced,
         "mass": judgment.mass,
         "entropy": _entropy(judgment),
+        "exactness": _exactness(judgment),
         "mode": judgment.mode,
         "cut_chars": sum(judgment.provenance.cut_chars),
         "flags": _flag_fields(judgment),
@@ -253,6 +261,11 @@ def _common_fields(judgment: Judgment) -> Row:
 def _entropy(judgment: Judgment) -> float | None:
     """Of the verdict, in nats; null with a failure."""
     return None if judgment.distribution is None else judgment.distribution.entropy
+
+
+def _exactness(judgment: Judgment) -> str | None:
+    """How the verdict was read: exact, bounded or point probabilities; null with a failure."""
+    return None if judgment.distribution is None else judgment.distribution.exactness
 
 
 def _flag_fields(judgment: Judgment) -> list[str] | list[list[str]] | None:

@@ -140,8 +140,10 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
             for row in rows
         ]
         fields = [
-            ranking_fields(judge, ranking, [candidate_fields(ranking, c) for c in ranking.candidates])
-            for ranking in rankings
+            ranking_fields(
+                judge, ranking, [candidate_fields(ranking, c) for c in ranking.candidates], row["completions"]
+            )
+            for ranking, row in zip(rankings, body.rows, strict=True)
         ]
         return _answer(fields, judgments)
 

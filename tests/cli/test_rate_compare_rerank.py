@@ -30,7 +30,7 @@ def test_rate_keeps_fields_and_order_and_adds_its_own(run: Run, tmp_path: Path) 
     first, second = read_rows(tmp_path / "out.jsonl")
     assert list(first) == [
         "id", "prompt", "completion", "z", "rating", "expected_rating", "reward", "critique", "forced", "mass",
-        "entropy", "mode", "cut_chars", "flags", "judge_id", "failure",
+        "entropy", "exactness", "mode", "cut_chars", "flags", "judge_id", "failure",
     ]  # fmt: skip
     assert first["rating"] == 9
     assert first["expected_rating"] == pytest.approx(8.6)

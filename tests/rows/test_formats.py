@@ -104,13 +104,20 @@ def test_every_command_that_makes_sense_judges_them(title: str, tmp_path: Path, 
         run.run()
         [row] = [json.loads(line) for line in out.read_text().splitlines()]
         if task.label == "rate":
-            assert row["rating"] == 9
+            assert (row["rating"], row["exactness"]) == (9, "exact")
         elif task.label == "compare":
             assert shape.preference in (row["preference"], "tie")
         elif task.label == "rerank":
             assert row["ranking"][0]["rating"] == 9
+            assert "Paris" in completion_text(row["best_completion"])
         else:
-            assert "Paris" in json.dumps(row["rows"][0]["chosen"])
+            data = row["rows"][0]
+            assert "Paris" in json.dumps(data["chosen"])
+            assert data["source"]["exactness"] == "exact"
+            assert not {"label", "messages", "completions"} & data.keys()
+            assert all(
+                data[k] == shape.row[k] for k in shape.row.keys() & {"id", "subset", "source_name", "turn"}
+            )
             continue
         assert {k: row[k] for k in shape.row if k not in ("outputs", *task.added_fields)} == {
             k: v for k, v in shape.row.items() if k not in ("outputs", *task.added_fields)
