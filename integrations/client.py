@@ -61,7 +61,7 @@ class JudgeClient:
     the environment are not pickled.
 
     Args:
-        url: URL of the server, such as `http://judge:8000`.
+        url: URL of the server, such as `http://judge:8100`.
         token: The server's token; None reads `$AUTOJ_REWARD_TOKEN` when the client is used.
         patience_seconds: Longest time of one request, all attempts and waits included.
         timeout_seconds: Longest time of one attempt.
@@ -81,7 +81,7 @@ class JudgeClient:
         rows_per_request: int = 128,
     ) -> None:
         if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"{redact(url)!r} is not a server URL", hint="such as http://judge:8000")
+            raise ConfigError(f"{redact(url)!r} is not a server URL", hint="such as http://judge:8100")
         if rows_per_request < 1 or patience_seconds <= 0 or timeout_seconds <= 0:
             raise ConfigError("rows_per_request, patience_seconds and timeout_seconds must be above 0")
         self.url = url.rstrip("/")

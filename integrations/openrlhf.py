@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reward function for OpenRLHF, backed by the reward server.
 
-OpenRLHF takes a server's URL (`--remote_rm_url http://judge:8000/get_reward`), or a Python file with a
+OpenRLHF takes a server's URL (`--remote_rm_url http://judge:8100/get_reward`), or a Python file with a
 `reward_func(queries, prompts, labels)`. The URL does not need this module. The file is better if the server
 may be busy: OpenRLHF's own HTTP code gives up after five attempts, one a second, and continues without a
 reward.
 
     # my_reward.py; --remote_rm_url my_reward.py
     from autoj_reward.integrations.openrlhf import reward_function
-    reward_func = reward_function("http://judge:8000")
+    reward_func = reward_function("http://judge:8100")
 """
 
 from __future__ import annotations

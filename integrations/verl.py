@@ -7,7 +7,7 @@ its configuration and arguments that differ between versions. The server batches
 
     # my_reward.py; custom_reward_function.path=my_reward.py custom_reward_function.name=compute_score
     from autoj_reward.integrations.verl import async_compute_score
-    compute_score = async_compute_score("http://judge:8000", prompt_field="question")
+    compute_score = async_compute_score("http://judge:8100", prompt_field="question")
 
 With `reward.reward_model.enable=True`, verl serves `reward.reward_model.model_path` itself, and passes its
 address and tokenizer to the function; `hosted_compute_score` and `async_hosted_compute_score` ask that one.

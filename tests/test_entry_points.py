@@ -225,11 +225,11 @@ def confirmed_labels(_: Path) -> None:
 
 def evaluate_pairs(folder: Path) -> None:
     from autoj_reward.autoj.pairs import read_pairs
-    from autoj_reward.evaluate.predictions import judge_pairs
+    from autoj_reward.evaluate.predictions import compare_pairs
 
     row = {"prompt": PROMPT, "response 1": FIRST, "response 2": SECOND, "label": 0}
     (folder / "pairs.jsonl").write_text(json.dumps(row) + "\n")
-    judge_pairs(judge(), read_pairs(folder / "pairs.jsonl"))
+    compare_pairs(judge(), read_pairs(folder / "pairs.jsonl"))
 
 
 RATING = [

@@ -100,6 +100,7 @@ ALLOWED: dict[str, set[str]] = {
     "ranking": {"errors", "json_text", "judge", "judgments", "types"},
     "reward": {"engines", "errors", "judge", "judgments", "ranking", "statistics", "types"},
     "rows": {
+        "engines",
         "environment",
         "errors",
         "identity",
@@ -180,6 +181,7 @@ ALLOWED: dict[str, set[str]] = {
         "integrations",
         "json_text",
         "judge",
+        "judgments",
         "monitor",
         "progress",
         "ranking",
@@ -190,6 +192,7 @@ ALLOWED: dict[str, set[str]] = {
         "serve",
         "statistics",
         "terminal",
+        "toml_file",
         "training",
         "types",
     },

@@ -13,15 +13,21 @@ from autoj_reward.errors import AutojRewardError
 def main() -> None:
     """Run `autoj-reward`; errors of this package are printed as messages, others as tracebacks.
 
-    Exit status: 0 done, 1 a check found something, 2 a wrong setting, row or engine, 130 interrupted.
+    Exit status: 0 done, 1 a check found something, 2 a wrong setting, file or engine, 3 some rows
+    failed or were left out, 130 interrupted.
     """
     # Hides loading messages and bars of the model libraries, unless the user has set these.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from autoj_reward.cli.app import app
+    from autoj_reward.cli.shared.interrupt import end_soon_after_ctrl_c
 
+    end_soon_after_ctrl_c()
     try:
+        from autoj_reward.cli.app import app
+
         app()
+    except KeyboardInterrupt:
+        sys.exit(130)
     except AutojRewardError as error:
         from autoj_reward.redact import redact
 

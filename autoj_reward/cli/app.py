@@ -28,27 +28,29 @@ from autoj_reward.cli import (
     train_judge,
 )
 from autoj_reward.cli.evaluate import benchmark, coherence, critique, pairwise, scenario, selection
+from autoj_reward.cli.shared.grammar import command, command_group
 
-app = typer.Typer(
+app = command_group(
+    "A generative LLM judge as a reward: rate, compare, rerank and label completions.",
     name="autoj-reward",
-    help="A generative LLM judge as a reward: rate, compare, rerank and label completions.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
+evaluate = command_group("Measure a judge against people.")
+for function in (
     rate.rate, compare.compare, rerank.rerank, label.label, rescore.rescore, serve.serve,
     serve_judge.serve_judge, train_judge.train_judge, calibrate.calibrate, probe.probe, report.report,
     monitor.monitor, classify.classify, scenarios.scenarios,
 ):  # fmt: skip
-    app.command()(command)
+    command(app)(function)
 app.add_typer(cache.app, name="cache")
 app.add_typer(judges.app, name="judges")
-for command in (benchmark.benchmark, selection.selection, critique.critique, coherence.coherence):
-    pairwise.app.command()(command)
-pairwise.app.command(name="scenario")(scenario.evaluate_scenario)
+for function in (
+    pairwise.pairwise, benchmark.benchmark, selection.selection, critique.critique, coherence.coherence,
+):  # fmt: skip
+    command(evaluate)(function)
+command(evaluate, "scenario")(scenario.evaluate_scenario)
 app.add_typer(data.app, name="data")
-app.add_typer(pairwise.app, name="evaluate")
+app.add_typer(evaluate, name="evaluate")
 
 
 def _version(wanted: bool) -> None:

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.filesize import decimal
-from rich.table import Table
 
 from autoj_reward.cli.display import snippet, table_console
 from autoj_reward.cli.options import AsJson, Columns, FormatName, JudgeOptions, key_values, with_options
-from autoj_reward.console import escape
+from autoj_reward.cli.shared.grammar import command, command_group
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
 
@@ -23,11 +21,7 @@ if TYPE_CHECKING:
     from autoj_reward.cache.store import JudgmentStore
     from autoj_reward.cache.transfer import Moved
 
-app = typer.Typer(
-    help="Look at, check, shrink and move the cache of judgments.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = command_group("Look at, check, shrink and move the cache of judgments.")
 
 CachePath = Annotated[
     Path | None,
@@ -42,10 +36,14 @@ _SIZES = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _AGES = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-@app.command("stats")
+@command(app, "stats")
 def show_stats(cache: CachePath = None, as_json: AsJson = False) -> None:
     """Show what the cache holds, by engine."""
+    from rich.filesize import decimal
+    from rich.table import Table
+
     from autoj_reward.cache.maintenance import stats
+    from autoj_reward.console import escape
 
     store = opened_cache(cache)
     found = stats(store)
@@ -73,13 +71,14 @@ def show_stats(cache: CachePath = None, as_json: AsJson = False) -> None:
         console.print("on a network file system: kept with a rollback journal")
 
 
-@app.command("verify")
+@command(app, "verify")
 def check(
     cache: CachePath = None,
     drop: Annotated[bool, typer.Option(help="Remove what is damaged.")] = False,
 ) -> None:
     """Check every stored judgment. Exit status 1 if one is damaged."""
     from autoj_reward.cache.maintenance import remove, verify
+    from autoj_reward.console import escape
 
     store = opened_cache(cache)
     n, damaged = 0, []
@@ -95,7 +94,7 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command("prune")
+@command(app, "prune")
 def shrink(
     cache: CachePath = None,
     older_than: Annotated[
@@ -116,6 +115,8 @@ def shrink(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be removed.")] = False,
 ) -> None:
     """Remove judgments by age, size or model."""
+    from rich.filesize import decimal
+
     from autoj_reward.cache.maintenance import prune
 
     n, n_bytes = prune(
@@ -128,19 +129,20 @@ def shrink(
     _say(f"{n:,} judgments ({decimal(n_bytes)}) {'would go' if dry_run else 'removed'}")
 
 
-@app.command("export")
+@command(app, "export")
 def export_judgments(
     target: Annotated[Path, typer.Argument(metavar="OUT.parquet", show_default=False)],
     cache: CachePath = None,
 ) -> None:
     """Write every judgment to a Parquet file, with texts, log-probabilities and keys, for `import`."""
     from autoj_reward.cache.transfer import export_parquet
+    from autoj_reward.console import escape
 
     n = export_parquet(opened_cache(cache), target)
     _say(f"{n:,} judgments -> {escape(str(target))}")
 
 
-@app.command("import")
+@command(app, "import")
 def import_judgments(
     source: Annotated[Path, typer.Argument(metavar="IN.parquet", show_default=False)],
     cache: CachePath = None,
@@ -151,7 +153,7 @@ def import_judgments(
     _say_moved(import_parquet(opened_cache(cache, make=True), source), source)
 
 
-@app.command("merge")
+@command(app, "merge")
 def merge_caches(
     source: Annotated[Path, typer.Argument(metavar="OTHER.sqlite", show_default=False)],
     cache: CachePath = None,
@@ -162,7 +164,7 @@ def merge_caches(
     _say_moved(merge(opened_cache(cache, make=True), source), source)
 
 
-@app.command("explain")
+@command(app, "explain")
 @with_options(JudgeOptions)
 def explain_row(
     source: Annotated[str, typer.Argument(metavar="IN", help="Rows, as for rate and compare.")],
@@ -231,6 +233,8 @@ def _say(line: str) -> None:
 
 
 def _say_moved(moved: Moved, source: Path) -> None:
+    from autoj_reward.console import escape
+
     damaged = f", {moved.n_damaged:,} damaged and left out" if moved.n_damaged else ""
     _say(f"{moved.n_new:,} new judgments from {escape(str(source))}, {moved.n_known:,} known before{damaged}")
 
@@ -247,4 +251,6 @@ def _day(seconds: int) -> str:
 
 
 def _shown(value: Any) -> str:
+    from autoj_reward.console import escape
+
     return escape(snippet("nothing" if value is None else json_text(value, ensure_ascii=False), 100))

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from autoj_reward.cli.display import table_console
 from autoj_reward.cli.options import AsJson, CacheOptions, JudgeOptions, Limit, with_options
@@ -36,6 +35,8 @@ def calibrate(
 
     Copy the printed lines into the judge's TOML file, into its table rating or comparison.
     """
+    from rich.table import Table
+
     from autoj_reward.cli.run import load_judge
     from autoj_reward.rows.source import read_rows
     from autoj_reward.training.calibration import calibrate as fit

@@ -94,7 +94,7 @@ def classify(
                 "columns": columns,
             },
             settings=rows.for_run(default_chunk=1024),
-            listener=Display(output, quiet=rows.quiet),
+            listener=Display("classify", output, quiet=rows.quiet),
         )
         n_rows = run.check().n_rows
         if rows.dry_run:

@@ -10,14 +10,15 @@ import typer
 
 from autoj_reward.cli import display
 from autoj_reward.cli.options import AsJson, JudgeName
+from autoj_reward.cli.shared.grammar import command, command_group
 from autoj_reward.errors import DataError
 from autoj_reward.json_text import json_text
 
-app = typer.Typer(help="Fetch published data, check files, build training rows.", no_args_is_help=True)
+app = command_group("Fetch published data, check files, build training rows.")
 _MOST_SHOWN = 20
 
 
-@app.command()
+@command(app)
 def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What: autoj.", show_default=False)],
     output: Annotated[
@@ -52,7 +53,7 @@ def fetch(
     display.note(f"{len(done)} files in {output}, all as published")
 
 
-@app.command()
+@command(app)
 def validate(
     source: Annotated[str, typer.Argument(metavar="FILE", show_default=False)],
     format_name: Annotated[
@@ -93,7 +94,7 @@ def validate(
         raise typer.Exit(1)
 
 
-@app.command(name="build-train")
+@command(app, "build-train")
 def build_train(
     source: Annotated[
         str,

@@ -4,19 +4,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
-from autoj_reward.console import Console, escape
-from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.progress import span
 from autoj_reward.redact import redact
 from autoj_reward.terminal import printable
 from autoj_reward.types import FailureReason
 
 if TYPE_CHECKING:
+    from autoj_reward.console import Console
     from autoj_reward.errors import DataError
     from autoj_reward.evaluate.report import ReportTable
     from autoj_reward.rows.preferences import LabelSummary
@@ -25,6 +22,7 @@ if TYPE_CHECKING:
 _SNIPPET_CHARS = 70
 _BAR_CHARS = 40
 _MOST_PROBLEMS = 200
+_MOST_VERDICTS = 12
 
 
 def note(text: str) -> None:
@@ -34,6 +32,8 @@ def note(text: str) -> None:
 
 def table_console(*, to_stderr: bool = False) -> Console:
     """A console for tables: 120 columns wide without a terminal."""
+    from autoj_reward.console import Console
+
     console = Console(stderr=to_stderr)
     return console if console.is_terminal else Console(stderr=to_stderr, width=120)
 
@@ -45,6 +45,10 @@ def print_tables(tables: Sequence[ReportTable], *, markdown: bool = False) -> No
 
         print(printable(as_markdown(tables)), end="")  # noqa: T201 - this is the display
         return
+    from rich.table import Table
+
+    from autoj_reward.console import escape
+
     console = table_console()
     for given in tables:
         table = Table(title=given.title, title_justify="left", title_style="bold")
@@ -67,36 +71,67 @@ def print_problems(problems: Sequence[DataError]) -> None:
         note(f"{len(problems) - _MOST_PROBLEMS:,} further rows are wrong")
 
 
-def print_summary(summary: Summary, target: str, *, overlong: str) -> None:
-    """Print the totals of a run; `overlong` is the judge's setting."""
-    parts = [f"{summary.n_judgments:,} judgments in {span(summary.seconds)}"]
-    if summary.seconds > 0 and summary.n_judgments:
-        parts.append(f"{summary.n_judgments / summary.seconds:.1f}/s")
-    if summary.spending is not None:
-        spent = summary.spending
-        parts.append(f"{spent.n_cached:,} answers from the cache, {spent.n_asked:,} from the engine")
-    usage = summary.usage
-    tokens = f"{usage.prompt_tokens:,} prompt tokens ({usage.cached_tokens:,} shared)"
-    parts.append(f"{tokens}, {usage.completion_tokens:,} written")
-    if summary.n_explanations:
-        parts.append(f"{summary.n_explanations:,} critiques")
-    if summary.n_cut:
-        parts.append(f"{summary.n_cut:,} inputs truncated to fit")
-    if summary.n_forced:
-        parts.append(f"{summary.n_forced:,} forced after a critique without a verdict")
+def print_summary(
+    label: str, summary: Summary, target: str, *, overlong: str, n_left_out: int = 0, next_step: str = ""
+) -> None:
+    """Print the totals of a run.
+
+    Args:
+        label: The command.
+        summary: The totals.
+        target: The output.
+        overlong: The judge's setting, for the advice about inputs that are too long.
+        n_left_out: Rows that could not be read.
+        next_step: What to do with the output.
+    """
+    spent, usage = summary.spending, summary.usage
+    judging = summary.seconds - summary.loading_seconds
+    loading = f" ({span(summary.loading_seconds)} of it loading)" if summary.loading_seconds >= 0.1 else ""
+    head = f"{label}: {summary.n_judgments:,} judgments in {span(summary.seconds)}{loading}"
+    if judging > 0 and summary.n_judgments:
+        head += f", {summary.n_judgments / judging:.1f}/s"
+    failed = ""
     if summary.failures:
-        long = ""
+        failed = f"{summary.failures.total():,} without a verdict: {summary.reasons}"
         if FailureReason.TOO_LONG in summary.failures:
-            long = " (even with completions truncated)"
-            if overlong == "error":
-                long = " (--overlong truncate shortens those)"
-        parts.append(f"{summary.failures.total():,} without a verdict: {summary.reasons}{long}")
-    where = "" if target == "-" else f" -> {target}"
-    print(printable(f"{'; '.join(parts)}{where}"), file=sys.stderr)  # noqa: T201 - this is the display
+            shorten = overlong == "error"
+            how = "--overlong truncate shortens those" if shorten else "even with completions truncated"
+            failed += f" ({how})"
+    others = {
+        "critiques": summary.n_explanations,
+        "inputs truncated to fit": summary.n_cut,
+        "forced after a critique without a verdict": summary.n_forced,
+        "rows left out": n_left_out,
+    }
+    facts = {
+        "verdicts": ", ".join(f"{n:,} x {name}" for name, n in summary.verdicts.most_common(_MOST_VERDICTS)),
+        "mean": ", ".join(f"{name} {mean:.3f}" for name, mean in summary.means().items()),
+        "failed": failed,
+        "also": ", ".join(f"{n:,} {name}" for name, n in others.items() if n),
+        "tokens": f"{usage.prompt_tokens:,} in prompts ({usage.cached_tokens:,} of them shared), "
+        f"{usage.completion_tokens:,} written",
+        "cache": ""
+        if spent is None
+        else f"{spent.n_cached:,} answers from the cache, {spent.n_asked:,} from the engine",
+        "output": "" if target == "-" else target,
+        "next": next_step,
+    }
+    print_facts(head, facts)
+
+
+def print_facts(head: str, facts: Mapping[str, str]) -> None:
+    """Print the last lines of a command: a head, and a line for each fact that is not empty."""
+    lines = [head, *(f"  {name:<10}{text}" for name, text in facts.items() if text)]
+    print(printable("\n".join(lines)), file=sys.stderr)  # noqa: T201 - this is the display
 
 
 def print_group(item: RowItem, finished: RowResult, *, to_stderr: bool) -> None:
     """Print a group's ranking as a table, its best completion whole, and the critiques of best and worst."""
+    from rich.table import Table
+
+    from autoj_reward.console import escape
+    from autoj_reward.judge.messages.text import completion_text, prompt_text
+
     console = table_console(to_stderr=to_stderr)
     added = finished.added
     ranking: list[dict[str, Any]] = added["ranking"]
@@ -140,6 +175,8 @@ def print_group(item: RowItem, finished: RowResult, *, to_stderr: bool) -> None:
 
 def print_labels(labels: LabelSummary) -> None:
     """Print what labelling kept and dropped, with a histogram of margins."""
+    from autoj_reward.console import Console
+
     console = Console(stderr=True)
     kept = f"{labels.n_rows:,} rows of data from {labels.n_groups:,} prompts"
     dropped = ", ".join(f"{n:,} {reason}" for reason, n in labels.dropped.most_common()) or "none"

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.options import AsJson
-from autoj_reward.console import escape
+from autoj_reward.cli.shared.grammar import command, command_group
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -22,7 +21,7 @@ _FIELDS = (
 )  # fmt: skip
 
 
-app = typer.Typer(invoke_without_command=True, pretty_exceptions_enable=False)
+app = command_group("", invoke_without_command=True, no_args_is_help=False)
 
 
 @app.callback()
@@ -32,6 +31,10 @@ def judges(
     show: Annotated[str | None, typer.Option(metavar="NAME", help="Print a preset's file.")] = None,
 ) -> None:
     """List the judges that ship with the package, and what they need."""
+    from rich.table import Table
+
+    from autoj_reward.console import escape
+
     if context.invoked_subcommand is not None:
         return
     if show is not None:
@@ -79,7 +82,7 @@ def judges(
         )
 
 
-@app.command()
+@command(app)
 def add(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Your copy of the prompt.", show_default=False)

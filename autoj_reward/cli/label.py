@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -40,8 +40,8 @@ class PairOptions:
     """Which pairs are made and kept: the fields of `LabelSettings`."""
 
     pairs: Annotated[
-        str,
-        _pairs_option(metavar="best_worst|best_random|adjacent|all", help="Which pairs of a ranked group."),
+        Literal["best_worst", "best_random", "adjacent", "all"],
+        _pairs_option(help="Which pairs of a ranked group."),
     ] = "best_worst"
     min_margin: Annotated[float, _pairs_option(min=0.0, help="Least difference of the rewards.")] = 0.0
     min_win_prob: Annotated[
@@ -54,10 +54,8 @@ class PairOptions:
         bool, _pairs_option(help="Drop a compared pair whose two orders prefer different completions.")
     ] = True
     ties: Annotated[
-        str,
-        _pairs_option(
-            metavar="drop|keep", help="keep: a hash picks the chosen one, and win_prob shows the tie."
-        ),
+        Literal["drop", "keep"],
+        _pairs_option(help="keep: a hash picks the chosen one, and win_prob shows the tie."),
     ] = "drop"
     max_length_ratio: Annotated[
         float | None,
@@ -78,17 +76,15 @@ def label(
     source: Source,
     output: Target,
     kind: Annotated[
-        str,
+        Literal["dpo", "kto"],
         _data_option(
-            metavar="dpo|kto",
             help="dpo: prompt, chosen, rejected, margin (DPOTrainer and RewardTrainer). kto: prompt, "
             "completion, label.",
         ),
     ] = "dpo",
     layout: Annotated[
-        str,
+        Literal["auto", "standard", "conversational"],
         _data_option(
-            metavar="auto|standard|conversational",
             help="Texts, or lists of messages; auto takes the layout of the first row.",
         ),
     ] = "auto",
@@ -110,10 +106,6 @@ def label(
     from autoj_reward.ranking.registry import choose_strategy
     from autoj_reward.rows.preferences import LabelSummary, label_task, layout_of
 
-    if kind not in ("dpo", "kto") or layout not in ("auto", "standard", "conversational"):
-        raise ConfigError(
-            f"--kind {kind!r} is not dpo or kto, or --layout {layout!r} not auto, standard or conversational"
-        )
     if rows.retry_failed:
         raise ConfigError(
             "label does not judge failed rows again",
@@ -132,7 +124,7 @@ def label(
     make_task = functools.partial(
         label_task,
         layout=cast(Any, made),
-        kind=cast(Any, kind),
+        kind=kind,
         strategy=chosen,
         settings=settings,
         margin_scale=margin_scale,

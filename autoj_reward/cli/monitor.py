@@ -7,7 +7,6 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.options import AsJson, JudgeName, key_values, typed
@@ -100,6 +99,8 @@ def _thresholds(given: list[str] | None) -> Thresholds:
 
 
 def _print(windows: list[Window]) -> None:
+    from rich.table import Table
+
     table = Table(title=f"{len(windows)} windows; the first is the baseline", title_justify="left")
     for name in ("steps", "n", *(c.replace("_", " ") for c in _COLUMNS)):
         table.add_column(name, justify="right")

@@ -1,22 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several commands share: `Annotated` types, and dataclasses for `with_options`.
-
-Typer reads a command's options from its signature. `with_options` adds the fields of a dataclass to it, so
-that twenty options are written once and reach the command as one object.
-"""
+"""Options that several commands share: `Annotated` types, and dataclasses for `with_options`."""
 
 from __future__ import annotations
 
 import functools
-import inspect
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from autoj_reward.cli.shared.dataclass_options import with_options as with_options
 from autoj_reward.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,6 +33,9 @@ _JUDGE_HELP = (
 )
 JudgeName = Annotated[str, _judge_option(metavar="NAME", help=_JUDGE_HELP)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, with all figures.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, notes and summary.")]
+DataOption = Annotated[str | None, typer.Option("--data", hidden=True)]
+"""The former name of an input that is now an argument."""
 Limit = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="The first N rows only.", show_default=False)
 ]
@@ -45,9 +44,11 @@ Columns = Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="
 
 
 def _current_name(overlong: str) -> str:
-    """Replace the old name `cut`."""
-    if overlong != "cut":
+    """Check the value of --overlong, and replace the old name `cut`."""
+    if overlong in ("error", "truncate"):
         return overlong
+    if overlong != "cut":
+        raise typer.BadParameter(f"{overlong!r} is not one of 'error', 'truncate'.")
     from autoj_reward.cli.display import note
 
     note("--overlong cut is now --overlong truncate")
@@ -83,9 +84,8 @@ class JudgeOptions:
         ),
     ] = None
     mode: Annotated[
-        str | None,
+        Literal["direct", "critique"] | None,
         _reading_option(
-            metavar="direct|critique",
             help="direct reads the verdict immediately; critique lets the judge write first. By default the "
             "judge's own mode.",
         ),
@@ -93,11 +93,13 @@ class JudgeOptions:
     samples: Annotated[
         int,
         _reading_option(
-            metavar="K", help="Critiques of each input, averaged as distributions; needs --temperature."
+            min=1,
+            metavar="K",
+            help="Critiques of each input, averaged as distributions; needs --temperature.",
         ),
     ] = 1
-    temperature: Annotated[float | None, _reading_option(help="Of critiques.")] = None
-    max_new_tokens: Annotated[int | None, _reading_option(help="Most tokens of a critique.")] = None
+    temperature: Annotated[float | None, _reading_option(min=0.0, help="Of critiques.")] = None
+    max_new_tokens: Annotated[int | None, _reading_option(min=1, help="Most tokens of a critique.")] = None
     seed: Annotated[int | None, _reading_option(help="For sampled critiques.")] = None
     overlong: Annotated[
         str,
@@ -134,9 +136,8 @@ class JudgeOptions:
         ),
     ] = None
     reasoning: Annotated[
-        str,
+        Literal["strip", "strip_opened", "keep"],
         _reading_option(
-            metavar="strip|strip_opened|keep",
             help="The reasoning of policies in completions. strip: hide a <think> block at the beginning and "
             "the reasoning field of messages from the judge; strip_opened: the same if the policy's chat "
             "template opens the block; keep: show all.",
@@ -191,6 +192,13 @@ class RowOptions:
         bool,
         _files_option(
             help="Judge the failed rows of a finished output again, without the cache, and keep the others."
+        ),
+    ] = False
+    allow_failures: Annotated[
+        bool,
+        _files_option(
+            "--allow-failures",
+            help="Exit with status 0 even if rows failed or were left out; otherwise with 3.",
         ),
     ] = False
     max_failures: Annotated[
@@ -327,52 +335,15 @@ class RunOptions:
         return self.caching.for_judge(again=self.rows.retry_failed)
 
 
-def with_options(*kinds: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add the fields of dataclasses to a command as options; a field may be such a dataclass itself.
+def one_input(argument: str | None, option: str | None) -> str:
+    """The input, given as the argument or with its former option.
 
-    The command's last parameters, one for each dataclass in the same order, receive the objects.
+    Raises:
+        typer.BadParameter: It is missing, or given twice.
     """
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(command, eval_str=True).parameters.values())
-        own, receivers = own[: -len(kinds)], own[-len(kinds) :]
-        parameters = own + [p for kind in kinds for p in _parameters(kind)]
-
-        @functools.wraps(command)
-        def call(**given: Any) -> None:
-            made = {r.name: _made(kind, given) for kind, r in zip(kinds, receivers, strict=True)}
-            command(**given, **made)
-
-        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        call.__annotations__ = {p.name: p.annotation for p in parameters}
-        return call
-
-    return decorate
-
-
-def _made(kind: type, given: dict[str, Any]) -> Any:
-    """Build an options object, removing its values from those given."""
-    hints = get_type_hints(kind)
-    return kind(
-        **{
-            f.name: _made(hints[f.name], given) if is_dataclass(hints[f.name]) else given.pop(f.name)
-            for f in fields(kind)
-        }
-    )
-
-
-def _parameters(kind: type) -> Iterator[inspect.Parameter]:
-    hints = get_type_hints(kind, include_extras=True)
-    for f in fields(kind):
-        if is_dataclass(hints[f.name]):
-            yield from _parameters(hints[f.name])
-        else:
-            yield inspect.Parameter(
-                f.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=inspect.Parameter.empty if f.default is MISSING else f.default,
-                annotation=hints[f.name],
-            )
+    if (argument is None) == (option is None):
+        raise typer.BadParameter("the input is missing" if option is None else "the input is given twice")
+    return str(argument or option)
 
 
 def key_values(pairs: Sequence[str] | None, option: str) -> dict[str, str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.options import AsJson, CacheOptions, JudgeOptions, with_options
@@ -111,6 +110,8 @@ def probe(
 
 
 def _print(report: ProbeReport) -> None:
+    from rich.table import Table
+
     console = table_console()
     for unit in dict.fromkeys(a.unit for a in report.attacks):
         what = f"{report.judge}, {report.mode}, {report.n_prompts} prompts"

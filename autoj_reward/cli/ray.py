@@ -19,7 +19,7 @@ from autoj_reward.progress import RunProgress
 
 if TYPE_CHECKING:
     from autoj_reward.judge.judge import Judge
-    from autoj_reward.rows.records import RowTask
+    from autoj_reward.rows.records import RowTask, Summary
     from autoj_reward.rows.run import RowRun
 
 _ray_option = in_panel("On a Ray cluster")
@@ -88,11 +88,14 @@ def run_on_ray(
     source: Path,
     rows: RowOptions,
     raying: RayOptions,
-) -> None:
+) -> Summary:
     """Judge a checked file on a cluster, without its bad rows.
 
     This machine only describes the judge; workers load it with `arguments`, for `Judge.load`, and make their
     tasks with `make_task`, which has to be picklable.
+
+    Returns:
+        The totals.
 
     Raises:
         TooManyFailures: The share of failed judgments passed the limit; finished blocks are kept.
@@ -113,8 +116,7 @@ def run_on_ray(
     with contextlib.closing(blocks):
         run.write_bad_rows()
         if blocks.complete:
-            run.already_complete(blocks.record)
-            return
+            return run.already_complete(blocks.record)
         pending = blocks.deal(source, leave_out=checked.n_good)
         n_done = blocks.n_blocks - len(pending)
         if n_done:
@@ -146,4 +148,4 @@ def run_on_ray(
             raise typer.Exit(130) from None
         summary.seconds = time.monotonic() - began
         blocks.finish({**summary.as_record(), "about": redacted(about_run(known))})
-    run.finished(summary)
+    return run.finished(summary)

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from autoj_reward.cli import display
 from autoj_reward.cli.options import RunOptions, with_options
 from autoj_reward.cli.run import Budget, Source, StrategyName, Target, judge_rows, load_judge, open_rows
-from autoj_reward.errors import ConfigError
 
 if TYPE_CHECKING:
     from autoj_reward.rows.records import RowItem, RowResult
@@ -23,9 +22,8 @@ def rerank(
     source: Source,
     output: Target,
     critiques: Annotated[
-        str,
+        Literal["none", "ends", "all"],
         typer.Option(
-            metavar="none|ends|all",
             help="With a direct judge: which completions get a critique. ends: the best and the worst of a "
             "group.",
         ),
@@ -49,10 +47,8 @@ def rerank(
     C beats A).
     """
     from autoj_reward.ranking.registry import choose_strategy
-    from autoj_reward.rows.tasks import Critiques, rerank_task
+    from autoj_reward.rows.tasks import rerank_task
 
-    if critiques not in ("none", "ends", "all"):
-        raise ConfigError(f"--critiques {critiques!r} is not none, ends or all")
     chosen = choose_strategy(strategy, budget)
     rows, fields = open_rows(source, output, ("rerank",), options.rows)
     judge = load_judge(options.judging, options.for_cache(), guarded=True)
@@ -71,7 +67,7 @@ def rerank(
         rows,
         output,
         judge,
-        functools.partial(rerank_task, critiques=cast(Critiques, critiques), strategy=chosen, top=top),
+        functools.partial(rerank_task, critiques=critiques, strategy=chosen, top=top),
         fields,
         options,
         identity=identity,

@@ -7,10 +7,9 @@ import collections
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 
 from autoj_reward.cli.cache import CachePath, opened_cache
 from autoj_reward.cli.display import note, table_console
@@ -23,7 +22,6 @@ from autoj_reward.cli.options import (
     key_values,
     with_options,
 )
-from autoj_reward.console import escape
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -56,7 +54,7 @@ def rescore(
         float | None, typer.Option(help="Least probability, in (0, 1], on the verdicts.")
     ] = None,
     aggregation: Annotated[
-        str, typer.Option(metavar="mean|vote", help="How draws become one distribution.")
+        Literal["mean", "vote"], typer.Option(help="How draws become one distribution.")
     ] = "mean",
     critiques: Annotated[
         bool, typer.Option("--critiques", help="Read the critiques in the rows, and use no cache.")
@@ -83,20 +81,18 @@ def rescore(
     from autoj_reward.rescore.rows import has_flags
     from autoj_reward.rows.check import refuse_same_file
 
-    if aggregation not in ("mean", "vote"):
-        raise ConfigError(f"--aggregation {aggregation!r} is not mean or vote")
     if critiques and judging.force_verdict:
         raise ConfigError(
             "--critiques uses no cache, so that no verdict can be forced",
             hint="leave out --critiques, and name the cache that the run wrote",
         )
-    how = cast("Aggregation", aggregation)
     n_kept = 0
     if source is None:
         report = Report()
         judge = _judge(judging, judging.mode, min_mass, guarded=False)
         _write(
-            _whole_cache(opened_cache(cache), judge, was or judging.judge, how, fingerprint, report), output
+            _whole_cache(opened_cache(cache), judge, was or judging.judge, aggregation, fingerprint, report),
+            output,
         )
     else:
         if output is not None:
@@ -106,7 +102,7 @@ def rescore(
             source,
             _judge(judging, mode_to_read(first, judging.mode, source), min_mass, guarded=has_flags(first)),
             store=None if critiques else opened_cache(cache),
-            aggregation=how,
+            aggregation=aggregation,
             fingerprint=fingerprint,
             format_name=format_name,
             columns=key_values(column, "--column"),
@@ -162,6 +158,10 @@ def _write(rows: Iterable[dict[str, Any]], output: Path | None) -> None:
 
 
 def _show(report: Report) -> None:
+    from rich.table import Table
+
+    from autoj_reward.console import escape
+
     console = table_console()
     table = Table(title="rescored", title_justify="left", show_header=False)
     table.add_column(justify="left")

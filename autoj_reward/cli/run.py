@@ -7,6 +7,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,14 +30,36 @@ if TYPE_CHECKING:
     from autoj_reward.judge.spec import JudgeSpec
     from autoj_reward.rows.fields import Kind, RowFormat
     from autoj_reward.rows.preferences import LabelSummary
-    from autoj_reward.rows.records import RowItem, RowResult, RowTask
+    from autoj_reward.rows.records import RowItem, RowResult, RowTask, Summary
     from autoj_reward.rows.run import RowRun
     from autoj_reward.rows.source import RowSource
     from autoj_reward.types import EngineStats
 
+
+_OPTION_OF = {
+    "n_samples": "--samples",
+    "mode='critique'": "--mode critique",
+    "max_new_tokens": "--max-new-tokens",
+    "min_mass": "--min-mass",
+    "force_verdict": "--force-verdict",
+}
+"""Arguments of `Judge.load` and the options that set them."""
+
+
+def _existing(name: str) -> str:
+    """Refuse a file that does not exist, before anything else is imported."""
+    path = Path(name)
+    if name != "-" and not path.exists() and (path.suffix or path.is_absolute() or name.count("/") != 1):
+        from autoj_reward.rows.source import open_source
+
+        open_source(name)
+    return name
+
+
 Source = Annotated[
     str,
     typer.Argument(
+        callback=_existing,
         metavar="IN",
         help="A .jsonl, .json, .csv, .tsv (also .gz) or .parquet file, a data set (hub ORG/NAME or a saved "
         "folder), or - for standard input.",
@@ -84,7 +107,17 @@ def load_judge(
     """
     from autoj_reward.judge.judge import Judge
 
-    return Judge.load(**judge_arguments(options, caching, spec=spec, guarded=guarded, **further))
+    try:
+        return Judge.load(**judge_arguments(options, caching, spec=spec, guarded=guarded, **further))
+    except ConfigError as error:
+        raise ConfigError(_as_options(error.args[0]), hint=_as_options(error.hint)) from error
+
+
+def _as_options(message: str) -> str:
+    """A message about arguments of `Judge.load`, in the words of the command line."""
+    for name, option in _OPTION_OF.items():
+        message = message.replace(name, option)
+    return message
 
 
 def judge_arguments(
@@ -194,7 +227,7 @@ def judge_rows(
         },
         settings=rows.for_run(default_chunk=64 if engine == "transformers" else 1024),
         listener=RunDisplay(
-            target, quiet=rows.quiet, overlong=judge.settings.overlong, show=show, labels=labels
+            task.label, target, quiet=rows.quiet, overlong=judge.settings.overlong, show=show, labels=labels
         ),
         spending=_spending(judge, options.caching),
     )
@@ -211,7 +244,8 @@ def judge_rows(
             arguments = judge_arguments(
                 judging, options.caching.for_judge(), both_orders=judge.settings.both_orders
             )
-            run_on_ray(run, judge, arguments, make, blocks_of, rows, raying)
+            summary = run_on_ray(run, judge, arguments, make, blocks_of, rows, raying)
+            exit_if_incomplete(run, summary, rows)
         else:
             finish(run, rows)
 
@@ -222,13 +256,30 @@ def _task_of(make_task: Callable[[Judge, RowFormat], RowTask], fields: RowFormat
 
 
 def finish(run: RowRun, rows: RowOptions) -> None:
-    """Start a run that was checked; Ctrl-C keeps the finished rows."""
+    """Start a run that was checked; Ctrl-C keeps the finished rows.
+
+    Raises:
+        typer.Exit: With status 130 after Ctrl-C, or with status 3 if rows failed or were left out.
+    """
     try:
-        (run.retry if rows.retry_failed else run.run)()
+        summary = (run.retry if rows.retry_failed else run.run)()
     except KeyboardInterrupt:
         done = "is unchanged" if rows.retry_failed else "holds the finished rows"
         display.note(f"stopped; {run.target} {done}, and the same command continues from there")
         raise typer.Exit(130) from None
+    exit_if_incomplete(run, summary, rows)
+
+
+def exit_if_incomplete(run: RowRun, summary: Summary, rows: RowOptions) -> None:
+    """Exit with status 3 if rows have no verdict or were left out, unless --allow-failures is given."""
+    n_left_out = len(run.checked.problems)
+    if rows.allow_failures or not (summary.n_failed_rows or n_left_out):
+        return
+    display.note(
+        f"{summary.n_failed_rows:,} rows failed and {n_left_out:,} were left out, so the exit status is 3 "
+        "(0 with --allow-failures)"
+    )
+    raise typer.Exit(3)
 
 
 def _without_effect(judge: Judge, judging: JudgeOptions, identity: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoj_reward.cli import display
@@ -23,6 +24,7 @@ class RunDisplay(RunListener):
 
     def __init__(
         self,
+        label: str,
         target: str,
         *,
         quiet: bool,
@@ -32,11 +34,13 @@ class RunDisplay(RunListener):
     ) -> None:
         self._target, self._quiet, self._overlong = target, quiet, overlong
         self._show, self._labels = show, labels
+        self._label, self._n_left_out = label, 0
 
     def note(self, text: str) -> None:
         display.note(text)
 
     def bad_rows(self, problems: Sequence[DataError]) -> None:
+        self._n_left_out = len(problems)
         display.print_problems(problems)
 
     def judge_known(self, facts: Mapping[str, str]) -> None:
@@ -48,11 +52,30 @@ class RunDisplay(RunListener):
         if self._show is not None:
             self._show(items, results)
 
-    def progress(self, label: str, total: int, status: Callable[[], str] = str) -> RunProgress:
-        return RunProgress(label, total, quiet=self._quiet, status=status)
+    def progress(
+        self, label: str, total: int, status: Callable[[], str], loaded: Callable[[], bool]
+    ) -> RunProgress:
+        return RunProgress(label, total, quiet=self._quiet, status=status, loaded=loaded)
+
+    def _next_step(self, summary: Summary) -> str:
+        """What to do with the output."""
+        if self._target == "-":
+            return ""
+        if summary.n_failed_rows and self._labels is None:
+            return "the same command with --retry-failed judges the failed rows again"
+        if Path(self._target).suffix in (".jsonl", ".parquet"):
+            return f"autoj-reward report {self._target}"
+        return f'datasets.load_from_disk("{self._target}") in Python'
 
     def finished(self, summary: Summary) -> None:
         if not self._quiet:
-            display.print_summary(summary, self._target, overlong=self._overlong)
+            display.print_summary(
+                self._label,
+                summary,
+                self._target,
+                overlong=self._overlong,
+                n_left_out=self._n_left_out,
+                next_step=self._next_step(summary),
+            )
             if self._labels is not None:
                 display.print_labels(self._labels)

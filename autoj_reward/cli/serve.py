@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,8 +14,10 @@ import typer
 from autoj_reward.cli import display
 from autoj_reward.cli.options import CacheOptions, JudgeOptions, in_panel, with_options
 from autoj_reward.cli.run import load_judge
+from autoj_reward.cli.shared.interrupt import leave_ctrl_c_to_command
 from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
+from autoj_reward.progress import span
 
 _listening_option, _limits_option = in_panel("Listening"), in_panel("Batches and limits")
 _openrlhf_option = in_panel("OpenRLHF")
@@ -27,7 +30,7 @@ def serve(
     host: Annotated[
         str, _listening_option(help="Address to listen at; others than loopback need a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, _listening_option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    port: Annotated[int, _listening_option(min=0, max=65535, help="0 takes a free one.")] = 8100,
     token_file: Annotated[
         Path | None,
         _listening_option(
@@ -188,15 +191,21 @@ def serve(
         end_tokens=tuple(end_token or ()),
         labels_as_references=labels_as_references,
     )
+    leave_ctrl_c_to_command()
     judge = load_judge(judging, caching.for_judge(), guarded=True)
 
     def listening(url: str) -> None:
         typer.echo(url)
         sys.stdout.flush()
         guard = "clients send the token" if settings.token else "no token is required"
-        display.note(f"loading {judge.spec.name}; {url}/ready says when it is ready; {guard}; Ctrl-C ends it")
+        display.note(f"loading {judge.spec.name}; {url}/docs shows the routes; {guard}; Ctrl-C ends it")
 
-    if not run(judge, settings, listening=listening):
+    began = time.monotonic()
+
+    def ready() -> None:
+        display.note(f"ready after {span(time.monotonic() - began)}")
+
+    if not run(judge, settings, listening=listening, ready=ready):
         display.note("ended before all running requests were done")
         sys.stdout.flush()
         # Threads that wait for the engine would keep this process alive.

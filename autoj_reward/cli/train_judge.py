@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from autoj_reward.cli.display import note, table_console
-from autoj_reward.console import escape
 from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
 
@@ -59,6 +57,9 @@ def train_judge(
 
 
 def _print_plan(run: TrainConfig) -> None:
+    from rich.table import Table
+
+    from autoj_reward.console import escape
     from autoj_reward.training.recipe import plan_stages
 
     stages, dropped = plan_stages(run)

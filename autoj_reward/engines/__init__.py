@@ -90,6 +90,14 @@ def load_engine(engine: Engine) -> None:
         load()
 
 
+def is_loaded(engine: Engine | None) -> bool:
+    """Whether an engine has loaded its model; None stands for an engine that was not built yet."""
+    if engine is None:
+        return False
+    inner = getattr(engine, "inner", None)
+    return bool(getattr(engine, "is_built", True)) if inner is None else is_loaded(inner)
+
+
 def engine_or_factory(
     engine: Engine | Callable[[], Engine],
 ) -> tuple[Engine | None, Callable[[], Engine] | None]:

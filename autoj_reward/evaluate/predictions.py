@@ -7,30 +7,33 @@ from collections.abc import Sequence
 
 from autoj_reward.autoj.pairs import Decision, LabelledPair, Scores
 from autoj_reward.judge.judge import Judge
-from autoj_reward.judgments import PairJudgment, Preference
+from autoj_reward.judgments import PairJudgment, Preference, RatingJudgment
 
 
-def judge_pairs(judge: Judge, pairs: Sequence[LabelledPair]) -> tuple[list[PairJudgment], list[Decision]]:
-    """Let a judge compare B pairs: B judgments and B decisions, in the same order.
+def compare_pairs(judge: Judge, pairs: Sequence[LabelledPair]) -> list[PairJudgment]:
+    """Let a judge compare B pairs: B judgments.
 
     Raises:
         ConfigError: The judge does not compare.
         EngineError: The engine failed as a whole.
     """
-    judgments = judge.compare([p.prompt for p in pairs], [p.first for p in pairs], [p.second for p in pairs])
-    return judgments, [decision_of(j, judge.settings.both_orders) for j in judgments]
+    return judge.compare([p.prompt for p in pairs], [p.first for p in pairs], [p.second for p in pairs])
 
 
-def rate_pairs(judge: Judge, pairs: Sequence[LabelledPair]) -> list[Scores]:
-    """Let a judge rate each completion by itself: expected ratings as scores; None for a failure.
+def rate_both(judge: Judge, pairs: Sequence[LabelledPair]) -> list[RatingJudgment]:
+    """Let a judge rate each completion of B pairs by itself: 2B judgments, those of a pair side by side.
 
     Raises:
         ConfigError: The judge does not rate.
         EngineError: The engine failed as a whole.
     """
-    # A prompt's two completions go side by side, so that what they share is computed once.
+    # So that what a prompt's two completions share is computed once.
     prompts = [p.prompt for p in pairs for _ in range(2)]
-    rated = judge.rate(prompts, [text for p in pairs for text in (p.first, p.second)])
+    return judge.rate(prompts, [text for p in pairs for text in (p.first, p.second)])
+
+
+def pair_scores(rated: Sequence[RatingJudgment]) -> list[Scores]:
+    """The scores of B pairs from the judgments of `rate_both`: expected ratings; None for a failure."""
     rewards = [j.expected_rating for j in rated]
     return list(zip(rewards[::2], rewards[1::2], strict=True))
 

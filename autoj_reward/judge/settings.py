@@ -75,8 +75,10 @@ def make_settings(
     if overlong == "cut":
         warnings.warn("overlong='cut' is now 'truncate'", DeprecationWarning, stacklevel=3)
         overlong = "truncate"
-    if chosen not in ("direct", "critique") or overlong not in ("error", "truncate"):
-        raise ConfigError(f"mode = {chosen!r} or overlong = {overlong!r} is not one of the choices")
+    if chosen not in ("direct", "critique"):
+        raise ConfigError(f"mode = {chosen!r} is not 'direct' or 'critique'")
+    if overlong not in ("error", "truncate"):
+        raise ConfigError(f"overlong = {overlong!r} is not 'error' or 'truncate'")
     if n_samples < 1 or sampling.max_new_tokens < 1 or sampling.temperature < 0:
         raise ConfigError("n_samples and max_new_tokens are at least 1, temperature at least 0")
     if n_samples > 1 and (chosen == "direct" or sampling.temperature == 0):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from autoj_reward.errors import DataError, TooManyFailures
-from autoj_reward.judgments import Judgment
+from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
 from autoj_reward.progress import RunProgress
 from autoj_reward.ranking.strategies import Strategy
 from autoj_reward.rows.fields import RowFormat
@@ -96,6 +96,12 @@ class Summary:
     n_cut: int = 0
     n_forced: int = 0
     seconds: float = 0.0
+    loading_seconds: float = 0.0
+    """The part of `seconds` until the judge was loaded."""
+    verdicts: Counter[str] = field(default_factory=Counter)
+    """Judgments by verdict: the rating, or first, second or tie."""
+    rewards: Counter[Any] = field(default_factory=Counter)
+    """Sums of rewards of ratings and of win probabilities, and how many of each: `reward`, `n reward`, ..."""
     failures: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
     """Of all judgments; with a cache, only what this run spent."""
@@ -105,6 +111,19 @@ class Summary:
     def reasons(self) -> str:
         """The failures by reason: `3 too_long, 1 unparsed`."""
         return ", ".join(f"{n:,} {reason}" for reason, n in self.failures.most_common())
+
+    def means(self) -> dict[str, float]:
+        """Mean `reward` of the ratings, and mean `win_prob` of the first completion in comparisons."""
+        counted = {name: self.rewards[f"n {name}"] for name in ("reward", "win_prob")}
+        return {name: self.rewards[name] / n for name, n in counted.items() if n}
+
+    def _count_verdict(self, judgment: Judgment) -> None:
+        if isinstance(judgment, RatingJudgment) and judgment.rating is not None:
+            self.verdicts[f"{judgment.rating:g}"] += 1
+            self.rewards.update({"n reward": 1, "reward": judgment.reward})
+        elif isinstance(judgment, PairJudgment) and judgment.preference is not None:
+            self.verdicts[judgment.preference] += 1
+            self.rewards.update({"n win_prob": 1, "win_prob": judgment.reward})
 
     def add(self, finished: Sequence[RowResult]) -> None:
         """Count a chunk."""
@@ -116,6 +135,7 @@ class Summary:
             self.usage += judgment.usage
             self.n_cut += any(judgment.provenance.cut_chars)
             self.n_forced += judgment.n_forced
+            self._count_verdict(judgment)
             if judgment.failure is not None:
                 self.failures[judgment.failure.reason.value] += 1
         for explanation in (j for f in finished for j in f.explanations):
@@ -129,6 +149,8 @@ class Summary:
         self.n_explanations += other.n_explanations
         self.n_cut += other.n_cut
         self.n_forced += other.n_forced
+        self.verdicts += other.verdicts
+        self.rewards.update(other.rewards)
         self.failures += other.failures
         self.usage += other.usage
 
@@ -142,7 +164,10 @@ class Summary:
             "judgments": self.n_judgments,
             "failures": dict(self.failures),
             "forced": self.n_forced,
+            "verdicts": dict(self.verdicts),
+            **{f"mean_{name}": round(mean, 6) for name, mean in self.means().items()},
             "seconds": round(self.seconds, 3),
+            "loading_seconds": round(self.loading_seconds, 3),
             "prompt_tokens": self.usage.prompt_tokens,
             "cached_tokens": self.usage.cached_tokens,
             "completion_tokens": self.usage.completion_tokens,
@@ -187,8 +212,10 @@ class RunListener:
     def finished(self, summary: Summary) -> None:
         """The output is complete; not called if a former run had completed it."""
 
-    def progress(self, label: str, total: int, status: Callable[[], str]) -> RunProgress:
-        """A progress display for `total` requests."""
+    def progress(
+        self, label: str, total: int, status: Callable[[], str], loaded: Callable[[], bool]
+    ) -> RunProgress:
+        """A progress display for `total` requests; `loaded` is whether the judge is loaded."""
         return RunProgress(label, total, quiet=True)
 
 

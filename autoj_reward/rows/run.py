@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from autoj_reward.engines import is_loaded
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judge.description import shown, who
 from autoj_reward.judge.judge import Judge
@@ -182,7 +183,6 @@ class RowRun:
             if output.complete:
                 self._refuse_another_judge(output)
                 return self.already_complete(output.record)
-            self._name_judge(output)
             if output.n_done:
                 self._listener.note(
                     f"continuing {self.target} after {output.n_done:,} of {self.checked.n_rows:,} rows"
@@ -190,6 +190,7 @@ class RowRun:
             rows = self._rows()
             summary = Summary(n_rows=self.checked.n_rows, n_resumed=output.n_done)
             with self._progress(self.task.label, self.checked.n_requests) as progress:
+                self._name_judge(output)
                 for _, row, was in self._paired(rows, output.done_rows(), output.whole_lines):
                     summary.n_failed_rows += without_verdict(was)
                     progress.skip(self.task.row_format.n_requests(row))
@@ -219,7 +220,6 @@ class RowRun:
                     f"{output.name} is not finished", hint="run the same command without --retry-failed"
                 )
             self.write_bad_rows()
-            self._name_judge(output)
             path = Path(os.path.realpath(self.target))
             beside = path.with_name(f"{path.stem}.retry{path.suffix}")
             count = self.task.row_format.n_requests
@@ -228,6 +228,7 @@ class RowRun:
             renewed = Output(str(beside), {**output.run, "retry": True}, overwrite=True)
             with contextlib.closing(renewed):
                 with self._progress(f"{self.task.label} again", total) as progress:
+                    self._name_judge(output)
                     self._judge_rows(self._finished(path), renewed, summary, progress, retried=True)
                 renewed.finish((row for _, row in self._rows()), summary.as_record())
             os.replace(beside, path)
@@ -338,16 +339,21 @@ class RowRun:
             progress.advance(sum(len(item.requests) for item in items))
             if not retried:
                 stop_past(self.settings.max_failures, summary)
-        summary.seconds = progress.seconds
+        summary.seconds, summary.loading_seconds = progress.seconds, progress.loading_seconds
         if self._spending is not None:
             summary.spending = self._spending()
             summary.usage = summary.spending.usage
 
     def _progress(self, label: str, total: int) -> RunProgress:
         def status() -> str:
-            return "" if self._spending is None else f"{self._spending().n_cached:,} answers from the cache"
+            if self._spending is None or not (spent := self._spending()).n_cached:
+                return ""
+            return f"{spent.n_cached / (spent.n_cached + spent.n_asked):.0%} from the cache"
 
-        return self._listener.progress(label, total, status)
+        def loaded() -> bool:
+            return self._judge is None or is_loaded(self._judge.built_engine)
+
+        return self._listener.progress(label, total, status, loaded)
 
     def _name_judge(self, output: Output) -> None:
         """Tell the listener and the output's record who judges; refuse rows of another judge."""

@@ -28,6 +28,7 @@ from autoj_reward.reward.scale import RewardScale, Scale
 from autoj_reward.rows.tasks import candidate_fields, pair_fields, ranking_fields, rating_fields
 from autoj_reward.serve.auth import TokenGuard
 from autoj_reward.serve.decisions import DecisionBody, decision_answer, decision_inputs
+from autoj_reward.serve.docs_page import docs_page
 from autoj_reward.serve.errors import Refusal, json_response
 from autoj_reward.serve.limits import BodyLimit, HostCheck
 from autoj_reward.serve.metrics import Metrics
@@ -52,7 +53,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"description": "No token, or a wrong one."},
     408: {"description": "The body did not arrive in time."},
     413: {"description": "The body is too long, or holds too many completions."},
-    415: {"description": "The body is compressed."},
+    415: {"description": "The body is compressed, or is not sent as application/json."},
     421: {"description": "The request names another host than this server."},
     422: {"description": "The body is wrong; `error.where` names the place."},
     429: {"description": "The queue is full; retry after `Retry-After` seconds."},
@@ -63,12 +64,16 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 def make_app(
-    judge: Judge, settings: ServeSettings, *, on_failure: Callable[[], None] = lambda: None
+    judge: Judge,
+    settings: ServeSettings,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
+    on_failure: Callable[[], None] = lambda: None,
 ) -> tuple[ASGIApp, RewardService]:
     """Make the server's ASGI application and its service.
 
-    The judge is loaded when the application starts and closed when it ends. If it cannot be loaded,
-    `on_failure` is called, and the service's `failure` says why.
+    The judge is loaded when the application starts and closed when it ends. `on_ready` is called when it is
+    loaded. If it cannot be loaded, `on_failure` is called, and the service's `failure` says why.
 
     Raises:
         ConfigError: The scale's resolution does not fit the judge's ratings.
@@ -81,6 +86,8 @@ def make_app(
         await service.load()
         if service.failure is not None:
             on_failure()
+        elif service.state == "ready":
+            on_ready()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -97,6 +104,7 @@ def make_app(
         version=autoj_reward.__version__,
         description="A judge as a reward: rate, compare and rank completions.",
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     _add_judging(api, service)
@@ -191,6 +199,10 @@ def _add_operating(api: FastAPI, service: RewardService) -> None:
         entry = {"id": judge.spec.name, "object": "model", "created": 0, "owned_by": "autoj_reward"}
         return json_response({"object": "list", "data": [entry]})
 
+    @api.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return Response(docs_page(api.openapi()), media_type="text/html")
+
     @api.get("/metrics", summary="Prometheus metrics")
     async def metrics() -> Response:
         return Response(service.metrics.page(), media_type=CONTENT_TYPE_LATEST)
@@ -203,8 +215,12 @@ def _add_refusals(api: FastAPI) -> None:
         assert isinstance(error, Refusal)
         return error.response()
 
-    async def malformed(_: HttpRequest, error: Exception) -> Response:
+    async def malformed(request: HttpRequest, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
+        if "json" not in request.headers.get("content-type", "").lower():
+            return Refusal(
+                415, "content_type", "send JSON with the header Content-Type: application/json"
+            ).response()
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])[:200]
         return Refusal(422, "invalid_request", str(problem["msg"])[:200], where=where).response()

@@ -34,7 +34,11 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    judge: Judge, settings: ServeSettings, *, listening: Callable[[str], None] = lambda url: None
+    judge: Judge,
+    settings: ServeSettings,
+    *,
+    listening: Callable[[str], None] = lambda url: None,
+    ready: Callable[[], None] = lambda: None,
 ) -> bool:
     """Serve until SIGINT or SIGTERM, then stop after the running requests.
 
@@ -42,6 +46,7 @@ def serve(
         judge: The judge; closed at the end.
         settings: The server's settings.
         listening: Called with the server's URL as soon as it listens; the judge may still be loading.
+        ready: Called when the judge is loaded.
 
     Returns:
         Whether every running request was answered. If not, threads still wait for the engine.
@@ -57,7 +62,7 @@ def serve(
         if server is not None:
             server.should_exit = True
 
-    app, service = make_app(judge, settings, on_failure=stop)
+    app, service = make_app(judge, settings, on_ready=ready, on_failure=stop)
     config = uvicorn.Config(
         app,
         http=limited_protocol(settings),

@@ -55,7 +55,7 @@ class ServeSettings:
     """
 
     host: str = "127.0.0.1"
-    port: int = 8000
+    port: int = 8100
     token: str | None = field(default=None, repr=False)
     window_seconds: float = 0.005
     max_batch: int = 256

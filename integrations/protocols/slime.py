@@ -5,9 +5,9 @@ slime awaits `custom_rm(args, sample)`, and with a list of samples where it asks
 
     # my_rm.py; --custom-rm-path my_rm.rm
     from autoj_reward.integrations.protocols.slime import custom_rm
-    rm = custom_rm("http://judge:8000")
+    rm = custom_rm("http://judge:8100")
 
-`--rm-type remote_rm --rm-url http://judge:8000/remote_rm` needs no Python.
+`--rm-type remote_rm --rm-url http://judge:8100/remote_rm` needs no Python.
 """
 
 from __future__ import annotations

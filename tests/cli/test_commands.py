@@ -47,13 +47,78 @@ def test_errors_are_printed_with_the_next_step(tmp_path: Path, module: str) -> N
     assert "Traceback" not in done.stderr
 
 
+HEAVY = {"torch", "transformers", "pyarrow", "datasets", "numpy", "rich", "autoj_reward.judge.judge"}
+
+
 @pytest.mark.slow
-def test_help_loads_no_model_library(tmp_path: Path) -> None:
-    code = "import sys; sys.argv = ['autoj-reward', '--help']; from autoj_reward.cli import main\n"
-    code += "try: main()\nexcept SystemExit: pass\n"
-    code += "print({'torch', 'transformers', 'pyarrow', 'datasets'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["rate", "--help"],
+        ["evaluate", "pairwise", "--help"],
+        ["rate", "nowhere.jsonl", "-o", "out.jsonl"],
+        ["rerank", "in.jsonl", "-o", "out.jsonl", "--mode", "both"],
+        ["calibrate", "in.jsonl", "--samples", "0"],
+    ],
+    ids=" ".join,
+)
+def test_help_and_errors_load_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
+    code = f"import sys; sys.argv = ['autoj-reward', *{arguments}]; from autoj_reward.cli import main\n"
+    code += f"try: main()\nexcept SystemExit: pass\nprint({HEAVY} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert done.stdout.rstrip().endswith("set()")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--mode", "both"], "Invalid value for '--mode': 'both' is not one of 'direct', 'critique'."),
+        (["--overlong", "no"], "Invalid value for '--overlong': 'no' is not one of 'error', 'truncate'."),
+        (["--limt", "3"], "No such option: --limt"),
+        (["--engine", "paper"], "there is no engine 'paper'\n  hint: transformers, vllm"),
+        (["--mode", "direct", "--samples", "4"], "--samples = 4 would draw the same 4 times"),
+        (["--mode", "direct", "--force-verdict"], "--force-verdict is for critiques"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else " ".join(given),
+)
+def test_errors_are_in_the_words_of_the_command_line(
+    run: Run, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "Paris"}])
+    result = run("rate", "in.jsonl", "-o", "out.jsonl", *arguments, judge=False, catch_exceptions=True)
+    error = "" if isinstance(result.exception, SystemExit) else str(result.exception)
+    assert said in result.stderr + error
+    assert result.exit_code != 0
+
+
+def test_options_can_come_from_a_file(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"question": "Q", "completion": c} for c in ("Paris", "Berlin")])
+    (tmp_path / "run.toml").write_text(
+        'output = "out.jsonl"\ncolumn = "prompt=question"\nno-cache = true\nmode = "direct"\nquiet = true\n'
+    )
+    result = run("rate", "in.jsonl", "--config", "run.toml")
+    assert result.exit_code == 0, result.output
+    assert [row["mode"] for row in read_rows(tmp_path / "out.jsonl")] == ["direct", "direct"]
+    run("rate", "in.jsonl", "--config", "run.toml", "-o", "other.jsonl", "--mode", "critique")
+    assert [row["mode"] for row in read_rows(tmp_path / "other.jsonl")] == ["critique", "critique"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("ovrwrite = true", "`rate` has no option 'ovrwrite'\n  hint: did you mean 'overwrite'?"),
+        ("split = ['a', 'b']", "'split' takes one value"),
+        ("mode = 'both'", "'both' is not one of 'direct', 'critique'"),
+    ],
+)
+def test_a_wrong_option_in_a_file_is_said(run: Run, tmp_path: Path, line: str, said: str) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "Paris"}])
+    (tmp_path / "run.toml").write_text(line + "\n")
+    result = run("rate", "in.jsonl", "-o", "o.jsonl", "--config", "run.toml", catch_exceptions=True)
+    assert said in result.stderr + str(result.exception)
 
 
 @pytest.mark.slow

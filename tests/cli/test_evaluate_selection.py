@@ -34,9 +34,9 @@ def test_evaluate_selection_prints_and_keeps_what_picks_are_worth(run: Run, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "either --data or --set"),
+        ([], "give IN, or --set NAME"),
         (["--set", "nowhere"], "the set 'nowhere' is unknown"),
-        (["--data", "x.jsonl", "--n", "two"], "not numbers"),
+        (["x.jsonl", "--n", "two"], "not numbers"),
         (["--data", "x.jsonl"], "there is no file"),
     ],
 )

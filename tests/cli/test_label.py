@@ -120,13 +120,20 @@ def test_no_kept_pairs_are_an_empty_file(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "choices"), [(["--kind", "ppo"], "'dpo', 'kto'"), (["--ties", "win"], "'drop', 'keep'")]
+)
+def test_wrong_choices_are_refused(run: Run, tmp_path: Path, options: list[str], choices: str) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completions": GROUP}])
+    result = run("label", "in.jsonl", "-o", "out.jsonl", *options)
+    assert (result.exit_code, f"is not one of {choices}." in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
     ("row", "options", "message"),
     [
         ({"prompt": "Q", "completions": []}, [], "1 of 1 rows"),
         ({"prompt": "Q", "text": "x"}, [], "1 of 1 rows"),
-        ({"prompt": "Q", "completions": GROUP}, ["--kind", "ppo"], "not dpo or kto"),
         ({"prompt": "Q", "completions": GROUP}, ["--retry-failed"], "does not judge failed rows"),
-        ({"prompt": "Q", "completions": GROUP}, ["--pairs", "worst"], "not one of the choices"),
         ({"prompt": "Q", "completions": GROUP}, ["--budget", "9"], "is for the strategy budgeted"),
     ],
 )

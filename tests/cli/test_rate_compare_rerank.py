@@ -89,7 +89,8 @@ def test_a_critique_without_a_verdict_fails_unless_one_is_forced(run: Run, tmp_p
 def test_inputs_that_were_too_long_get_a_hint(
     capsys: pytest.CaptureFixture[str], overlong: str, said: str
 ) -> None:
-    display.print_summary(Summary(failures=Counter({"too_long": 3})), "out.jsonl", overlong=overlong)
+    summary = Summary(failures=Counter({"too_long": 3}))
+    display.print_summary("rate", summary, "out.jsonl", overlong=overlong)
     assert said in capsys.readouterr().err
 
 
@@ -370,12 +371,10 @@ def test_lone_surrogates_come_through(run: Run, tmp_path: Path) -> None:
         (["rate", "nowhere.jsonl", "-o", "o.jsonl"], "no file"),
         (["rate", "in.jsonl", "-o", "o.csv"], "neither .jsonl nor .parquet"),
         (["rate", "in.jsonl", "-o", "o.jsonl", "--judge", "unheard-of"], "no judge"),
-        (["rate", "in.jsonl", "-o", "o.jsonl", "--mode", "guess"], "not one of the choices"),
         (["rate", "in.jsonl", "-o", "o.jsonl", "--samples", "4"], "same 4 times"),
         (["rate", "in.jsonl", "-o", "o.jsonl", "--format", "autoj-pairwise"], "does not read"),
         (["rate", "in.jsonl", "-o", "o.jsonl", "--column", "prompt"], "KEY=VALUE"),
         (["rate", "in.jsonl", "-o", "o.jsonl", "--column", "first=a"], "no fields"),
-        (["rerank", "in.jsonl", "-o", "o.jsonl", "--critiques", "some"], "not none, ends or all"),
         (["rate", "in.jsonl", "-o", "o.jsonl", "--retry-failed"], "not finished"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[-2:]),

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
+import re
 import threading
 import time
 from pathlib import Path
@@ -367,4 +369,29 @@ def test_the_openapi_page_describes_rows(serve: Serve) -> None:
     }  # fmt: skip
     row = schema["components"]["schemas"]["CompareBody"]["properties"]["rows"]["items"]
     assert row["required"] == ["prompt", "first", "second"]
-    assert client.get("/docs").status_code == 200
+
+
+def test_the_docs_page_shows_every_route_without_a_network(serve: Serve) -> None:
+    client = serve()
+    page = client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    for path in client.get("/openapi.json").json()["paths"]:
+        assert f"<code>POST {path}</code>" in page.text or f"<code>GET {path}</code>" in page.text
+    assert "<script" not in page.text
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page.text)
+    # The example for a route is a body that the route takes.
+    shown = re.search(r"/v1/compare .*?-d &#x27;(.*?)&#x27;", page.text, re.DOTALL)
+    assert shown is not None
+    answer = client.post("/v1/compare", json=json.loads(html.unescape(shown[1])))
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Content-Type": "application/x-www-form-urlencoded"}], ids=["none", "form"]
+)
+def test_a_missing_content_type_is_said(serve: Serve, headers: dict[str, str]) -> None:
+    answer = serve().post(
+        "/v1/rate", content=b'{"rows": [{"prompt": "Q", "completion": "A"}]}', headers=headers
+    )
+    assert answer.status_code == 415
+    assert answer.json()["error"]["message"] == "send JSON with the header Content-Type: application/json"

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,7 +18,7 @@ from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
-    from autoj_reward.evaluate.benchmarks.items import By
+    pass
 
 
 @with_options(RunOptions)
@@ -48,9 +49,8 @@ def benchmark(
         ),
     ],
     by: Annotated[
-        str | None,
+        Literal["rating", "comparison"] | None,
         typer.Option(
-            metavar="rating|comparison",
             help="Rate each completion by itself, or compare pairs. By default rating for rewardbench-2 and "
             "rm-bench, comparison for the others; rewardbench-2's ties are always rated.",
         ),
@@ -69,15 +69,13 @@ def benchmark(
 
     if name not in BENCHMARKS:
         raise ConfigError(f"there is no benchmark {name!r}", hint=f"there are {', '.join(BENCHMARKS)}")
-    if by not in (None, "rating", "comparison"):
-        raise ConfigError(f"--by {by!r} is not rating or comparison")
     rows = options.rows
     if rows.format_name is not None or rows.column:
         raise ConfigError("a benchmark has fixed fields", hint="leave out --format and --column")
     if options.criteria.criteria is not None:
         raise ConfigError("a benchmark has no criteria", hint="leave out --criteria")
     chosen = BENCHMARKS[name]
-    how = cast("By", by or chosen.by)
+    how = by or chosen.by
     source = BenchmarkRows(
         data, chosen.read, split_of=lambda of: chosen.splits.get(of, rows.split), limit=limit
     )
@@ -91,6 +89,7 @@ def benchmark(
         )
         note(f"by {how}: {n:,} inputs to the model")
     identity = {"benchmark": name, "by": how, "one_order": one_order}
+    options = replace(options, rows=replace(rows, allow_failures=True))
     judge_rows(source, str(output), judge, task, ITEM_FORMAT, options, identity=identity)
     if rows.dry_run:
         return

@@ -9,19 +9,19 @@ import typer
 
 from autoj_reward.cli.display import print_tables
 from autoj_reward.cli.evaluate.pairwise import AsMarkdown
-from autoj_reward.cli.options import AsJson
+from autoj_reward.cli.options import AsJson, one_input
 from autoj_reward.json_text import json_text
 
 
 def coherence(
-    comparisons: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="IN",
             help="What `autoj-reward compare` wrote; pairs of a prompt that share completions form triples.",
             show_default=False,
         ),
-    ],
+    ] = None,
     ratings: Annotated[
         str | None,
         typer.Option(
@@ -34,12 +34,14 @@ def coherence(
     ] = 0.0,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
+    comparisons: Annotated[str | None, typer.Option("--comparisons", hidden=True)] = None,
 ) -> None:
     """How often a judge contradicts itself: ratings against comparisons, and comparisons in a circle."""
     from autoj_reward.evaluate.coherence import evaluate_coherence, read_compared, read_ratings
 
+    compared = read_compared(one_input(source, comparisons))
     known = None if ratings is None else read_ratings(ratings)
-    report = evaluate_coherence(read_compared(comparisons), known, margin=margin)
+    report = evaluate_coherence(compared, known, margin=margin)
     if as_json:
         typer.echo(json_text(report.as_dict(), indent=1))
     else:

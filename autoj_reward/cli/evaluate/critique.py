@@ -10,7 +10,17 @@ import typer
 
 from autoj_reward.cli.display import note, print_tables
 from autoj_reward.cli.evaluate.pairwise import AsMarkdown
-from autoj_reward.cli.options import AsJson, CacheOptions, JudgeOptions, Limit, with_options
+from autoj_reward.cli.options import (
+    AsJson,
+    CacheOptions,
+    DataOption,
+    JudgeOptions,
+    Limit,
+    Quiet,
+    one_input,
+    with_options,
+)
+from autoj_reward.cli.shared.judging import check_output, judge_in_chunks
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
 from autoj_reward.terminal import printable
@@ -24,14 +34,14 @@ if TYPE_CHECKING:
 
 @with_options(JudgeOptions, CacheOptions)
 def critique(
-    data: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="IN",
             help="Prompts and responses, as in Auto-J's testdata_critique.jsonl.",
             show_default=False,
         ),
-    ],
+    ] = None,
     comparisons: Annotated[
         str | None,
         typer.Option(
@@ -81,6 +91,8 @@ def critique(
     limit: Limit = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
+    quiet: Quiet = False,
+    data: DataOption = None,
     *,
     judging: JudgeOptions,
     caching: CacheOptions,
@@ -98,26 +110,34 @@ def critique(
         raise ConfigError("--critiques is given together with --critic")
     if comparisons is not None and (reference is not None or output is not None):
         raise ConfigError("--comparisons excludes --reference and --output", hint="leave out one")
-    cases = read_cases(data)[:limit]
+    check_output(output)
+    name = one_input(source, data)
+    cases = read_cases(name)[:limit]
+    references = None if reference is None else read_critiques(reference)[:limit]
+    if references is not None and len(references) != len(cases):
+        raise DataError(f"there are {len(cases)} cases and {len(references)} references")
     if critiques is not None:
         texts: Sequence[str] | None = read_critiques(critiques)[:limit]
     elif critic is not None:
-        texts = _written(cases, critic, critic_engine, caching)
+        texts = _written(cases, critic, critic_engine, caching, quiet=quiet)
     else:
         texts = _in_data(cases)
-    references = None if reference is None else read_critiques(reference)[:limit]
     report: CritiqueReport | None = None
     compared: Sequence[Comparison] = ()
     if comparisons is not None:
         report = evaluate_critiques(cases, read_outcomes(comparisons)[:limit])
     elif references is not None:
         if texts is None:
-            raise ConfigError(f"{data} holds no critiques", hint="give --critiques FILE or --critic NAME")
-        for name, given in (("critiques", texts), ("references", references)):
-            if len(given) != len(cases):
-                raise DataError(f"there are {len(cases)} cases and {len(given)} {name}")
+            raise ConfigError(f"{name} holds no critiques", hint="give --critiques FILE or --critic NAME")
+        if len(texts) != len(cases):
+            raise DataError(f"there are {len(cases)} cases and {len(texts)} critiques")
         compared = _compared(
-            cases, texts, references, judging, caching, both_orders=both_orders, seed=order_seed
+            list(zip(cases, texts, references, strict=True)),
+            judging,
+            caching,
+            both_orders=both_orders,
+            seed=order_seed,
+            quiet=quiet,
         )
         report = evaluate_critiques(
             cases,
@@ -176,38 +196,49 @@ def _in_data(cases: Sequence[CritiqueCase]) -> list[str] | None:
 
 
 def _written(
-    cases: Sequence[CritiqueCase], critic: str, engine: str | None, caching: CacheOptions
+    cases: Sequence[CritiqueCase], critic: str, engine: str | None, caching: CacheOptions, *, quiet: bool
 ) -> list[str]:
     from autoj_reward.judge.judge import Judge
 
     with Judge.load(
         critic, engine=engine, mode="critique", overlong="truncate", **caching.for_judge()
     ) as judge:
-        note(f"{judge.spec.name} writes {len(cases):,} critiques")
-        judgments = judge.rate([c.prompt for c in cases], [c.completion for c in cases])
+        judgments = judge_in_chunks(
+            judge,
+            "critiques",
+            cases,
+            lambda chunk: judge.rate([c.prompt for c in chunk], [c.completion for c in chunk]),
+            quiet=quiet,
+        )
     if empty := sum(not j.critique for j in judgments):
         note(f"{empty} critiques are empty; they are compared as such")
     return [j.critique or "" for j in judgments]
 
 
 def _compared(
-    cases: Sequence[CritiqueCase],
-    texts: Sequence[str],
-    references: Sequence[str],
+    triples: Sequence[tuple[CritiqueCase, str, str]],
     judging: JudgeOptions,
     caching: CacheOptions,
     *,
     both_orders: bool,
     seed: int,
+    quiet: bool,
 ) -> list[Comparison]:
+    """Comparisons of critiques with references, given as (case, critique, reference)."""
     from autoj_reward.cli.run import load_judge
     from autoj_reward.evaluate.critique import compare_critiques, comparing_spec
     from autoj_reward.judge.presets import load_spec
 
     spec = comparing_spec(load_spec(judging.judge))
     with load_judge(judging, caching.for_judge(), spec=spec, both_orders=both_orders) as judge:
-        note(f"{judge.spec.name}: {len(cases):,} pairs")
-        return compare_critiques(judge, cases, texts, references, seed=seed)
+        return judge_in_chunks(
+            judge,
+            "evaluate critique",
+            triples,
+            lambda chunk: compare_critiques(judge, *zip(*chunk, strict=True), seed=seed),
+            quiet=quiet,
+            judgment_of=lambda made: made.judgment,
+        )
 
 
 def _rows(

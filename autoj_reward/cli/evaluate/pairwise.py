@@ -3,23 +3,29 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autoj_reward.cli.display import note, print_tables
+from autoj_reward.cli.display import print_tables
 from autoj_reward.cli.options import (
     AsJson,
     CacheOptions,
     Columns,
+    DataOption,
     FormatName,
     JudgeOptions,
     Limit,
+    Quiet,
     key_values,
+    one_input,
     with_options,
 )
+from autoj_reward.cli.run import load_judge
+from autoj_reward.cli.shared.judging import check_output, judge_in_chunks
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -28,24 +34,22 @@ if TYPE_CHECKING:
 
     from autoj_reward.autoj.pairs import Decision, LabelledPair, Scores
     from autoj_reward.evaluate.scalar import ThresholdSearch
-
-app = typer.Typer(help="Measure a judge against people.", no_args_is_help=True)
+    from autoj_reward.judge.judge import Judge
 
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")]
 
 
-@app.command()
 @with_options(JudgeOptions, CacheOptions)
 def pairwise(
-    data: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="IN",
             help="Pairs that people judged: chosen and rejected, Auto-J's testdata_pairwise.jsonl, rows of "
             "compare with a label, groups with a number for each completion, ... (docs/files.md).",
             show_default=False,
         ),
-    ],
+    ] = None,
     predictions: Annotated[
         str | None,
         typer.Option(
@@ -97,6 +101,8 @@ def pairwise(
     limit: Limit = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
+    quiet: Quiet = False,
+    data: DataOption = None,
     *,
     judging: JudgeOptions,
     caching: CacheOptions,
@@ -110,14 +116,19 @@ def pairwise(
 
     if predictions is not None and (reward_model is not None or by_rating):
         raise ConfigError("--predictions excludes --reward-model and --by-rating", hint="leave out one")
+    check_output(output)
     columns = key_values(column, "--column")
-    pairs = read_pairs(data, format_name=format_name, columns=columns)[:limit]
+    name = one_input(source, data)
+    pairs = read_pairs(name, format_name=format_name, columns=columns)[:limit]
     if one_order and all(p.preference == "first" for p in pairs):
         raise ConfigError(
-            f"people prefer the first completion in every pair of {data}: with --one-order a judge that "
+            f"people prefer the first completion in every pair of {name}: with --one-order a judge that "
             "always prefers the first would be right",
             hint="leave out --one-order",
         )
+    other = None if against is None else read_decisions(against, against_swapped)[:limit]
+    if other is not None and len(other) != len(pairs):
+        raise ConfigError(f"{against} holds {len(other):,} decisions on {len(pairs):,} pairs")
     search: ThresholdSearch | None = None
     scores: Sequence[Scores] | None = None
     if predictions is not None and holds_scores(predictions):
@@ -131,8 +142,8 @@ def pairwise(
 
         scores = score_pairs(reward_model, pairs)
     else:
-        judged = _judged(pairs, judging, caching, by_rating=by_rating, one_order=one_order, output=output)
-        decisions, scores = judged
+        with load_judge(judging, caching.for_judge(), both_orders=not one_order) as judge:
+            decisions, scores = _judged(judge, pairs, by_rating=by_rating, quiet=quiet, output=output)
     if scores is not None:
         search = search_threshold(pairs, scores, n_folds=folds)
         decisions = decisions_at(scores, search.threshold)
@@ -140,8 +151,8 @@ def pairwise(
             write_rows(output, [{"scores": list(s)} for s in scores])
     report = evaluate_pairs(pairs, decisions)
     tests = {}
-    if against is not None:
-        tests = compare_judges(pairs, decisions, read_decisions(against, against_swapped)[:limit])
+    if other is not None:
+        tests = compare_judges(pairs, decisions, other)
     if as_json:
         known: dict[str, Any] = report.as_dict()
         if search is not None:
@@ -173,25 +184,19 @@ def pairwise(
 
 
 def _judged(
-    pairs: Sequence[LabelledPair],
-    judging: JudgeOptions,
-    caching: CacheOptions,
-    *,
-    by_rating: bool,
-    one_order: bool,
-    output: Path | None,
+    judge: Judge, pairs: Sequence[LabelledPair], *, by_rating: bool, quiet: bool, output: Path | None
 ) -> tuple[Sequence[Decision], Sequence[Scores] | None]:
     """A judge's decisions, or its scores."""
-    from autoj_reward.cli.run import load_judge
-    from autoj_reward.evaluate.predictions import judge_pairs, rate_pairs
+    from autoj_reward.evaluate.predictions import compare_pairs, decision_of, pair_scores, rate_both
     from autoj_reward.rows.output import write_rows
     from autoj_reward.rows.tasks import pair_fields
 
-    with load_judge(judging, caching.for_judge(), both_orders=not one_order) as judge:
-        note(f"{judge.spec.name} judges {len(pairs):,} pairs")
-        if by_rating:
-            return [], rate_pairs(judge, pairs)
-        judgments, decisions = judge_pairs(judge, pairs)
+    ask_in_chunks = functools.partial(
+        judge_in_chunks, judge, "evaluate pairwise", pairs, quiet=quiet, output=output
+    )
+    if by_rating:
+        return [], pair_scores(ask_in_chunks(lambda chunk: rate_both(judge, chunk)))
+    judgments = ask_in_chunks(lambda chunk: compare_pairs(judge, chunk))
     if output is not None:
         write_rows(output, [pair_fields(j) for j in judgments])
-    return decisions, None
+    return [decision_of(j, judge.settings.both_orders) for j in judgments], None

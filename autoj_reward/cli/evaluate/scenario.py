@@ -4,27 +4,40 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autoj_reward.cli import display
 from autoj_reward.cli.classify import ClassifierOptions, load_classifier
 from autoj_reward.cli.evaluate.pairwise import AsMarkdown
-from autoj_reward.cli.options import AsJson, CacheOptions, Limit, with_options
+from autoj_reward.cli.options import (
+    AsJson,
+    CacheOptions,
+    DataOption,
+    Limit,
+    Quiet,
+    one_input,
+    with_options,
+)
 from autoj_reward.json_text import json_text
+
+if TYPE_CHECKING:
+    from autoj_reward.autoj.scenarios.answers import ScenarioClassifier
+
+_CHUNK = 1024
 
 
 @with_options(ClassifierOptions, CacheOptions)
 def evaluate_scenario(
-    data: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="IN",
             help="Labelled queries, as in Auto-J's scenario_classifier_data.",
             show_default=False,
         ),
-    ],
+    ] = None,
     predictions: Annotated[
         str | None,
         typer.Option(
@@ -41,6 +54,8 @@ def evaluate_scenario(
     limit: Limit = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
+    quiet: Quiet = False,
+    data: DataOption = None,
     *,
     choice: ClassifierOptions,
     caching: CacheOptions,
@@ -48,13 +63,13 @@ def evaluate_scenario(
     """Accuracy of a scenario classifier, overall and by group, with intervals and baselines."""
     from autoj_reward.evaluate.scenario import evaluate_scenarios, read_answers, read_labelled_queries
 
-    queries, labels = read_labelled_queries(data)
+    queries, labels = read_labelled_queries(one_input(source, data))
     queries, labels = queries[:limit], labels[:limit]
     if predictions is not None:
         answers = read_answers(predictions)[:limit]
     else:
         with contextlib.closing(load_classifier(choice, caching)) as classifier:
-            answers = [a.scenario for a in classifier.classify(queries)]
+            answers = _answers(classifier, queries, quiet=quiet)
     others = {}
     if train is not None:
         from autoj_reward.autoj.scenarios.training import nearest_centroid
@@ -65,3 +80,15 @@ def evaluate_scenario(
         typer.echo(json_text(report.as_dict(), indent=1))
     else:
         display.print_tables([report.table()], markdown=as_markdown)
+
+
+def _answers(classifier: ScenarioClassifier, queries: list[str], *, quiet: bool) -> list[str]:
+    from autoj_reward.progress import RunProgress
+
+    answers: list[str] = []
+    with RunProgress("evaluate scenario", len(queries), quiet=quiet) as progress:
+        for start in range(0, len(queries), _CHUNK):
+            chunk = queries[start : start + _CHUNK]
+            answers += [a.scenario for a in classifier.classify(chunk)]
+            progress.advance(len(chunk))
+    return answers

@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.table import Table
 
 from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.options import (
     CacheOptions,
     Columns,
+    DataOption,
     FormatName,
     JudgeOptions,
+    Quiet,
     key_values,
     with_options,
 )
 from autoj_reward.cli.run import load_judge
+from autoj_reward.cli.shared.judging import check_output
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -29,12 +31,13 @@ if TYPE_CHECKING:
 
 @with_options(JudgeOptions, CacheOptions)
 def selection(
-    data: Annotated[
+    source: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE",
+        typer.Argument(
+            metavar="IN",
             help="Groups with a number for each completion (gold, ratings, scores), Auto-J's "
             "testdata_selection.jsonl, RewardBench 2, chosen and rejected, ... (docs/files.md).",
+            show_default=False,
         ),
     ] = None,
     gold_set: Annotated[
@@ -62,7 +65,11 @@ def selection(
     plots: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write plots there; needs matplotlib.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="OUT.json")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="OUT.json", help="Keep all figures.")
+    ] = None,
+    quiet: Quiet = False,
+    data: DataOption = None,
     *,
     judging: JudgeOptions,
     caching: CacheOptions,
@@ -71,8 +78,10 @@ def selection(
     from autoj_reward.evaluate.gold import READERS, read_selection
     from autoj_reward.evaluate.selection import contenders_of, evaluate_selection
 
-    if (data is None) == (gold_set is None):
-        raise ConfigError("give either --data or --set")
+    check_output(output)
+    name = source or data
+    if (name is None) == (gold_set is None):
+        raise ConfigError("give IN, or --set NAME of the data folder")
     if gold_set is not None and (gold_set not in READERS or folder is None):
         raise ConfigError(
             f"the set {gold_set!r} is unknown, or no data folder is given",
@@ -82,8 +91,8 @@ def selection(
         wanted = [int(n) for n in sizes.split(",")]
     except ValueError as error:
         raise ConfigError(f"--n {sizes!r} is not numbers with commas between them") from error
-    if data is not None:
-        read = read_selection(data, format_name=format_name, columns=key_values(column, "--column"))
+    if name is not None:
+        read = read_selection(name, format_name=format_name, columns=key_values(column, "--column"))
     else:
         read = READERS[str(gold_set)](cast(Path, folder))
     groups = list(itertools.islice(read, limit))
@@ -95,7 +104,7 @@ def selection(
             contenders,
             sizes=wanted,
             pairs=[("pointwise", n) for n in others],
-            progress=note,
+            progress=(lambda text: None) if quiet else note,
         )
     _print_selection(report)
     if output is not None:
@@ -103,11 +112,13 @@ def selection(
     if plots is not None:
         from autoj_reward.evaluate.plots import plot_selection
 
-        for path in plot_selection(report, plots, title=gold_set or Path(str(data)).stem):
+        for path in plot_selection(report, plots, title=gold_set or Path(str(name)).stem):
             note(f"plotted {path}")
 
 
 def _print_selection(report: SelectionReport) -> None:
+    from rich.table import Table
+
     console = table_console()
     table = Table(caption="gain: (pick - random) / (oracle - random); 95% bootstrap", caption_justify="left")
     table.add_column("N", justify="right")

@@ -17,7 +17,7 @@ logger = logging.getLogger("autoj_reward")
 _SCALAR = re.compile(r"SequenceClassification|TokenClassification|RewardModel|QuestionAnswering")
 _SCALAR_TASKS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION")
 _SCALAR_HINT = (
-    "score pairs with it as a scalar reward model: `autoj-reward evaluate pairwise --data PAIRS.jsonl "
+    "score pairs with it as a scalar reward model: `autoj-reward evaluate pairwise PAIRS.jsonl "
     "--reward-model FOLDER`; a judge needs a model that writes"
 )
 _MOST_NAMED = 3
