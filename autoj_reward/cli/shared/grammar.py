@@ -83,9 +83,9 @@ class Command(TyperCommand):
 
 
 def command_group(text: str, **further: Any) -> typer.Typer:
-    """A group of commands; their help is plain text, which needs a quarter of the time to load."""
-    settings = {"no_args_is_help": True, **further}
-    return typer.Typer(help=text or None, rich_markup_mode=None, pretty_exceptions_enable=False, **settings)
+    """A group of commands, with plain help: `text`, or that of its callback."""
+    settings = {"no_args_is_help": True, **({"help": text} if text else {}), **further}
+    return typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, **settings)
 
 
 def command(group: typer.Typer, name: str | None = None) -> Callable[[T], T]:
