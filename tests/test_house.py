@@ -152,7 +152,7 @@ ALLOWED: dict[str, set[str]] = {
         "statistics",
         "types",
     },
-    "reporting": {"environment", "errors", "json_text", "judge", "rows", "statistics"},
+    "reporting": {"environment", "errors", "json_text", "judge", "monitor", "rows", "statistics"},
     "training": {
         "engines/checkpoint",
         "engines/logprobs",

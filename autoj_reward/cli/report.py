@@ -18,14 +18,19 @@ def report(
         str,
         typer.Argument(
             metavar="RUN",
-            help="What rate, compare, rerank or label wrote (.jsonl, .parquet), what `evaluate pairwise "
-            "--json` or `evaluate benchmark --json` printed, or what `probe -o` wrote (.json).",
+            help="What rate, compare, rerank or label wrote (.jsonl, .parquet), what `evaluate ... --json`, "
+            "`probe -o` or `monitor --json` gave (.json), or a trainer's log (rows with a step, a folder "
+            "like output_dir/completions, trainer_state.json).",
             show_default=False,
         ),
     ],
+    other: Annotated[
+        str | None,
+        typer.Argument(metavar="OTHER", help="A second run over the same rows, to compare with."),
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="OUT.html", help="By default RUN.html."),
+        typer.Option("-o", "--output", metavar="OUT.html", help="By default RUN.html, or RUN-OTHER.html."),
     ] = None,
     gold: Annotated[
         str | None,
@@ -49,17 +54,18 @@ def report(
     ] = 500,
     as_json: AsJson = False,
 ) -> None:
-    """Write one self-contained HTML page about a run: distributions, calibration, gold against N, bias, cost.
+    """Write one self-contained HTML page about a run, or about two runs side by side.
 
     The page needs no network. It lets you search, sort and open judgments, and holds its figures as JSON.
     """
     from autoj_reward.reporting.build import build_report
     from autoj_reward.reporting.page import embedded_json, page
 
-    target = output or Path(f"{run}.html")
-    if target.exists() and target.resolve() == Path(run).resolve():
-        raise ConfigError(f"{target} is the run itself")
-    made = build_report(run, gold=gold, group=group, most_rows=most_rows)
+    target = output or Path(f"{run}.html" if other is None else f"{run}-{Path(other).name}.html")
+    for name in (run, other):
+        if name is not None and target.exists() and target.resolve() == Path(name).resolve():
+            raise ConfigError(f"{target} is the run itself")
+    made = build_report(run, other, gold=gold, group=group, most_rows=most_rows)
     try:
         target.write_text(page(made), encoding="utf-8")
     except OSError as error:

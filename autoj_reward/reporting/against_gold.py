@@ -84,8 +84,7 @@ def agreement(entries: Sequence[Entry]) -> list[Part]:
             f"The judge decides as gold does in {overall.value:.1%} of {overall.n:,} pairs "
             f"({overall.low:.1%} to {overall.high:.1%}); Cohen's kappa is {kappa:.3f}.",
             y_label="share of pairs",
-            series="agreement",
-            shares=shares,
+            shares={"agreement": shares},
             axis=(0.0, 1.0),
         )
     ]

@@ -10,41 +10,129 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.reporting.entries import read_run
+from autoj_reward.reporting.comparison import compared_runs
+from autoj_reward.reporting.entries import Run, kind_of_row, read_run
 from autoj_reward.reporting.figures import run_parts
-from autoj_reward.reporting.measured import benchmark_parts, evaluation_parts, probe_parts, selection_parts
+from autoj_reward.reporting.measured import (
+    benchmark_parts,
+    compared_measures,
+    evaluation_parts,
+    probe_parts,
+    selection_parts,
+)
 from autoj_reward.reporting.parts import Part, Report
+from autoj_reward.reporting.training_log import log_parts, metric_parts, window_parts
+from autoj_reward.rows.source import read_rows
 
 MOST_ROWS = 500
 
 
 def build_report(
-    path: str, *, gold: str | None = None, group: str | None = None, most_rows: int = MOST_ROWS
+    path: str,
+    other: str | None = None,
+    *,
+    gold: str | None = None,
+    group: str | None = None,
+    most_rows: int = MOST_ROWS,
 ) -> Report:
-    """Compute the figures of an output of rate, compare, rerank, label, or of a `.json` of evaluate, probe.
+    """Compute the figures of a run, or of two runs side by side.
 
     Args:
-        path: The file.
+        path: An output of rate, compare, rerank or label, a `.json` of evaluate, probe or monitor, or a
+            trainer's log: rows with a step, a folder of Parquet files, or `trainer_state.json`.
+        other: Another run of the same kind over the same rows; not of label or a log.
         gold: In rows, the field with gold labels.
         group: In rows, the field that groups them.
         most_rows: Rows that a reader can browse at most; at least 0.
 
     Raises:
-        ConfigError: The file does not exist.
+        ConfigError: A file does not exist, or the options do not fit it.
         DataError: The file, or a row of it, is not an output of this package; names file, line and field.
+            Or the two runs cannot be compared.
     """
-    if Path(path).suffix == ".json":
+    if other is not None:
+        return _two(path, other, gold=gold, group=group, most_rows=most_rows)
+    if _is_finished(path):
         if gold or group:
             raise ConfigError("--gold and --group are for rows", hint=f"{path} holds finished figures")
-        record = _read_json(path)
-        about = about_facts(record.get("about") or record)
-        for kind, fields, parts in _MEASURED:
-            if fields <= record.keys():
-                return Report(kind=kind, source=path, parts=parts(record), about=about)
-        raise DataError("is not an output of evaluate or probe", path=path)
+        return _of_json(path)
+    if _is_log(path):
+        if gold or group:
+            raise ConfigError("--gold and --group are for outputs", hint=f"{path} is a trainer's log")
+        return Report(kind="training", source=path, parts=log_parts(path))
     run = read_run(path, gold=gold, group=group)
-    about = about_facts(run.record.get("about") or run.record.get("run", {}))
-    return Report(kind=run.kind, source=path, parts=run_parts(run, most_rows), about=about)
+    return Report(kind=run.kind, source=path, parts=run_parts(run, most_rows), about=_about_run(run))
+
+
+def _two(path: str, other: str, *, gold: str | None, group: str | None, most_rows: int) -> Report:
+    names = _names_of(path, other)
+    source = f"{path} and {other}"
+    if _is_finished(path) != _is_finished(other) or _is_log(path) or _is_log(other):
+        raise ConfigError(
+            f"{path} and {other} cannot be compared",
+            hint="name two outputs of rate, compare or rerank, or two .json files of evaluate or probe",
+        )
+    if _is_finished(path):
+        if gold or group:
+            raise ConfigError("--gold and --group are for rows", hint=f"{path} holds finished figures")
+        reports = _of_json(path), _of_json(other)
+        if reports[0].kind != reports[1].kind or reports[0].kind == "training":
+            raise ConfigError(f"{path} is of {reports[0].kind}, and {other} of {reports[1].kind}")
+        parts = compared_measures(names, reports)
+        about = _both(names, reports[0].about, reports[1].about)
+    else:
+        runs = read_run(path, gold=gold, group=group), read_run(other, gold=gold, group=group)
+        parts = compared_runs(names, runs, most_rows)
+        about = _both(names, _about_run(runs[0]), _about_run(runs[1]))
+    return Report(kind="comparison", source=source, parts=parts, about=about)
+
+
+def _names_of(first: str, second: str) -> tuple[str, str]:
+    """What two files are called on the page: their names, or their paths if the names are the same."""
+    short = Path(first).name, Path(second).name
+    if short[0] != short[1]:
+        return short
+    if first == second:
+        raise ConfigError(f"{first} would be compared with itself", hint="name two runs")
+    return first, second
+
+
+def _both(names: tuple[str, str], a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, str]:
+    """What is said of both runs: once if it is the same."""
+    return {
+        name: a[name]
+        if a.get(name) == b.get(name)
+        else "; ".join(f"{run}: {of.get(name, 'unknown')}" for run, of in zip(names, (a, b), strict=True))
+        for name in {**a, **b}
+    }
+
+
+def _is_finished(path: str) -> bool:
+    return Path(path).suffix == ".json"
+
+
+def _is_log(path: str) -> bool:
+    """Whether a file or folder is a trainer's log."""
+    if Path(path).is_dir():
+        return any(Path(path).glob("*.parquet")) or any(Path(path).glob("*.jsonl"))
+    first = next(iter(read_rows(path)), None) if not _is_finished(path) else None
+    return first is not None and kind_of_row(first[1], path) == "training"
+
+
+def _of_json(path: str) -> Report:
+    record = _read_json(path)
+    about = about_facts(record.get("about") or record)
+    for kind, fields, parts in _MEASURED:
+        if fields <= record.keys():
+            return Report(kind=kind, source=path, parts=parts(record), about=about)
+    if isinstance(record.get("log_history"), list):
+        rows = [row for row in record["log_history"] if isinstance(row, dict)]
+        return Report(kind="training", source=path, parts=metric_parts(rows, path))
+    raise DataError("is not an output of evaluate, probe or monitor, nor a trainer's state", path=path)
+
+
+def _about_run(run: Run) -> dict[str, str]:
+    return about_facts(run.record.get("about") or run.record.get("run", {}))
 
 
 _MEASURED: tuple[tuple[str, set[str], Callable[[dict[str, Any]], list[Part]]], ...] = (
@@ -52,6 +140,7 @@ _MEASURED: tuple[tuple[str, set[str], Callable[[dict[str, Any]], list[Part]]], .
     ("evaluate", {"benchmark"}, benchmark_parts),
     ("evaluate", {"overall", "groups"}, evaluation_parts),
     ("evaluate", {"rows", "paired"}, selection_parts),
+    ("training", {"windows", "alarms"}, window_parts),
 )
 
 

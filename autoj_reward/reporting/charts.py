@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import Literal
 
 from autoj_reward.reporting.parts import Bars, Chart, Grid, Histogram, Lines, Number
 from autoj_reward.reporting.shapes import Anchor, Drawing, Point, Shape, is_known, number_text, ticks
@@ -32,6 +33,18 @@ def draw(part: Chart, width: float = WIDE) -> Drawing:
             return _grid(part, width)
         case Lines():
             return _lines(part, width)
+
+
+def is_dotted(part: Bars) -> bool:
+    """Whether values are dots: a bar says how far a value is from zero, and zero is not on the axis."""
+    return part.axis is not None and part.axis[0] > 0
+
+
+def legend_kind(part: Bars | Histogram | Lines) -> Literal["bar", "curve", "dot"]:
+    """How a chart's legend shows a series."""
+    if isinstance(part, Lines):
+        return "curve"
+    return "dot" if isinstance(part, Bars) and is_dotted(part) else "bar"
 
 
 def _known(columns: Sequence[Sequence[Number]]) -> list[float]:
@@ -83,7 +96,7 @@ def _bars(part: Bars, width: float) -> Drawing:
     shapes = [Shape("grid", [(at(t), top), (at(t), foot)]) for t in marks]
     tick_texts = [(at(t), f"{t:g}{part.unit}") for t in marks]
     shapes += _strided(tick_texts, foot + 18)
-    dotted = marks[0] > 0
+    dotted = is_dotted(part)
     for i, label in enumerate(part.labels):
         y = top + each * i + _GAP / 2
         if stacked:

@@ -77,7 +77,7 @@ class Run:
 
 
 def kind_of_row(row: Row, name: str) -> str:
-    """Which command wrote a row: rerank, compare, rate or label.
+    """Which command wrote a row: rerank, compare, rate or label; training for a trainer's log.
 
     Raises:
         DataError: None did.
@@ -89,14 +89,13 @@ def kind_of_row(row: Row, name: str) -> str:
         ("compare", {"win_prob"}),
         ("rate", {"rating"}),
         ("label", {"completion", "label"}),
+        ("training", {"step"}),
     )
     for kind, fields in marks:
         if fields <= row.keys():
             return kind
     hint = f"its fields are {', '.join(row)}"
-    if "step" in row:
-        hint = f"a trainer's log is read by `autoj-reward monitor {name}`"
-    raise DataError("is not an output of rate, compare, rerank or label", path=name, hint=hint)
+    raise DataError("is not an output of rate, compare, rerank or label, nor a log", path=name, hint=hint)
 
 
 def read_run(path: str, *, gold: str | None, group: str | None) -> Run:

@@ -56,10 +56,10 @@ def _rerank(run: Run) -> list[Part]:
     parts = _distribution(run)
     if any(e.gold is not None for e in run.entries):
         parts.append(gold_against_n(run))
-    return [*parts, *_by_group(run, *_measured(run))]
+    return [*parts, *_by_group(run, *measured(run))]
 
 
-def _measured(run: Run) -> tuple[str, tuple[float, float]]:
+def measured(run: Run) -> tuple[str, tuple[float, float]]:
     """The name and the ends of what a run measures; a ranking by comparisons has win probabilities alone."""
     if run.kind == "rerank" and all(e.number is None for e in run.entries):
         return "win probability against the group", (0.0, 1.0)
@@ -181,7 +181,7 @@ def _n_chars(value: Any) -> int:
 
 
 def _distribution(run: Run) -> list[Part]:
-    what, ends = _measured(run)
+    what, ends = measured(run)
     values = [e.number if what == RATING else e.reward for e in run.entries]
     if all(v is None for v in values):
         return []
@@ -240,7 +240,7 @@ def _by_group(run: Run, what: str, axis: tuple[float, float]) -> list[Part]:
     top = next(iter(shares))
     says = f"Highest in {top}: {shares[top].value:.3f}. Lines are 95% intervals of the mean."
     title = f"Mean {what} by group"
-    return [Bars.of_shares("groups", title, says, y_label=what, series=what, shares=shares, axis=axis)]
+    return [Bars.of_shares("groups", title, says, y_label=what, shares={what: shares}, axis=axis)]
 
 
 def _flags(run: Run) -> list[Part]:

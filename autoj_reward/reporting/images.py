@@ -9,10 +9,10 @@ from typing import Any
 
 from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
-from autoj_reward.reporting.charts import WIDE, draw
+from autoj_reward.reporting.charts import WIDE, draw, legend_kind
 from autoj_reward.reporting.escaping import visible
-from autoj_reward.reporting.parts import Chart, Grid, Lines, Report
-from autoj_reward.reporting.shapes import Shape, marker
+from autoj_reward.reporting.parts import Chart, Grid, Report
+from autoj_reward.reporting.shapes import Shape, marker, sample
 
 _DPI = 72
 """One unit of a drawing is one point."""
@@ -69,13 +69,11 @@ def _painted(part: Chart) -> Any:
     said = [(part.title, 22 - head), *((line, 42 - head + _LINE * n) for n, line in enumerate(finding))]
     shapes = [Shape("tick", [(4, y)], text=text, anchor="start") for text, y in said]
     shapes += drawing.shapes
-    for s, name in enumerate(names if legend else ()):
-        x, y = 56 + s * (WIDE - 70) / len(names), drawing.height + 10
-        if isinstance(part, Lines):
-            shapes += [Shape("curve", [(x, y), (x + 30, y)], s), Shape("dot", [(x + 15, y)], s)]
-        else:
-            shapes.append(Shape("bar", [(x, y - 6), (x + 28, y + 6)], s))
-        shapes.append(Shape("tick", [(x + 38, y + 5)], text=name, anchor="start"))
+    if not isinstance(part, Grid) and legend:
+        for s, name in enumerate(names):
+            x, y = 56 + s * (WIDE - 70) / len(names), drawing.height + 10
+            shapes += sample(legend_kind(part), s, (x, y))
+            shapes.append(Shape("tick", [(x + 38, y + 5)], text=name, anchor="start"))
     for order, shape in enumerate(shapes):
         _paint(axes, shape, order)
     return figure
@@ -106,7 +104,8 @@ def _paint(axes: Any, shape: Shape, order: int) -> None:
             frame = [xs[0], xs[1], xs[1], xs[0], xs[0]], [ys[0], ys[0], ys[1], ys[1], ys[0]]
             axes.plot(*frame, color="#d5dae0", linewidth=1, zorder=order)
         case "band":
-            axes.fill(xs, ys, color=colour, alpha=0.2, linewidth=0, zorder=order)
+            axes.fill(xs, ys, color=colour, alpha=0.15, linewidth=0, zorder=order)
+            axes.plot(xs, ys, color=colour, alpha=0.6, linestyle=_DASHES[s], linewidth=1, zorder=order)
         case "dot":
             corners = marker((xs[0], ys[0]), s)
             if corners:

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from autoj_reward.reporting.parts import Bars, Facts, Lines, Listing, Part
+from autoj_reward.reporting.parts import Bars, Facts, Lines, Listing, Part, Report
 
 
 def evaluation_parts(report: dict[str, Any]) -> list[Part]:
@@ -164,3 +165,39 @@ def probe_parts(report: Mapping[str, Any]) -> list[Part]:
 def _least(value: Any) -> float:
     """A value to sort by; the least one for none."""
     return float(value) if isinstance(value, int | float) else float("-inf")
+
+
+def compared_measures(names: tuple[str, str], reports: tuple[Report, Report]) -> list[Part]:
+    """The parts of a report about two results of `evaluate` or of `probe`: their bars side by side.
+
+    Of several series the last one counts, which of a probe is the judge with its guard on.
+    """
+    first, second = reports
+    there = {part.id: part for part in second.parts if isinstance(part, Bars)}
+    facts = [part.facts for report in reports for part in report.parts[:1] if isinstance(part, Facts)]
+    parts: list[Part] = []
+    if len(facts) == 2:
+        rows = [[name, facts[0].get(name, "-"), facts[1].get(name, "-")] for name in {**facts[0], **facts[1]}]
+        says = "The figures of both."
+        parts.append(Listing(id="overview", title="Overview", says=says, columns=["", *names], rows=rows))
+    parts += [
+        _side_by_side(names, part, there[part.id])
+        for part in first.parts
+        if isinstance(part, Bars) and part.id in there
+    ]
+    return parts
+
+
+def _side_by_side(names: tuple[str, str], a: Bars, b: Bars) -> Bars:
+    labels = list(dict.fromkeys([*a.labels, *b.labels]))
+    columns: dict[str, Any] = {"series": {}, "low": {}, "high": {}}
+    for name, part in zip(names, (a, b), strict=True):
+        series = list(part.series)[-1]
+        for field, found in columns.items():
+            values = getattr(part, field).get(series)
+            if values is not None:
+                of = dict(zip(part.labels, values, strict=True))
+                found[name] = [of.get(label) for label in labels]
+    says = f"{names[0]}: {a.says} {names[1]}: {b.says}"
+    n = a.n if list(a.labels) == labels and a.n == b.n else ()
+    return replace(a, labels=labels, says=says, n=n, **columns)

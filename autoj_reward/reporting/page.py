@@ -18,7 +18,7 @@ from typing import Any
 
 from autoj_reward.json_text import json_text
 from autoj_reward.reporting.cards import cards, folded_text
-from autoj_reward.reporting.charts import NARROW, WIDE, draw
+from autoj_reward.reporting.charts import NARROW, WIDE, draw, legend_kind
 from autoj_reward.reporting.escaping import shown
 from autoj_reward.reporting.parts import (
     Bars,
@@ -27,7 +27,6 @@ from autoj_reward.reporting.parts import (
     Facts,
     Grid,
     Histogram,
-    Lines,
     Listing,
     Part,
     Report,
@@ -37,6 +36,7 @@ from autoj_reward.reporting.shapes import PATTERNS, legend, svg
 _TITLES = {
     "rate": "Ratings", "compare": "Comparisons", "rerank": "Rankings", "label": "Labels",
     "evaluate": "A judge against people", "probe": "A judge under attack", "training": "Training",
+    "comparison": "Two runs compared",
 }  # fmt: skip
 
 
@@ -155,11 +155,6 @@ def _cell(value: Any) -> str:
         )
     text = str(value)
     return f'<td class="t">{folded_text(text)}</td>' if len(text) > 24 else f"<td>{shown(text)}</td>"
-
-
-def legend_kind(part: Bars | Histogram | Lines) -> Any:
-    """How a chart's legend shows a series."""
-    return "curve" if isinstance(part, Lines) else "bar"
 
 
 def _id(part: Part) -> str:

@@ -90,25 +90,23 @@ class Bars:
         says: str,
         *,
         y_label: str,
-        series: str,
-        shares: Mapping[str, Share],
+        shares: Mapping[str, Mapping[str, Share]],
         axis: tuple[float, float] | None = None,
-        limits: Mapping[str, float] | None = None,
     ) -> Bars:
-        """Means by group, with their intervals."""
+        """Means by series and group, with their intervals; every series has the same groups."""
+        first = next(iter(shares.values()))
         return cls(
             id=id_,
             title=title,
             says=says,
             x_label="group",
             y_label=y_label,
-            labels=list(shares),
-            series={series: [s.value for s in shares.values()]},
-            low={series: [s.low for s in shares.values()]},
-            high={series: [s.high for s in shares.values()]},
-            n=[s.n for s in shares.values()],
+            labels=list(first),
+            series={name: [s.value for s in groups.values()] for name, groups in shares.items()},
+            low={name: [s.low for s in groups.values()] for name, groups in shares.items()},
+            high={name: [s.high for s in groups.values()] for name, groups in shares.items()},
+            n=[s.n for s in first.values()],
             axis=axis,
-            limits=limits or {},
         )
 
 
@@ -168,7 +166,7 @@ class Histogram:
         edges = [round(k * step, 12) for k in range(first, last + 1)]
         means = {name: share(column) for name, column in known.items()}
         if says is None:
-            says = "; ".join(
+            says = " ".join(
                 (f"{name}: " if len(known) > 1 else "") + _spread(mean, known[name])
                 for name, mean in means.items()
             )

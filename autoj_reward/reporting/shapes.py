@@ -62,17 +62,25 @@ def svg(drawing: Drawing, name: str, title: str, says: str, kind: str) -> str:
     )
 
 
-def legend(names: Sequence[str], kind: Literal["bar", "curve"]) -> str:
+def legend(names: Sequence[str], kind: Literal["bar", "curve", "dot"]) -> str:
     """Which series looks how; nothing for one series."""
     if len(names) < 2:
         return ""
-    points = [(1.0, 1.0), (29.0, 13.0)] if kind == "bar" else [(0.0, 7.0), (15.0, 7.0), (30.0, 7.0)]
     items = "".join(
-        f'<li><svg viewBox="0 0 30 14" aria-hidden="true">{_element(Shape(kind, points, s))}'
-        f"{_element(Shape('dot', [(15, 7)], s)) if kind == 'curve' else ''}</svg> {shown(name)}</li>"
+        f'<li><svg viewBox="0 0 30 14" aria-hidden="true">'
+        f"{''.join(map(_element, sample(kind, s, (0.0, 7.0))))}</svg> {shown(name)}</li>"
         for s, name in enumerate(names)
     )
     return f'<ul class="legend">{items}</ul>'
+
+
+def sample(kind: Literal["bar", "curve", "dot"], series: int, left: Point) -> list[Shape]:
+    """What a series looks like in a legend, 30 wide and at most 12 high."""
+    x, y = left
+    if kind == "bar":
+        return [Shape("bar", [(x + 1, y - 6), (x + 29, y + 6)], series)]
+    curve = [Shape("curve", [(x, y), (x + 30, y)], series)] if kind == "curve" else []
+    return [*curve, Shape("dot", [(x + 15, y)], series)]
 
 
 def ticks(low: float, high: float, n: int = 5, *, whole: bool = False) -> list[float]:
@@ -125,7 +133,7 @@ def _element(shape: Shape) -> str:
         return f'<rect {at} {size} class="bar b{s}"{_FILLS[s]}/>'
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     if kind == "band":
-        return f'<polygon points="{path}" class="band s{s}"/>'
+        return f'<polygon points="{path}" class="band s{s} l{s}"/>'
     if kind == "dot":
         corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in marker((x1, y1), s))
         if corners:
