@@ -19,7 +19,7 @@ def main() -> None:
     # Hides loading messages and bars of the model libraries, unless the user has set these.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from autoj_reward.cli.shared.interrupt import end_soon_after_ctrl_c
+    from autoj_reward.cli.shared.interrupt import end_now, end_soon_after_ctrl_c
 
     end_soon_after_ctrl_c()
     try:
@@ -27,7 +27,11 @@ def main() -> None:
 
         app()
     except KeyboardInterrupt:
-        sys.exit(130)
+        end_now()
+    except SystemExit as ended:
+        if ended.code == 130:
+            end_now()
+        raise
     except AutojRewardError as error:
         from autoj_reward.redact import redact
 

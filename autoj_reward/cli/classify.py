@@ -68,8 +68,11 @@ def classify(
     scenario_prob, scenario_problem.
     """
     from autoj_reward.cli.run_display import RunDisplay
+    from autoj_reward.rows.check import refuse_same_file
     from autoj_reward.rows.run import RowRun
+    from autoj_reward.rows.source import open_source
 
+    refuse_same_file(source, output)
     if rows.retry_failed:
         raise ConfigError("classify has no failed rows to retry", hint="--overwrite classifies again")
     columns = key_values(rows.column, "--column")
@@ -84,7 +87,7 @@ def classify(
                     self.note(f"{summary.n_rows:,} prompts by {classifier.name}{rate}")
 
         run = RowRun(
-            source,
+            open_source(source, split=rows.split, limit=rows.limit),
             _task(classifier, _row_format(rows.format_name, columns)),
             output,
             identity={

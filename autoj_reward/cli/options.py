@@ -178,6 +178,9 @@ class RowOptions:
         ),
     ] = None
     split: Annotated[str, _files_option(help="Split of a data set.")] = "train"
+    limit: Annotated[
+        int | None, _files_option(min=1, metavar="N", help="The first N rows only.", show_default=False)
+    ] = None
     skip_bad: Annotated[
         bool,
         _files_option(

@@ -7,6 +7,7 @@ most a few hundred rows are in memory at once.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import sys
@@ -70,7 +71,18 @@ def read_rows(name: str | Path) -> Iterator[tuple[int, Row]]:
         yield line, row
 
 
-def open_source(name: str, *, split: str = "train") -> RowSource:
+class FirstRows:
+    """The first rows of a source; those that are wrong count too."""
+
+    def __init__(self, source: RowSource, limit: int) -> None:
+        self.name = source.name
+        self._source, self._limit = source, limit
+
+    def rows(self) -> Iterator[tuple[int, Row | DataError]]:
+        return itertools.islice(self._source.rows(), self._limit)
+
+
+def open_source(name: str, *, split: str = "train", limit: int | None = None) -> RowSource:
     """Open a named input.
 
     Args:
@@ -78,10 +90,13 @@ def open_source(name: str, *, split: str = "train") -> RowSource:
             `.tsv`, each compressed with gzip or not, or Parquet), a folder that `datasets` saved, or a data
             set's hub name (`ORG/NAME`).
         split: For data sets.
+        limit: The first rows only; None for all.
 
     Raises:
         ConfigError: The source does not exist.
     """
+    if limit is not None:
+        return FirstRows(open_source(name, split=split), limit)
     if name == "-":
         return _open_file(_spooled(sys.stdin.buffer), "standard input")
     path = Path(name)

@@ -143,6 +143,69 @@ def test_interrupting_keeps_what_is_done_and_the_same_command_goes_on(
     assert [row["completion"] for row in read_rows(output)] == [row["completion"] for row in rows]
 
 
+BUSY = """
+import hashlib, sys
+from autoj_reward.judge.judge import Judge
+def load(*arguments, **options):
+    print("busy", file=sys.stderr, flush=True)
+    # A call that gives Python no chance to raise KeyboardInterrupt for minutes.
+    hashlib.pbkdf2_hmac("sha256", b"", b"", (1 << 31) - 1)
+Judge.load = load
+sys.argv = ["autoj-reward", "rate", "in.jsonl", "-o", "out.jsonl"]
+from autoj_reward.cli import main
+main()
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_command_inside_a_library(tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "Paris"}])
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "busy\n"
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (130, "stopped\n")
+
+
+def test_failed_and_left_out_rows_are_in_the_exit_status(run: Run, tmp_path: Path) -> None:
+    good, failed, bad = (
+        {"prompt": "Q", "completion": "Paris"},
+        {"prompt": "Q", "completion": "mumble"},
+        {"x": 1},
+    )
+    for rows, status in (([good], 0), ([good, failed], 3), ([good, bad], 3), ([good, failed, bad], 3)):
+        write_rows(tmp_path / "in.jsonl", rows)
+        arguments = ("rate", "in.jsonl", "-o", "out.jsonl", "--overwrite", "--skip-bad", "--mode", "direct")
+        assert run(*arguments).exit_code == status
+        assert run(*arguments, "--allow-failures").exit_code == 0
+    # The same without judging, for an output that is complete.
+    assert run(*(a for a in arguments if a != "--overwrite")).exit_code == 3
+
+
+def test_the_summary_counts_verdicts_and_failures(run: Run, tmp_path: Path) -> None:
+    completions = ["Paris", "Paris!", "Berlin", "mumble"]
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": c} for c in completions])
+    said = run("rate", "in.jsonl", "-o", "out.jsonl", "--mode", "direct", "--no-cache").stderr
+    assert "rate: 4 judgments in" in said
+    lines = [line.strip() for line in said.splitlines()]
+    for line in (
+        "verdicts  2 x 9, 1 x 2",
+        "mean      reward 6.400",
+        "failed    1 without a verdict: 1 low_mass",
+        "output    out.jsonl",
+    ):
+        assert line in lines
+    record = json.loads((tmp_path / "out.jsonl.run.json").read_text())
+    assert (record["verdicts"], record["mean_reward"]) == ({"9": 2, "2": 1}, 6.4)
+    said = run("rate", "in.jsonl", "-o", "o.jsonl", "--limit", "2", "--mode", "direct", "--no-cache").stderr
+    assert "next      autoj-reward report o.jsonl" in said
+    assert len(read_rows(tmp_path / "o.jsonl")) == 2
+    assert run("rate", "in.jsonl", "-o", "q.jsonl", "--quiet", "--allow-failures").stderr == ""
+
+
 @pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, recorded: list[str]) -> None:
     write_rows(tmp_path / "in.jsonl", [{"prompt": "Q" * 500, "completion": "Paris"}] * 2000)

@@ -12,7 +12,7 @@ import typer
 
 from autoj_reward.cli.display import note, print_tables
 from autoj_reward.cli.evaluate.pairwise import AsMarkdown
-from autoj_reward.cli.options import AsJson, Limit, RunOptions, with_options
+from autoj_reward.cli.options import AsJson, RunOptions, with_options
 from autoj_reward.cli.run import judge_rows, load_judge
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
@@ -56,7 +56,6 @@ def benchmark(
         ),
     ] = None,
     one_order: Annotated[bool, typer.Option(help="Let the judge see one order of each pair only.")] = False,
-    limit: Limit = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
     *,
@@ -77,7 +76,7 @@ def benchmark(
     chosen = BENCHMARKS[name]
     how = by or chosen.by
     source = BenchmarkRows(
-        data, chosen.read, split_of=lambda of: chosen.splits.get(of, rows.split), limit=limit
+        data, chosen.read, split_of=lambda of: chosen.splits.get(of, rows.split), limit=rows.limit
     )
     judge = load_judge(options.judging, options.for_cache(), both_orders=not one_order)
     task = functools.partial(benchmark_task, name=name, by=how)

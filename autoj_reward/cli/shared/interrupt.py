@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 import threading
+from typing import NoReturn
 
-_PATIENCE_SECONDS = 1.5
+_PATIENCE_SECONDS = 1.0
 _left_to_command = threading.Event()
 
 
 def end_soon_after_ctrl_c() -> None:
-    """Exit with status 130 at most 1.5 seconds after SIGINT, if the command has not ended by then.
+    """Exit with status 130 a second after SIGINT, if the command has not ended by then.
 
     Python raises KeyboardInterrupt between two of its own instructions: loading weights, compiling kernels or
     waiting for another process can take minutes until then. What is written stays readable: outputs and the
@@ -38,9 +40,16 @@ def _watch(reading: socket.socket, _kept_open: socket.socket) -> None:
     if _left_to_command.wait(_PATIENCE_SECONDS):
         return
     sys.stderr.write("stopped\n")
-    sys.stderr.flush()
+    end_now()
+
+
+def end_now() -> NoReturn:
+    """End this process and its children with status 130, without the libraries' own tidying up."""
     import multiprocessing
 
     for child in multiprocessing.active_children():
         child.kill()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
     os._exit(130)
