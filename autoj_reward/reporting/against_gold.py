@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from autoj_reward.reporting.entries import Entry, Run
-from autoj_reward.reporting.parts import Bars, Lines, Part
+from autoj_reward.reporting.parts import Bars, Lines, Part, interval
 from autoj_reward.statistics import Share, bootstrap_rows, cohen_kappa, resampled, share, spearman
 
 _BINS = 10
@@ -43,8 +43,8 @@ def _curve(bins: Sequence[_Bin], name: str) -> dict[str, Any]:
     return {
         "x": [b.x for b in bins],
         "series": {name: [b.y.value for b in bins]},
-        "low": {name: [b.y.low for b in bins]},
-        "high": {name: [b.y.high for b in bins]},
+        "low": {name: [interval(b.y)[0] for b in bins]},
+        "high": {name: [interval(b.y)[1] for b in bins]},
         "n": [b.y.n for b in bins],
     }
 

@@ -62,7 +62,7 @@ def _painted(part: Chart) -> Any:
     names = [] if isinstance(part, Grid) else list(part.series)
     legend = _LEGEND if len(names) > 1 else 0
     finding = textwrap.wrap(visible(part.says), _MOST_LETTERS)
-    head = _TITLE + _LINE * len(finding)
+    head = _TITLE + _LINE * len(finding) + 8
     figure = Figure(figsize=(WIDE / _DPI, (head + drawing.height + legend) / _DPI))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDE), ylim=(drawing.height + legend, -head))
     axes.set_axis_off()
@@ -115,7 +115,7 @@ def _paint(axes: Any, shape: Shape, order: int) -> None:
         case "curve":
             axes.plot(xs, ys, color=colour, linestyle=_DASHES[s], linewidth=2.5, zorder=order)
         case kind:
-            if kind == "whisker":
+            if kind in ("whisker", "mark"):
                 axes.plot(xs, ys, color="white", linewidth=5, zorder=order)
             colour, width, dash = _LINES[kind]
             axes.plot(xs, ys, color=colour, linewidth=width, linestyle=dash, zorder=order)

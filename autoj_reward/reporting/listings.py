@@ -5,24 +5,20 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.reporting.entries import Entry, Run, rows_at
 from autoj_reward.reporting.parts import Answer, Cards, Case, Part
-from autoj_reward.rows.fields import Kind, RowFormat, row_format
-from autoj_reward.rows.source import Row
+from autoj_reward.rows.fields import Kind, RowFormat, RowProblem, find_format, row_format
+from autoj_reward.rows.source import Row, open_source
 
 _LISTED = 10
 _MOST_CHARS = 100_000
 """Characters of one text on the page."""
-_FORMATS: dict[str, tuple[tuple[Kind, str | None], ...]] = {
-    "rate": (("rate", None), ("rate", "autoj-critique")),
-    "compare": (("compare", None), ("compare", "autoj-pairwise")),
-    "rerank": (("rerank", None),),
-}
 
 
 def listings(run: Run, most: int) -> list[Part]:
@@ -47,22 +43,33 @@ def listings(run: Run, most: int) -> list[Part]:
     browsed = sorted(list(dict.fromkeys([*named, *by_line]))[:most])
     rows = rows_at(run, [*named, *browsed])
     parts: list[Part] = [_picks(run, picks, rows)] if picks else []
-    for id_, title, says, listed in (
-        ("uncertain", "Least certain judgments", "By the entropy of the verdict, in nats.", uncertain),
+    for id_, title, says, listed, unit in (
+        ("uncertain", "Least certain judgments", "By the entropy of the verdict.", uncertain, "entropy"),
         (
             "longest",
             "Slowest judgments",
-            "By the length of the critique, which is what time goes into.",
+            "By the length of the critique, which takes the time.",
             longest,
+            "critique",
         ),
-        ("failed", "Judgments without a verdict", f"The first {len(failed)}, with the reason.", failed),
+        ("failed", "Judgments without a verdict", f"The first {len(failed)}, with the reason.", failed, ""),
     ):
-        if listed:
-            cases = [case_of(run, rows[e.line], [e]) for e in listed]
+        cases = [_measured_case(run, rows[e.line], e, unit) for e in listed]
+        if cases:
             parts.append(Cards(id=id_, title=title, says=says, cases=cases, style="folded"))
     if browsed:
         parts.append(browsing(run.n_rows, [case_of(run, rows[n], by_line[n]) for n in browsed]))
     return parts
+
+
+def _measured_case(run: Run, row: Row, entry: Entry, measure: str) -> Case:
+    """One judgment with the figure that put it on a list in its title."""
+    case = case_of(run, row, [entry])
+    units = {
+        "entropy": f"entropy {entry.entropy or 0.0:.3g} nats",
+        "critique": f"{entry.critique_chars:,} characters",
+    }
+    return replace(case, title=f"{case.title}, {units[measure]}") if measure in units else case
 
 
 def browsing(n_rows: int, cases: Sequence[Case]) -> Cards:
@@ -110,7 +117,8 @@ def case_of(run: Run, row: Row, entries: Sequence[Entry]) -> Case:
         best = entries[0]
         title = f"{best.failure or 'no verdict'}" if best.reward is None else f"{best.reward:.3g}"
         if run.kind == "rerank":
-            title = f"{'best is' if ranked else 'completion'} {best.index} of {len(completions)}, {title}"
+            what = "best is completion" if ranked else "completion"
+            title = f"{what} {best.index} of {len(completions)}, {title}"
     return Case(
         line=entries[0].line,
         title=title,
@@ -155,26 +163,27 @@ def critique_notes(judged: Mapping[str, Any], title: str = "Critique") -> dict[s
 def texts_of(run: Run, row: Row) -> tuple[str, list[str]]:
     """The prompt and the completions of an output row, laid out as a judge sees them."""
     for layout in _layouts(run):
-        if layout.prompt in row and all(name in row for name in layout.completions):
-            values: Any = (
-                row[layout.completions[0]] if layout.grouped else [row[n] for n in layout.completions]
-            )
-            completions = values if isinstance(values, list) else [values]
-            return _laid_out(row[layout.prompt], prompt_text), [
-                _laid_out(c, completion_text) for c in completions
-            ]
+        try:
+            parts = layout.parts(row)
+        except RowProblem:
+            continue
+        texts = [_laid_out(text, completion_text) for text in parts.completions]
+        return _laid_out(parts.prompt, prompt_text), texts
     return _laid_out(row.get("prompt"), prompt_text), []
 
 
-def _layouts(run: Run) -> Iterable[RowFormat]:
-    """Where the rows may keep their texts: as the record says, or as in our formats and Auto-J's."""
+def _layouts(run: Run) -> Iterator[RowFormat]:
+    """Where the rows may keep their texts: as the record says, in our fields, or as the first rows tell."""
+    kind = cast(Kind, run.kind)
     settings = run.record.get("run", {})
-    columns, known = settings.get("columns") or {}, _FORMATS.get(run.kind, ())
-    for kind, name in ((known[0][0], settings.get("format")), *known) if known else ():
+    name, columns = settings.get("format"), settings.get("columns") or {}
+    recorded: tuple[str | None, dict[str, str]] = (name, columns if name is None else {})
+    for given in (recorded, (None, {})):
         try:
-            yield row_format(kind, name, columns if name is None else {})
+            yield row_format(kind, *given)
         except ConfigError:
             continue
+    yield find_format(open_source(run.path), (kind,), None, {})[1]
 
 
 def _laid_out(value: Any, lay_out: Callable[[Any], str]) -> str:

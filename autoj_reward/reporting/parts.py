@@ -103,8 +103,8 @@ class Bars:
             y_label=y_label,
             labels=list(first),
             series={name: [s.value for s in groups.values()] for name, groups in shares.items()},
-            low={name: [s.low for s in groups.values()] for name, groups in shares.items()},
-            high={name: [s.high for s in groups.values()] for name, groups in shares.items()},
+            low={name: [interval(s)[0] for s in groups.values()] for name, groups in shares.items()},
+            high={name: [interval(s)[1] for s in groups.values()] for name, groups in shares.items()},
             n=[s.n for s in first.values()],
             axis=axis,
         )
@@ -183,6 +183,11 @@ class Histogram:
             series={name: [int(c) for c in np.histogram(v, bins=edges)[0]] for name, v in known.items()},
             marks=marks,
         )
+
+
+def interval(mean: Share) -> tuple[Number, Number]:
+    """The ends of a mean's interval; none if all values are equal, of which resampling cannot tell."""
+    return (mean.low, mean.high) if mean.low < mean.high else (None, None)
 
 
 def _spread(mean: Share, values: Sequence[float]) -> str:

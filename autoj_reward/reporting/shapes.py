@@ -142,5 +142,5 @@ def _element(shape: Shape) -> str:
     if kind == "curve":
         return f'<polyline points="{path}" class="line l{s}"/>'
     line = f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{{}}"/>'
-    # An interval has a margin, so that it is seen on a bar.
-    return line.format("halo") + line.format(kind) if kind == "whisker" else line.format(kind)
+    # Intervals and marks have a margin, so that they are seen on a bar.
+    return line.format("halo") + line.format(kind) if kind in ("whisker", "mark") else line.format(kind)

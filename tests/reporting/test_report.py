@@ -146,6 +146,21 @@ def test_texts_are_found_in_the_columns_that_the_record_names(tmp_path: Path) ->
     assert (case.prompt, case.answers[0].text) == ("Why?", "So.")
 
 
+@pytest.mark.parametrize(
+    "record", [None, {**RECORD, "run": {"command": "compare", "format": "autoj-pairwise"}}]
+)
+def test_texts_of_published_formats_are_found(tmp_path: Path, record: dict[str, Any] | None) -> None:
+    row = {
+        "prompt": "Why?",
+        "response 1": "So.",
+        "response 2": "Or so.",
+        "win_prob": 0.7,
+        "preference": "first",
+    }
+    (case,) = build_report(write(tmp_path / "c.jsonl", [row], record)).part("rows").cases
+    assert (case.prompt, [a.text for a in case.answers]) == ("Why?", ["So.", "Or so."])
+
+
 def test_compare(tmp_path: Path) -> None:
     rows = [
         {"prompt": "Q", "first": "a", "second": "b", "preference": p, "win_prob": w, "tie_prob": 0.1, "reward": w,
@@ -158,6 +173,8 @@ def test_compare(tmp_path: Path) -> None:
     assert report.part("preferences").series["pairs"] == [1, 1, 1]
     assert report.part("agreement").labels == ["all pairs", "x", "y"]
     assert report.part("agreement").series["agreement"] == pytest.approx([2 / 3, 0.5, 1.0])
+    # One pair has no interval: its width of zero would look like certainty.
+    assert report.part("agreement").low["agreement"] == [pytest.approx(0.0), 0.0, None]
     assert "gains +0.133" in report.part("position").says
     assert "33.3% of the decisions" in report.part("position").says
     # |0.9 - 1|, |0.2 - 1|, |0.5 - 0.5|, each alone in its bin.
