@@ -115,7 +115,7 @@ class _HostedScorer(_Samples):
         row = self.row(solution_str, ground_truth, extra_info)
         reward = self.reward(reward_router_address, reward_model_tokenizer)
         columns = {"reference": [row.get("reference")]}
-        _, report = reward.score_batch([row["prompt"]], [row["completion"]], columns)
+        report = reward.score_batch([row["prompt"]], [row["completion"]], columns)[1]
         judged = report.rows[0]
         failure = None if judged.reason is None else {"reason": judged.reason}
         return self.score({"reward": judged.reward, "failure": failure})

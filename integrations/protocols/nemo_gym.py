@@ -81,7 +81,10 @@ class JudgeResourcesServer(SimpleResourcesServer):  # type: ignore[misc, unused-
         asked = sent["responses_create_params"]["input"]
         reward = await self._rating.score(asked, sent["response"]["output"], **(body.model_extra or {}))
         failed = FAILED if reward is None else {}
-        return JudgeVerifyResponse.model_validate({**sent, "reward": reward or 0.0, **failed})
+        verified: JudgeVerifyResponse = JudgeVerifyResponse.model_validate(
+            {**sent, "reward": reward or 0.0, **failed}
+        )
+        return verified
 
     async def compare(self, body: CompareRequest) -> CompareResponse:
         """Reward each rollout by its win probability against the others."""

@@ -45,4 +45,5 @@ class JudgeRubric(Rubric):  # type: ignore[misc, unused-ignore]
             NoVerdict: The judgment failed, and there is no `failure_reward`.
         """
         prompt, completion = self._read(action, observation)
-        return required(await self._reward.score(prompt, completion), self._failure_reward)
+        score: float = required(await self._reward.score(prompt, completion), self._failure_reward)
+        return score

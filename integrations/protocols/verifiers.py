@@ -59,7 +59,9 @@ class RewardJudge(Judge[float, RewardJudgeConfig]):  # type: ignore[misc, unused
             settings["reference_column"] = "reference"
         reward = _reward(config.model, json.dumps(settings, sort_keys=True))
         question = judge_question(task, config.question_field)
-        return required(await reward.score(question, judge_response(trace, config.view), **columns), None)
+        judged = await reward.score(question, judge_response(trace, config.view), **columns)
+        score: float = required(judged, None)
+        return score
 
 
 @functools.lru_cache
