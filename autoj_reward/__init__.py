@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from autoj_reward.ranking.pair_rules import LabelledGroup, LabelSettings, PreferencePair
     from autoj_reward.ranking.rank import best_of_n, rank, worst_of_n
     from autoj_reward.ranking.strategies import AllPairs, Knockout, Pointwise, Ring, Strategy, Swiss
+    from autoj_reward.ranking.tables import to_pandas
     from autoj_reward.rows.preferences import label_dataset
     from autoj_reward.types import Failure, FailureReason, Request
 
@@ -74,6 +75,7 @@ _HOMES = {
         "Strategy",
         "Swiss",
     ),
+    "autoj_reward.ranking.tables": ("to_pandas",),
     "autoj_reward.rows.preferences": ("label_dataset",),
     "autoj_reward.types": ("Failure", "FailureReason", "Request"),
 }
@@ -117,6 +119,7 @@ __all__ = [
     "label",
     "label_dataset",
     "rank",
+    "to_pandas",
     "worst_of_n",
 ]
 

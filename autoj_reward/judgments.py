@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from autoj_reward.types import Failure, FinishReason, Mode, Usage
 
@@ -208,10 +208,35 @@ class Judgment:
         """Mass of the verdict set in [0, 1]; None with a failure."""
         return None if self.distribution is None else self.distribution.mass
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that the commands add to a row, as plain values that JSON holds; None for no value.
+
+        `entropy` is in nats. `flags` are those of the guard: a list for one completion, two lists for a pair,
+        None without a guard. `failure` has `reason` and `detail`.
+        """
+        found = [list(flags) for flags in self.flags]
+        return {
+            "critique": self.critique,
+            "forced": self.n_forced,
+            "mass": self.mass,
+            "entropy": None if self.distribution is None else self.distribution.entropy,
+            "exactness": None if self.distribution is None else self.distribution.exactness,
+            "mode": self.mode,
+            "cut_chars": sum(self.provenance.cut_chars),
+            "flags": None if not self.provenance.guard else found[0] if len(found) == 1 else found,
+            "judge_id": self.provenance.judge_id or None,
+            "failure": None if self.failure is None else self.failure.to_dict(),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RatingJudgment(Judgment):
     """A judgment of one completion."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that `rate` adds to a row; see `Judgment.to_dict`."""
+        own = {"rating": self.rating, "expected_rating": self.expected_rating, "reward": self.reward}
+        return own | Judgment.to_dict(self)
 
     @property
     def rating(self) -> float | None:
@@ -243,6 +268,21 @@ class RatingJudgment(Judgment):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairJudgment(Judgment):
     """A judgment of two completions; both orders are averaged unless the judge judges only one."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that `compare` adds to a row; see `Judgment.to_dict`."""
+        preferences, win_probs = self.order_preferences, self.order_win_probs
+        own = {
+            "preference": self.preference,
+            "win_prob": self.win_prob,
+            "tie_prob": self.tie_prob,
+            "reward": self.reward,
+            "flipped": self.flipped,
+            "slot_bias": self.slot_bias,
+            "order_preferences": None if preferences is None else list(preferences),
+            "order_win_probs": None if win_probs is None else list(win_probs),
+        }
+        return own | Judgment.to_dict(self)
 
     @property
     def win_prob(self) -> float | None:

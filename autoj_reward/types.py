@@ -58,6 +58,10 @@ class Failure:
     raw_text: str = ""
     overflow_tokens: int = 0
 
+    def to_dict(self) -> dict[str, str]:
+        """Reason and detail as plain texts."""
+        return {"reason": self.reason.value, "detail": self.detail}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:

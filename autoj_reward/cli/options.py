@@ -181,6 +181,14 @@ class RowOptions:
     limit: Annotated[
         int | None, _files_option(min=1, metavar="N", help="The first N rows only.", show_default=False)
     ] = None
+    push_to_hub: Annotated[
+        str | None,
+        _files_option(
+            metavar="ORG/NAME",
+            help="Also put the finished output on the hub, as this data set; a new one is private. Needs "
+            "HF_TOKEN.",
+        ),
+    ] = None
     skip_bad: Annotated[
         bool,
         _files_option(

@@ -75,8 +75,8 @@ def parquet_input(name: str, target: str, rows: RowOptions) -> Path:
         raise ConfigError(
             f"the output {target!r} is not a folder", hint="--ray writes a folder of Parquet files"
         )
-    if rows.retry_failed or rows.format_name or rows.limit:
-        raise ConfigError("--retry-failed, --format and --limit do not go with --ray")
+    if rows.retry_failed or rows.format_name or rows.limit or rows.push_to_hub:
+        raise ConfigError("--retry-failed, --format, --limit and --push-to-hub do not go with --ray")
     return path
 
 

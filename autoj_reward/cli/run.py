@@ -256,17 +256,26 @@ def _task_of(make_task: Callable[[Judge, RowFormat], RowTask], fields: RowFormat
 
 
 def finish(run: RowRun, rows: RowOptions) -> None:
-    """Start a run that was checked; Ctrl-C keeps the finished rows.
+    """Start a run that was checked, and push what it wrote; Ctrl-C keeps the finished rows.
 
     Raises:
         typer.Exit: With status 130 after Ctrl-C, or with status 3 if rows failed or were left out.
     """
+    if rows.push_to_hub is not None:
+        from autoj_reward.rows.containers.hub import create_dataset, push_file
+
+        if Path(run.target).suffix not in (".jsonl", ".parquet"):
+            raise ConfigError("--push-to-hub needs an output OUT.jsonl or OUT.parquet")
+        # Before the judge is loaded: a missing key or network is found now.
+        create_dataset(rows.push_to_hub)
     try:
         summary = (run.retry if rows.retry_failed else run.run)()
     except KeyboardInterrupt:
         done = "is unchanged" if rows.retry_failed else "holds the finished rows"
         display.note(f"stopped; {run.target} {done}, and the same command continues from there")
         raise typer.Exit(130) from None
+    if rows.push_to_hub is not None:
+        display.note(f"pushed {run.target}: {push_file(Path(run.target), rows.push_to_hub)}")
     exit_if_incomplete(run, summary, rows)
 
 

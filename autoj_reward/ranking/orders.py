@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
 from autoj_reward.ranking.bradley_terry import cyclic_triads, find_cycles
 from autoj_reward.ranking.evidence import Evidence
 from autoj_reward.ranking.strategies import Standing, Strategy
+from autoj_reward.ranking.tables import ranking_html
 from autoj_reward.ranking.tiebreak import DistinctCompletions
 from autoj_reward.types import Failure, Usage
 
@@ -20,6 +22,7 @@ RESOLUTION = 1e-4
 by up to 0.06."""
 
 _MIDDLE = (0.025, 0.975)
+_OF_JUDGMENT = ("rating", "expected_rating", "mass", "entropy", "exactness")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,46 @@ class Ranking:
         """All judgments made for the ranking, without repetition."""
         rated = {id(c.judgment): c.judgment for c in self.candidates if c.judgment is not None}
         return [*rated.values(), *self.comparisons.values()]
+
+    def entry(self, candidate: Candidate, explanation: RatingJudgment | None = None) -> dict[str, Any]:
+        """A candidate as plain values: what `rerank` writes into `ranking`.
+
+        Args:
+            candidate: One of the ranking's.
+            explanation: A judgment that was made for its critique only.
+        """
+        judged = {} if candidate.judgment is None else candidate.judgment.to_dict()
+        critic = explanation or candidate.judgment
+        failure = self.failure(candidate.index)
+        return {
+            "index": candidate.index,
+            "reward": candidate.reward,
+            "low": candidate.low,
+            "high": candidate.high,
+            "best_prob": candidate.best_prob,
+            **{name: judged.get(name) for name in _OF_JUDGMENT},
+            "critique": None if critic is None else critic.critique,
+            "forced": judged.get("forced", 0),
+            "cut_chars": judged.get("cut_chars", 0),
+            "flags": judged.get("flags"),
+            "failure": None if failure is None else failure.to_dict(),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values that JSON holds: the entries of `ranking`, best first, and what was spent."""
+        usage = self.usage
+        return {
+            "ranking": [self.entry(candidate) for candidate in self.candidates],
+            "best": self.best,
+            "strategy": self.strategy,
+            "n_calls": self.n_calls,
+            "n_tokens": usage.prompt_tokens + usage.completion_tokens,
+            "cycles": [list(cycle) for cycle in self.cycles],
+        }
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks: rank, index, reward, rating and the beginning of the critique."""
+        return ranking_html(self.to_dict())
 
     def failure(self, index: int) -> Failure | None:
         """Why a completion has no verdict: the failure of its rating, else of a comparison; else None."""

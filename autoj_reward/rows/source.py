@@ -21,6 +21,7 @@ from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.rows.columns import json_columns, read_back
 from autoj_reward.rows.containers.compressed import first_bytes, open_binary
 from autoj_reward.rows.containers.delimited import Delimited
+from autoj_reward.rows.containers.hub import HubRows
 from autoj_reward.rows.containers.json_array import JsonArray
 from autoj_reward.rows.containers.objects import (
     MOST_DEPTH,
@@ -104,12 +105,12 @@ def open_source(name: str, *, split: str = "train", limit: int | None = None) ->
         with open(path, "rb") as stream:
             return _open_file(_spooled(stream), name)
     if path.is_dir():
-        return _load_dataset(name, split=split, on_disk=True)
+        return _saved_dataset(name, split=split)
     if path.is_file():
         return _open_file(path, name)
     looks_like_file = path.suffix in _SUFFIXES or path.is_absolute()
     if name.count("/") == 1 and not looks_like_file:
-        return _load_dataset(name, split=split, on_disk=False)
+        return HubRows(name, split=split)
     raise ConfigError(
         f"there is no file {name!r}", hint="give a .jsonl, .json, .csv, .tsv or .parquet file, ORG/NAME, or -"
     )
@@ -228,8 +229,8 @@ class DatasetRows:
             yield number, dict(row)
 
 
-def _load_dataset(name: str, *, split: str, on_disk: bool) -> DatasetRows:
-    """One split of a data set, streamed from the hub or mapped from disk."""
+def _saved_dataset(name: str, *, split: str) -> DatasetRows:
+    """One split of a data set that was saved to disk."""
     try:
         import datasets
     except ImportError as error:
@@ -238,11 +239,8 @@ def _load_dataset(name: str, *, split: str, on_disk: bool) -> DatasetRows:
             hint=how_to_install("data"),
         ) from error
     try:
-        if on_disk:
-            loaded = datasets.load_from_disk(name)
-            rows = loaded[split] if isinstance(loaded, dict) else loaded
-        else:
-            rows = datasets.load_dataset(name, split=split, streaming=True)
+        loaded = datasets.load_from_disk(name)
+        rows = loaded[split] if isinstance(loaded, dict) else loaded
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"the data set {name!r} cannot be loaded: {error}", hint="is the split right? --split NAME"

@@ -13,7 +13,7 @@ from typing import Literal
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.template import Template
-from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
+from autoj_reward.judgments import RatingJudgment
 from autoj_reward.ranking.orders import Candidate, Ranking
 from autoj_reward.ranking.rank import rank_requests
 from autoj_reward.ranking.runner import check_judge
@@ -48,7 +48,7 @@ def rate_task(judge: Judge, row_format: RowFormat) -> RowTask:
 
     def judged(items: Sequence[RowItem]) -> list[RowResult]:
         judgments = judge.rate_requests([item.requests[0] for item in items])
-        return [RowResult(rating_fields(j), [j]) for j in judgments]
+        return [RowResult(j.to_dict(), [j]) for j in judgments]
 
     return _single_task("rate", judge, row_format, judged)
 
@@ -58,7 +58,7 @@ def compare_task(judge: Judge, row_format: RowFormat) -> RowTask:
 
     def judged(items: Sequence[RowItem]) -> list[RowResult]:
         judgments = judge.compare_requests([item.requests[0] for item in items])
-        return [RowResult(pair_fields(j), [j]) for j in judgments]
+        return [RowResult(j.to_dict(), [j]) for j in judgments]
 
     return _single_task("compare", judge, row_format, judged)
 
@@ -96,7 +96,7 @@ def rerank_task(
         results = []
         for n, ranking in enumerate(rankings):
             explained = {c.index: written[n, c.index] for c in ranking.candidates if (n, c.index) in written}
-            entries = [candidate_fields(ranking, c, explained.get(c.index)) for c in ranking.candidates[:top]]
+            entries = [ranking.entry(c, explained.get(c.index)) for c in ranking.candidates[:top]]
             completions = [request.completions[0] for request in items[n].requests]
             added = ranking_fields(judge, ranking, entries, completions)
             results.append(RowResult(added, ranking.judgments, list(explained.values())))
@@ -140,17 +140,14 @@ def ranking_fields(
     judge: Judge, ranking: Ranking, entries: Sequence[Row], completions: Sequence[Text]
 ) -> Row:
     """The fields that `rerank` adds to a row, from the entries of its ranking and its G completions."""
-    usage = ranking.usage
+    known = ranking.to_dict()
     return {
         "ranking": list(entries),
         "best": ranking.best,
         "best_completion": None if ranking.best is None else completions[ranking.best],
         "mode": judge.settings.mode,
         "judge_id": judge.identity,
-        "strategy": ranking.strategy,
-        "n_calls": ranking.n_calls,
-        "n_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "cycles": [list(cycle) for cycle in ranking.cycles],
+        **{name: known[name] for name in ("strategy", "n_calls", "n_tokens", "cycles")},
     }
 
 
@@ -192,90 +189,6 @@ def _write_critiques(
     return dict(zip(wanted, judgments, strict=True))
 
 
-def candidate_fields(
-    ranking: Ranking, candidate: Candidate, explanation: RatingJudgment | None = None
-) -> Row:
-    """An entry of a ranking, with the explanation's critique if one was made."""
-    judgment = candidate.judgment
-    critic = explanation or judgment
-    return {
-        "index": candidate.index,
-        "reward": candidate.reward,
-        "low": candidate.low,
-        "high": candidate.high,
-        "best_prob": candidate.best_prob,
-        "rating": None if judgment is None else judgment.rating,
-        "expected_rating": None if judgment is None else judgment.expected_rating,
-        "mass": None if judgment is None else judgment.mass,
-        "entropy": None if judgment is None else _entropy(judgment),
-        "exactness": None if judgment is None else _exactness(judgment),
-        "critique": None if critic is None else critic.critique,
-        "forced": 0 if judgment is None else judgment.n_forced,
-        "cut_chars": 0 if judgment is None else sum(judgment.provenance.cut_chars),
-        "flags": None if judgment is None else _flag_fields(judgment),
-        "failure": None if candidate.reward is not None else failure_fields(ranking.failure(candidate.index)),
-    }
-
-
-def rating_fields(judgment: RatingJudgment) -> Row:
-    """The fields that `rate` adds to a row."""
-    return {
-        "rating": judgment.rating,
-        "expected_rating": judgment.expected_rating,
-        "reward": judgment.reward,
-        **_common_fields(judgment),
-    }
-
-
-def pair_fields(judgment: PairJudgment) -> Row:
-    """The fields that `compare` adds to a row."""
-    preferences, win_probs = judgment.order_preferences, judgment.order_win_probs
-    return {
-        "preference": judgment.preference,
-        "win_prob": judgment.win_prob,
-        "tie_prob": judgment.tie_prob,
-        "reward": judgment.reward,
-        "flipped": judgment.flipped,
-        "slot_bias": judgment.slot_bias,
-        "order_preferences": list(preferences) if preferences is not None else None,
-        "order_win_probs": list(win_probs) if win_probs is not None else None,
-        **_common_fields(judgment),
-    }
-
-
-def _common_fields(judgment: Judgment) -> Row:
-    return {
-        "critique": judgment.critique,
-        "forced": judgment.n_forced,
-        "mass": judgment.mass,
-        "entropy": _entropy(judgment),
-        "exactness": _exactness(judgment),
-        "mode": judgment.mode,
-        "cut_chars": sum(judgment.provenance.cut_chars),
-        "flags": _flag_fields(judgment),
-        "judge_id": judgment.provenance.judge_id or None,
-        "failure": failure_fields(judgment.failure),
-    }
-
-
-def _entropy(judgment: Judgment) -> float | None:
-    """Of the verdict, in nats; null with a failure."""
-    return None if judgment.distribution is None else judgment.distribution.entropy
-
-
-def _exactness(judgment: Judgment) -> str | None:
-    """How the verdict was read: exact, bounded or point probabilities; null with a failure."""
-    return None if judgment.distribution is None else judgment.distribution.exactness
-
-
-def _flag_fields(judgment: Judgment) -> list[str] | list[list[str]] | None:
-    """Flags of the guard: a list for one completion, two lists for a pair, null without a guard."""
-    if not judgment.provenance.guard:
-        return None
-    flags = [list(found) for found in judgment.flags]
-    return flags[0] if len(flags) == 1 else flags
-
-
 def failure_fields(failure: Failure | None) -> Row | None:
     """A failure's reason and detail; null without one."""
-    return None if failure is None else {"reason": failure.reason.value, "detail": failure.detail}
+    return None if failure is None else dict(failure.to_dict())

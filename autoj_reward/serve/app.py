@@ -25,7 +25,7 @@ from autoj_reward.judgments import Judgment
 from autoj_reward.ranking.rank import rank_judged
 from autoj_reward.reward.resolution import reward_scale
 from autoj_reward.reward.scale import RewardScale, Scale
-from autoj_reward.rows.tasks import candidate_fields, pair_fields, ranking_fields, rating_fields
+from autoj_reward.rows.tasks import ranking_fields
 from autoj_reward.serve.auth import TokenGuard
 from autoj_reward.serve.decisions import DecisionBody, decision_answer, decision_inputs
 from autoj_reward.serve.docs_page import docs_page
@@ -124,7 +124,7 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
         rows = requests_of("rate", body.rows, judge, most=most)
         scale = None if body.scale is None else _scale(judge, body.scale, body.resolution)
         judgments = await service.rate([row[0] for row in rows], body.deadline_seconds)
-        fields = [rating_fields(j) for j in judgments]
+        fields = [j.to_dict() for j in judgments]
         if scale is not None:
             for row in fields:
                 row["reward"] = None if row["reward"] is None else scale.reward(row["reward"])
@@ -135,7 +135,7 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
         """Compare each row's two completions; returns the fields that `autoj-reward compare` adds."""
         rows = requests_of("compare", body.rows, judge, most=most)
         judgments = await service.compare([row[0] for row in rows], body.deadline_seconds)
-        return _answer([pair_fields(j) for j in judgments], judgments)
+        return _answer([j.to_dict() for j in judgments], judgments)
 
     @api.post("/v1/rank", responses=_REFUSALS, summary="Order the completions of each prompt")
     async def rank(body: RankBody) -> Response:
@@ -148,9 +148,7 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
             for row in rows
         ]
         fields = [
-            ranking_fields(
-                judge, ranking, [candidate_fields(ranking, c) for c in ranking.candidates], row["completions"]
-            )
+            ranking_fields(judge, ranking, [ranking.entry(c) for c in ranking.candidates], row["completions"])
             for ranking, row in zip(rankings, body.rows, strict=True)
         ]
         return _answer(fields, judgments)

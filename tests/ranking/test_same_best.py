@@ -16,7 +16,6 @@ from autoj_reward.ranking.label import label, label_compared
 from autoj_reward.ranking.pair_rules import LabelSettings
 from autoj_reward.ranking.registry import STRATEGY_NAMES, choose_strategy
 from autoj_reward.rescore.cache import with_aggregation
-from autoj_reward.rows.tasks import pair_fields
 from autoj_reward.types import Request
 from tests.quality import noisy_engine
 
@@ -72,7 +71,7 @@ def test_equal_texts_tie_and_no_judge_is_asked(guard: bool | None, both_orders: 
     assert (same.preference, same.win_prob, same.tie_prob, same.flipped) == ("tie", 0.5, 1.0, None)
     assert not different.by_rule
     assert with_aggregation(same, "vote") == same
-    row = pair_fields(same)
+    row = same.to_dict()
     assert (row["preference"], row["flipped"], row["failure"]) == ("tie", None, None)
 
 

@@ -189,7 +189,6 @@ def _judged(
     """A judge's decisions, or its scores."""
     from autoj_reward.evaluate.predictions import compare_pairs, decision_of, pair_scores, rate_both
     from autoj_reward.rows.output import write_rows
-    from autoj_reward.rows.tasks import pair_fields
 
     ask_in_chunks = functools.partial(
         judge_in_chunks, judge, "evaluate pairwise", pairs, quiet=quiet, output=output
@@ -198,5 +197,5 @@ def _judged(
         return [], pair_scores(ask_in_chunks(lambda chunk: rate_both(judge, chunk)))
     judgments = ask_in_chunks(lambda chunk: compare_pairs(judge, chunk))
     if output is not None:
-        write_rows(output, [pair_fields(j) for j in judgments])
+        write_rows(output, [j.to_dict() for j in judgments])
     return [decision_of(j, judge.settings.both_orders) for j in judgments], None

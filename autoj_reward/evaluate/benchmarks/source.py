@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -73,22 +72,4 @@ def _files(name: str) -> list[str]:
 
 
 def _open(name: str, split: str) -> _Rows:
-    path = Path(name)
-    if path.suffix == ".json" and path.is_file():
-        with open(path, "rb") as file:
-            if file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-                return lambda: _array(path)
     return open_source(name, split=split).rows
-
-
-def _array(path: Path) -> Iterator[tuple[int, Row | DataError]]:
-    """The objects of a JSON array, numbered from 1."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"cannot be read as a JSON array: {error}", path=str(path)) from error
-    for number, value in enumerate(values, start=1):
-        if isinstance(value, dict):
-            yield number, value
-        else:
-            yield number, DataError(f"a {type(value).__name__}, not an object", path=str(path), line=number)

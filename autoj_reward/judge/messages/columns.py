@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Set
 from typing import Any
 
@@ -15,7 +16,7 @@ def as_column(name: str, values: Any, n: int | None = None, *, of: str = "prompt
 
     Args:
         name: What messages call them.
-        values: A list, tuple, array or column of a data set.
+        values: A list, tuple, array, or a column of pandas, Arrow or a data set.
         n: How many there must be, or None.
         of: What `n` counts.
 
@@ -31,7 +32,23 @@ def as_column(name: str, values: Any, n: int | None = None, *, of: str = "prompt
         raise ConfigError(f"{name} must be a list, is {kind_of(values)}")
     if n is not None and len(values) != n:
         raise ConfigError(f"there are {n} {of} and {len(values)} {name}")
-    return list(values)
+    return _plain(values)
+
+
+def _plain(values: Any) -> list[Any]:
+    """The items of a list, or of a column of Arrow, datasets, pandas or numpy; a missing value is None."""
+    if hasattr(values, "to_pylist"):
+        return list(values.to_pylist())
+    if not hasattr(values, "tolist"):
+        return list(values)
+    return [_plain_item(item) for item in values.tolist()]
+
+
+def _plain_item(item: Any) -> Any:
+    """A value of pandas, which has NaN or NA for a missing value, and arrays for lists."""
+    if (isinstance(item, float) and math.isnan(item)) or type(item).__name__ == "NAType":
+        return None
+    return item.tolist() if hasattr(item, "tolist") else item
 
 
 def as_groups(name: str, groups: Any, n: int) -> list[list[Any]]:
