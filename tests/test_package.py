@@ -21,7 +21,7 @@ PUBLIC = {
     "JudgeReward", "Knockout", "LabelSettings", "LabelledGroup", "PairJudgment", "Pointwise",
     "PreferencePair", "Ranking", "RatingJudgment", "Request", "Ring", "StoreError", "Strategy", "Swiss",
     "TemplateError", "TooManyFailures", "VerdictDistribution", "async_reward", "best_of_n",
-    "compare_conversations", "label", "label_dataset", "rank", "worst_of_n",
+    "compare_conversations", "label", "label_dataset", "rank", "to_pandas", "worst_of_n",
 }  # fmt: skip
 
 HEAVY = ("torch", "transformers", "vllm", "trl", "peft", "datasets", "pyarrow", "fastapi", "ray", "uvicorn")
