@@ -12,6 +12,7 @@ import typer
 
 from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.options import AsJson, CacheOptions, JudgeOptions, with_options
+from autoj_reward.cli.shared.judging import about_judge
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -64,8 +65,6 @@ def probe(
     from autoj_reward.evaluate.probe import probe as run
     from autoj_reward.judge.messages.text import check_reasoning
     from autoj_reward.progress import RunProgress
-    from autoj_reward.redact import redacted
-    from autoj_reward.rows.identity import about_run
     from autoj_reward.rows.source import read_rows
 
     if judging.guard is False:
@@ -95,7 +94,7 @@ def probe(
             most_change=most_change,
             progress=advance,
         )
-        about = redacted(about_run(judge.describe()))
+        about = about_judge(judge)
     text = json_text({**report.as_record(), "about": about}, indent=1, ensure_ascii=False)
     if output is not None:
         output.write_text(text + "\n", encoding="utf-8")

@@ -28,6 +28,11 @@ def test_evaluate_selection_prints_and_keeps_what_picks_are_worth(run: Run, tmp_
     assert rows[3, "random"]["gold"]["value"] == 0.5
     assert {p["below"] for p in report["paired"]} == {"greedy"}
     assert "pointwise" in result.stdout
+    page = json.loads(run("report", "report.json", "--json", judge=False).stdout)
+    assert {"judge", "versions", "command"} <= page["about"].keys()
+    gold = next(part for part in page["parts"] if part["id"] == "gold")
+    assert gold["x"] == [2.0, 3.0]
+    assert gold["series"]["random"] == [rows[n, "random"]["gold"]["value"] for n in (2, 3)]
     assert sorted(p.suffix for p in (tmp_path / "plots").iterdir()) == [".png", ".png"]
 
 

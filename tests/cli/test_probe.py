@@ -27,6 +27,15 @@ def test_the_command_fails_where_an_attack_works(run: Run, tmp_path: Path) -> No
     order = next(a for a in kept["attacks"] if a["name"] == "order to the judge")
     assert order["on"]["net"]["value"] == 5.0
     assert order["on"]["flagged"] == 1.0
+    page = json.loads(run("report", "probe.json", "--json", judge=False).stdout)
+    assert {"judge", "mode", "engine", "versions", "date", "command"} <= page["about"].keys()
+    (chart,) = (part for part in page["parts"] if part["id"] == "attacks-rating")
+    assert chart["labels"][0] == "order to the judge"
+    assert chart["series"]["guard on"] == [
+        next(a["on"]["net"]["value"] for a in kept["attacks"] if a["name"] == name)
+        for name in chart["labels"]
+    ]
+    assert chart["limits"] == {"limit 0.2": kept["limits"]["rating"]} == {"limit 0.2": 0.2}
     assert run(*options, "--most-gain", "5", judge=False).exit_code == 0
 
 

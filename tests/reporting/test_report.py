@@ -24,7 +24,20 @@ from autoj_reward.reporting.build import build_report
 from autoj_reward.reporting.charts import ticks
 from autoj_reward.reporting.escaping import shown
 from autoj_reward.reporting.page import embedded_json, page
-from autoj_reward.reporting.parts import Bars, Chart, Histogram, Lines, Report
+from autoj_reward.reporting.parts import (
+    Answer,
+    Bars,
+    Cards,
+    Case,
+    Chart,
+    Facts,
+    Grid,
+    Histogram,
+    Lines,
+    Listing,
+    Part,
+    Report,
+)
 from autoj_reward.statistics import spearman
 from tests.hostile import hostile_text
 
@@ -377,15 +390,35 @@ def test_a_page_about_failures_only(tmp_path: Path) -> None:
 
 @given(text=hostile_text)
 def test_hostile_text_stays_text(text: str) -> None:
-    from autoj_reward.reporting.parts import Facts, Listing
-
+    parts: list[Part]
     evil = text + "</script><script>alert(1)</script><img src=x onerror=y>"
     parts = [
         Facts(id="f", title=evil, facts={evil: evil}),
         Listing(id="l", title="L", says=evil, columns=["a", evil], rows=[[1, evil]]),
-        Bars(id="b", title=evil, says=evil, x_label=evil, y_label="y", labels=[evil], series={evil: [1.0], "z": [None]}),
+        Bars(
+            id="b", title=evil, says=evil, x_label=evil, y_label=evil, labels=[evil],
+            series={evil: [1.0], "z": [None]}, limits={evil: 0.5}, unit=evil,
+        ),
+        Histogram(
+            id="h", title=evil, says=evil, x_label=evil, y_label=evil, edges=[0.0, 1.0], series={evil: [3]},
+            names=[evil], marks={evil: 0.5},
+        ),
+        Lines(
+            id="n", title=evil, says=evil, x_label=evil, y_label=evil, x=[0.0, 1.0], series={evil: [1.0, 2.0]},
+            low={evil: [0.5, 1.5]}, high={evil: [1.5, None]}, marks={evil: 1.0},
+        ),
+        Grid(id="g", title=evil, says=evil, x_label=evil, y_label=evil, columns=[evil], rows=[evil], cells=[[2]]),
+        *(Cards(id=style, title=evil, says=evil, cases=[case(evil)], style=style) for style in ("open", "folded", "browse")),
     ]  # fmt: skip
-    checked(Report(kind="rate", source=evil, parts=parts))
+    checked(Report(kind=evil, source=evil, parts=parts, about={evil: evil}))
+
+
+def case(evil: str) -> Case:
+    answer = Answer(title=evil, facts={evil: evil}, text=evil * 9, notes={evil: evil})
+    return Case(
+        line=1, title=evil, prompt=evil, answers=[answer], notes={evil: evil}, group=evil, kinds=["failed"],
+        values={"reward": 1.0, "spread": float("nan"), "entropy": None},
+    )  # fmt: skip
 
 
 def test_text_that_turns_a_line_around_does_not_turn_the_page_around() -> None:
@@ -439,14 +472,17 @@ def test_images_take_dollar_signs_and_surrogates_as_text(tmp_path: Path) -> None
         labels=[evil],
         series={evil: [1.0], "z": [None]},
     )
+    grid = Grid(
+        id="g", title=evil, says=evil, x_label=evil, y_label=evil, columns=[evil], rows=[evil], cells=[[1]]
+    )
     lines = Lines(
         id="l", title=evil, says=evil, x_label=evil, y_label=evil, x=[], series={evil: []}, diagonal=True
     )
     try:
-        names = write_images(Report(kind="rate", source=evil, parts=[bars, lines]), tmp_path)
+        names = write_images(Report(kind="rate", source=evil, parts=[bars, lines, grid]), tmp_path)
     except (ValueError, UnicodeError) as error:
         pytest.fail(f"drawing failed: {error}")
-    assert names == ["b.png", "l.png"]
+    assert names == ["b.png", "l.png", "g.png"]
 
 
 @pytest.mark.parametrize("name", ["page.css", "page.js"])

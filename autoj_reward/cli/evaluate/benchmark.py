@@ -65,6 +65,7 @@ def benchmark(
     from autoj_reward.evaluate.benchmarks.benchmark import BENCHMARKS, evaluate_benchmark, read_judged
     from autoj_reward.evaluate.benchmarks.source import BenchmarkRows
     from autoj_reward.evaluate.benchmarks.task import ITEM_FORMAT, benchmark_task, inputs_of
+    from autoj_reward.rows.output import read_record
 
     if name not in BENCHMARKS:
         raise ConfigError(f"there is no benchmark {name!r}", hint=f"there are {', '.join(BENCHMARKS)}")
@@ -94,6 +95,7 @@ def benchmark(
         return
     report = evaluate_benchmark(name, read_judged(str(output)))
     if as_json:
-        typer.echo(json_text(report.as_dict(), indent=1))
+        about = read_record(Path(f"{output}.run.json")).get("about")
+        typer.echo(json_text({**report.as_dict(), "about": about}, indent=1))
     else:
         print_tables([report.table()], markdown=as_markdown)

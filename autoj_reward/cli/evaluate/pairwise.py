@@ -25,7 +25,7 @@ from autoj_reward.cli.options import (
     with_options,
 )
 from autoj_reward.cli.run import load_judge
-from autoj_reward.cli.shared.judging import check_output, judge_in_chunks
+from autoj_reward.cli.shared.judging import about_judge, check_output, judge_in_chunks
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -131,6 +131,7 @@ def pairwise(
         raise ConfigError(f"{against} holds {len(other):,} decisions on {len(pairs):,} pairs")
     search: ThresholdSearch | None = None
     scores: Sequence[Scores] | None = None
+    about: dict[str, Any] = {}
     if predictions is not None and holds_scores(predictions):
         if swapped is not None:
             raise ConfigError("scores do not depend on the order of a pair", hint="leave out --swapped")
@@ -144,6 +145,7 @@ def pairwise(
     else:
         with load_judge(judging, caching.for_judge(), both_orders=not one_order) as judge:
             decisions, scores = _judged(judge, pairs, by_rating=by_rating, quiet=quiet, output=output)
+            about = about_judge(judge)
     if scores is not None:
         search = search_threshold(pairs, scores, n_folds=folds)
         decisions = decisions_at(scores, search.threshold)
@@ -159,7 +161,7 @@ def pairwise(
             known["tie_threshold"] = search.as_dict()
         if tests:
             known["against"] = {name: test.as_dict() for name, test in tests.items()}
-        typer.echo(json_text(known, indent=1))
+        typer.echo(json_text({**known, "about": about} if about else known, indent=1))
         return
     table = report.table()
     tables = [table if search is None else replace(table, notes=(*search.notes(), *table.notes))]

@@ -21,7 +21,7 @@ from autoj_reward.cli.options import (
     with_options,
 )
 from autoj_reward.cli.run import load_judge
-from autoj_reward.cli.shared.judging import check_output
+from autoj_reward.cli.shared.judging import about_judge, check_output
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -106,9 +106,10 @@ def selection(
             pairs=[("pointwise", n) for n in others],
             progress=(lambda text: None) if quiet else note,
         )
+        about = about_judge(judge)
     _print_selection(report)
     if output is not None:
-        output.write_text(json_text(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+        output.write_text(json_text({**report.as_dict(), "about": about}, indent=1) + "\n", encoding="utf-8")
     if plots is not None:
         from autoj_reward.evaluate.plots import plot_selection
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from autoj_reward.cli import display
 from autoj_reward.errors import ConfigError
@@ -68,6 +68,14 @@ def judge_in_chunks(
         target = "-" if output is None else str(output)
         display.print_summary(label, summary, target, overlong=judge.settings.overlong)
     return made
+
+
+def about_judge(judge: Judge) -> dict[str, Any]:
+    """Who judged, with which versions, when and with which command: for the JSON of a measurement."""
+    from autoj_reward.redact import redacted
+    from autoj_reward.rows.identity import about_run
+
+    return dict(redacted(about_run(judge.describe())))
 
 
 def check_output(path: Path | None) -> None:
