@@ -290,6 +290,13 @@ def test_a_folder_that_cannot_be_made(path: str) -> None:
         JudgmentStore(path)
 
 
+def _let_others_in(tmp_path: Path) -> None:
+    """Other users may enter the folder: pytest makes it, and those above it, its own user's alone."""
+    for path in (tmp_path, *tmp_path.parents):
+        if path.stat().st_mode & 0o055 != 0o055 and path.owner() == tmp_path.owner():
+            path.chmod(path.stat().st_mode | 0o055)
+
+
 def _without_rights(work: Callable[[], None]) -> str:
     """Run in a child without root's rights; the StoreError's text, or an empty one."""
     reads, writes = os.pipe()
@@ -319,8 +326,7 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
     folder = tmp_path / "shared"
     folder.mkdir()
     filled(folder / "a.sqlite").close()
-    for path in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
-        path.chmod(path.stat().st_mode | 0o055)
+    _let_others_in(tmp_path)
     folder.chmod(0o555)
     (folder / "a.sqlite").chmod(0o444)
     for name in ("a.sqlite", "new.sqlite"):
@@ -362,9 +368,8 @@ def _fill_under_a_limit(path: Path) -> None:
 
 
 def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
+    _let_others_in(tmp_path)
     tmp_path.chmod(0o777)
-    for path in (tmp_path.parent.parent, tmp_path.parent):
-        path.chmod(path.stat().st_mode | 0o055)
     message = _without_rights(lambda: _fill_under_a_limit(tmp_path / "a.sqlite"))
     assert "cannot be used" in message, message
     assert "--no-cache" in message
