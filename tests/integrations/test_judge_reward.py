@@ -206,7 +206,7 @@ def test_noise_is_rounded_away_and_flat_groups_are_counted() -> None:
 
 
 def test_resolution_follows_the_dtype() -> None:
-    fine = Judge.load("mini", engine="transformers")
+    fine = Judge.load("mini", engine="transformers", dtype="float32")
     coarse = Judge.load("mini", engine="transformers", dtype="bfloat16")
     served = Judge.load("mini", engine="server:http://127.0.0.1:1")
     for pairwise in (False, True):

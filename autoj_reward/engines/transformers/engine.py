@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import gc
 import itertools
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
+from autoj_reward.engines.checkpoint.dtype import cpu_dtype, runs_on_cpu
 from autoj_reward.engines.checkpoint.embedded import resolve_model
 from autoj_reward.engines.checkpoint.fingerprint import check_unchanged, digest_of, engine_facts, hub_commit
 from autoj_reward.engines.checkpoint.hub import weights_source, where_to_get
@@ -40,6 +42,8 @@ from autoj_reward.types import (
     Usage,
 )
 
+logger = logging.getLogger("autoj_reward")
+
 _PROBE = "Is 13 a prime number? Yes, it is."
 _FOR_CONFIG = ("gguf_file", "trust_remote_code", "token", "cache_dir", "local_files_only", "code_revision")
 
@@ -49,7 +53,8 @@ class TransformersEngine:
 
     Args:
         model: Checkpoint folder, hub name, or the embedded model's name.
-        dtype: `auto` (the checkpoint's), `bfloat16`, `float16` or `float32`.
+        dtype: `bfloat16`, `float16`, `float32` or `auto`: on a GPU the checkpoint's; on a CPU bfloat16 if the
+            processor has it in hardware, else float32. Quantised weights keep their own.
         device: A torch device; None picks a GPU if there is one.
         revision: Hub revision; a commit pins it.
         adapter: Folder or hub name of a LoRA adapter, merged on loading.
@@ -90,7 +95,9 @@ class TransformersEngine:
         }
         before = engine_facts("transformers", path, dtype=dtype, **told)
         try:
-            _check_kind_early(path, revision, model_options)
+            config = _check_kind_early(path, revision, model_options)
+            if dtype == "auto" and runs_on_cpu({"device": device, **model_options}):
+                dtype = _dtype_on_cpu(config, model_options)
             hf_tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
             loaded: Any
             loaded, info = AutoModelForCausalLM.from_pretrained(
@@ -123,6 +130,7 @@ class TransformersEngine:
         ends = getattr(loaded.generation_config, "eos_token_id", None)
         tokenizer = InjectionSafeTokenizer(hf_tokenizer, turn_end_ids=ends)
         self._hold(loaded.eval(), tokenizer, digest_of(facts), batch_tokens, context_tokens)
+        logger.info("%s computes in %s on %s", model, self._description["dtype"], loaded.device)
         self._description.update(
             model=model,
             source=weights_source(path, revision),
@@ -273,8 +281,14 @@ def _copy_weights(model: Any) -> None:
         tensor.data = tensor.data.clone()
 
 
-def _check_kind_early(path: str, revision: str | None, options: Mapping[str, Any]) -> None:
-    """Refuse what is not a judge by its configuration, before its weights are read."""
+def _dtype_on_cpu(config: Any, options: Mapping[str, Any]) -> str:
+    """What `auto` stands for on this processor; `auto` itself for quantised weights."""
+    quantised = getattr(config, "quantization_config", None) or options.get("quantization_config")
+    return "auto" if quantised is not None else cpu_dtype()
+
+
+def _check_kind_early(path: str, revision: str | None, options: Mapping[str, Any]) -> Any:
+    """The configuration, or None for an adapter; refuses what is not a judge before its weights are read."""
     from transformers import AutoConfig
 
     passed = {k: v for k, v in options.items() if k in _FOR_CONFIG}
@@ -282,8 +296,9 @@ def _check_kind_early(path: str, revision: str | None, options: Mapping[str, Any
         config = AutoConfig.from_pretrained(path, revision=revision, **passed)
     except (OSError, ValueError):
         # An adapter's folder has no configuration. Other problems show on loading.
-        return
+        return None
     check_kind(config, path)
+    return config
 
 
 def _generate_options(sampling: Sampling, tokenizer: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from autoj_reward.engines.checkpoint import embedded
+from autoj_reward.engines.checkpoint.convert import made_once
 from autoj_reward.engines.checkpoint.embedded import (
     EMBEDDED_MODEL,
     MINI_MODEL,
@@ -85,7 +86,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         raise OSError("no space left on device")
 
     with pytest.raises(ConfigError, match="no space left") as raised:
-        embedded._made_once(folder, fails)
+        made_once(folder, fails, 300)
     assert "AUTOJ_REWARD_HOME" in str(raised.value)
     assert not folder.exists()
     assert [p.name for p in tmp_path.iterdir()] == ["weights.lock"]
@@ -96,11 +97,11 @@ def test_processes_that_ask_at_once_make_it_once(tmp_path: Path) -> None:
     program = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from autoj_reward.engines.checkpoint.embedded import _made_once\n"
+        "from autoj_reward.engines.checkpoint.convert import made_once\n"
         "def make(scratch):\n"
         "    time.sleep(0.3)\n"
         "    (scratch / 'made').write_text(str(os.getpid()))\n"
-        "folder = _made_once(Path(sys.argv[1]) / 'weights', make)\n"
+        "folder = made_once(Path(sys.argv[1]) / 'weights', make, 1)\n"
         "print((folder / 'made').read_text())\n"
     )
     askers = [
