@@ -3,8 +3,8 @@
 
 pace       the quickstart's ratings with the transformers engine, in this tree and in another commit, in turns
            on the same machine. `ratio` is the other commit's seconds over this tree's.
-agreement  the same ratings and comparisons (TruthfulQA's answers) in bfloat16 and in float32: how far the
-           expected ratings are apart, and how often the best verdict and the decision of a pair are the same.
+agreement  the same ratings and comparisons (TruthfulQA's answers) in bfloat16 and in float32: how much
+           the expected ratings differ, and how often the best verdict and the decision of a pair are equal.
 
     python benchmarks/cpu_pace.py --parts pace              # about 3 minutes on two idle cores
     python benchmarks/cpu_pace.py --parts agreement
@@ -94,7 +94,7 @@ def pace(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def agreement(given: argparse.Namespace) -> dict[str, Any]:
-    prompts, completions = flat(read_groups("truthfulqa-16", -(-max(given.ratings, given.pairs + 20) // 15)))
+    prompts, completions = flat(read_groups("truthfulqa-16", max(given.ratings, given.pairs) // 15 + 1))
     # Neighbours of a group; the last of a group and the first of the next do not belong together.
     pairs = [n for n in range(len(prompts) - 1) if prompts[n] == prompts[n + 1]][: given.pairs]
     answers = {}
@@ -105,20 +105,21 @@ def agreement(given: argparse.Namespace) -> dict[str, Any]:
             compared = judge.compare([prompts[n] for n in pairs], firsts, seconds)
         answers[dtype] = rated, compared
         print(f"agreement: {dtype} judged", flush=True)
-    (ratings, wins), (ratings_32, wins_32) = answers["bfloat16"], answers["float32"]
-    rating_pairs = [(a, b) for a, b in zip(ratings, ratings_32, strict=True) if None not in (a.rating, b.rating)]
-    win_pairs = [(a, b) for a, b in zip(wins, wins_32, strict=True) if None not in (a.preference, b.preference)]
-    apart = [abs(a.expected_rating - b.expected_rating) for a, b in rating_pairs]
-    wins_apart = [abs(a.win_prob - b.win_prob) for a, b in win_pairs]
+    rated, compared = (
+        [(a, b) for a, b in zip(ours, theirs, strict=True) if not (a.failure or b.failure)]
+        for ours, theirs in zip(answers["bfloat16"], answers["float32"], strict=True)
+    )
+    rating_gaps = [abs(a.expected_rating - b.expected_rating) for a, b in rated]
+    win_gaps = [abs(a.win_prob - b.win_prob) for a, b in compared]
     return {
-        "n_ratings": len(rating_pairs),
-        "rating_mean_difference": statistics.fmean(apart),
-        "rating_largest_difference": max(apart),
-        "equal_best_verdict": statistics.fmean(a.rating == b.rating for a, b in rating_pairs),
-        "n_pairs": len(win_pairs),
-        "win_prob_mean_difference": statistics.fmean(wins_apart),
-        "win_prob_largest_difference": max(wins_apart),
-        "equal_decision": statistics.fmean(a.preference == b.preference for a, b in win_pairs),
+        "n_ratings": len(rated),
+        "rating_mean_difference": statistics.fmean(rating_gaps),
+        "rating_largest_difference": max(rating_gaps),
+        "equal_best_verdict": statistics.fmean(a.rating == b.rating for a, b in rated),
+        "n_pairs": len(compared),
+        "win_prob_mean_difference": statistics.fmean(win_gaps),
+        "win_prob_largest_difference": max(win_gaps),
+        "equal_decision": statistics.fmean(a.preference == b.preference for a, b in compared),
     }
 
 

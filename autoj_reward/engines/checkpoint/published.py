@@ -129,7 +129,7 @@ def _from_hub(wanted: PublishedFile) -> tuple[Path | None, str]:
     try:
         from huggingface_hub import HfApi, hf_hub_download
 
-        # Unlike a download, this does not try again for half a minute where there is no network.
+        # Without a network this fails at once; a download tries again for half a minute.
         HfApi().model_info(wanted.repo, revision=wanted.commit, timeout=_HUB_SECONDS)
         logger.warning("%s is not on this machine: downloading %d MB", wanted.name, wanted.n_bytes // 10**6)
         return Path(hf_hub_download(wanted.repo, wanted.name, revision=wanted.commit)), ""

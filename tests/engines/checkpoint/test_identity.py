@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from autoj_reward.engines.checkpoint import dtype as dtype_module
+from autoj_reward.engines.checkpoint.dtype import automatic_dtype
 from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL, embedded_checkpoint
 from autoj_reward.engines.checkpoint.fingerprint import checkpoint_fingerprint, digest_of, engine_facts
 from autoj_reward.engines.checkpoint.identity import predicted_facts, resolve_settings
@@ -38,12 +40,13 @@ def test_the_embedded_judge_is_what_was_announced(mini_float32: Any) -> None:
     ("engine", "config", "options", "dtype"),
     [
         ("transformers", {"dtype": "bfloat16"}, {}, "bfloat16"),
-        ("transformers", {"torch_dtype": "float32"}, {}, "float32"),
+        ("transformers", {"torch_dtype": "float32"}, {}, "bfloat16"),
+        ("transformers", {"dtype": "float32"}, {"device": "cuda"}, "float32"),
         ("transformers", {"dtype": "bfloat16"}, {"dtype": "float16"}, "float16"),
         ("transformers", {}, {}, None),
         ("transformers", {"dtype": "float16", "quantization_config": {"bits": 4}}, {}, None),
         ("transformers", {"dtype": "float16"}, {"quantization_config": "4bit"}, None),
-        ("transformers", {"dtype": "float16"}, {"device_map": "auto"}, "float16"),
+        ("transformers", {"dtype": "float16"}, {"device_map": "auto"}, "bfloat16"),
         ("vllm", {"dtype": "bfloat16"}, {}, "bfloat16"),
         ("vllm", {"dtype": "float16"}, {"block_size": 32}, "float16"),
         ("vllm", {"dtype": "float16", "model_type": "gemma2"}, {}, None),
@@ -52,8 +55,15 @@ def test_the_embedded_judge_is_what_was_announced(mini_float32: Any) -> None:
     ],
 )
 def test_a_dtype_is_announced_where_it_is_certain(
-    tmp_path: Path, engine: str, config: dict[str, Any], options: dict[str, Any], dtype: str | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: str,
+    config: dict[str, Any],
+    options: dict[str, Any],
+    dtype: str | None,
 ) -> None:
+    monkeypatch.setattr(dtype_module, "_DEVICE_FILES", ())
+    monkeypatch.setattr(dtype_module, "cpu_dtype", lambda: "bfloat16")
     model = checkpoint(tmp_path / "m", **config)
     expected = dtype and digest_of(engine_facts(engine, model, revision=None, dtype=dtype, adapter=None))
     assert known(engine, model, **options) == expected
@@ -62,7 +72,7 @@ def test_a_dtype_is_announced_where_it_is_certain(
 def test_a_settled_dtype_is_given_to_the_engine(tmp_path: Path) -> None:
     """Where the announced dtype was not the one that ran, answers went under another model's key."""
     model = checkpoint(tmp_path / "m", dtype="bfloat16")
-    assert resolve_settings("vllm", model, {})["dtype"] == "bfloat16"
+    assert resolve_settings("vllm", model, {})["dtype"] == automatic_dtype("vllm", "bfloat16", {})
     assert resolve_settings("vllm", model, {"dtype": "float32"})["dtype"] == "float32"
 
 
@@ -133,7 +143,7 @@ def test_a_hub_name_is_the_commit_that_is_here(tmp_path: Path) -> None:
         (repo / "snapshots" / commit).symlink_to(embedded_checkpoint())
         found, settings, facts = json.loads(run(HUB))
         assert found == settings["revision"] == commit
-        assert settings["dtype"] == "bfloat16"
+        assert settings["dtype"] == automatic_dtype("transformers", "bfloat16", {})
         prints.append(digest_of(facts))
     assert len(set(prints)) == 2
     run(LOADED)
