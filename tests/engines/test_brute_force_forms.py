@@ -112,7 +112,9 @@ LISTS = {
 
 
 @pytest.mark.parametrize("mode", ["direct", "critique"])
-@pytest.mark.parametrize("form", LISTS)
+@pytest.mark.parametrize(
+    "form", ["list of four", *(pytest.param(f, marks=pytest.mark.slow) for f in LISTS if f != "list of four")]
+)
 def test_every_score_of_a_list_equals_brute_force(engine: TransformersEngine, form: str, mode: Any) -> None:
     """Each score is read given those before it: the most probable ones in direct mode, else the stated ones."""
     stated, start, between, end = LISTS[form]
