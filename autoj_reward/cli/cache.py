@@ -131,7 +131,7 @@ def shrink(
 
 @command(app, "export")
 def export_judgments(
-    target: Annotated[Path, typer.Argument(metavar="OUT.parquet", show_default=False)],
+    target: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="A new file.", show_default=False)],
     cache: CachePath = None,
 ) -> None:
     """Write every judgment to a Parquet file, with texts, log-probabilities and keys, for `import`."""
@@ -144,7 +144,9 @@ def export_judgments(
 
 @command(app, "import")
 def import_judgments(
-    source: Annotated[Path, typer.Argument(metavar="IN.parquet", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN.parquet", help="What `export` wrote.", show_default=False)
+    ],
     cache: CachePath = None,
 ) -> None:
     """Add the judgments of an exported file. Existing judgments stay as they are."""
@@ -155,7 +157,9 @@ def import_judgments(
 
 @command(app, "merge")
 def merge_caches(
-    source: Annotated[Path, typer.Argument(metavar="OTHER.sqlite", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(metavar="OTHER.sqlite", help="The other cache.", show_default=False)
+    ],
     cache: CachePath = None,
 ) -> None:
     """Add the judgments of another cache; damaged ones are left out."""

@@ -3,14 +3,23 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict
-from itertools import islice
 from typing import Annotated
 
 import typer
 
 from autoj_reward.cli.display import table_console
-from autoj_reward.cli.options import AsJson, CacheOptions, JudgeOptions, Limit, with_options
+from autoj_reward.cli.options import (
+    AsJson,
+    CacheOptions,
+    Columns,
+    JudgeOptions,
+    Limit,
+    Quiet,
+    with_options,
+)
+from autoj_reward.cli.shared.judging import input_rows, judge_in_chunks
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -20,13 +29,15 @@ def calibrate(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="DATA",
+            metavar="IN",
             help="Labelled rows: prompt, completion, rating; or prompt, first, second, preference.",
             show_default=False,
         ),
     ],
     limit: Limit = None,
+    column: Columns = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
     *,
     judging: JudgeOptions,
     caching: CacheOptions,
@@ -38,21 +49,28 @@ def calibrate(
     from rich.table import Table
 
     from autoj_reward.cli.run import load_judge
-    from autoj_reward.rows.source import read_rows
+    from autoj_reward.training.calibration import LEAST_ROWS, judge_labelled, labelled_rows
     from autoj_reward.training.calibration import calibrate as fit
-    from autoj_reward.training.calibration import judge_labelled, labelled_rows
 
-    rows = labelled_rows(islice(read_rows(data), limit), path=data)
+    rows = labelled_rows(input_rows(data, limit=limit, column=column), path=data)
     found = []
     with load_judge(judging, caching.for_judge()) as judge:
-        for n, protocol in ((1, judge.spec.rating), (2, judge.spec.comparison)):
-            chosen = [r for r in rows if len(r.completions) == n]
-            if chosen and protocol is not None:
-                labels = [r.label for r in chosen]
-                own = protocol.verdicts.temperature
-                found.append(fit(judge_labelled(judge, chosen), labels, own=own))
-    if not found:
-        raise ConfigError(f"{data} has no rows that judge {judging.judge!r} can judge")
+        kinds = ((1, "ratings", judge.spec.rating), (2, "comparisons", judge.spec.comparison))
+        parts = [
+            (name, protocol, chosen)
+            for n, name, protocol in kinds
+            if (chosen := [r for r in rows if len(r.completions) == n]) and protocol is not None
+        ]
+        if not parts:
+            raise ConfigError(f"{data} has no rows that judge {judging.judge!r} can judge")
+        for name, _, chosen in parts:
+            if len(chosen) < LEAST_ROWS:
+                raise ConfigError(f"{data} has {len(chosen)} {name}; a fit needs at least {LEAST_ROWS}")
+        for name, protocol, chosen in parts:
+            ask = functools.partial(judge_labelled, judge)
+            judgments = judge_in_chunks(judge, f"calibrate, {name}", chosen, ask, quiet=quiet)
+            own = protocol.verdicts.temperature
+            found.append(fit(judgments, [r.label for r in chosen], own=own))
     if as_json:
         typer.echo(json_text([asdict(c) for c in found], indent=1))
         return

@@ -55,7 +55,7 @@ def fetch(
 
 @command(app)
 def validate(
-    source: Annotated[str, typer.Argument(metavar="FILE", show_default=False)],
+    source: Annotated[str, typer.Argument(metavar="FILE", help="A file as for rate.", show_default=False)],
     format_name: Annotated[
         str | None, typer.Option("--format", metavar="NAME", help="By default recognised by the first row.")
     ] = None,
@@ -104,7 +104,10 @@ def build_train(
             show_default=False,
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.jsonl", show_default=False)],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="OUT.jsonl", help="The training rows.", show_default=False),
+    ],
     judge: JudgeName = "autoj-13b",
     language: Annotated[
         str | None, typer.Option(help="For a judge with templates in several languages.")

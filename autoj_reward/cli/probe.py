@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autoj_reward.cli.display import note, table_console
-from autoj_reward.cli.options import AsJson, CacheOptions, JudgeOptions, with_options
-from autoj_reward.cli.shared.judging import about_judge
+from autoj_reward.cli.options import AsJson, CacheOptions, Columns, JudgeOptions, one_input, with_options
+from autoj_reward.cli.shared.judging import about_judge, check_output, input_rows
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -23,14 +22,17 @@ if TYPE_CHECKING:
 
 @with_options(JudgeOptions, CacheOptions)
 def probe(
-    prompts: Annotated[
+    source: Annotated[
         str | None,
-        typer.Option(
+        typer.Argument(
             metavar="IN",
             help='Rows {"prompt", "completion"} to attack; by default sixteen that come with the package.',
+            show_default=False,
         ),
     ] = None,
+    prompts: Annotated[str | None, typer.Option("--prompts", hidden=True)] = None,
     limit: Annotated[int | None, typer.Option(min=2, metavar="N", help="The first N prompts only.")] = None,
+    column: Columns = None,
     pairs: Annotated[
         bool, typer.Option("--pairs/--no-pairs", help="Attack comparisons too, and measure position.")
     ] = True,
@@ -65,17 +67,15 @@ def probe(
     from autoj_reward.evaluate.probe import probe as run
     from autoj_reward.judge.messages.text import check_reasoning
     from autoj_reward.progress import RunProgress
-    from autoj_reward.rows.source import read_rows
 
     if judging.guard is False:
         raise ConfigError("probe measures with the guard off and on", hint="leave out --no-guard")
-    if output is not None and not output.parent.is_dir():
-        raise ConfigError(f"the folder {output.parent} of {output} does not exist")
+    check_output(output)
     cases, honest = shipped_cases()
-    if prompts is not None:
-        cases = cases_from(
-            islice(read_rows(prompts), limit), prompts, reasoning=check_reasoning(judging.reasoning)
-        )
+    if source is not None or prompts is not None:
+        name = one_input(source, prompts)
+        rows = input_rows(name, limit=limit, column=column)
+        cases = cases_from(rows, name, reasoning=check_reasoning(judging.reasoning))
     with load_judge(judging, caching.for_judge(), guarded=True) as judge, ExitStack() as stack:
         bars: list[RunProgress] = []
 

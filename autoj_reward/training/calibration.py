@@ -31,6 +31,9 @@ _FLOOR = 1e-12
 
 _RESAMPLES = 500
 
+LEAST_ROWS = 20
+"""Labelled judgments that a fit needs."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labelled:
@@ -141,7 +144,7 @@ def calibrate(
         )
     # A judge of two outcomes says nothing about a tie.
     read = [(j, label) for j, label in read if not isinstance(label, str) or label in _verdicts(j)]
-    if len(read) < 20:
+    if len(read) < LEAST_ROWS:
         raise ConfigError(f"only {len(read)} judgments have a verdict; a fit needs at least 20")
     verdicts = _verdicts(read[0][0])
     probs = _orders([j for j, _ in read])

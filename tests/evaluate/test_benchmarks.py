@@ -312,7 +312,6 @@ def test_the_command_prints_keeps_and_reports(files: dict[str, list[str]], run: 
     ("options", "message"),
     [
         (["nothing"], "no benchmark 'nothing'"),
-        (["judgebench", "--by", "luck"], "not rating or comparison"),
         (["judgebench", "--column", "prompt=question"], "fixed fields"),
     ],
 )

@@ -29,15 +29,6 @@ def benchmark(
             metavar="NAME", help="rewardbench-2, judgebench, rm-bench, rmb or ppe.", show_default=False
         ),
     ],
-    data: Annotated[
-        list[str],
-        typer.Option(
-            metavar="FILE",
-            help="The benchmark's files as published (.json, .jsonl, .parquet), a folder of them, or the hub "
-            "name of its data set. Repeatable.",
-            show_default=False,
-        ),
-    ],
     output: Annotated[
         Path,
         typer.Option(
@@ -48,6 +39,16 @@ def benchmark(
             show_default=False,
         ),
     ],
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE...",
+            help="The benchmark's files as published (.json, .jsonl, .parquet), folders of them, or the hub "
+            "name of its data set.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", hidden=True)] = None,
     by: Annotated[
         Literal["rating", "comparison"] | None,
         typer.Option(
@@ -69,6 +70,9 @@ def benchmark(
 
     if name not in BENCHMARKS:
         raise ConfigError(f"there is no benchmark {name!r}", hint=f"there are {', '.join(BENCHMARKS)}")
+    names = [*(files or ()), *(data or ())]
+    if not names:
+        raise ConfigError(f"no file of {name} is given", hint="name its files, a folder, or its data set")
     rows = options.rows
     if rows.format_name is not None or rows.column:
         raise ConfigError("a benchmark has fixed fields", hint="leave out --format and --column")
@@ -77,7 +81,7 @@ def benchmark(
     chosen = BENCHMARKS[name]
     how = by or chosen.by
     source = BenchmarkRows(
-        data, chosen.read, split_of=lambda of: chosen.splits.get(of, rows.split), limit=rows.limit
+        names, chosen.read, split_of=lambda of: chosen.splits.get(of, rows.split), limit=rows.limit
     )
     judge = load_judge(options.judging, options.for_cache(), both_orders=not one_order)
     task = functools.partial(benchmark_task, name=name, by=how)

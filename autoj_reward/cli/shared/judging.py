@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from autoj_reward.cli import display
+from autoj_reward.cli.options import key_values
 from autoj_reward.errors import ConfigError
 
 if TYPE_CHECKING:
     from autoj_reward.judge.judge import Judge
     from autoj_reward.judgments import Judgment
+    from autoj_reward.rows.source import Row
 
 T = TypeVar("T")
 Made = TypeVar("Made")
@@ -76,6 +79,22 @@ def about_judge(judge: Judge) -> dict[str, Any]:
     from autoj_reward.rows.identity import about_run
 
     return dict(redacted(about_run(judge.describe())))
+
+
+def input_rows(
+    name: str, *, limit: int | None = None, column: Sequence[str] | None = None
+) -> Iterator[tuple[int, Row]]:
+    """Line and row of an input, with fields renamed by `--column OURS=THEIRS`; the first bad row is an error.
+
+    Raises:
+        ConfigError: The input does not exist.
+        DataError: A row is wrong.
+    """
+    from autoj_reward.rows.source import read_rows
+
+    columns = key_values(column, "--column")
+    for line, row in itertools.islice(read_rows(name), limit):
+        yield line, row | {ours: row[theirs] for ours, theirs in columns.items() if theirs in row}
 
 
 def check_output(path: Path | None) -> None:
