@@ -28,6 +28,7 @@ HOSTILE: dict[str, list[tuple[str, str, str]]] = {
     "contrast._SENTENCE": [("", "a", ""), ("", ". ", "a"), ("a", ".", "a"), ("a.", " ", "a")],
     "critiques._CHOICE": [("", " ", "x"), ("", "\n", "D")],
     "degenerate._OPENINGS": [("", "ok ", "!?x"), ("let's solve", " the problem", "x"), ("", "解答", "x")],
+    "dtype.cpu_dtype": [("flags", " ", "x"), ("", "flags\n", ""), ("", "\n", "")],
     "fingerprint._COMMIT": [("", "a", "g")],
     "file_hash._NOTE": [("", "a", "g"), ("a" * 64 + " ", "a", "g")],
     "folding._UNFOLDED": [("", "a", "é"), ("", "\n", "\x00")],
