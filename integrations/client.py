@@ -15,12 +15,13 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
 from autoj_reward.engines.openai.retry import retry_after_seconds
 from autoj_reward.errors import ConfigError, EngineContractBroken, EngineRejected, EngineUnavailable
+from autoj_reward.integrations.remote.judge_methods import ServedJudge
 from autoj_reward.judge.messages.columns import as_column
 from autoj_reward.judge.messages.parts import kind_of
 from autoj_reward.redact import redact
@@ -50,7 +51,7 @@ class _Attempt:
     problem: str = ""
 
 
-class JudgeClient:
+class JudgeClient(ServedJudge):  # type: ignore[misc] # a base of another folder is not typed
     """A client of the reward server.
 
     While the server is busy, unreachable or starting, a request is retried until `patience_seconds` have
@@ -103,34 +104,6 @@ class JudgeClient:
         self.__dict__.update(state)
         self._forget_connections()
 
-    def rate(
-        self, rows: Sequence[Row], *, scale: Scale | None = None, resolution: float | None = None
-    ) -> list[Row]:
-        """Rate completions.
-
-        Args:
-            rows: Each with `prompt` and `completion` (texts or chat messages), and `rubric`, `reference` and
-                `language` if the judge takes them.
-            scale: Scale of the rewards: raw, unit or centred, as `JudgeReward`'s. None leaves `reward` as
-                the judge's expected rating.
-            resolution: With a scale, the step to which ratings are rounded; 0 for none, None for the noise
-                of the server's engine.
-
-        Returns:
-            For each row, in order, the fields that `autoj-reward rate` adds: `reward` (None with a
-            `failure`), `rating`, `expected_rating`, `critique`, `mass`, ...
-
-        Raises:
-            EngineUnavailable: The server did not answer within `patience_seconds`.
-            EngineRejected: The server rejected this request; says why.
-            EngineContractBroken: The response is not a reward server's.
-        """
-        return self._ask("/v1/rate", rows, scale=scale, resolution=resolution)
-
-    def compare(self, rows: Sequence[Row]) -> list[Row]:
-        """Compare pairs: rows with `prompt`, `first` and `second`; otherwise as `rate`."""
-        return self._ask("/v1/compare", rows)
-
     def rank(self, rows: Sequence[Row]) -> list[Row]:
         """Order groups: rows with `prompt` and `completions`; otherwise as `rate`."""
         return self._ask("/v1/rank", rows)
@@ -170,6 +143,12 @@ class JudgeClient:
             client = self._by_loop.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _forget_connections(self) -> None:
         self._opening = threading.Lock()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,16 @@ def test_only_what_runs_a_model_imports_one(path: Path) -> None:
 def test_every_file_names_its_licence(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert not text or text.startswith("# SPDX-License-Identifier: Apache-2.0\n")
+
+
+def test_every_folder_of_the_package_is_installed() -> None:
+    listed = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
+        "packages"
+    ]
+    folders = [(PACKAGE, "autoj_reward"), (REPO / "integrations", "autoj_reward.integrations")]
+    there = {
+        ".".join((name, *path.parent.relative_to(root).parts))
+        for root, name in folders
+        for path in root.rglob("__init__.py")
+    }
+    assert there == set(listed)

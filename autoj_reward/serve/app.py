@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import autoj_reward
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
+from autoj_reward.judging import judgment_record
 from autoj_reward.judgments import Judgment
 from autoj_reward.ranking.rank import rank_judged
 from autoj_reward.reward.resolution import reward_scale
@@ -124,7 +125,7 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
         rows = requests_of("rate", body.rows, judge, most=most)
         scale = None if body.scale is None else _scale(judge, body.scale, body.resolution)
         judgments = await service.rate([row[0] for row in rows], body.deadline_seconds)
-        fields = [j.to_dict() for j in judgments]
+        fields = [_fields(j, whole=body.whole) for j in judgments]
         if scale is not None:
             for row in fields:
                 row["reward"] = None if row["reward"] is None else scale.reward(row["reward"])
@@ -135,7 +136,7 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
         """Compare each row's two completions; returns the fields that `autoj-reward compare` adds."""
         rows = requests_of("compare", body.rows, judge, most=most)
         judgments = await service.compare([row[0] for row in rows], body.deadline_seconds)
-        return _answer([j.to_dict() for j in judgments], judgments)
+        return _answer([_fields(j, whole=body.whole) for j in judgments], judgments)
 
     @api.post("/v1/rank", responses=_REFUSALS, summary="Order the completions of each prompt")
     async def rank(body: RankBody) -> Response:
@@ -244,6 +245,11 @@ def _scale(judge: Judge, scale: Scale, resolution: float | None) -> RewardScale:
         return reward_scale(judge, "rating", scale, resolution)
     except ConfigError as error:
         raise invalid(error.args[0], "resolution") from None
+
+
+def _fields(judgment: Judgment, *, whole: bool) -> dict[str, Any]:
+    more = {"judgment": judgment_record(judgment)} if whole else {}
+    return judgment.to_dict() | more
 
 
 def _answer(rows: list[Any], judgments: list[Any]) -> Response:

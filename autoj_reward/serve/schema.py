@@ -60,6 +60,9 @@ class _Body(BaseModel):
     ] = None
 
 
+_WHOLE = Field(description="Also give each whole judgment (distribution, samples, provenance) as `judgment`.")
+
+
 class RateBody(_Body):
     """Completions to rate."""
 
@@ -68,6 +71,7 @@ class RateBody(_Body):
         Scale | None,
         Field(description="Scale of the rewards, as JudgeReward's. Without it they are expected ratings."),
     ] = None
+    whole: Annotated[bool, _WHOLE] = False
     resolution: Annotated[
         float | None,
         Field(
@@ -80,6 +84,7 @@ class CompareBody(_Body):
     """Pairs of completions to compare."""
 
     rows: _rows(prompt=_TEXT, first=_TEXT, second=_TEXT)  # type: ignore[valid-type]
+    whole: Annotated[bool, _WHOLE] = False
 
 
 class RankBody(_Body):

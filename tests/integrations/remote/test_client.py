@@ -19,6 +19,7 @@ import pytest
 from autoj_reward.errors import ConfigError, EngineContractBroken, EngineRejected, EngineUnavailable
 from autoj_reward.integrations.client import JudgeClient
 from autoj_reward.judge.judge import Judge
+from autoj_reward.judging import Judging
 from tests.hostile import LOOK_ALIKES
 from tests.integrations.remote.conftest import TOKEN
 from tests.serve.conftest import Process
@@ -199,3 +200,30 @@ def test_a_wrong_token_says_what_to_do(server: Process) -> None:
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="not a server URL"):
         JudgeClient(url)
+
+
+def test_a_served_judge_has_the_methods_of_a_judge(server: Process, judge: Judge) -> None:
+    """Whole judgments come back: distributions, samples and provenance, failures too."""
+    prompts = ["Q"] * len(COMPLETIONS)
+    with JudgeClient(server.url, rows_per_request=3) as client:
+        assert isinstance(client, Judging)
+        assert isinstance(judge, Judging)
+        rated, wanted = client.rate(prompts, COMPLETIONS), judge.rate(prompts, COMPLETIONS)
+        assert [j.to_dict() | {"judge_id": ""} for j in rated] == [
+            j.to_dict() | {"judge_id": ""} for j in wanted
+        ]
+        assert [j.distribution for j in rated] == [j.distribution for j in wanted]
+        assert [j.samples for j in rated] == [j.samples for j in wanted]
+        assert asyncio.run(and_close(client, client.arate(prompts, COMPLETIONS))) == rated
+        pairs = client.compare(prompts=["Q"], firsts=["Paris"], seconds=["Berlin"])
+        [local] = judge.compare(["Q"], ["Paris"], ["Berlin"])
+        assert pairs[0].order_win_probs == local.order_win_probs
+        assert asyncio.run(and_close(client, client.acompare(["Q"], ["Paris"], ["Berlin"]))) == pairs
+        assert client.rate(rows=[ROW])[0]["reward"] == client.rate([ROW])[0]["reward"]
+        with pytest.raises(ConfigError, match="rate takes prompts, completions, or rows"):
+            client.rate(["Q"], ["A"], scale="raw")  # type: ignore[call-overload]
+
+
+def test_a_server_of_another_version_is_named() -> None:
+    with answering(GOOD) as (url, _), pytest.raises(EngineContractBroken, match="same version"):
+        JudgeClient(url).rate(["Q"], ["A"])

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a local and a served judge have in common: their methods, and judgments as JSON between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from autoj_reward.judgments import (
+    Judgment,
+    PairJudgment,
+    Provenance,
+    RatingJudgment,
+    Sample,
+    VerdictDistribution,
+)
+from autoj_reward.types import Failure, FailureReason, Request, Text, Usage
+
+J = TypeVar("J", RatingJudgment, PairJudgment)
+
+
+@runtime_checkable
+class Judging(Protocol):
+    """The methods of `Judge` that `JudgeClient` has too, so that code takes either.
+
+    They take columns of B texts or messages and return B judgments in the same order; see `Judge`.
+    """
+
+    def rate(
+        self,
+        prompts: Sequence[Text],
+        completions: Sequence[Text],
+        *,
+        rubrics: Sequence[str | None] | None = None,
+        references: Sequence[str | None] | None = None,
+        languages: Sequence[str | None] | None = None,
+    ) -> list[RatingJudgment]: ...
+
+    def compare(
+        self,
+        prompts: Sequence[Text],
+        firsts: Sequence[Text],
+        seconds: Sequence[Text],
+        *,
+        rubrics: Sequence[str | None] | None = None,
+        references: Sequence[str | None] | None = None,
+        languages: Sequence[str | None] | None = None,
+    ) -> list[PairJudgment]: ...
+
+    async def arate(
+        self,
+        prompts: Sequence[Text],
+        completions: Sequence[Text],
+        *,
+        rubrics: Sequence[str | None] | None = None,
+        references: Sequence[str | None] | None = None,
+        languages: Sequence[str | None] | None = None,
+    ) -> list[RatingJudgment]: ...
+
+    async def acompare(
+        self,
+        prompts: Sequence[Text],
+        firsts: Sequence[Text],
+        seconds: Sequence[Text],
+        *,
+        rubrics: Sequence[str | None] | None = None,
+        references: Sequence[str | None] | None = None,
+        languages: Sequence[str | None] | None = None,
+    ) -> list[PairJudgment]: ...
+
+    def rate_requests(self, requests: Sequence[Request]) -> list[RatingJudgment]: ...
+
+    def compare_requests(self, requests: Sequence[Request]) -> list[PairJudgment]: ...
+
+    def close(self) -> None: ...
+
+
+def judgment_record(judgment: Judgment) -> dict[str, Any]:
+    """A whole judgment as plain values: distribution, samples, usage and provenance."""
+    return asdict(judgment)
+
+
+def judgment_of(record: Mapping[str, Any], kind: type[J]) -> J:
+    """The judgment that a record was made from.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is no such record.
+    """
+    return kind(
+        mode=record["mode"],
+        distribution=_distribution(record["distribution"]),
+        samples=tuple(
+            Sample(
+                **{
+                    **sample,
+                    "distribution": _distribution(sample["distribution"]),
+                    "failure": _failure(sample["failure"]),
+                }
+            )
+            for sample in record["samples"]
+        ),
+        failure=_failure(record["failure"]),
+        usage=Usage(**record["usage"]),
+        provenance=Provenance(
+            **{**record["provenance"], "cut_chars": tuple(record["provenance"]["cut_chars"])}
+        ),
+        flags=tuple(map(tuple, record["flags"])),
+        penalties=tuple(record["penalties"]),
+        by_rule=record["by_rule"],
+    )
+
+
+def request_row(request: Request) -> dict[str, Any]:
+    """A request as a row of the server: its fields that are not None."""
+    names = ("completion",) if len(request.completions) == 1 else ("first", "second")
+    further = {name: getattr(request, name) for name in ("rubric", "reference", "language")}
+    return {
+        "prompt": request.prompt,
+        **dict(zip(names, request.completions, strict=True)),
+        **{name: value for name, value in further.items() if value is not None},
+    }
+
+
+def _distribution(record: Mapping[str, Any] | None) -> VerdictDistribution | None:
+    if record is None:
+        return None
+    lists = {name: tuple(record[name]) for name in ("verdicts", "probs")}
+    return VerdictDistribution(**{**record, **lists})
+
+
+def _failure(record: Mapping[str, Any] | None) -> Failure | None:
+    return None if record is None else Failure(**{**record, "reason": FailureReason(record["reason"])})
