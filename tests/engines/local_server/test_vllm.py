@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from packaging.version import Version
 
 from autoj_reward.engines import Engine
 from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL
@@ -66,14 +67,18 @@ class TestManaged(EngineContract):
 def test_numbers_are_those_of_the_engines_in_process(
     managed: LocalServerEngine, mini_float32: TransformersEngine
 ) -> None:
+    import vllm
+
     assert managed.describe()["facts"] == {**mini_float32.describe()["facts"], "engine": "vllm"}
     for readout in (RATINGS, PREFERENCES):
         inputs = [question(text, readout=readout) for text in ("Paris?", "")]
         for ours, theirs in zip(outputs(managed, inputs), outputs(mini_float32, inputs), strict=True):
             assert ours.reading is not None
             assert theirs.reading is not None
+            # Servers before 0.26 show their top tokens only: what they leave out is bounded.
+            unread = ours.reading.unread_prob if Version(vllm.__version__) < Version("0.26") else 0.0
             assert [p.prob for p in ours.reading.paths] == pytest.approx(
-                [p.prob for p in theirs.reading.paths], abs=1e-3
+                [p.prob for p in theirs.reading.paths], abs=1e-3 + unread
             )
 
 
