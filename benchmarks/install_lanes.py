@@ -85,16 +85,16 @@ def main() -> None:
     path = RESULTS / "install_lanes.json"
     kept = json.loads(path.read_text(encoding="utf-8"))["lanes"] if path.exists() else {}
     for name in chosen:
+        # The figures are written before the folder is removed, which takes a while.
         with tempfile.TemporaryDirectory(prefix=f"lane-{name}-") as folder:
             kept[name] = run(LANES[name], Path(folder))
-        show([{"lane": name, **{k: v for k, v in kept[name].items() if k != "not_passed"}}])
-        if options.no_record:
-            continue
-        publish(
-            "install_lanes",
-            "Do the engines keep their contract with the oldest and the newest versions?",
-            {"lanes": kept},
-        )
+            show([{"lane": name, **{k: v for k, v in kept[name].items() if k != "not_passed"}}])
+            if not options.no_record:
+                publish(
+                    "install_lanes",
+                    "Do the engines keep their contract with the oldest and the newest versions?",
+                    {"lanes": kept},
+                )
     sys.exit(int(any(kept[name]["failed"] for name in chosen)))
 
 
