@@ -138,6 +138,8 @@ class RunProgress:
             TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
             transient=True,
+            # Else results would go to the terminal instead of a file or pipe behind standard output.
+            redirect_stdout=sys.stdout.isatty(),
         )
 
 

@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import math
+import os
+import pty
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +21,7 @@ import pytest
 
 import autoj_reward
 from tests.cli.conftest import Run, write_rows
+from tests.conftest import REPO
 
 PACKAGE = Path(autoj_reward.__file__).parent
 
@@ -154,10 +159,26 @@ def test_json_text_is_strict() -> None:
 
 
 @pytest.mark.slow
-def test_standard_error_holds_no_line_of_a_library(tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "in.jsonl", [{"prompt": "Name a prime.", "completions": ["7", "A fish."]}])
-    command = [sys.executable, "-m", "autoj_reward", "rerank", str(rows), "--no-cache"]
-    options = ["--critiques", "none", "-o", str(tmp_path / "out.jsonl")]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
-    ours = re.compile(r"note: |rerank: |(verdicts|mean|also|tokens|output|next)  |$")
-    assert [line for line in re.split(r"[\r\n]", done.stderr) if not ours.match(line.strip())] == []
+@pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
+def test_standard_error_of_the_quickstart_holds_no_line_of_a_library(tmp_path: Path, terminal: bool) -> None:
+    """Progress and summary alone; the table is on standard output, also if only errors go to a terminal."""
+    script = (REPO / "quickstart").read_text(encoding="utf-8").splitlines()[-1]
+    (options,) = re.findall(r"^exec .venv/bin/autoj-reward (.*) \"\$@\"$", script)
+    command = [sys.executable, "-m", "autoj_reward", *shlex.split(options), "--limit", "1", "--no-cache"]
+    command += ["--critiques", "none", "-o", str(tmp_path / "ranked.jsonl")]
+    reading, writing = pty.openpty() if terminal else os.pipe()
+    env = {**os.environ, "COLUMNS": "400"}
+    process = subprocess.Popen(command, cwd=REPO, env=env, stdout=subprocess.PIPE, stderr=writing, text=True)
+    os.close(writing)
+    said = b""
+    # A terminal whose other end is closed is an error to read from.
+    with contextlib.suppress(OSError):
+        while part := os.read(reading, 1 << 16):
+            said += part
+    os.close(reading)
+    table, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert len(re.findall("^│", table, re.MULTILINE)) == 32
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode())
+    ours = re.compile(r"note: |(\S )?rerank[: ]|(verdicts|mean|also|tokens|output|next)  |$")
+    assert [line for line in re.split(r"[\r\n]+", plain) if not ours.match(line.strip())] == []
