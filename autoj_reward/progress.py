@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress on stderr: a bar on a terminal, a line every 15 seconds elsewhere."""
+"""Progress on stderr: a bar on a terminal, one line in a notebook, a line every 15 seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _LINE_SECONDS = 15.0
 """Interval of lines without a terminal."""
 _POLL_SECONDS = 0.2
+_NOTEBOOK_SECONDS = 1.0
+_NOTEBOOK_CHARS = 100
 
 
 class RunProgress:
@@ -48,6 +50,7 @@ class RunProgress:
         self._ended = threading.Event()
         self._bar: Progress | None = None
         self._watching: threading.Thread | None = None
+        self._in_notebook = in_notebook()
         if not quiet and sys.stderr.isatty():
             self._bar = self._make_bar()
             self._task = self._bar.add_task(self._label, total=total, rate="")
@@ -66,6 +69,8 @@ class RunProgress:
             self._watching.join()
         if self._bar:
             self._bar.stop()
+        elif self._in_notebook and not self._quiet:
+            self._print_over(self.state() if self._done < self._total else f"{self._done:,} done", end="\n")
 
     @property
     def seconds(self) -> float:
@@ -97,10 +102,18 @@ class RunProgress:
             self._ready = now
         if self._bar:
             self._bar.update(self._task, completed=self._done, rate=self.state())
+        elif self._in_notebook and not self._quiet and now - self._last_line > _NOTEBOOK_SECONDS:
+            self._last_line = now
+            self._print_over(self.state())
         elif not self._quiet and now - self._last_line > _LINE_SECONDS and self._done < self._total:
             self._last_line = now
             line = printable(f"{self._label}: {self.state()}")
             print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is the display
+
+    def _print_over(self, text: str, end: str = "") -> None:
+        """Write over the line of before: notebooks know the carriage return."""
+        line = f"{printable(self._label)}: {printable(text)}"
+        print(f"\r{line:<{_NOTEBOOK_CHARS}}", end=end, file=sys.stderr, flush=True)  # noqa: T201
 
     def state(self) -> str:
         """What goes on: `64 of 128, 0.7/s, about 1 min 30 s left`."""
@@ -141,6 +154,11 @@ class RunProgress:
             # Else results would go to the terminal instead of a file or pipe behind standard output.
             redirect_stdout=sys.stdout.isatty(),
         )
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    return "ipykernel" in sys.modules
 
 
 def span(seconds: float) -> str:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import pytest
 
 from autoj_reward import progress
@@ -67,3 +70,18 @@ def test_quiet_shows_nothing(clock: Clock, capsys: pytest.CaptureFixture[str]) -
         shown.poll()
         shown.advance(1)
     assert capsys.readouterr().err == ""
+
+
+def test_a_notebook_has_one_line_that_changes(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    with RunProgress("label", 4) as shown:
+        shown.advance(2)
+        clock.now += 2
+        shown.poll()
+        shown.advance(2)
+    lines = capsys.readouterr().err
+    assert lines.count("\n") == 1
+    assert "\rlabel: 2 of 4, 1.0/s, about 2.0 s left" in lines
+    assert lines.rstrip().endswith("label: 4 done")

@@ -23,6 +23,7 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.judgments import Judgment, RatingJudgment
+from autoj_reward.progress import RunProgress, in_notebook
 from autoj_reward.ranking.label import label_compared, label_requests
 from autoj_reward.ranking.pair_rules import LabelledGroup, LabelSettings, PreferencePair
 from autoj_reward.ranking.strategies import Pointwise, Strategy
@@ -298,6 +299,7 @@ def label_dataset(
     layout: Layout | None = None,
     margin_scale: float = 1.0,
     chunk_requests: int = 1024,
+    progress: bool | None = None,
 ) -> Any:
     """Preference data from a `datasets.Dataset`, as another one.
 
@@ -312,6 +314,7 @@ def label_dataset(
         layout: Of prompts and completions; None takes that of the first row.
         margin_scale: What margins are multiplied by.
         chunk_requests: Completions judged at a time.
+        progress: Show progress on stderr; None shows it in a notebook.
 
     Returns:
         A `datasets.Dataset`; empty, and without columns, if no pair was kept.
@@ -350,8 +353,11 @@ def label_dataset(
         raise checked.problems[0]
     items = (item_of(source, line, row, task) for line, row in good_rows(source, fields, checked))
     made: list[Row] = []
-    for chunk in chunked(items, chunk_requests, lambda item: len(item.requests)):
-        for result in task.judge(chunk):
-            made += result.added["rows"]
+    quiet = not (in_notebook() if progress is None else progress)
+    with RunProgress("label", checked.n_requests, quiet=quiet) as shown:
+        for chunk in chunked(items, chunk_requests, lambda item: len(item.requests)):
+            for result in task.judge(chunk):
+                made += result.added["rows"]
+            shown.advance(sum(len(item.requests) for item in chunk))
     # At once: messages of later rows may have fields that earlier ones lack.
     return datasets.Dataset.from_list(made)
