@@ -23,7 +23,7 @@ def cards(part: Cards) -> str:
     if part.style == "open":
         return "".join(
             f'<article class="case"><h3>Line {case.line}: {shown(case.title)}</h3>'
-            f"{_inside(case, part.id)}</article>"
+            f"{_inside(case, 4)}</article>"
             for case in part.cases
         )
     rows = "".join(_row(case, n, part.id) for n, case in enumerate(part.cases))
@@ -47,7 +47,7 @@ def _row(case: Case, number: int, id_: str) -> str:
     return (
         f'<details class="case" id="{shown(id_)}-{number}" data-place="{case.line}"'
         f' data-kinds="{shown(" ".join(case.kinds))}" data-group="{shown(case.group)}"{data}>'
-        f"<summary>{_head(case)}</summary>{_inside(case, id_)}</details>"
+        f"<summary>{_head(case)}</summary>{_inside(case, 3)}</details>"
     )
 
 
@@ -57,23 +57,23 @@ def _head(case: Case) -> str:
     return f'<b>Line {case.line}: {shown(case.title)}</b>{tags} <span dir="auto">{shown(prompt)}</span>'
 
 
-def _inside(case: Case, id_: str) -> str:
-    answers = "".join(map(_answer, case.answers))
+def _inside(case: Case, level: int) -> str:
+    """What a row holds, under headings of a level."""
+    answers = "".join(_answer(answer, level) for answer in case.answers)
     notes = "".join(_note(title, text) for title, text in case.notes.items())
-    name = f"Completions of line {case.line}, {shown(id_)}"
     return (
-        f"<h4>Prompt</h4>{folded_text(case.prompt)}"
-        f'<div class="texts" role="region" tabindex="0" aria-label="{name}">{answers}</div>{notes}'
+        f"<h{level}>Prompt</h{level}>{folded_text(case.prompt)}"
+        f'<div class="texts" role="group" tabindex="0" aria-label="Completions of line {case.line}">'
+        f"{answers}</div>{notes}"
     )
 
 
-def _answer(answer: Answer) -> str:
+def _answer(answer: Answer, level: int) -> str:
     facts = "".join(f"<dt>{shown(k)}</dt><dd>{shown(v)}</dd>" for k, v in answer.facts.items())
     notes = "".join(_note(title, text) for title, text in answer.notes.items())
     figures = f"<dl>{facts}</dl>" if facts else ""
-    return (
-        f'<div class="answer"><h4>{shown(answer.title)}</h4>{figures}{folded_text(answer.text)}{notes}</div>'
-    )
+    title = f"<h{level}>{shown(answer.title)}</h{level}>"
+    return f'<div class="answer">{title}{figures}{folded_text(answer.text)}{notes}</div>'
 
 
 def _note(title: str, text: str) -> str:
