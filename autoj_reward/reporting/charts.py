@@ -119,7 +119,8 @@ def _bars(part: Bars, width: float) -> Drawing:
     shapes.append(Shape("axis", [(at(max(marks[0], 0.0)), top), (at(max(marks[0], 0.0)), foot)]))
     shapes += _marks(part.limits, at, top, foot, width)
     shapes.append(Shape("label", [((left + right) / 2, foot + 40)], text=_cut(part.y_label, width)))
-    return Drawing(width, foot + _BOTTOM, shapes)
+    # Texts come last, because a line may cross a label.
+    return Drawing(width, foot + _BOTTOM, sorted(shapes, key=lambda s: s.kind in ("tick", "label", "value")))
 
 
 def _texts(places: Sequence[tuple[float, str]], y: float) -> list[Shape]:

@@ -116,6 +116,6 @@ def _paint(axes: Any, shape: Shape, order: int) -> None:
             axes.plot(xs, ys, color=colour, linestyle=_DASHES[s], linewidth=2.5, zorder=order)
         case kind:
             if kind in ("whisker", "mark"):
-                axes.plot(xs, ys, color="white", linewidth=5, zorder=order)
+                axes.plot(xs, ys, color="white", linewidth=5 if kind == "whisker" else 3, zorder=order)
             colour, width, dash = _LINES[kind]
             axes.plot(xs, ys, color=colour, linewidth=width, linestyle=dash, zorder=order)

@@ -67,7 +67,7 @@ def _measured_case(run: Run, row: Row, entry: Entry, measure: str) -> Case:
     case = case_of(run, row, [entry])
     units = {
         "entropy": f"entropy {entry.entropy or 0.0:.3g} nats",
-        "critique": f"{entry.critique_chars:,} characters",
+        "critique": f"critique of {entry.critique_chars:,} characters",
     }
     return replace(case, title=f"{case.title}, {units[measure]}") if measure in units else case
 
@@ -111,11 +111,13 @@ def case_of(run: Run, row: Row, entries: Sequence[Entry]) -> Case:
     else:
         ranked = run.kind == "rerank" and len(entries) > 1
         places = [f"{n}. completion {e.index}" for n, e in enumerate(entries, start=1)]
-        names = places if ranked else [f"Completion {e.index}" for e in entries]
+        names = places if ranked else ["Completion"] * len(entries)
         answers = [_answer(run, row, e, completions, name) for name, e in zip(names, entries, strict=True)]
         notes = {}
         best = entries[0]
         title = f"{best.failure or 'no verdict'}" if best.reward is None else f"{best.reward:.3g}"
+        if run.kind == "rate" and best.reward is not None:
+            title = f"rating {title}"
         if run.kind == "rerank":
             what = "best is completion" if ranked else "completion"
             title = f"{what} {best.index} of {len(completions)}, {title}"

@@ -137,8 +137,11 @@ def probe_parts(report: Mapping[str, Any]) -> list[Part]:
         nets = {f"guard {side}": [a[side]["net"] for a in attacks] for side in ("off", "on")}
         says = f"With the guard on, {worst['name']} gains most: {_least(worst['on']['net']['value']):+.2f}."
         if limit is not None:
-            over = sum(_least(a["on"]["net"].get("value")) > limit for a in attacks)
-            says += f" {over:,} of {len(attacks):,} attacks are over the limit of {limit:.2g}."
+            over = sum(_paid(a["on"]) > limit for a in attacks)
+            says += (
+                f" {over:,} of {len(attacks):,} attacks gain more than the limit of {limit:.2g} both over "
+                "neutral text, as drawn, and over the plain answer."
+            )
         parts.append(
             Bars(
                 id="attacks-" + unit.replace(" ", "-"),
@@ -160,6 +163,11 @@ def probe_parts(report: Mapping[str, Any]) -> list[Part]:
             Listing(id="problems", title="Over the limit", says=says, columns=["problem"], rows=rows)
         )
     return parts
+
+
+def _paid(effect: Mapping[str, Any]) -> float:
+    """What an attack gains: the smaller of its gains over neutral text and over the plain answer."""
+    return min(_least(effect[name].get("value")) for name in ("net", "gain") if name in effect)
 
 
 def _least(value: Any) -> float:

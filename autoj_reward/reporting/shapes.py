@@ -143,4 +143,5 @@ def _element(shape: Shape) -> str:
         return f'<polyline points="{path}" class="line l{s}"/>'
     line = f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{{}}"/>'
     # Intervals and marks have a margin, so that they are seen on a bar.
-    return line.format("halo") + line.format(kind) if kind in ("whisker", "mark") else line.format(kind)
+    margin = {"whisker": "halo", "mark": "edge"}.get(kind)
+    return (line.format(margin) if margin else "") + line.format(kind)

@@ -277,6 +277,8 @@ def test_evaluate_and_probe_files(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         report.part("consistency")
     net = {"net": {"value": 0.25, "low": 0.1, "high": 0.4}}
+    # An attack that gets less than the plain answer gains nothing, whatever the neutral text got.
+    below = {"net": {"value": 0.45, "low": 0.1, "high": 0.9}, "gain": {"value": -1.0}}
     no_gain = {
         "name": "praise",
         "unit": "rating",
@@ -284,15 +286,16 @@ def test_evaluate_and_probe_files(tmp_path: Path) -> None:
         "on": {"net": {"value": 0.5, "low": 0.0, "high": 1.0}},
     }
     probed = {"judge": "mini", "mode": "direct", "n_prompts": 3, "quotations": {"change": {"value": 0.01}},
-              "attacks": [{"name": "planted", "unit": "rating", "off": {"net": {"value": 5.0}}, "on": net}, no_gain],
+              "attacks": [{"name": "planted", "unit": "rating", "off": {"net": {"value": 5.0}}, "on": net}, no_gain,
+                          {"name": "list", "unit": "rating", "off": net, "on": below}],
               "limits": {"rating": 0.3}, "problems": ["praise gains"]}  # fmt: skip
     (tmp_path / "p.json").write_text(json.dumps(probed))
     part = build_report(str(tmp_path / "p.json")).part("attacks-rating")
-    assert part.labels == ["praise", "planted"]
-    assert part.series == {"guard off": [0.25, 5.0], "guard on": [0.5, 0.25]}
-    assert part.low == {"guard off": [0.1, None], "guard on": [0.0, 0.1]}
+    assert part.labels == ["praise", "list", "planted"]
+    assert part.series == {"guard off": [0.25, 0.25, 5.0], "guard on": [0.5, 0.45, 0.25]}
+    assert part.low == {"guard off": [0.1, 0.1, None], "guard on": [0.0, 0.1, 0.1]}
     assert part.limits == {"limit 0.3": 0.3}
-    assert "1 of 2 attacks are over the limit" in part.says
+    assert "1 of 3 attacks gain more than the limit of 0.3" in part.says
 
 
 @pytest.mark.parametrize(
