@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from pathlib import Path
 
 import platformdirs
+
+from autoj_reward.redact import redact
 
 
 def cache_home() -> Path:
@@ -58,7 +61,22 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def how_to_install(*extras: str) -> str:
-    """The command that installs extras: `./setup` in a checkout, else pip."""
+    """The command that installs extras: `./setup` in a checkout, else pip with the origin of the package."""
     if (_CHECKOUT / "setup").is_file() and (_CHECKOUT / "uv.lock").is_file():
         return f"`./setup {' '.join(extras)}` in {_CHECKOUT}"
-    return f"pip install 'autoj-reward[{','.join(extras)}]'"
+    origin = _origin()
+    return f"pip install 'autoj-reward[{','.join(extras)}]{f' @ {origin}' if origin else ''}'"
+
+
+def _origin() -> str:
+    """The file or address that pip installed this package from; empty for an index."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        known = json.loads(distribution("autoj-reward").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return ""
+    version = known.get("vcs_info", {})
+    # A password in an address is not repeated.
+    url = redact(str(known.get("url", "")))
+    return f"{version['vcs']}+{url}@{version['commit_id']}" if version.get("commit_id") else url

@@ -22,7 +22,7 @@ PACKAGE, INTEGRATIONS = REPO / "autoj_reward", REPO / "integrations"
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "redact": set(),
-    "environment": set(),
+    "environment": {"redact"},
     "json_text": set(),
     "terminal": set(),
     "identity": set(),
