@@ -114,13 +114,14 @@ def test_the_command_serves_and_no_secret_is_in_what_it_writes(command: list[str
         broken = httpx.post(
             f"{url}/v1/rate",
             content=b'{"secret-body',
-            headers={"Authorization": f"Bearer {TOKEN}"},
+            headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"},
             trust_env=False,
         )
         assert broken.status_code == 422
     finally:
         status, told = server.stop()
     assert status == 0
+    assert "ready after" in told
     assert "ended" in told
     assert "secret" not in told
     assert TOKEN not in told
