@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoj_reward.cli.display import note, table_console
-from autoj_reward.cli.options import AsJson, JudgeName, key_values, typed
+from autoj_reward.cli.options import AsJson, JudgeName, Quiet, key_values, typed
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -48,6 +48,7 @@ def monitor(
     ] = None,
     judge: JudgeName = "mini",
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check a run's completions for signs of reward hacking; exit status 1 with an alarm.
 
@@ -69,7 +70,7 @@ def monitor(
         windows = [w.as_record() for w in watching.windows]
         alarms = [{f.name: getattr(a, f.name) for f in fields(a)} for a in found]
         typer.echo(json_text({"windows": windows, "alarms": alarms}, indent=1))
-    else:
+    elif not quiet:
         _print(watching.windows)
     for alarm in found:
         note(f"alarm, {alarm}")

@@ -33,7 +33,7 @@ _JUDGE_HELP = (
 )
 JudgeName = Annotated[str, _judge_option(metavar="NAME", help=_JUDGE_HELP)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, with all figures.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, notes and summary.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
 DataOption = Annotated[str | None, typer.Option("--data", hidden=True)]
 """The former name of an input that is now an argument."""
 Limit = Annotated[

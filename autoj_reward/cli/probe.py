@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoj_reward.cli.display import note, table_console
-from autoj_reward.cli.options import AsJson, CacheOptions, Columns, JudgeOptions, one_input, with_options
+from autoj_reward.cli.options import (
+    AsJson,
+    CacheOptions,
+    Columns,
+    JudgeOptions,
+    Quiet,
+    one_input,
+    with_options,
+)
 from autoj_reward.cli.shared.judging import about_judge, check_output, input_rows
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
@@ -52,7 +60,7 @@ def probe(
         Path | None, typer.Option("-o", "--output", metavar="OUT.json", help="Keep all figures.")
     ] = None,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
     *,
     judging: JudgeOptions,
     caching: CacheOptions,
@@ -100,7 +108,7 @@ def probe(
         output.write_text(text + "\n", encoding="utf-8")
     if as_json:
         typer.echo(text)
-    else:
+    elif not quiet:
         _print(report)
     for problem in report.problems:
         note(problem)

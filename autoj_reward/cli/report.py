@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from autoj_reward.cli.display import note
-from autoj_reward.cli.options import AsJson
+from autoj_reward.cli.options import AsJson, Quiet
 from autoj_reward.errors import ConfigError
 
 
@@ -53,6 +53,7 @@ def report(
         int, typer.Option("--rows", min=0, metavar="N", help="At most N rows to browse on the page.")
     ] = 500,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write one self-contained HTML page about a run, or about two runs side by side.
 
@@ -74,8 +75,9 @@ def report(
         from autoj_reward.reporting.images import write_images
 
         names = write_images(made, images)
-        note(f"{len(names)} images in {images}")
+        if not quiet:
+            note(f"{len(names)} images in {images}")
     if as_json:
         typer.echo(embedded_json(made.as_record()))
-    else:
+    elif not quiet:
         note(f"{target}: {len(made.parts)} figures ({', '.join(p.id for p in made.parts)})")

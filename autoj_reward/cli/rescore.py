@@ -19,6 +19,7 @@ from autoj_reward.cli.options import (
     CriteriaOptions,
     FormatName,
     JudgeOptions,
+    Quiet,
     key_values,
     with_options,
 )
@@ -65,6 +66,7 @@ def rescore(
     format_name: FormatName = None,
     column: Columns = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
     cache: CachePath = None,
     *,
     judging: JudgeOptions,
@@ -112,9 +114,9 @@ def rescore(
         report, n_kept = run.report, run.n_kept
     if as_json:
         typer.echo(json_text({**report.as_record(), "n_kept": n_kept}, indent=1))
-    else:
+    elif not quiet:
         _show(report)
-    if n_kept:
+    if n_kept and not quiet:
         note(f"{n_kept:,} rows are unchanged: not in the cache (`autoj-reward cache explain` says why)")
 
 

@@ -206,6 +206,20 @@ def test_the_summary_counts_verdicts_and_failures(run: Run, tmp_path: Path) -> N
     assert run("rate", "in.jsonl", "-o", "q.jsonl", "--quiet", "--allow-failures").stderr == ""
 
 
+def test_quiet_commands_print_warnings_alone(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": c} for c in ("Paris", "Berlin")])
+    assert run("rate", "in.jsonl", "-o", "out.jsonl", "--quiet").output == ""
+    for arguments in (
+        ["report", "out.jsonl", "-o", "out.html"],
+        ["monitor", "out.jsonl"],
+        ["rescore", "out.jsonl", "--cache", "judgments.sqlite"],
+    ):
+        run("rate", "in.jsonl", "-o", "cached.jsonl", "--cache", "judgments.sqlite", "--overwrite", "--quiet")
+        result = run(*arguments, "--quiet", judge=False)
+        assert (result.exit_code, result.output) == (0, ""), arguments
+    assert (tmp_path / "out.html").exists()
+
+
 @pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, recorded: list[str]) -> None:
     write_rows(tmp_path / "in.jsonl", [{"prompt": "Q" * 500, "completion": "Paris"}] * 2000)
