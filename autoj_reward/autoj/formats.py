@@ -15,6 +15,8 @@ from typing import Any
 from autoj_reward.autoj.scenarios.names import classifier_labels, scenario_groups
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judge.messages.text import completion_text, prompt_text
+from autoj_reward.rows.fields import RowProblem
+from autoj_reward.rows.formats.table import PUBLISHED, KnownFormat
 from autoj_reward.rows.source import Row, RowSource
 
 Problems = Iterator[tuple[str, str]]
@@ -108,20 +110,47 @@ def format_named(name: str) -> FileFormat:
     Raises:
         ConfigError: The name is unknown.
     """
-    for one in FORMATS:
-        if one.name == name:
-            return one
-    raise ConfigError(f"there is no format {name!r}", hint=", ".join(f.name for f in FORMATS))
+    own = {one.name: one for one in FORMATS}
+    published = {one.name: one for one in PUBLISHED if one.name not in own}
+    if name in own:
+        return own[name]
+    if name in published:
+        return _published(published[name])
+    raise ConfigError(f"there is no format {name!r}", hint=", ".join([*own, *published]))
 
 
 def _detected(row: Row, where: str) -> FileFormat:
-    for one in FORMATS:
-        if all(any(part in row for part in mark.split("|")) for mark in one.marks):
-            return one
+    fits = (o for o in FORMATS if all(any(part in row for part in m.split("|")) for m in o.marks))
+    own = next(fits, None)
+    # Fields such as `output` and `response` are also those of published data sets.
+    if own is None or next(own.check(row), None) is not None:
+        known = next((f for f in PUBLISHED if not f.name.startswith("autoj") and f.matches(row)), None)
+        if known is not None and next(_published(known).check(row), None) is None:
+            return _published(known)
+    if own is not None:
+        return own
     raise ConfigError(
         f"{where}: the first row fits no format; it has {', '.join(map(repr, row)) or 'no fields'}",
         hint="; ".join(f"{f.name}: {', '.join(f.marks)}" for f in FORMATS),
     )
+
+
+def _published(known: KnownFormat) -> FileFormat:
+    """The format of a published data set: its rows must hold what a judge can be shown."""
+
+    def check(row: Row) -> Problems:
+        try:
+            for one in known.expand(row):
+                parts = known.read(one)
+                prompt_text(parts.prompt)
+                for text in parts.completions:
+                    completion_text(text)
+        except RowProblem as problem:
+            yield problem.field or "row", str(problem)
+        except ConfigError as error:
+            yield "row", str(error)
+
+    return FileFormat(name=known.name, about=known.about, marks=known.marks, check=check)
 
 
 def _texts(row: Row, *names: str) -> Problems:

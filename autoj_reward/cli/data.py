@@ -61,7 +61,7 @@ def validate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every row of a file: Auto-J's formats, and rows for rate, compare and rerank.
+    """Check every row of a file: Auto-J's formats, published ones, and rows for rate, compare and rerank.
 
     Exit status 1 if a row is wrong.
     """

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from autoj_reward.autoj.formats import validate
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.messages.text import completion_text, prompt_text
@@ -183,6 +184,18 @@ def test_formats_are_sent_to_other_processes() -> None:
     """Ray's workers get them; a scripted reader would not arrive."""
     for known in PUBLISHED:
         assert pickle.loads(pickle.dumps(known)).name == known.name
+
+
+@pytest.mark.parametrize(
+    "title", ["Alpaca", "HelpSteer 3", "ShareGPT", "RewardBench 2", "HH", "Chatbot Arena"]
+)
+def test_published_files_are_validated(title: str, tmp_path: Path) -> None:
+    row, name = SHAPES[title].row, SHAPES[title].name
+    good = validate(open_source(written(tmp_path / "in.jsonl", [row])))
+    assert (good.format, good.problems) == (name, ())
+    broken = dict.fromkeys(row, 5)
+    bad = validate(open_source(written(tmp_path / "in.jsonl", [row, broken])), name)
+    assert [p.line for p in bad.problems] == [2]
 
 
 def test_the_documentation_lists_every_format() -> None:
