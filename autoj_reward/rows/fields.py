@@ -106,7 +106,9 @@ class RowFormat:
 
     def n_requests(self, row: Row) -> int:
         """How many requests a row that passed the check has."""
-        return len(self.parts(row).completions) if self.grouped else 1
+        if not self.grouped:
+            return 1
+        return len(unpacked(row[self.completions[0]]) if self.read is None else self.read(row).completions)
 
     @property
     def fields(self) -> frozenset[str]:
