@@ -120,7 +120,7 @@ def test_scores_are_evaluated_by_the_command(tmp_path: Path) -> None:
     assert report["overall"]["agreement"] is None
     assert "chosen on other folds" in evaluate(*arguments)
     markdown = evaluate(*arguments, "--markdown")
-    assert "| Overall | 20 | - | - | 75.00 |" in markdown
+    assert "| Overall | 20 | - | 0.67 | - | 75.00 |" in markdown
     assert "longer completion" in markdown
 
 
@@ -165,12 +165,13 @@ def test_a_judge_decides_and_its_decisions_are_kept(tmp_path: Path, judge: list[
     assert (
         judged["overall"]["agreement"]["percent"] == judged["overall"]["consistency"]["percent"] / 2 == 50.0
     )
+    assert judged.pop("about")["judge"]["judge"] == "autoj-13b"
     assert judged["calibration"]["n"] == 3
     assert judged["calibration"]["error"] == pytest.approx(abs(0.75 - 2 / 3))
     assert json.loads(evaluate("--data", data, "--predictions", out, "--json")) == judged
-    one = json.loads(evaluate("--data", data, *judge, "--one-order", "--limit", "2", "--json"))
+    one = json.loads(evaluate("--data", data, *judge, "--one-order", "--limit", "3", "--json"))
     assert (one["overall"]["n"], one["overall"]["one_order"]["percent"], one["overall"]["agreement"]) == (
-        2, 100.0, None
+        3, 66.67, None
     )  # fmt: skip
 
 
