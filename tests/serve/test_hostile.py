@@ -209,7 +209,9 @@ def test_a_connection_lives_on_after_every_kind_of_answer(port: int) -> None:
         for _ in range(3):
             assert client.get("/health").status_code == 200
             assert client.post("/v1/rate", json={"rows": [ROW]}).status_code == 200
-            assert client.post("/v1/rate", content=b"{").status_code == 422
+            assert client.post("/v1/rate", content=b"{").status_code == 415
+            sent = {"Content-Type": "application/json"}
+            assert client.post("/v1/rate", content=b"{", headers=sent).status_code == 422
             assert client.get("/nowhere").status_code == 404
 
 
