@@ -7,7 +7,7 @@ parser reads it. A row whose critique states another verdict than its label is a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from autoj_reward.errors import ConfigError, DataError
@@ -21,7 +21,11 @@ from autoj_reward.types import Failure
 
 
 def training_rows(
-    source: RowSource, spec: JudgeSpec, *, language: str | None = None
+    source: RowSource,
+    spec: JudgeSpec,
+    *,
+    language: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Iterator[Row | DataError]:
     """Rows of `usermsg`, `target_output`, `scenario`, `source_dataset`, and the labels.
 
@@ -31,6 +35,7 @@ def training_rows(
             verdict; optionally `scenario` and `source_dataset`.
         spec: The judge to train, for its templates and verdicts.
         language: Language of the templates, for a judge with several.
+        columns: Our field names to the source's.
 
     Returns:
         For each row the training row, or its error.
@@ -44,8 +49,9 @@ def training_rows(
         if isinstance(row, DataError):
             yield row
             continue
+        named = {ours: row[theirs] for ours, theirs in (columns or {}).items() if theirs in row}
         try:
-            yield _training_row(row, judge)
+            yield _training_row(row | named, judge)
         except _Wrong as wrong:
             yield DataError(str(wrong), path=source.name, line=line, field=wrong.field)
         except ConfigError as error:

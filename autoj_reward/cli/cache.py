@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autoj_reward.cli.display import snippet, table_console
-from autoj_reward.cli.options import AsJson, Columns, FormatName, JudgeOptions, key_values, with_options
+from autoj_reward.cli.options import (
+    AsJson,
+    Columns,
+    FormatName,
+    JudgeOptions,
+    Quiet,
+    key_values,
+    with_options,
+)
 from autoj_reward.cli.shared.grammar import command, command_group
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
@@ -75,6 +83,7 @@ def show_stats(cache: CachePath = None, as_json: AsJson = False) -> None:
 def check(
     cache: CachePath = None,
     drop: Annotated[bool, typer.Option(help="Remove what is damaged.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check every stored judgment. Exit status 1 if one is damaged."""
     from autoj_reward.cache.maintenance import remove, verify
@@ -87,7 +96,8 @@ def check(
         if damage is not None:
             damaged.append(damage)
             _say(f"{damage.key.hex()}: {escape(damage.problem)}")
-    _say(f"{n:,} judgments, {len(damaged):,} damaged" + (", removed" if drop and damaged else ""))
+    removed = ", removed" if drop and damaged else ""
+    _say(f"{n:,} judgments, {len(damaged):,} damaged{removed}", quiet=quiet)
     if damaged and drop:
         remove(store, [damage.key for damage in damaged])
     elif damaged:
@@ -113,6 +123,7 @@ def shrink(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be removed.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Remove judgments by age, size or model."""
     from rich.filesize import decimal
@@ -126,20 +137,21 @@ def shrink(
         model=model,
         dry_run=dry_run,
     )
-    _say(f"{n:,} judgments ({decimal(n_bytes)}) {'would go' if dry_run else 'removed'}")
+    _say(f"{n:,} judgments ({decimal(n_bytes)}) {'would go' if dry_run else 'removed'}", quiet=quiet)
 
 
 @command(app, "export")
 def export_judgments(
     target: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="A new file.", show_default=False)],
     cache: CachePath = None,
+    quiet: Quiet = False,
 ) -> None:
     """Write every judgment to a Parquet file, with texts, log-probabilities and keys, for `import`."""
     from autoj_reward.cache.transfer import export_parquet
     from autoj_reward.console import escape
 
     n = export_parquet(opened_cache(cache), target)
-    _say(f"{n:,} judgments -> {escape(str(target))}")
+    _say(f"{n:,} judgments -> {escape(str(target))}", quiet=quiet)
 
 
 @command(app, "import")
@@ -148,11 +160,12 @@ def import_judgments(
         Path, typer.Argument(metavar="IN.parquet", help="What `export` wrote.", show_default=False)
     ],
     cache: CachePath = None,
+    quiet: Quiet = False,
 ) -> None:
     """Add the judgments of an exported file. Existing judgments stay as they are."""
     from autoj_reward.cache.transfer import import_parquet
 
-    _say_moved(import_parquet(opened_cache(cache, make=True), source), source)
+    _say_moved(import_parquet(opened_cache(cache, make=True), source), source, quiet=quiet)
 
 
 @command(app, "merge")
@@ -161,11 +174,12 @@ def merge_caches(
         Path, typer.Argument(metavar="OTHER.sqlite", help="The other cache.", show_default=False)
     ],
     cache: CachePath = None,
+    quiet: Quiet = False,
 ) -> None:
     """Add the judgments of another cache; damaged ones are left out."""
     from autoj_reward.cache.transfer import merge
 
-    _say_moved(merge(opened_cache(cache, make=True), source), source)
+    _say_moved(merge(opened_cache(cache, make=True), source), source, quiet=quiet)
 
 
 @command(app, "explain")
@@ -231,16 +245,19 @@ def opened_cache(path: Path | None, *, make: bool = False) -> JudgmentStore:
     return JudgmentStore(where)
 
 
-def _say(line: str) -> None:
+def _say(line: str, *, quiet: bool = False) -> None:
     """Print a line without wrapping it."""
+    if quiet:
+        return
     table_console().print(line, soft_wrap=True)
 
 
-def _say_moved(moved: Moved, source: Path) -> None:
+def _say_moved(moved: Moved, source: Path, *, quiet: bool) -> None:
     from autoj_reward.console import escape
 
     damaged = f", {moved.n_damaged:,} damaged and left out" if moved.n_damaged else ""
-    _say(f"{moved.n_new:,} new judgments from {escape(str(source))}, {moved.n_known:,} known before{damaged}")
+    known = f"{moved.n_known:,} known before{damaged}"
+    _say(f"{moved.n_new:,} new judgments from {escape(str(source))}, {known}", quiet=quiet)
 
 
 def _number(text: str, units: dict[str, int], option: str) -> float:

@@ -14,6 +14,7 @@ from autoj_reward.cli.options import (
     AsJson,
     CacheOptions,
     Columns,
+    FormatName,
     JudgeOptions,
     Limit,
     Quiet,
@@ -30,11 +31,13 @@ def calibrate(
         str,
         typer.Argument(
             metavar="IN",
-            help="Labelled rows: prompt, completion, rating; or prompt, first, second, preference.",
+            help="Labelled rows: prompt, completion, rating; or prompt, first, second, preference; or pairs "
+            "of a published format (docs/files.md).",
             show_default=False,
         ),
     ],
     limit: Limit = None,
+    format_name: FormatName = None,
     column: Columns = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -52,7 +55,8 @@ def calibrate(
     from autoj_reward.training.calibration import LEAST_ROWS, judge_labelled, labelled_rows
     from autoj_reward.training.calibration import calibrate as fit
 
-    rows = labelled_rows(input_rows(data, limit=limit, column=column), path=data)
+    read = input_rows(data, ("compare", "rate"), format_name=format_name, limit=limit, column=column)
+    rows = labelled_rows(read, path=data)
     found = []
     with load_judge(judging, caching.for_judge()) as judge:
         kinds = ((1, "ratings", judge.spec.rating), (2, "comparisons", judge.spec.comparison))

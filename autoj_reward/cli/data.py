@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from autoj_reward.cli import display
-from autoj_reward.cli.options import AsJson, JudgeName
+from autoj_reward.cli.options import AsJson, Columns, JudgeName, Quiet, key_values
 from autoj_reward.cli.shared.grammar import command, command_group
 from autoj_reward.errors import DataError
 from autoj_reward.json_text import json_text
@@ -32,6 +33,7 @@ def fetch(
         str | None, typer.Option(metavar="URL", help="A mirror: URL/PATH instead of the origin.")
     ] = None,
     list_only: Annotated[bool, typer.Option("--list", help="List the files, and fetch nothing.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fetch published files of one commit, checked against their git blob ids; run it again to resume."""
     from autoj_reward.autoj.fetch import Fetched, load_catalogue
@@ -43,14 +45,15 @@ def fetch(
             size = "?" if file.n_bytes is None else f"{file.n_bytes:,}"
             typer.echo(f"{file.blob} {size:>10} {file.path}")
         return
-    display.note(f"{catalogue.repository} at {catalogue.commit}; licence: {catalogue.licence}")
+    tell: Callable[[str], None] = (lambda text: None) if quiet else display.note
+    tell(f"{catalogue.repository} at {catalogue.commit}; licence: {catalogue.licence}")
 
     def report(fetched: Fetched) -> None:
         how = "already fetched" if fetched.there else f"{fetched.n_transferred:,} bytes"
-        display.note(f"{fetched.file.path}: {how}")
+        tell(f"{fetched.file.path}: {how}")
 
     done = fetch_files(catalogue, output, patterns=only or (), base_url=base_url, report=report)
-    display.note(f"{len(done)} files in {output}, all as published")
+    tell(f"{len(done)} files in {output}, all as published")
 
 
 @command(app)
@@ -60,6 +63,7 @@ def validate(
         str | None, typer.Option("--format", metavar="NAME", help="By default recognised by the first row.")
     ] = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Check every row of a file: Auto-J's formats, published ones, and rows for rate, compare and rerank.
 
@@ -84,12 +88,12 @@ def validate(
         display.print_problems(found.problems[:_MOST_SHOWN])
         if (more := len(found.problems) - _MOST_SHOWN) > 0:
             display.note(f"and {more:,} more")
-        for line in found.notes:
-            display.note(line)
-        scenarios = f", {len(found.scenarios)} scenarios" if found.scenarios else ""
-        typer.echo(
-            f"{source}: {found.format}, {found.n_rows:,} rows{scenarios}, {len(found.problems):,} problems"
-        )
+        if not quiet:
+            for line in found.notes:
+                display.note(line)
+            scenarios = f", {len(found.scenarios)} scenarios" if found.scenarios else ""
+            counts = f"{found.n_rows:,} rows{scenarios}, {len(found.problems):,} problems"
+            typer.echo(f"{source}: {found.format}, {counts}")
     if found.problems:
         raise typer.Exit(1)
 
@@ -113,6 +117,8 @@ def build_train(
         str | None, typer.Option(help="For a judge with templates in several languages.")
     ] = None,
     skip_bad: Annotated[bool, typer.Option(help="Leave out rows that are wrong, and say how many.")] = False,
+    column: Columns = None,
+    quiet: Quiet = False,
 ) -> None:
     """Training rows in Auto-J's format (usermsg, target_output, labels) from ratings and preferences."""
     from autoj_reward.autoj.training_rows import training_rows
@@ -121,7 +127,8 @@ def build_train(
     from autoj_reward.rows.source import open_source
 
     made, problems = [], []
-    for row in training_rows(open_source(source), load_spec(judge), language=language):
+    columns = key_values(column, "--column")
+    for row in training_rows(open_source(source), load_spec(judge), language=language, columns=columns):
         if isinstance(row, DataError):
             problems.append(row)
         else:
@@ -135,4 +142,5 @@ def build_train(
         )
     write_rows(output, made)
     left_out = f", {len(problems):,} left out" if problems else ""
-    display.note(f"{len(made):,} training rows{left_out} -> {output}")
+    if not quiet:
+        display.note(f"{len(made):,} training rows{left_out} -> {output}")

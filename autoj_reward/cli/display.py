@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from autoj_reward.console import Console
     from autoj_reward.errors import DataError
     from autoj_reward.evaluate.report import ReportTable
+    from autoj_reward.rows.fields import RowFormat
     from autoj_reward.rows.preferences import LabelSummary
     from autoj_reward.rows.records import RowItem, RowResult, Summary
 
@@ -28,6 +29,12 @@ _MOST_VERDICTS = 12
 def note(text: str) -> None:
     """One line on standard error."""
     print(f"note: {printable(redact(text))}", file=sys.stderr)  # noqa: T201 - this is the display
+
+
+def note_format(name: str, found: RowFormat) -> None:
+    """Say which published format the rows of an input are read as, if they have one."""
+    if found.name is not None:
+        note(f"{name} is read as {found.about} (--format {found.name})")
 
 
 def table_console(*, to_stderr: bool = False) -> Console:

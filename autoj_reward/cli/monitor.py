@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autoj_reward.cli.display import note, table_console
-from autoj_reward.cli.options import AsJson, JudgeName, Quiet, key_values, typed
+from autoj_reward.cli.options import AsJson, JudgeName, Limit, Quiet, key_values, typed
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -47,6 +48,7 @@ def monitor(
         ),
     ] = None,
     judge: JudgeName = "mini",
+    limit: Limit = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -60,7 +62,7 @@ def monitor(
     watching = Monitor(window=window, thresholds=_thresholds(threshold))
     scored = read_scored(log, LogFields(reward=reward, completion=completion, step=step))
     found: list[Alarm] = []
-    for item in _flagged(scored, judge):
+    for item in _flagged(itertools.islice(scored, limit), judge):
         flags = None if item.flags is None else [item.flags]
         found += watching.add([item.reward], [item.text], flags=flags, step=item.step)
     found += watching.finish()

@@ -39,6 +39,13 @@ DataOption = Annotated[str | None, typer.Option("--data", hidden=True)]
 Limit = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="The first N rows only.", show_default=False)
 ]
+AllowFailures = Annotated[
+    bool,
+    typer.Option(
+        "--allow-failures",
+        help="Exit with status 0 even if some judgments failed; otherwise with 3, after the result.",
+    ),
+]
 FormatName = Annotated[str | None, typer.Option("--format", metavar="NAME", help="As for rate.")]
 Columns = Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="As for rate.")]
 

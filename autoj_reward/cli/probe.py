@@ -14,6 +14,7 @@ from autoj_reward.cli.options import (
     AsJson,
     CacheOptions,
     Columns,
+    FormatName,
     JudgeOptions,
     Quiet,
     one_input,
@@ -40,6 +41,7 @@ def probe(
     ] = None,
     prompts: Annotated[str | None, typer.Option("--prompts", hidden=True)] = None,
     limit: Annotated[int | None, typer.Option(min=2, metavar="N", help="The first N prompts only.")] = None,
+    format_name: FormatName = None,
     column: Columns = None,
     pairs: Annotated[
         bool, typer.Option("--pairs/--no-pairs", help="Attack comparisons too, and measure position.")
@@ -82,7 +84,7 @@ def probe(
     cases, honest = shipped_cases()
     if source is not None or prompts is not None:
         name = one_input(source, prompts)
-        rows = input_rows(name, limit=limit, column=column)
+        rows = input_rows(name, ("rate",), format_name=format_name, limit=limit, column=column)
         cases = cases_from(rows, name, reasoning=check_reasoning(judging.reasoning))
     with load_judge(judging, caching.for_judge(), guarded=True) as judge, ExitStack() as stack:
         bars: list[RunProgress] = []

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from autoj_reward.cli.cache import CachePath, opened_cache
-from autoj_reward.cli.display import note, table_console
+from autoj_reward.cli.display import print_facts, table_console
 from autoj_reward.cli.options import (
     AsJson,
     Columns,
     CriteriaOptions,
     FormatName,
     JudgeOptions,
+    Limit,
     Quiet,
     key_values,
     with_options,
@@ -65,6 +67,7 @@ def rescore(
     ] = None,
     format_name: FormatName = None,
     column: Columns = None,
+    limit: Limit = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     cache: CachePath = None,
@@ -92,10 +95,10 @@ def rescore(
     if source is None:
         report = Report()
         judge = _judge(judging, judging.mode, min_mass, guarded=False)
-        _write(
-            _whole_cache(opened_cache(cache), judge, was or judging.judge, aggregation, fingerprint, report),
-            output,
+        rows = _whole_cache(
+            opened_cache(cache), judge, was or judging.judge, aggregation, fingerprint, report
         )
+        _write(itertools.islice(rows, limit), output)
     else:
         if output is not None:
             refuse_same_file(source, output)
@@ -109,6 +112,7 @@ def rescore(
             format_name=format_name,
             columns=key_values(column, "--column"),
             rubric_of=criteria.rubrics(),
+            limit=limit,
         )
         _write(run.rows(), output)
         report, n_kept = run.report, run.n_kept
@@ -116,8 +120,8 @@ def rescore(
         typer.echo(json_text({**report.as_record(), "n_kept": n_kept}, indent=1))
     elif not quiet:
         _show(report)
-    if n_kept and not quiet:
-        note(f"{n_kept:,} rows are unchanged: not in the cache (`autoj-reward cache explain` says why)")
+    if not quiet:
+        _summarise(report, n_kept, output)
 
 
 def _judge(options: JudgeOptions, mode: str | None, min_mass: float | None, *, guarded: bool) -> Judge:
@@ -157,6 +161,20 @@ def _write(rows: Iterable[dict[str, Any]], output: Path | None) -> None:
         write_rows(output, rows)
     else:
         collections.deque(rows, maxlen=0)  # counts them
+
+
+def _summarise(report: Report, n_kept: int, output: Path | None) -> None:
+    failed = report.failures_after.total()
+    unchanged = f"{n_kept:,} rows are unchanged: not in the cache (`autoj-reward cache explain` says why)"
+    print_facts(
+        f"rescore: {report.n:,} judgments",
+        {
+            "failed": f"{failed:,} without a verdict" if failed else "",
+            "also": unchanged if n_kept else "",
+            "output": str(output or ""),
+            "next": "" if output is None else f"autoj-reward report {output}",
+        },
+    )
 
 
 def _show(report: Report) -> None:

@@ -163,8 +163,8 @@ def open_rows(name: str, target: str, kinds: Sequence[Kind], rows: RowOptions) -
     refuse_same_file(name, target)
     source = open_source(name, split=rows.split, limit=rows.limit)
     _, fields = find_format(source, kinds, rows.format_name, key_values(rows.column, "--column"))
-    if rows.format_name is None and fields.name is not None:
-        display.note(f"{source.name} is read as {fields.about} (--format {fields.name})")
+    if rows.format_name is None:
+        display.note_format(source.name, fields)
     return source, fields
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -69,6 +70,7 @@ class OutputRescore:
         format_name: As for `row_format`.
         columns: As for `row_format`.
         rubric_of: Gives a rubric for rows without one.
+        limit: The first rows only; None for all.
 
     Attributes:
         report: Counts of the rows that `rows` has given so far.
@@ -89,7 +91,9 @@ class OutputRescore:
         format_name: str | None = None,
         columns: dict[str, str] | None = None,
         rubric_of: Callable[[Row, str], str | None] | None = None,
+        limit: int | None = None,
     ) -> None:
+        self._limit = limit
         self.report = Report()
         self.n_kept = 0
         self._source = source
@@ -131,7 +135,7 @@ class OutputRescore:
 
     def _items(self) -> Iterator[RowItem]:
         mode = self._judge.settings.mode
-        for line, row in read_rows(self._source):
+        for line, row in itertools.islice(read_rows(self._source), self._limit):
             if mode_of(row) not in (None, mode):
                 raise DataError(
                     f"was judged in {mode_of(row)} mode, and the first row in {mode} mode",

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,9 +15,6 @@ from autoj_reward.cli.options import AsJson, RunOptions, with_options
 from autoj_reward.cli.run import judge_rows, load_judge
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
-
-if TYPE_CHECKING:
-    pass
 
 
 @with_options(RunOptions)
@@ -93,8 +89,13 @@ def benchmark(
         )
         note(f"by {how}: {n:,} inputs to the model")
     identity = {"benchmark": name, "by": how, "one_order": one_order}
-    options = replace(options, rows=replace(rows, allow_failures=True))
-    judge_rows(source, str(output), judge, task, ITEM_FORMAT, options, identity=identity)
+    incomplete: typer.Exit | None = None
+    try:
+        judge_rows(source, str(output), judge, task, ITEM_FORMAT, options, identity=identity)
+    except typer.Exit as stopped:
+        if stopped.exit_code != 3:
+            raise
+        incomplete = stopped  # the figures come first
     if rows.dry_run:
         return
     report = evaluate_benchmark(name, read_judged(str(output)))
@@ -103,3 +104,5 @@ def benchmark(
         typer.echo(json_text({**report.as_dict(), "about": about}, indent=1))
     else:
         print_tables([report.table()], markdown=as_markdown)
+    if incomplete is not None:
+        raise incomplete

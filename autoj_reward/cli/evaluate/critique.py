@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from autoj_reward.cli.display import note, print_tables
 from autoj_reward.cli.evaluate.pairwise import AsMarkdown
 from autoj_reward.cli.options import (
+    AllowFailures,
     AsJson,
     CacheOptions,
     DataOption,
@@ -20,7 +22,7 @@ from autoj_reward.cli.options import (
     one_input,
     with_options,
 )
-from autoj_reward.cli.shared.judging import check_output, judge_in_chunks
+from autoj_reward.cli.shared.judging import check_output, exit_if_failed, judge_in_chunks
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
 from autoj_reward.terminal import printable
@@ -92,6 +94,7 @@ def critique(
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
     quiet: Quiet = False,
+    allow_failures: AllowFailures = False,
     data: DataOption = None,
     *,
     judging: JudgeOptions,
@@ -111,6 +114,7 @@ def critique(
     if comparisons is not None and (reference is not None or output is not None):
         raise ConfigError("--comparisons excludes --reference and --output", hint="leave out one")
     check_output(output)
+    failures: Counter[str] = Counter()
     name = one_input(source, data)
     cases = read_cases(name)[:limit]
     references = None if reference is None else read_critiques(reference)[:limit]
@@ -119,7 +123,7 @@ def critique(
     if critiques is not None:
         texts: Sequence[str] | None = read_critiques(critiques)[:limit]
     elif critic is not None:
-        texts = _written(cases, critic, critic_engine, caching, quiet=quiet)
+        texts = _written(cases, critic, critic_engine, caching, quiet=quiet, failures=failures)
     else:
         texts = _in_data(cases)
     report: CritiqueReport | None = None
@@ -138,6 +142,7 @@ def critique(
             both_orders=both_orders,
             seed=order_seed,
             quiet=quiet,
+            failures=failures,
         )
         report = evaluate_critiques(
             cases,
@@ -160,6 +165,7 @@ def critique(
             hint="give --comparisons FILE, or critiques (--critiques, --critic) and --reference",
         )
     _show(report, statistics, as_json=as_json, as_markdown=as_markdown)
+    exit_if_failed(failures, allowed=allow_failures)
 
 
 def _show(
@@ -196,7 +202,13 @@ def _in_data(cases: Sequence[CritiqueCase]) -> list[str] | None:
 
 
 def _written(
-    cases: Sequence[CritiqueCase], critic: str, engine: str | None, caching: CacheOptions, *, quiet: bool
+    cases: Sequence[CritiqueCase],
+    critic: str,
+    engine: str | None,
+    caching: CacheOptions,
+    *,
+    quiet: bool,
+    failures: Counter[str],
 ) -> list[str]:
     from autoj_reward.judge.judge import Judge
 
@@ -209,6 +221,7 @@ def _written(
             cases,
             lambda chunk: judge.rate([c.prompt for c in chunk], [c.completion for c in chunk]),
             quiet=quiet,
+            failures=failures,
         )
     if empty := sum(not j.critique for j in judgments):
         note(f"{empty} critiques are empty; they are compared as such")
@@ -223,6 +236,7 @@ def _compared(
     both_orders: bool,
     seed: int,
     quiet: bool,
+    failures: Counter[str],
 ) -> list[Comparison]:
     """Comparisons of critiques with references, given as (case, critique, reference)."""
     from autoj_reward.cli.run import load_judge
@@ -237,6 +251,7 @@ def _compared(
             triples,
             lambda chunk: compare_critiques(judge, *zip(*chunk, strict=True), seed=seed),
             quiet=quiet,
+            failures=failures,
             judgment_of=lambda made: made.judgment,
         )
 

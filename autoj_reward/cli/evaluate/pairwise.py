@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ import typer
 
 from autoj_reward.cli.display import print_tables
 from autoj_reward.cli.options import (
+    AllowFailures,
     AsJson,
     CacheOptions,
     Columns,
@@ -25,16 +27,18 @@ from autoj_reward.cli.options import (
     with_options,
 )
 from autoj_reward.cli.run import load_judge
-from autoj_reward.cli.shared.judging import about_judge, check_output, judge_in_chunks
+from autoj_reward.cli.shared.judging import about_judge, check_output, exit_if_failed, judge_in_chunks
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from autoj_reward.autoj.pairs import Decision, LabelledPair, Scores
+    from autoj_reward.evaluate.pairwise import PairwiseReport
     from autoj_reward.evaluate.scalar import ThresholdSearch
     from autoj_reward.judge.judge import Judge
+    from autoj_reward.statistics import PairedTest
 
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")]
 
@@ -102,6 +106,7 @@ def pairwise(
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
     quiet: Quiet = False,
+    allow_failures: AllowFailures = False,
     data: DataOption = None,
     *,
     judging: JudgeOptions,
@@ -110,7 +115,6 @@ def pairwise(
     """Agreement, consistency and accuracy on pairs, overall and by scenario group, in percent."""
     from autoj_reward.autoj.pairs import holds_scores, read_decisions, read_pairs, read_scores
     from autoj_reward.evaluate.pairwise import compare_judges, evaluate_pairs
-    from autoj_reward.evaluate.report import ReportTable, interval
     from autoj_reward.evaluate.scalar import decisions_at, search_threshold
     from autoj_reward.rows.output import write_rows
 
@@ -132,6 +136,7 @@ def pairwise(
     search: ThresholdSearch | None = None
     scores: Sequence[Scores] | None = None
     about: dict[str, Any] = {}
+    failures: Counter[str] = Counter()
     if predictions is not None and holds_scores(predictions):
         if swapped is not None:
             raise ConfigError("scores do not depend on the order of a pair", hint="leave out --swapped")
@@ -144,7 +149,9 @@ def pairwise(
         scores = score_pairs(reward_model, pairs)
     else:
         with load_judge(judging, caching.for_judge(), both_orders=not one_order) as judge:
-            decisions, scores = _judged(judge, pairs, by_rating=by_rating, quiet=quiet, output=output)
+            decisions, scores = _judged(
+                judge, pairs, by_rating=by_rating, quiet=quiet, output=output, failures=failures
+            )
             about = about_judge(judge)
     if scores is not None:
         search = search_threshold(pairs, scores, n_folds=folds)
@@ -152,9 +159,24 @@ def pairwise(
         if output is not None and predictions is None:
             write_rows(output, [{"scores": list(s)} for s in scores])
     report = evaluate_pairs(pairs, decisions)
-    tests = {}
+    tests: Mapping[str, PairedTest] = {}
     if other is not None:
         tests = compare_judges(pairs, decisions, other)
+    _show(report, search, tests, about, as_json=as_json, as_markdown=as_markdown)
+    exit_if_failed(failures, allowed=allow_failures)
+
+
+def _show(
+    report: PairwiseReport,
+    search: ThresholdSearch | None,
+    tests: Mapping[str, PairedTest],
+    about: Mapping[str, Any],
+    *,
+    as_json: bool,
+    as_markdown: bool,
+) -> None:
+    from autoj_reward.evaluate.report import ReportTable, interval
+
     if as_json:
         known: dict[str, Any] = report.as_dict()
         if search is not None:
@@ -186,14 +208,26 @@ def pairwise(
 
 
 def _judged(
-    judge: Judge, pairs: Sequence[LabelledPair], *, by_rating: bool, quiet: bool, output: Path | None
+    judge: Judge,
+    pairs: Sequence[LabelledPair],
+    *,
+    by_rating: bool,
+    quiet: bool,
+    output: Path | None,
+    failures: Counter[str],
 ) -> tuple[Sequence[Decision], Sequence[Scores] | None]:
     """A judge's decisions, or its scores."""
     from autoj_reward.evaluate.predictions import compare_pairs, decision_of, pair_scores, rate_both
     from autoj_reward.rows.output import write_rows
 
     ask_in_chunks = functools.partial(
-        judge_in_chunks, judge, "evaluate pairwise", pairs, quiet=quiet, output=output
+        judge_in_chunks,
+        judge,
+        "evaluate pairwise",
+        pairs,
+        quiet=quiet,
+        output=output,
+        failures=failures,
     )
     if by_rating:
         return [], pair_scores(ask_in_chunks(lambda chunk: rate_both(judge, chunk)))

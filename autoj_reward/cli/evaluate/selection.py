@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import itertools
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from autoj_reward.cli.display import note, table_console
+from autoj_reward.cli.display import note, print_facts, table_console
 from autoj_reward.cli.options import (
     CacheOptions,
     Columns,
@@ -77,6 +78,7 @@ def selection(
     """Gold value and cost of best-of-N picks by strategy, with rules that need no judge as baselines."""
     from autoj_reward.evaluate.gold import READERS, read_selection
     from autoj_reward.evaluate.selection import contenders_of, evaluate_selection
+    from autoj_reward.progress import span
 
     check_output(output)
     name = source or data
@@ -96,6 +98,7 @@ def selection(
     else:
         read = READERS[str(gold_set)](cast(Path, folder))
     groups = list(itertools.islice(read, limit))
+    began = time.monotonic()
     with load_judge(judging, caching.for_judge()) as judge:
         contenders = contenders_of(judge, strategies.split(","), samples=samples_too)
         others = [n for n in contenders if n != "pointwise"] if "pointwise" in contenders else []
@@ -115,6 +118,15 @@ def selection(
 
         for path in plot_selection(report, plots, title=gold_set or Path(str(name)).stem):
             note(f"plotted {path}")
+    if not quiet:
+        print_facts(
+            f"evaluate selection: {len(groups):,} groups in {span(time.monotonic() - began)}",
+            {
+                "also": f"{report.skipped:,} groups are too small or have no gold" if report.skipped else "",
+                "output": str(output or ""),
+                "next": "" if output is None else f"autoj-reward report {output}",
+            },
+        )
 
 
 def _print_selection(report: SelectionReport) -> None:

@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
-import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import typer
+
 from autoj_reward.cli import display
 from autoj_reward.cli.options import key_values
-from autoj_reward.errors import ConfigError
+from autoj_reward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from autoj_reward.judge.judge import Judge
     from autoj_reward.judgments import Judgment
+    from autoj_reward.rows.fields import Kind, RowFormat
+    from autoj_reward.rows.formats.parts import RowParts
     from autoj_reward.rows.source import Row
 
 T = TypeVar("T")
@@ -32,6 +36,7 @@ def judge_in_chunks(
     quiet: bool,
     judgment_of: Callable[[Made], Judgment] = lambda made: cast("Judgment", made),
     output: Path | None = None,
+    failures: Counter[str] | None = None,
 ) -> list[Made]:
     """Judge items, show progress, and print what it cost.
 
@@ -43,6 +48,7 @@ def judge_in_chunks(
         quiet: Show nothing.
         judgment_of: The judgment in a result.
         output: Where the command writes the results, for the summary.
+        failures: Failed judgments are counted here, for `exit_if_failed`.
     """
     from autoj_reward.engines import engine_stats, is_loaded
     from autoj_reward.engines.factory import default_engine_name
@@ -67,10 +73,21 @@ def judge_in_chunks(
         summary.seconds, summary.loading_seconds = progress.seconds, progress.loading_seconds
     if (spent := engine_stats(judge.engine)) is not None:
         summary.spending, summary.usage = spent, spent.usage
+    if failures is not None:
+        failures.update(summary.failures)
     if not quiet:
         target = "-" if output is None else str(output)
         display.print_summary(label, summary, target, overlong=judge.settings.overlong)
     return made
+
+
+def exit_if_failed(failures: Counter[str], *, allowed: bool) -> None:
+    """Exit with status 3 if judgments failed and that is not allowed: the last call of a command."""
+    if failures and not allowed:
+        display.note(
+            f"{failures.total():,} judgments failed, so the exit status is 3 (0 with --allow-failures)"
+        )
+        raise typer.Exit(3)
 
 
 def about_judge(judge: Judge) -> dict[str, Any]:
@@ -82,19 +99,54 @@ def about_judge(judge: Judge) -> dict[str, Any]:
 
 
 def input_rows(
-    name: str, *, limit: int | None = None, column: Sequence[str] | None = None
+    name: str,
+    kinds: Sequence[Kind],
+    *,
+    format_name: str | None = None,
+    limit: int | None = None,
+    column: Sequence[str] | None = None,
 ) -> Iterator[tuple[int, Row]]:
-    """Line and row of an input, with fields renamed by `--column OURS=THEIRS`; the first bad row is an error.
+    """Line and row of an input, with our field names; the first bad row is an error.
+
+    Args:
+        name: As for `open_source`.
+        kinds: What is read: `compare`, `rate`, or both.
+        format_name: A published format; None recognises it by the first rows, unless columns are named.
+        limit: The first rows only.
+        column: Fields renamed by `--column OURS=THEIRS`.
 
     Raises:
-        ConfigError: The input does not exist.
+        ConfigError: The input does not exist, or has a format of another kind.
         DataError: A row is wrong.
     """
-    from autoj_reward.rows.source import read_rows
+    from autoj_reward.rows.fields import RowProblem, find_format
+    from autoj_reward.rows.source import open_source
 
     columns = key_values(column, "--column")
-    for line, row in itertools.islice(read_rows(name), limit):
-        yield line, row | {ours: row[theirs] for ours, theirs in columns.items() if theirs in row}
+    source = open_source(name, limit=limit)
+    found: RowFormat | None = None
+    if format_name is not None or not columns:
+        _, found = find_format(source, kinds, format_name, {})
+        if format_name is None:
+            display.note_format(source.name, found)
+    for line, row in source.rows():
+        if isinstance(row, DataError):
+            raise row
+        renamed = row | {ours: row[theirs] for ours, theirs in columns.items() if theirs in row}
+        if found is None or found.name is None:
+            yield line, renamed
+            continue
+        try:
+            for one in found.expand(renamed):
+                yield line, one | _our_fields(found.parts(one))
+        except RowProblem as problem:
+            raise problem.at(name, line) from problem
+
+
+def _our_fields(parts: RowParts) -> Row:
+    names = ("completion",) if len(parts.completions) == 1 else ("first", "second")
+    ours = {"prompt": parts.prompt, **dict(zip(names, parts.completions, strict=True))}
+    return ours if parts.preference is None else ours | {"preference": parts.preference}
 
 
 def check_output(path: Path | None) -> None:
