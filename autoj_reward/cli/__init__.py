@@ -19,6 +19,7 @@ def main() -> None:
     # Hides loading messages and bars of the model libraries, unless the user has set these.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     from autoj_reward.cli.shared.interrupt import end_now, end_soon_after_ctrl_c
 
     end_soon_after_ctrl_c()

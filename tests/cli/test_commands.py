@@ -164,9 +164,12 @@ def test_ctrl_c_ends_a_command_inside_a_library(tmp_path: Path) -> None:
         [sys.executable, "-c", BUSY], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     assert process.stderr is not None
-    assert process.stderr.readline() == "busy\n"
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    try:
+        assert process.stderr.readline() == "busy\n"
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert (process.returncode, told) == (130, "stopped\n")
 
 

@@ -161,13 +161,16 @@ def test_json_text_is_strict() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
 def test_standard_error_of_the_quickstart_holds_no_line_of_a_library(tmp_path: Path, terminal: bool) -> None:
-    """Progress and summary alone; the table is on standard output, also if only errors go to a terminal."""
+    """Progress and summary alone, at a first use that converts the weights.
+
+    The table is on standard output, also if only errors go to a terminal.
+    """
     script = (REPO / "quickstart").read_text(encoding="utf-8").splitlines()[-1]
     (options,) = re.findall(r"^exec .venv/bin/autoj-reward (.*) \"\$@\"$", script)
     command = [sys.executable, "-m", "autoj_reward", *shlex.split(options), "--limit", "1", "--no-cache"]
     command += ["--critiques", "none", "-o", str(tmp_path / "ranked.jsonl")]
     reading, writing = pty.openpty() if terminal else os.pipe()
-    env = {**os.environ, "COLUMNS": "400"}
+    env = {**os.environ, "COLUMNS": "400", "AUTOJ_REWARD_HOME": str(tmp_path / "home")}
     process = subprocess.Popen(command, cwd=REPO, env=env, stdout=subprocess.PIPE, stderr=writing, text=True)
     os.close(writing)
     said = b""
