@@ -84,13 +84,15 @@ class VerdictDistribution:
 
     @property
     def preference(self) -> Preference:
-        """The most probable of first, second and tie; a tie too where first and second are equally probable
-        and the judge has no tie. For preferences only."""
+        """The most probable of first, second and tie. For preferences only.
+
+        A tie too where first and second are equally probable, up to rounding (1e-9): no order of the two may
+        decide.
+        """
         probs: dict[Preference, float] = dict.fromkeys(PREFERENCES, 0.0)
         for verdict, prob in zip(self.verdicts, self.probs, strict=True):
             probs[as_preference(verdict)] += prob
-        has_tie = any(as_preference(verdict) == "tie" for verdict in self.verdicts)
-        if not has_tie and probs["first"] == probs["second"]:
+        if math.isclose(probs["first"], probs["second"], abs_tol=1e-9):
             return "tie"
         return max(PREFERENCES, key=lambda p: probs[p])
 
@@ -306,7 +308,7 @@ class PairJudgment(Judgment):
     def preference(self) -> Preference | None:
         """The most probable preference after averaging; None with a failure.
 
-        A tie where first and second are equally probable and the judge has no tie.
+        A tie where first and second are equally probable.
         """
         return None if self.distribution is None else self.distribution.preference
 

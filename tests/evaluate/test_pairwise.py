@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from autoj_reward.autoj.scenarios.names import scenario_groups
 from autoj_reward.cli.app import app
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.evaluate.pairwise import evaluate_pairs
+from autoj_reward.evaluate.predictions import compare_pairs, decision_of
+from autoj_reward.judge.judge import Judge
+from autoj_reward.testing import ScriptedEngine
 from tests.cli.conftest import write_rows
 
 # Agreement, consistency and accuracy in one order, as published with Auto-J's outputs.
@@ -110,6 +114,18 @@ def test_averaged_decisions_count_as_combined() -> None:
     report = evaluate_pairs([pair("second")], [decision])
     assert report.overall.combined is not None
     assert report.overall.combined.value == 1.0
+
+
+@pytest.mark.parametrize("label", ["first", "second"])
+def test_a_judge_that_cannot_tell_agrees_with_no_side(label: str) -> None:
+    """Files of chosen and rejected have the same label in every row."""
+    pairs = [replace(pair(label), first=f"{n}", second=f"not {n}") for n in range(4)]
+    engine = ScriptedEngine(read={"Response 1": 0.4, "Response 2": 0.4, "Tie": 0.2})
+    judge = Judge.load("autoj-13b", engine=engine, mode="direct", both_orders=True)
+    report = evaluate_pairs(pairs, [decision_of(j, True) for j in compare_pairs(judge, pairs)])
+    assert report.overall.agreement is not None
+    assert report.overall.agreement.value == 0.0
+    assert report.overall.one_order.value == 0.0
 
 
 def test_compare_output_is_read_with_both_orders(tmp_path: Path) -> None:

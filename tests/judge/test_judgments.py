@@ -77,6 +77,19 @@ def test_swapping_twice_is_nothing_and_once_mirrors_the_win_probability(probs: l
     assert 0.0 <= made.win_prob <= 1.0
 
 
+@given(weights | st.tuples(st.floats(1e-6, 1.0), st.floats(1e-6, 1.0)).map(lambda w: [w[0], w[0], w[1]]))
+def test_the_preference_does_not_depend_on_who_stands_first(probs: list[float]) -> None:
+    made = preference(probs)
+    mirror = {"first": "second", "second": "first", "tie": "tie"}
+    assert made.swapped().preference == mirror[made.preference]
+
+
+def test_equal_probabilities_prefer_neither() -> None:
+    for probs in ([0.4, 0.4, 0.2], [0.5, 0.49999999999999994, 0.0], [0.49999999999999994, 0.5, 0.0]):
+        assert preference(probs).preference == "tie"
+    assert preference([0.4, 0.3999, 0.2001]).preference == "first"
+
+
 @given(weights, weights)
 def test_averaging_both_orders_is_symmetric(given_probs: list[float], swapped_probs: list[float]) -> None:
     """Exchanging the completions must exactly mirror the averaged verdict."""
