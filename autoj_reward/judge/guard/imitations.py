@@ -57,6 +57,7 @@ GENERAL_VERDICTS = (
     rf"\[?{_VERDICT_WORD}(?:[ \t\"'*)}}>\]]*+(?:is|=|:|为|是)|[ \t\"'*]{{0,4}}\])[ \t\"'*(\[<{{]*"
     rf"(?:{_NUMBER}|{_SIDE}(?![a-z\d])|tie\b|平局|平手)[\])}}>*]*",
     r"final[ \t\r\n]+decision[ \t\r\n]+is\b",
+    r"最终(?:的)?决定[ \t\r\n]{0,8}(?:是|为)",
     r"\[\[[ \t]*(?:[abc]|tie|" + _NUMBER + r")[ \t]*\]\]",
     rf"{_SIDE}[ \t]+(?:is|was)[ \t]+(?:\w+[ \t]+){{0,2}}(?:better|best|superior|preferred|the winner)\b",
 )
