@@ -101,6 +101,11 @@ class VerdictDistribution:
         return replace(self, probs=tuple(self.prob(mirrored(v)) for v in self.verdicts))
 
 
+def is_even(win_prob: float) -> bool:
+    """Whether a win probability is one half, up to rounding (1e-9)."""
+    return abs(win_prob - 0.5) < 1e-9
+
+
 def mirrored(verdict: Verdict) -> Verdict:
     """A preference with first and second exchanged; of a graded one, 1 less its win probability."""
     if isinstance(verdict, float):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.messages.columns import as_column
+from autoj_reward.judgments import is_even
 from autoj_reward.ranking.rank import rank_requests
 from autoj_reward.ranking.strategies import AllPairs
 from autoj_reward.ranking.tiebreak import first_by_hash
@@ -69,7 +70,7 @@ class PairwiseJudge:
         if return_scores:
             return [float("nan") if win is None else win for win in wins]
         return [
-            -1 if win is None else int(win < 0.5 or (win == 0.5 and _swaps(self._judge, prompt, pair)))
+            -1 if win is None else int(_swaps(self._judge, prompt, pair) if is_even(win) else win < 0.5)
             for win, prompt, pair in zip(wins, prompts, completions, strict=True)
         ]
 

@@ -10,6 +10,7 @@ from transformers import GenerationConfig, TrainerCallback
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
+from autoj_reward.judgments import is_even
 from autoj_reward.types import Text
 
 
@@ -89,7 +90,7 @@ class WinRateCallback(TrainerCallback):  # type: ignore[misc]
             wins = [j.win_prob for j in judgments if j.win_prob is not None]
             metrics = {"eval_win_failures": 1.0 - len(wins) / len(judgments)}
             if wins:
-                metrics["eval_win_rate"] = sum((w > 0.5) + 0.5 * (w == 0.5) for w in wins) / len(wins)
+                metrics["eval_win_rate"] = sum(0.5 if is_even(w) else w > 0.5 for w in wins) / len(wins)
                 metrics["eval_win_prob"] = sum(wins) / len(wins)
             self._trainer.log(metrics)
 

@@ -24,6 +24,7 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 
 from autoj_reward.errors import ConfigError
+from autoj_reward.judgments import is_even
 from autoj_reward.ranking.bradley_terry import Floats, Ints, Strengths, fit_strengths
 from autoj_reward.ranking.evidence import Evidence, Round
 
@@ -252,7 +253,7 @@ def standing_of(evidence: Evidence, fit: Strengths) -> Standing:
 
 def _winner(evidence: Evidence, pair: Pair) -> int:
     won = evidence.win_prob(*pair)
-    if won is None or abs(won - 0.5) < 1e-9:
+    if won is None or is_even(won):
         return pair[int(evidence.rng(2 + pair[0] * evidence.n + pair[1]).integers(2))]
     return pair[0] if won > 0.5 else pair[1]
 
