@@ -74,8 +74,8 @@ class VerdictDistribution:
         For preferences only.
         """
         if isinstance(self.verdicts[0], float):
-            return self.expected_rating
-        return self.prob("first") + self.prob("tie") / 2.0
+            return min(1.0, self.expected_rating)
+        return min(1.0, self.prob("first") + self.prob("tie") / 2.0)
 
     @property
     def tie_prob(self) -> float:

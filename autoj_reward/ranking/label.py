@@ -270,7 +270,8 @@ def _rated_above(a: RatingJudgment | None, b: RatingJudgment | None) -> float | 
         return None
     (values, probs), (others, other_probs) = _arrays(a.distribution), _arrays(b.distribution)
     above = (values[:, None] > others[None, :]) + 0.5 * (values[:, None] == others[None, :])
-    return float(probs @ above @ other_probs)
+    # Probabilities sum to 1 up to rounding.
+    return min(1.0, float(probs @ above @ other_probs))
 
 
 def _arrays(distribution: VerdictDistribution) -> tuple[np.ndarray, np.ndarray]:

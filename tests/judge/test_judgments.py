@@ -84,6 +84,14 @@ def test_the_preference_does_not_depend_on_who_stands_first(probs: list[float]) 
     assert made.swapped().preference == mirror[made.preference]
 
 
+def test_a_win_probability_is_at_most_one() -> None:
+    """A softmax may sum to a little over 1."""
+    over = VerdictDistribution(verdicts=PREFERENCES, probs=(1.0000000000000002, 0.0, 1e-17))
+    assert over.win_prob == 1.0
+    graded = VerdictDistribution(verdicts=(1.0, 0.0), probs=(1.0000000000000004, 0.0))
+    assert graded.win_prob == 1.0
+
+
 def test_equal_probabilities_prefer_neither() -> None:
     for probs in ([0.4, 0.4, 0.2], [0.5, 0.49999999999999994, 0.0], [0.49999999999999994, 0.5, 0.0]):
         assert preference(probs).preference == "tie"

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from autoj_reward import Judge
 from autoj_reward.errors import ConfigError
-from autoj_reward.ranking.label import label, label_compared
+from autoj_reward.judgments import VerdictDistribution
+from autoj_reward.ranking.label import _rated_above, label, label_compared
 from autoj_reward.ranking.pair_rules import LabelledGroup, LabelSettings
 from autoj_reward.ranking.registry import choose_strategy
 from autoj_reward.types import Request
@@ -176,6 +178,14 @@ def test_one_order_cannot_agree_with_itself() -> None:
 def test_wrong_settings(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         LabelSettings(**wrong)
+
+
+def test_one_rating_is_above_another_with_probability_one_at_most(judge: Judge) -> None:
+    sure = VerdictDistribution(verdicts=(1.0, 9.0), probs=(0.0, 1.0000000000000004))
+    low = VerdictDistribution(verdicts=(1.0, 9.0), probs=(1.0, 0.0))
+    (rated,) = judge.rate(["Q"], ["quality 5"])
+    a, b = (replace(rated, distribution=d) for d in (sure, low))
+    assert _rated_above(a, b) == 1.0
 
 
 TEXTS = st.lists(
