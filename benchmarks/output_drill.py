@@ -190,7 +190,7 @@ def one_round(
 def arguments_of(folder: Path, command: str, target: str) -> list[str]:
     return [
         command, f"in-{command}.jsonl", "-o", target, "--engine", f"recorded:{folder / 'recorded.jsonl'}",
-        "--no-cache", "--mode", "direct", "--quiet", "--chunk", "2",
+        "--no-cache", "--mode", "direct", "--quiet", "--chunk", "2", "--allow-failures",
         *(["--critiques", "none"] if command == "rerank" else []),
     ]  # fmt: skip
 

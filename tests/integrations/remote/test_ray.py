@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -58,7 +60,7 @@ def test_the_short_drill_on_the_embedded_judge() -> None:
     ("arguments", "said"),
     [
         (["in.jsonl", "-o", "out"], "is not a .parquet file"),
-        (["nowhere.parquet", "-o", "out"], "is not a .parquet file"),
+        (["nowhere.parquet", "-o", "out"], "there is no file"),
         (["in.parquet", "-o", "out.parquet"], "is not a folder"),
         (["in.parquet", "-o", "-"], "is not a folder"),
         (["in.parquet", "-o", "out", "--retry-failed"], "do not go with"),
@@ -69,6 +71,6 @@ def test_engines_that_cannot_run_on_a_cluster_are_refused_first(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in.jsonl").write_text("")
-    (tmp_path / "in.parquet").write_text("")
+    pq.write_table(pa.table({"prompt": ["Q"], "completion": ["A"]}), tmp_path / "in.parquet")
     with pytest.raises(ConfigError, match=said):
         CliRunner().invoke(app, ["rate", *arguments, "--ray", "local"], catch_exceptions=False)
