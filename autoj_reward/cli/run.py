@@ -47,12 +47,12 @@ _OPTION_OF = {
 
 
 def _existing(name: str) -> str:
-    """Refuse a file that does not exist, before anything else is imported."""
-    path = Path(name)
-    if name != "-" and not path.exists() and (path.suffix or path.is_absolute() or name.count("/") != 1):
-        from autoj_reward.rows.source import open_source
+    """Refuse a file that does not exist, before anything else is imported; the hub is not asked yet."""
+    if name != "-" and not Path(name).exists():
+        from autoj_reward.rows.source import is_hub_name, no_such_file
 
-        open_source(name)
+        if not is_hub_name(name):
+            raise no_such_file(name)
     return name
 
 

@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
-from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.rows.columns import json_columns, read_back
 from autoj_reward.rows.containers.compressed import first_bytes, open_binary
 from autoj_reward.rows.containers.delimited import Delimited
-from autoj_reward.rows.containers.hub import HubRows
+from autoj_reward.rows.containers.hub import HubRows, import_datasets
 from autoj_reward.rows.containers.json_array import JsonArray
 from autoj_reward.rows.containers.objects import (
     MOST_DEPTH,
@@ -108,10 +107,20 @@ def open_source(name: str, *, split: str = "train", limit: int | None = None) ->
         return _saved_dataset(name, split=split)
     if path.is_file():
         return _open_file(path, name)
-    looks_like_file = path.suffix in _SUFFIXES or path.is_absolute()
-    if name.count("/") == 1 and not looks_like_file:
+    if is_hub_name(name):
         return HubRows(name, split=split)
-    raise ConfigError(
+    raise no_such_file(name)
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name that is no file here may be a data set of the hub, `ORG/NAME`."""
+    path = Path(name)
+    return name.count("/") == 1 and path.suffix not in _SUFFIXES and not path.is_absolute()
+
+
+def no_such_file(name: str) -> ConfigError:
+    """The error for an input that does not exist."""
+    return ConfigError(
         f"there is no file {name!r}", hint="give a .jsonl, .json, .csv, .tsv or .parquet file, ORG/NAME, or -"
     )
 
@@ -231,13 +240,7 @@ class DatasetRows:
 
 def _saved_dataset(name: str, *, split: str) -> DatasetRows:
     """One split of a data set that was saved to disk."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise ConfigError(
-            f"{name!r} is a data set, and the package datasets is not installed",
-            hint=how_to_install("data"),
-        ) from error
+    datasets = import_datasets(name)
     try:
         loaded = datasets.load_from_disk(name)
         rows = loaded[split] if isinstance(loaded, dict) else loaded

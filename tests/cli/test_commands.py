@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from autoj_reward.cli.app import app
+from autoj_reward.cli.run import _existing
+from autoj_reward.errors import ConfigError
 from tests.cli.conftest import Run, read_rows, write_rows
 
 COMMAND = [sys.executable, "-m", "autoj_reward.cli"]
@@ -141,6 +143,14 @@ def test_interrupting_keeps_what_is_done_and_the_same_command_goes_on(
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert f"after {done:,} of 30,000" in finished.stderr
     assert [row["completion"] for row in read_rows(output)] == [row["completion"] for row in rows]
+
+
+def test_an_input_is_looked_for_here_and_the_hub_is_not_asked_yet() -> None:
+    assert _existing("org/data-2.5") == "org/data-2.5"
+    assert _existing("-") == "-"
+    for missing in ("nowhere.jsonl", "org/nowhere.jsonl", "/org/data", "a/b/c", "nowhere"):
+        with pytest.raises(ConfigError, match="there is no file"):
+            _existing(missing)
 
 
 BUSY = """

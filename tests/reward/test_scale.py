@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoj_reward import ConfigError
+from autoj_reward import ConfigError, Judge
+from autoj_reward.reward.resolution import engine_resolution
 from autoj_reward.reward.scale import RewardScale
+from autoj_reward.testing import ScriptedEngine
 
 
 @pytest.mark.parametrize(
@@ -61,3 +63,17 @@ def test_rewards_rise_with_ratings_and_stay_in_range(p: float, q: float, step: f
 def test_wrong_settings(scale: str, step: float) -> None:
     with pytest.raises(ConfigError):
         RewardScale(1, 10, scale, step)  # type: ignore[arg-type]
+
+
+def test_the_dtype_is_read_from_files_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server needs it for the scale of every request."""
+    asked = []
+
+    def plan(*_: object, **__: object) -> dict[str, str]:
+        asked.append(1)
+        return {"dtype": "float32"}
+
+    with Judge.load("mini", mode="direct", engine=ScriptedEngine(read={"5": 1.0})) as judge:
+        monkeypatch.setattr(judge, "_plan", plan)
+        assert {engine_resolution(judge, pairwise=False) for _ in range(3)} == {0.001}
+    assert len(asked) == 1

@@ -20,6 +20,22 @@ _SECONDS = 20.0
 """How long the first answer of the hub may take."""
 
 
+def import_datasets(name: str) -> Any:
+    """The package `datasets`, which reads the data set of that name.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise ConfigError(
+            f"{name!r} is a data set, and the package datasets is not installed",
+            hint=how_to_install("data"),
+        ) from error
+    return datasets
+
+
 class HubRows:
     """Rows of one split of a data set, read while they arrive.
 
@@ -29,13 +45,7 @@ class HubRows:
     """
 
     def __init__(self, name: str, *, split: str) -> None:
-        try:
-            import datasets
-        except ImportError as error:
-            raise ConfigError(
-                f"{name!r} is a data set, and the package datasets is not installed",
-                hint=how_to_install("data"),
-            ) from error
+        datasets = import_datasets(name)
         self.name = f"{name} ({split})"
         try:
             _api().dataset_info(name, timeout=_SECONDS)
