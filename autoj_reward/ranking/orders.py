@@ -107,7 +107,7 @@ class Ranking:
         """
         judged = {} if candidate.judgment is None else candidate.judgment.to_dict()
         critic = explanation or candidate.judgment
-        failure = self.failure(candidate.index)
+        failure = None if candidate.reward is not None else self.failure(candidate.index)
         return {
             "index": candidate.index,
             "reward": candidate.reward,
@@ -123,11 +123,14 @@ class Ranking:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values that JSON holds: the entries of `ranking`, best first, and what was spent."""
+        """As plain values that JSON holds: the entries of `ranking`, best first, and `totals`."""
+        entries = [self.entry(candidate) for candidate in self.candidates]
+        return {"ranking": entries, "best": self.best, **self.totals()}
+
+    def totals(self) -> dict[str, Any]:
+        """What `rerank` writes beside the entries: the strategy, what it spent, and the cycles it met."""
         usage = self.usage
         return {
-            "ranking": [self.entry(candidate) for candidate in self.candidates],
-            "best": self.best,
             "strategy": self.strategy,
             "n_calls": self.n_calls,
             "n_tokens": usage.prompt_tokens + usage.completion_tokens,

@@ -6,11 +6,11 @@ The list is complete without a script; the script only hides and moves what is t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from autoj_reward.reporting.escaping import shown
 from autoj_reward.reporting.parts import Answer, Cards, Case
+from autoj_reward.reporting.shapes import is_known
 
 _FOLD = 320
 """A text with more characters is folded."""
@@ -42,7 +42,7 @@ def folded_text(text: str) -> str:
 
 
 def _row(case: Case, number: int, id_: str) -> str:
-    numbers = {k: v for k, v in case.values.items() if v is not None and math.isfinite(v)}
+    numbers = {k: v for k, v in case.values.items() if is_known(v)}
     data = "".join(f' data-{shown(name)}="{value:.6g}"' for name, value in numbers.items())
     return (
         f'<details class="case" id="{shown(id_)}-{number}" data-place="{case.line}"'

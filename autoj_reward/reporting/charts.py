@@ -48,7 +48,7 @@ def legend_kind(part: Bars | Histogram | Lines) -> Literal["bar", "curve", "dot"
 
 
 def _known(columns: Sequence[Sequence[Number]]) -> list[float]:
-    return [float(v) for column in columns for v in column if v is not None and math.isfinite(v)]
+    return [float(v) for column in columns for v in column if is_known(v)]
 
 
 def _cut(text: str, width: float) -> str:
@@ -110,7 +110,7 @@ def _bars(part: Bars, width: float) -> Drawing:
             centre = here + _ROW / 2
             found = _known([[part.low[name][i], part.high[name][i]]]) if name in part.low else []
             whisker = [Shape("whisker", [(at(x), centre) for x in found])] if len(found) == 2 else []
-            if value is not None and is_known(value):
+            if is_known(value):
                 corners = [(at(0.0), here + 2), (at(value), here + _ROW - 2)]
                 dot = [*whisker, Shape("dot", [(at(value), centre)], s)]
                 shapes += dot if dotted else [Shape("bar", corners, s), *whisker]
@@ -245,9 +245,9 @@ def _lines(part: Lines, width: float) -> Drawing:
     for s, name in enumerate(part.series):
         ends = part.low.get(name, ()), part.high.get(name, ())
         found = [(x, a, b) for x, a, b in zip(part.x, *ends, strict=False) if is_known(a) and is_known(b)]
-        outline = [point(x, b or 0.0) for x, _, b in found] + [point(x, a or 0.0) for x, a, _ in found[::-1]]
+        outline = [point(x, b) for x, _, b in found] + [point(x, a) for x, a, _ in found[::-1]]
         if part.n:
-            shapes += [Shape("whisker", [point(x, a or 0.0), point(x, b or 0.0)], s) for x, a, b in found]
+            shapes += [Shape("whisker", [point(x, a), point(x, b)], s) for x, a, b in found]
         elif outline:
             shapes.append(Shape("band", outline, s))
     for s, column in enumerate(part.series.values()):
@@ -284,7 +284,7 @@ def _runs(xs: Sequence[float], column: Sequence[Number]) -> list[list[Point]]:
     """The parts of a series between its gaps."""
     runs: list[list[Point]] = [[]]
     for x, y in zip(xs, column, strict=True):
-        if y is not None and math.isfinite(y):
+        if is_known(y):
             runs[-1].append((x, y))
         elif runs[-1]:
             runs.append([])

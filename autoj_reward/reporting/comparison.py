@@ -15,7 +15,7 @@ from autoj_reward.errors import DataError
 from autoj_reward.reporting.against_gold import gold_against_n
 from autoj_reward.reporting.entries import Entry, Run, rows_at
 from autoj_reward.reporting.figures import measured
-from autoj_reward.reporting.listings import browsing, critique_notes, texts_of
+from autoj_reward.reporting.listings import browsing, critique_notes, judged_part, pair_answers, texts_of
 from autoj_reward.reporting.parts import (
     Answer,
     Bars,
@@ -324,11 +324,7 @@ def _case(both: _Matched, rows: tuple[Row, Row], pairs: Sequence[_Pair], differe
     prompt, completions = texts_of(both.runs[0], rows[0])
     title = ", ".join(f"{name} {_said(pairs[0][n])}" for n, name in enumerate(both.names))
     if both.runs[0].kind == "compare":
-        answers = [
-            Answer(title=name, facts={}, text=t)
-            for name, t in zip(("First", "Second"), completions, strict=False)
-        ]
-        notes = _critiques(both, rows, None)
+        answers, notes = pair_answers(completions), _critiques(both, rows, None)
     else:
         answers, notes = [_answer(both, rows, pair, completions) for pair in pairs], {}
     kinds = [
@@ -371,8 +367,6 @@ def _answer(both: _Matched, rows: tuple[Row, Row], pair: _Pair, completions: Seq
 def _critiques(both: _Matched, rows: tuple[Row, Row], pair: _Pair | None) -> dict[str, str]:
     notes: dict[str, str] = {}
     for n, (name, row) in enumerate(zip(both.names, rows, strict=True)):
-        judged = row
-        if pair is not None and "ranking" in row:
-            judged = next((r for r in row["ranking"] if r.get("index") == pair[n].index), {})
+        judged = row if pair is None else judged_part(row, pair[n].index)
         notes |= critique_notes(judged, f"Critique, {name}")
     return notes

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.rows.fields import RowFormat
 from autoj_reward.rows.output import read_record
 from autoj_reward.rows.source import Row, read_rows
 
@@ -60,6 +61,7 @@ class Run:
         entries: One for each judgment, in the file's order; for `label` one for each labelled row.
         record: The run's record, with its settings and cost; empty without one.
         n_rows: Rows of the file.
+        recognised: The format of the file's rows, found when record and own fields do not tell it.
     """
 
     kind: str
@@ -67,6 +69,7 @@ class Run:
     entries: list[Entry] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
     n_rows: int = 0
+    recognised: RowFormat | None = None
 
     @property
     def scale(self) -> list[float]:

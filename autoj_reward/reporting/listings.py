@@ -101,11 +101,7 @@ def case_of(run: Run, row: Row, entries: Sequence[Entry]) -> Case:
     }
     if run.kind == "compare":
         (entry,) = entries
-        answers = [
-            Answer(title=name, facts={}, text=t)
-            for name, t in zip(("First", "Second"), completions, strict=False)
-        ]
-        notes = critique_notes(row)
+        answers, notes = pair_answers(completions), critique_notes(row)
         figures = [f"{name} {value}" for name, value in figures_of(entry, run).items()]
         title = ", ".join([str(entry.verdict or "no verdict"), *figures])
     else:
@@ -135,10 +131,21 @@ def case_of(run: Run, row: Row, entries: Sequence[Entry]) -> Case:
 
 def _answer(run: Run, row: Row, entry: Entry, completions: Sequence[str], title: str) -> Answer:
     text = completions[entry.index] if entry.index < len(completions) else ""
-    judged = row
-    if "ranking" in row:
-        judged = next((r for r in row["ranking"] if r.get("index") == entry.index), {})
-    return Answer(title=title, facts=figures_of(entry, run), text=text, notes=critique_notes(judged))
+    notes = critique_notes(judged_part(row, entry.index))
+    return Answer(title=title, facts=figures_of(entry, run), text=text, notes=notes)
+
+
+def pair_answers(completions: Sequence[str]) -> list[Answer]:
+    """The two completions of a comparison, whose figures and critique belong to both."""
+    names = ("First", "Second")
+    return [Answer(title=n, facts={}, text=t) for n, t in zip(names, completions, strict=False)]
+
+
+def judged_part(row: Row, index: int) -> Mapping[str, Any]:
+    """What a row says of one completion: its entry of the ranking, or the row itself."""
+    if "ranking" not in row:
+        return row
+    return next((entry for entry in row["ranking"] if entry.get("index") == index), {})
 
 
 def figures_of(entry: Entry, run: Run) -> dict[str, str]:
@@ -185,7 +192,9 @@ def _layouts(run: Run) -> Iterator[RowFormat]:
             yield row_format(kind, *given)
         except ConfigError:
             continue
-    yield find_format(open_source(run.path), (kind,), None, {})[1]
+    if run.recognised is None:
+        run.recognised = find_format(open_source(run.path), (kind,), None, {})[1]
+    yield run.recognised
 
 
 def _laid_out(value: Any, lay_out: Callable[[Any], str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeGuard
 
 from autoj_reward.reporting.escaping import shown
 from autoj_reward.reporting.parts import Number, round_step
@@ -95,14 +95,14 @@ def ticks(low: float, high: float, n: int = 5, *, whole: bool = False) -> list[f
     return [round(k * step, 12) for k in range(first, last + 1)]
 
 
-def is_known(value: Number) -> bool:
+def is_known(value: Number) -> TypeGuard[float]:
     """Whether a value is a finite number."""
     return value is not None and math.isfinite(value)
 
 
 def number_text(value: Number, unit: str = "") -> str:
     """A value as it is written beside its bar."""
-    if value is None or not math.isfinite(value):
+    if not is_known(value):
         return "-"
     if isinstance(value, int):
         return f"{value:,}{unit}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.messages.text import completion_text, prompt_text
-from autoj_reward.rows.formats.detect import Kind, detected, named_format
+from autoj_reward.rows.formats.detect import TAKES, Kind, detected, named_format
 from autoj_reward.rows.formats.parts import Reader, RowParts, RowProblem, kind_of, unpacked
 from autoj_reward.rows.formats.table import OWN, KnownFormat, as_it_is
 from autoj_reward.rows.source import Row, RowSource
@@ -166,10 +166,7 @@ def find_format(
     known = detected(source, kinds) if name is None else named_format(name, kinds)
     if known is None:
         return kinds[-1], row_format(kinds[-1], None, columns)
-    fitting: dict[str, tuple[Kind, ...]] = {
-        "one": ("rate",), "two": ("compare", "rerank"), "many": ("rerank",),
-    }  # fmt: skip
-    kind = next(k for k in fitting[known.holds] if k in kinds)
+    kind = next(k for k, holds in TAKES.items() if k in kinds and known.holds in holds)
     if known is OWN[kind]:
         return kind, row_format(kind, None, columns)
     return kind, row_format(kind, known.name, columns)

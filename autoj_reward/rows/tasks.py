@@ -21,7 +21,7 @@ from autoj_reward.ranking.strategies import Pointwise, Strategy
 from autoj_reward.rows.fields import OPTIONAL_FIELDS, RowFormat
 from autoj_reward.rows.records import RowItem, RowResult, RowTask
 from autoj_reward.rows.source import Row
-from autoj_reward.types import Failure, Request, Text
+from autoj_reward.types import Request, Text
 
 Critiques = Literal["none", "ends", "all"]
 _Judge = Callable[[Sequence[RowItem]], list[RowResult]]
@@ -140,14 +140,13 @@ def ranking_fields(
     judge: Judge, ranking: Ranking, entries: Sequence[Row], completions: Sequence[Text]
 ) -> Row:
     """The fields that `rerank` adds to a row, from the entries of its ranking and its G completions."""
-    known = ranking.to_dict()
     return {
         "ranking": list(entries),
         "best": ranking.best,
         "best_completion": None if ranking.best is None else completions[ranking.best],
         "mode": judge.settings.mode,
         "judge_id": judge.identity,
-        **{name: known[name] for name in ("strategy", "n_calls", "n_tokens", "cycles")},
+        **ranking.totals(),
     }
 
 
@@ -187,8 +186,3 @@ def _write_critiques(
     critic = Judge(judge.spec, replace(judge.settings, mode="critique"), judge.engine)
     judgments = critic.rate_requests([items[n].requests[index] for n, index in wanted])
     return dict(zip(wanted, judgments, strict=True))
-
-
-def failure_fields(failure: Failure | None) -> Row | None:
-    """A failure's reason and detail; null without one."""
-    return None if failure is None else dict(failure.to_dict())

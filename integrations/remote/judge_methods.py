@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from typing import Any, overload
 
@@ -17,18 +18,18 @@ from autoj_reward.types import Request, Text
 Row = dict[str, Any]
 
 
-class ServedJudge:
+class ServedJudge(abc.ABC):
     """Rates and compares as `Judge` does, by asking a reward server, whose `url` a subclass sets."""
 
     url: str
 
+    @abc.abstractmethod
     def _ask(self, path: str, rows: Sequence[Row], **options: Any) -> list[Row]:
         """The server's rows for these rows."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     async def _ask_async(self, path: str, rows: Sequence[Row], **options: Any) -> list[Row]:
         """`_ask`, as a coroutine."""
-        raise NotImplementedError
 
     @overload
     def rate(

@@ -259,8 +259,6 @@ def _compared(
 def _rows(
     cases: Sequence[CritiqueCase], texts: Sequence[str] | None, compared: Sequence[Comparison]
 ) -> list[dict[str, Any]]:
-    from autoj_reward.rows.tasks import failure_fields
-
     rows = []
     for i, case in enumerate(cases):
         row: dict[str, Any] = {"scenario": case.scenario}
@@ -273,6 +271,6 @@ def _rows(
             row["flipped"] = one.flipped
             row["win_prob"] = one.judgment.win_prob
             row["why"] = one.judgment.critique
-            row["failure"] = failure_fields(one.judgment.failure)
+            row["failure"] = one.judgment.to_dict()["failure"]
         rows.append(row)
     return rows

@@ -36,15 +36,16 @@ class BenchmarkRows:
         self.name = ", ".join(names)
         self._read = read
         self._limit = limit
-        self._opened = [(file, _open(file, split_of(file))) for name in names for file in _files(name)]
+        files = [file for name in names for file in _files(name)]
+        self._opened = [(file, open_source(file, split=split_of(file))) for file in files]
 
     def rows(self) -> Iterator[tuple[int, Row | DataError]]:
         """The item's number (from 1) and its row, or what is wrong with the published row."""
         return islice(enumerate(self._items(), start=1), self._limit)
 
     def _items(self) -> Iterator[Row | DataError]:
-        for name, rows in self._opened:
-            for line, published in rows():
+        for name, source in self._opened:
+            for line, published in source.rows():
                 if isinstance(published, DataError):
                     yield published
                     continue
@@ -57,9 +58,6 @@ class BenchmarkRows:
                     yield item
 
 
-_Rows = Callable[[], Iterator[tuple[int, Row | DataError]]]
-
-
 def _files(name: str) -> list[str]:
     """The files of a folder, in the order of their paths; a data set, saved or on the hub, as it is."""
     path = Path(name)
@@ -69,7 +67,3 @@ def _files(name: str) -> list[str]:
     if not found:
         raise DataError(f"holds no file that ends in {', '.join(_SUFFIXES)}", path=name)
     return found
-
-
-def _open(name: str, split: str) -> _Rows:
-    return open_source(name, split=split).rows

@@ -15,7 +15,6 @@ from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
 from autoj_reward.rows.fields import RowFormat
 from autoj_reward.rows.records import RowItem, RowResult, RowTask
 from autoj_reward.rows.source import Row
-from autoj_reward.rows.tasks import failure_fields
 from autoj_reward.types import Request
 
 ITEM_FORMAT = RowFormat(completions=("completions",), grouped=True)
@@ -95,5 +94,5 @@ def _added(judge: Judge, answers: Sequence[Judgment], *, by: By) -> Row:
         **added,
         "mode": judge.settings.mode,
         "judge_id": answers[0].provenance.judge_id or None,
-        "failure": failure_fields(failure),
+        "failure": None if failure is None else failure.to_dict(),
     }

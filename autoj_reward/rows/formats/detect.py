@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.json_text import json_text
-from autoj_reward.rows.formats.parts import Row
+from autoj_reward.rows.containers.objects import Row
 from autoj_reward.rows.formats.table import NOT_JUDGED, OWN, Holds, KnownFormat, known_formats
 from autoj_reward.rows.source import RowSource
 
@@ -20,7 +20,7 @@ TAKES: dict[Kind, tuple[Holds, ...]] = {
     "compare": ("two",),
     "rerank": ("many", "two"),
 }
-"""How many completions a row may hold for each kind; two are also a group."""
+"""How many completions a row may hold for each kind. Two are also a group, but first a pair."""
 _COMMANDS: dict[Holds, str] = {
     "one": "rate reads them",
     "two": "compare, rerank and label read them",
@@ -39,7 +39,7 @@ def format_of(row: Mapping[str, Any], kinds: Sequence[Kind]) -> KnownFormat | No
     """
     own = [OWN[kind] for kind in kinds]
     found = next((f for f in (*own, *known_formats()) if f.matches(row)), None)
-    if found is None or any(found.holds in TAKES[kind] for kind in kinds):
+    if found is None or _is_read_by(found, kinds):
         return found
     names = " or ".join(kinds)
     raise ConfigError(
@@ -61,8 +61,8 @@ def detected(source: RowSource, kinds: Sequence[Kind]) -> KnownFormat | None:
     if found is not None or not rows:
         return found
     # No row has a value in every field of a format: take one whose fields are there, for the messages.
-    fitting = (f for f in known_formats() if any(f.holds in TAKES[kind] for kind in kinds))
-    return next((f for f in fitting if not f.missing(dict.fromkeys(rows[0], "")) and f.fits(rows[0])), None)
+    named = dict.fromkeys(rows[0], "")
+    return next((f for f in _read_by(kinds) if not f.missing(named) and f.fits(rows[0])), None)
 
 
 def named_format(name: str, kinds: Sequence[Kind]) -> KnownFormat:
@@ -71,7 +71,7 @@ def named_format(name: str, kinds: Sequence[Kind]) -> KnownFormat:
     Raises:
         ConfigError: There is no such format, or these kinds do not read it.
     """
-    fitting = [f for f in known_formats() if any(f.holds in TAKES[kind] for kind in kinds)]
+    fitting = _read_by(kinds)
     found = next((f for f in fitting if f.name == name), None)
     if found is None:
         raise ConfigError(
@@ -96,8 +96,7 @@ def nearest(row: Mapping[str, Any], kinds: Sequence[Kind]) -> str:
         missing = one.missing(row)
         return 1 - (len(missing) - sum(similar(mark) is not None for mark in missing) / 2) / len(one.marks)
 
-    fitting = (f for f in known_formats() if any(f.holds in TAKES[kind] for kind in kinds))
-    best = max(fitting, key=share)
+    best = max(_read_by(kinds), key=share)
     if share(best) == 0:
         looks = (what for marks, what in NOT_JUDGED if all(_has(row, mark) for mark in marks))
         return next((f"the rows look like {what}" for what in looks), "")
@@ -117,6 +116,15 @@ def first_rows(rows: Sequence[Row]) -> str:
     return "\n".join(
         f"  {line if len(line) <= _SHOWN_CHARS else line[: _SHOWN_CHARS - 1] + '…'}" for line in lines
     )
+
+
+def _is_read_by(known: KnownFormat, kinds: Sequence[Kind]) -> bool:
+    return any(known.holds in TAKES[kind] for kind in kinds)
+
+
+def _read_by(kinds: Sequence[Kind]) -> list[KnownFormat]:
+    """The formats that at least one of these kinds reads."""
+    return [known for known in known_formats() if _is_read_by(known, kinds)]
 
 
 def _has(row: Mapping[str, Any], mark: str) -> bool:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import AutojRewardError, DataError
+from autoj_reward.judge.messages import parts as messages
 from autoj_reward.judgments import Preference
+from autoj_reward.rows.containers.objects import Row
 from autoj_reward.types import Text
-
-Row = dict[str, Any]
 
 
 class RowProblem(AutojRewardError):
@@ -67,18 +67,7 @@ def name_in(row: Mapping[str, Any], names: str) -> str | None:
 
 def kind_of(value: Any) -> str:
     """What a value is, in the words of a message: `a text`, `an empty list`."""
-    return "an empty list" if value == [] else _KINDS.get(type(value), f"a {type(value).__name__}")
-
-
-_KINDS = {
-    type(None): "null",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    str: "a text",
-    list: "a list",
-    dict: "an object",
-}
+    return "an empty list" if value == [] else messages.kind_of(value)
 
 
 def list_of(row: Row, names: str, what: str = "completions") -> list[Any]:

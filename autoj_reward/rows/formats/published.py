@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from autoj_reward.judgments import Preference
+from autoj_reward.rows.containers.objects import Row
 from autoj_reward.rows.formats.conversations import split_pair
 from autoj_reward.rows.formats.parts import (
-    Row,
     RowParts,
     RowProblem,
     kind_of,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from autoj_reward.judgments import PREFERENCES, Preference
+from autoj_reward.rows.containers.objects import Row
 from autoj_reward.rows.formats.conversations import (
     is_messages,
     is_transcript,
@@ -21,7 +22,6 @@ from autoj_reward.rows.formats.conversations import (
     without_open_turn,
 )
 from autoj_reward.rows.formats.parts import (
-    Row,
     RowParts,
     RowProblem,
     kind_of,

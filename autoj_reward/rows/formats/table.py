@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+from autoj_reward.rows.containers.objects import Row
 from autoj_reward.rows.formats import published, readers
 from autoj_reward.rows.formats.conversations import is_messages, is_transcript
-from autoj_reward.rows.formats.parts import Reader, Row, unpacked
+from autoj_reward.rows.formats.parts import Reader, unpacked
 from autoj_reward.rows.formats.readers import LETTERS, NUMBERED, OWN_WORDS
 
 Holds = Literal["one", "two", "many"]
