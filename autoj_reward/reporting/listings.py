@@ -186,10 +186,9 @@ def _layouts(run: Run) -> Iterator[RowFormat]:
     kind = cast(Kind, run.kind)
     settings = run.record.get("run", {})
     name, columns = settings.get("format"), settings.get("columns") or {}
-    recorded: tuple[str | None, dict[str, str]] = (name, columns if name is None else {})
-    for given in (recorded, (None, {})):
+    for named, renamed in ((name, columns), (None, {})):
         try:
-            yield row_format(kind, *given)
+            yield row_format(kind, named, renamed)
         except ConfigError:
             continue
     if run.recognised is None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.rows.formats.detect import TAKES, Kind, detected, named_format
 from autoj_reward.rows.formats.parts import Reader, RowParts, RowProblem, kind_of, unpacked
+from autoj_reward.rows.formats.renamed import expand_renamed, read_renamed
 from autoj_reward.rows.formats.table import OWN, KnownFormat, as_it_is
 from autoj_reward.rows.source import Row, RowSource
 from autoj_reward.types import Request, Text
@@ -126,15 +128,13 @@ def row_format(kind: Kind, name: str | None, columns: Mapping[str, str]) -> RowF
     Args:
         kind: What is done with the rows.
         name: The name of a published format (see docs/files.md), or None for our own fields.
-        columns: Our field names to the file's, where they differ.
+        columns: The format's field names to the file's, where they differ.
 
     Raises:
         ConfigError: The format is unknown, or rows of this kind do not have a field.
     """
     if name is not None:
-        if columns:
-            raise ConfigError(f"the format {name} has fixed fields; leave out --column")
-        return _format_of(named_format(name, (kind,)), kind)
+        return _format_of(named_format(name, (kind,)), kind, columns)
     own = {
         "rate": ("prompt", "completion"),
         "compare": ("prompt", "first", "second"),
@@ -155,48 +155,53 @@ def find_format(
         source: The rows.
         kinds: What may be done with them; the last is for rows that fit none.
         name: As for `row_format`.
-        columns: As for `row_format`; with them the format is our own.
+        columns: As for `row_format`; the first rows are looked at under these names.
 
     Raises:
-        ConfigError: The format is unknown, or none that these kinds read.
+        ConfigError: The format is unknown, none that these kinds read, or has no such field.
         DataError: The source as a whole cannot be read.
     """
-    if name is None and columns:
-        return _by_columns(source, kinds, columns)
-    known = detected(source, kinds) if name is None else named_format(name, kinds)
+    known = detected(source, kinds, columns) if name is None else named_format(name, kinds)
     if known is None:
-        return kinds[-1], row_format(kinds[-1], None, columns)
+        return _by_columns(kinds, columns)
     kind = next(k for k, holds in TAKES.items() if k in kinds and known.holds in holds)
     if known is OWN[kind]:
         return kind, row_format(kind, None, columns)
     return kind, row_format(kind, known.name, columns)
 
 
-def _by_columns(
-    source: RowSource, kinds: Sequence[Kind], columns: Mapping[str, str]
-) -> tuple[Kind, RowFormat]:
-    """Of the kinds whose fields are named, the first whose fields the first row has, else the last."""
-    named = [k for k in kinds if set(columns) <= {*OWN[k].marks}] or [kinds[-1]]
-    formats = {k: row_format(k, None, columns) for k in named}
-    first = next((row for _, row in source.rows() if isinstance(row, dict)), {})
-    has_all = (k for k, f in formats.items() if {f.prompt, *f.completions} <= first.keys())
-    kind = next(has_all, named[-1])
-    return kind, formats[kind]
+def _by_columns(kinds: Sequence[Kind], columns: Mapping[str, str]) -> tuple[Kind, RowFormat]:
+    """Our own format for rows that have none: of the kind whose fields are named, else of the last."""
+    kind = next((k for k in reversed(kinds) if {*columns} <= {*OWN[k].marks}), kinds[-1])
+    own = {ours: theirs for ours, theirs in columns.items() if ours in OWN[kind].marks}
+    return kind, row_format(kind, None, own)
 
 
-def _format_of(known: KnownFormat, kind: Kind) -> RowFormat:
+def _format_of(known: KnownFormat, kind: Kind, columns: Mapping[str, str]) -> RowFormat:
     names = {"one": ("completion",), "two": ("first", "second"), "many": ("completions",)}[known.holds]
     if len(known.marks) > len(names) and all("|" not in mark for mark in known.marks):
         names = known.marks[1 : 1 + len(names)]
+    if unknown := sorted(set(columns) - {name for mark in known.marks for name in mark.split("|")}):
+        raise ConfigError(
+            f"the format {known.name} has no fields {unknown}",
+            hint=f"its fields are {', '.join(known.marks)}",
+        )
+    read, expand = known.read, known.expand
+    if columns:
+        read = partial(read_renamed, read=read, columns=dict(columns))
+        if expand is not as_it_is:
+            expand = partial(expand_renamed, expand=expand, columns=dict(columns))
     return RowFormat(
         prompt=known.marks[0].split("|")[0],
         completions=tuple(names),
         grouped=kind == "rerank",
-        expand=known.expand,
-        read=known.read,
+        expand=expand,
+        read=read,
         name=None if known is OWN.get(known.name) else known.name,
         about=known.about,
-        marks=tuple(name for mark in known.marks[:_MOST_TEXTS] for name in mark.split("|")),
+        marks=tuple(
+            columns.get(name, name) for mark in known.marks[:_MOST_TEXTS] for name in mark.split("|")
+        ),
         kinds=(kind,),
     )
 

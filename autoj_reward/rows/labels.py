@@ -16,7 +16,8 @@ from autoj_reward.rows.fields import RowFormat, RowProblem, find_format
 from autoj_reward.rows.formats import readers
 from autoj_reward.rows.formats.detect import first_rows, nearest
 from autoj_reward.rows.formats.parts import RowParts
-from autoj_reward.rows.source import Row, open_source
+from autoj_reward.rows.formats.renamed import RenamedRows
+from autoj_reward.rows.source import Row, RowSource, open_source
 
 _GOLD: dict[Preference, tuple[float, float]] = {"first": (1.0, 0.0), "second": (0.0, 1.0), "tie": (0.5, 0.5)}
 
@@ -51,14 +52,14 @@ def read_labelled(
     Args:
         path: As for `open_source`.
         format_name: The format; None recognises it.
-        columns: Our field names to the file's: `prompt`, `first`, `second`, `label`; `prompt`, `completions`,
-            `gold`.
+        columns: Our field names, or those of a published format, to the file's; also `label` for what people
+            preferred and `gold` for their numbers.
 
     Raises:
         ConfigError: The file does not exist, or has a format without pairs or groups.
         DataError: It cannot be read; the first bad row names line and field.
     """
-    source = open_source(str(path))
+    source: RowSource = open_source(str(path))
     named = dict(columns or {})
     label, gold = named.pop("label", ""), named.pop("gold", "")
     kind, found = find_format(source, ("rerank", "compare"), format_name, named)
@@ -69,10 +70,12 @@ def read_labelled(
         else:
             read = partial(readers.many, prompt=prompt, completions=texts[0], grades=gold or readers.GRADES)
         found = replace(found, read=read)
+    elif label:
+        source = RenamedRows(source, {"label": label})
     return LabelledRows(found, _rows(source, found))
 
 
-def _rows(source: Any, found: RowFormat) -> Iterator[LabelledRow]:
+def _rows(source: RowSource, found: RowFormat) -> Iterator[LabelledRow]:
     seen = False
     for line, row in source.rows():
         if isinstance(row, DataError):
@@ -85,7 +88,10 @@ def _rows(source: Any, found: RowFormat) -> Iterator[LabelledRow]:
             if seen:
                 raise error from problem
             near = nearest(row, ("rerank", "compare"))
-            raise DataError(f"{error}{'; ' * bool(near)}{near}\n{first_rows([row])}") from problem
+            raise DataError(
+                f"{error}{'; ' * bool(near.says)}{near.says}\n{first_rows([row])}",
+                hint=near.option("--column OURS=THEIRS names other fields, --format another layout"),
+            ) from problem
         seen = True
 
 

@@ -335,7 +335,7 @@ def label_dataset(
     if fields.name is None and (missing := [n for n in needed if n not in dataset.column_names]):
         near = nearest(dict.fromkeys(dataset.column_names, ""), ("rerank", "compare"))
         raise ConfigError(
-            f"the data set has no column {', '.join(missing)}{': ' * bool(near)}{near}",
+            f"the data set has no column {', '.join(missing)}{': ' * bool(near.says)}{near.says}",
             hint="it needs prompt and completions, prompt, first and second, or the columns of a published "
             "format; columns= maps names",
         )

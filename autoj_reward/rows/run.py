@@ -26,7 +26,7 @@ from autoj_reward.rows.check import (
     refuse_same_file,
     write_bad_rows,
 )
-from autoj_reward.rows.formats.detect import first_rows, nearest
+from autoj_reward.rows.formats.detect import Nearest, first_rows, nearest
 from autoj_reward.rows.identity import about_run, check_same_judge
 from autoj_reward.rows.output import Output, to_json
 from autoj_reward.rows.records import (
@@ -108,30 +108,32 @@ class RowRun:
             self._listener.bad_rows(self.checked.problems)
             if not self.settings.skip_bad:
                 count = f"{n_bad:,} of {n_bad + self.checked.n_rows:,} rows"
+                near, shown_rows = self._what_they_are()
+                ours = self.task.row_format.prompt
+                mapped = near.option(f"--column {ours}=FIELD")
                 raise DataError(
-                    f"{count} cannot be read{self._what_they_are()}",
+                    f"{count} cannot be read{': ' * bool(near.says)}{near.says}{shown_rows}",
                     path=self.source.name,
-                    hint="correct them, skip them with --skip-bad, map fields with --column prompt=FIELD, or "
-                    "name another layout with --format",
+                    hint=f"correct them, skip them with --skip-bad, map fields with {mapped}, or name "
+                    "another layout with --format",
                 )
         judge = None if self._judge is None else self._judge.spec.name
         for text in notes_on(self.checked, self.source, self.task, judge):
             self._listener.note(text)
         return self.checked
 
-    def _what_they_are(self) -> str:
-        """Which format the bad rows nearly have, with the first five of them; empty if they are no rows."""
+    def _what_they_are(self) -> tuple[Nearest, str]:
+        """Which format the bad rows nearly have, and the first five as lines; empty if they are no rows."""
         bad = (
             row
             for line, row in self.source.rows()
             if line in self.checked.n_good and not isinstance(row, DataError)
         )
         rows = list(itertools.islice(bad, 5))
-        if not rows:
-            return ""
         kinds = self.task.row_format.kinds
-        near = nearest(rows[0], kinds) if kinds else ""
-        return f"{': ' * bool(near)}{near}\n{first_rows(rows)}"
+        if not rows:
+            return Nearest(), ""
+        return nearest(rows[0], kinds) if kinds else Nearest(), f"\n{first_rows(rows)}"
 
     def plan(self) -> str:
         """One line about the work: `rate: 20 rows, 20 requests, 40 inputs to the model`."""

@@ -374,7 +374,7 @@ def test_lone_surrogates_come_through(run: Run, tmp_path: Path) -> None:
         (["rate", "in.jsonl", "-o", "o.jsonl", "--samples", "4"], "same 4 times"),
         (["rate", "in.jsonl", "-o", "o.jsonl", "--format", "autoj-pairwise"], "does not read"),
         (["rate", "in.jsonl", "-o", "o.jsonl", "--column", "prompt"], "KEY=VALUE"),
-        (["rate", "in.jsonl", "-o", "o.jsonl", "--column", "first=a"], "no fields"),
+        (["rate", "in.jsonl", "-o", "o.jsonl", "--column", "first=a"], "reads no field 'first'"),
         (["rate", "in.jsonl", "-o", "o.jsonl", "--retry-failed"], "not finished"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[-2:]),

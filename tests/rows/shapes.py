@@ -362,7 +362,7 @@ REFUSED: dict[str, tuple[Row, str]] = {
     ),
     "embedding triplets": ({"anchor": Q, "positive": GOOD, "negative": BAD}, "triplets"),
     "web pages": ({"url": "https://a.example", "content": "a page"}, "documents"),
-    "a wrong column": ({"prompt": Q, "anser": GOOD}, "nearly rate"),
+    "a wrong column": ({"prompt": Q, "anser": GOOD}, "nearly prompt-response"),
     "other case": ({"Prompt": Q, "Completion": GOOD}, "there is 'Prompt'"),
     "a conversation without a reply": ({"messages": [said("user", Q)]}, "no assistant reply"),
     "a conversation that ends with a question": (

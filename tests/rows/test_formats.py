@@ -7,6 +7,7 @@ import csv
 import gzip
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from autoj_reward.autoj.formats import validate
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.messages.text import completion_text, prompt_text
-from autoj_reward.rows.fields import find_format
+from autoj_reward.rows.fields import RowProblem, find_format, row_format
+from autoj_reward.rows.formats.detect import nearest
 from autoj_reward.rows.formats.table import PUBLISHED
 from autoj_reward.rows.labels import gold_of, read_labelled
 from autoj_reward.rows.preferences import label_task, layout_of
@@ -256,3 +258,56 @@ def test_a_table_row_with_too_many_cells_is_a_bad_row(tmp_path: Path) -> None:
     assert isinstance(rows[3], DataError)
     assert "3 cells" in str(rows[3])
     assert rows[5] == {"prompt": "R", "completion": "S"}
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "words", "option"),
+    [
+        ({"prompt": Q, "chosne": GOOD, "rejected": BAD}, "compare", "chosen-rejected ", "chosen=chosne"),
+        ({"prompt": Q, "Chosen": GOOD, "reject": BAD}, "rerank", "no rejected (there is 'reject')", "reject"),
+        ({"chosn": GOOD, "rejected": BAD}, "compare", "nearly chosen-rejected-texts", "chosen=chosn"),
+        ({"question": Q, "awnser": GOOD}, "rate", "nearly question-answer", "answer=awnser"),
+        ({"prompt": Q, "completion_s": [GOOD, BAD]}, "rerank", "nearly rerank", "completions=completion_s"),
+        ({"instrution": Q, "output": GOOD}, "rate", "nearly instruction-output", "instruction=instrution"),
+    ],
+)
+def test_misspelt_names_count_for_the_nearest_format(row: Any, kind: Any, words: str, option: str) -> None:
+    near = nearest(row, (kind,))
+    assert words in f"{near.says} "
+    assert option in near.option("")
+    columns = dict(c.removeprefix("--column ").split("=") for c in near.option("").split(" --column "))
+    _, found = find_format(DatasetRows("rows", [row]), (kind,), None, columns)
+    parts = found.parts(row)
+    texts = [completion_text(text) for text in parts.completions]
+    assert all(text.endswith(end) for text, end in zip(texts, ("Paris.", "Rome."), strict=False))
+    _, without = find_format(DatasetRows("rows", [row]), (kind,), None, {})
+    with pytest.raises(RowProblem, match="is missing") as problem:
+        without.parts(row)
+    assert set(str(problem.value.field).split("|")) & set(columns)
+
+
+def test_fields_of_published_formats_can_be_renamed() -> None:
+    row = {"prompt": Q, "winner": GOOD, "rejected": BAD}
+    _, found = find_format(DatasetRows("rows", [row]), ("compare",), None, {"chosen": "winner"})
+    assert found.name == "chosen-rejected"
+    assert found.parts(row).preference == "first"
+    assert pickle.loads(pickle.dumps(found)).parts(row) == found.parts(row)
+    again = row_format("compare", "chosen-rejected", {"chosen": "winner"})
+    assert (again.parts(row), again.fields) == (found.parts(row), found.fields)
+    assert "winner" in found.fields
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"x": "chosen"}, "x=chosen the names are the wrong way round.*: chosen=x"),
+        ({"question": "prompt"}, "question=prompt the names are the wrong way round.*: prompt=question"),
+        ({"choosen": "x"}, "reads no field 'choosen'.*did you mean chosen=x?"),
+        ({"banana": "x"}, "reads no field 'banana'.*its fields are prompt, first, second"),
+    ],
+)
+def test_columns_the_wrong_way_round_are_said(columns: dict[str, str], words: str) -> None:
+    row = {"question": Q, "x": GOOD, "rejected": BAD}
+    with pytest.raises(ConfigError) as error:
+        find_format(DatasetRows("rows", [row]), ("compare",), None, columns)
+    assert re.search(words, str(error.value), re.DOTALL)

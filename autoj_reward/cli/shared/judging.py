@@ -17,9 +17,9 @@ from autoj_reward.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from autoj_reward.judge.judge import Judge
     from autoj_reward.judgments import Judgment
-    from autoj_reward.rows.fields import Kind, RowFormat
+    from autoj_reward.rows.fields import Kind
     from autoj_reward.rows.formats.parts import RowParts
-    from autoj_reward.rows.source import Row
+    from autoj_reward.rows.source import Row, RowSource
 
 T = TypeVar("T")
 Made = TypeVar("Made")
@@ -111,7 +111,7 @@ def input_rows(
     Args:
         name: As for `open_source`.
         kinds: What is read: `compare`, `rate`, or both.
-        format_name: A published format; None recognises it by the first rows, unless columns are named.
+        format_name: A published format; None recognises it by the first rows.
         limit: The first rows only.
         column: Fields renamed by `--column OURS=THEIRS`.
 
@@ -120,24 +120,24 @@ def input_rows(
         DataError: A row is wrong.
     """
     from autoj_reward.rows.fields import RowProblem, find_format
+    from autoj_reward.rows.formats.renamed import RenamedRows
     from autoj_reward.rows.source import open_source
 
     columns = key_values(column, "--column")
-    source = open_source(name, limit=limit)
-    found: RowFormat | None = None
-    if format_name is not None or not columns:
-        _, found = find_format(source, kinds, format_name, {})
-        if format_name is None:
-            display.note_format(source.name, found)
+    source: RowSource = open_source(name, limit=limit)
+    if columns:
+        source = RenamedRows(source, columns)
+    _, found = find_format(source, kinds, format_name, {})
+    if format_name is None:
+        display.note_format(source.name, found)
     for line, row in source.rows():
         if isinstance(row, DataError):
             raise row
-        renamed = row | {ours: row[theirs] for ours, theirs in columns.items() if theirs in row}
-        if found is None or found.name is None:
-            yield line, renamed
+        if found.name is None:
+            yield line, row
             continue
         try:
-            for one in found.expand(renamed):
+            for one in found.expand(row):
                 yield line, one | _our_fields(found.parts(one))
         except RowProblem as problem:
             raise problem.at(name, line) from problem
