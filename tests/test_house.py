@@ -89,6 +89,7 @@ ALLOWED: dict[str, set[str]] = {
     "testing": {"engines", "types"},
     "judge": {
         "cache",
+        "distributions",
         "engines",
         "engines/checkpoint",
         "engines/logprobs",

@@ -59,13 +59,9 @@ def contenders_of(
             raise ConfigError(
                 f"samples must be at least 2 and their temperature above 0; found {samples} and {temperature}"
             )
-        settings = replace(
-            judge.settings,
-            mode="critique",
-            n_samples=samples,
-            sampling=replace(judge.settings.sampling, temperature=temperature),
-        )
-        found[f"{samples} samples"] = Contender(Pointwise(), Judge(judge.spec, settings, judge.engine))
+        sampling = replace(judge.settings.sampling, temperature=temperature)
+        settings: dict[str, Any] = {"mode": "critique", "n_samples": samples, "sampling": sampling}
+        found[f"{samples} samples"] = Contender(Pointwise(), judge.with_settings(**settings))
     return found
 
 
