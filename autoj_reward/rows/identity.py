@@ -82,6 +82,13 @@ def about_run(description: Mapping[str, Any]) -> dict[str, Any]:
 
     The command line may hold secrets: redact it.
     """
+    about = about_command()
+    versions = {**about["versions"], **description["engine"].get("versions", {})}
+    return {**about, "judge": dict(description), "versions": versions}
+
+
+def about_command() -> dict[str, Any]:
+    """Date, command line (it may hold secrets: redact it), version and class of machine."""
     try:
         version = importlib.metadata.version("autoj-reward")
     except importlib.metadata.PackageNotFoundError:
@@ -90,7 +97,6 @@ def about_run(description: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "date": now,
         "command_line": list(sys.argv),
-        "judge": dict(description),
-        "versions": {"autoj-reward": version, **description["engine"].get("versions", {})},
+        "versions": {"autoj-reward": version},
         "machine": machine_class(),
     }

@@ -22,7 +22,7 @@ from autoj_reward.cli.options import (
     one_input,
     with_options,
 )
-from autoj_reward.cli.shared.judging import exit_if_failed
+from autoj_reward.cli.shared.judging import about_finished, exit_if_failed
 from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
@@ -72,9 +72,11 @@ def evaluate_scenario(
     failures: Counter[str] = Counter()
     if predictions is not None:
         answers = read_answers(predictions)[:limit]
+        by = f"answers of {predictions}"
     else:
         with contextlib.closing(load_classifier(choice, caching)) as classifier:
             answers, failures = _answers(classifier, queries, quiet=quiet)
+            by = classifier.name
     others = {}
     if train is not None:
         from autoj_reward.autoj.scenarios.training import nearest_centroid
@@ -82,7 +84,7 @@ def evaluate_scenario(
         others["nearest centroid"] = nearest_centroid(*read_labelled_queries(train), queries)
     report = evaluate_scenarios(labels, answers, others=others)
     if as_json:
-        typer.echo(json_text(report.as_dict(), indent=1))
+        typer.echo(json_text({**report.as_dict(), "about": about_finished(by, predictions)}, indent=1))
     else:
         display.print_tables([report.table()], markdown=as_markdown)
     exit_if_failed(failures, allowed=allow_failures)
