@@ -19,7 +19,7 @@ PACKAGE = REPO / "autoj_reward"
 PUBLIC = {
     "AllPairs", "AutojRewardError", "Budgeted", "ConfigError", "DataError", "Engine", "EngineContractBroken",
     "EngineError", "EngineRejected", "EngineUnavailable", "Failure", "FailureReason", "Guard", "Judge",
-    "JudgeReward", "Knockout", "LabelSettings", "LabelledGroup", "PairJudgment", "Pointwise",
+    "JudgeReward", "Knockout", "LabelSettings", "LabelledGroup", "PairJudgment", "Panel", "Pointwise",
     "PreferencePair", "Ranking", "RatingJudgment", "Request", "Ring", "StoreError", "Strategy", "Swiss",
     "TemplateError", "TooManyFailures", "VerdictDistribution", "async_reward", "best_of_n",
     "compare_conversations", "label", "label_dataset", "rank", "to_pandas", "worst_of_n",
