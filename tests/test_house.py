@@ -89,7 +89,6 @@ ALLOWED: dict[str, set[str]] = {
     "testing": {"engines", "types"},
     "judge": {
         "cache",
-        "distributions",
         "engines",
         "engines/checkpoint",
         "engines/logprobs",
@@ -157,7 +156,7 @@ ALLOWED: dict[str, set[str]] = {
         "statistics",
         "types",
     },
-    "reporting": {"environment", "errors", "json_text", "judge", "monitor", "ranking", "rows", "statistics"},
+    "reporting": {"environment", "errors", "json_text", "judge", "monitor", "rows", "statistics"},
     "training": {
         "engines/checkpoint",
         "engines/logprobs",

@@ -127,8 +127,8 @@ def made_at_run_time() -> dict[str, list[re.Pattern[str]]]:
         "verdict.compile_pattern": [re.compile(SCORE)],
     }
     for patterns in map(imitations_of, specs):
-        found["imitations._compiled"] += [*patterns.delimiters, *patterns.verdicts, *patterns.instructions]
-        found["imitations._compiled"] += patterns.heads
+        sought = (*patterns.delimiters, *patterns.verdicts, *patterns.instructions, *patterns.heads)
+        found["imitations._compiled"] += [s.pattern for s in sought]
         made = [p for v in patterns.stated for p in (v.pattern, v.scores) if p is not None]
         found["verdict.compile_pattern"] += made
     return {name: list({(p.pattern, p.flags): p for p in own}.values()) for name, own in found.items()}

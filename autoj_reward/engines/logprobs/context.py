@@ -45,7 +45,7 @@ def context_limit(config: Any, tokenizer: Any, model: str) -> int:
 
 def output_room(item: JudgeInput, tree: TokenTree | None) -> int:
     """Tokens needed after an input: its output, or the longest verdict and its terminator."""
-    return item.sampling.max_new_tokens if tree is None else max(len(path) for path in tree.paths) + 1
+    return item.sampling.max_new_tokens if tree is None else tree.longest + 1
 
 
 def too_long(n_input: int, room: int, context_tokens: int | None) -> Failure | None:

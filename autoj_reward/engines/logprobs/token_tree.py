@@ -42,9 +42,9 @@ class NodeLogprobs:
     unlisted_prob: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class TokenTree:
-    """The token paths of a readout.
+    """The token paths of a readout. One is made for all inputs with that readout, and equal only to itself.
 
     Attributes:
         readout: The readout.
@@ -63,11 +63,31 @@ class TokenTree:
 
     def ends(self, node: TokenPath) -> bool:
         """Whether a continuation ends at this node."""
-        return node in self.paths
+        return node in self._ended
 
     def wanted(self, node: TokenPath) -> tuple[int, ...]:
         """Ids whose log-probabilities are needed at the node."""
-        return self.children[node] + (self.terminators if self.ends(node) else ())
+        return self._wanted[node]
+
+    @functools.cached_property
+    def longest(self) -> int:
+        """Tokens of the longest path."""
+        return max(map(len, self.paths))
+
+    @functools.cached_property
+    def _ended(self) -> frozenset[TokenPath]:
+        return frozenset(self.paths)
+
+    @functools.cached_property
+    def _wanted(self) -> dict[TokenPath, tuple[int, ...]]:
+        return {n: self.children[n] + (self.terminators if self.ends(n) else ()) for n in self.nodes}
+
+    def read_node(self, node: TokenPath, known: Mapping[int, float]) -> NodeLogprobs:
+        """A node's log-probabilities, from those of all the ids that are wanted there."""
+        return NodeLogprobs(
+            children={i: known[i] for i in self.children[node]},
+            end=log_sum_exp([known[i] for i in self.terminators]) if self.ends(node) else None,
+        )
 
     def followed(self, readings: Mapping[TokenPath, NodeLogprobs]) -> list[TokenPath]:
         """Nodes to ask for next: the root, then those with a known parent and P above `follow_above`."""
@@ -175,4 +195,4 @@ def not_a_number() -> Failure:
 def log_sum_exp(logprobs: Sequence[float]) -> float:
     """log of the sum of probabilities; -inf of none. No log-probability may be +inf or NaN."""
     top = max(logprobs, default=-math.inf)
-    return top if top == -math.inf else top + math.log(math.fsum(math.exp(x - top) for x in logprobs))
+    return top if top == -math.inf else top + math.log(math.fsum([math.exp(x - top) for x in logprobs]))

@@ -11,7 +11,7 @@ import bisect
 import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ _ENCODED_AT_ONCE = 512
 
 def encodable(text: str) -> str:
     """The text with U+FFFD for every lone surrogate, which tokenizers cannot encode."""
-    return _LONE_SURROGATE.sub("\ufffd", text)
+    return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
 
 
 class InjectionSafeTokenizer:
@@ -168,7 +168,7 @@ class InjectionSafeTokenizer:
         for start in range(0, len(rows), _ENCODED_AT_ONCE):
             some = rows[start : start + _ENCODED_AT_ONCE]
             pieces = [[(encodable(s.text), s.trusted) for s in row if s.text] for row in some]
-            texts = ["".join(piece for piece, _ in own) for own in pieces]
+            texts = ["".join([piece for piece, _ in own]) for own in pieces]
             encodings = self._whole.encode_batch(texts, add_special_tokens=False)
             ids += map(self._trusting, texts, pieces, encodings)
         return ids
@@ -176,10 +176,11 @@ class InjectionSafeTokenizer:
     def _trusting(self, text: str, pieces: Sequence[tuple[str, bool]], encoding: Encoding) -> list[int]:
         """The ids of an encoding; encoded again if untrusted text formed a special token."""
         ids: list[int] = encoding.ids
-        control = [n for n, token in enumerate(ids) if token in self._control]
-        if control:
-            trust, offsets = _Trust(pieces), encoding.offsets
-            if not all(trust.covers(offsets[n]) for n in control):
+        if found := self._control.intersection(ids):
+            trust = _Trust(pieces)
+            # Asked for one by one: the list of all tokens' offsets takes longer than all else here.
+            spans = (encoding.token_to_chars(n) for token in found for n in _places(ids, token))
+            if not all(span is not None and trust.covers(span) for span in spans):
                 return self._encode_split(text, pieces, trust)
         return ids
 
@@ -296,6 +297,14 @@ class InjectionSafeTokenizer:
         vocabulary = self._whole.get_vocab(with_added_tokens=False)
         to_bytes = _byte_level_bytes if self._decoder_kind == "bytes" else _piece_bytes
         return {i: to_bytes(token) for token, i in vocabulary.items() if i not in self._control}
+
+
+def _places(ids: list[int], token: int) -> Iterator[int]:
+    """Where a token stands."""
+    n = -1
+    for _ in range(ids.count(token)):
+        n = ids.index(token, n + 1)
+        yield n
 
 
 class _Trust:

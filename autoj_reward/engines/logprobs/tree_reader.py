@@ -8,17 +8,20 @@ cache.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from autoj_reward.engines.logprobs.token_tree import NodeLogprobs, TokenPath, TokenTree, log_sum_exp
+from autoj_reward.engines.logprobs.token_tree import NodeLogprobs, TokenPath, TokenTree
 from autoj_reward.errors import EngineContractBroken
 from autoj_reward.types import ContinuationLogprobs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class NodeRequest:
     """A request for log-probabilities at a node and at those that greedy decoding reaches next.
+
+    Inputs whose trees are at the same point get the same object.
 
     Attributes:
         node: Token path after the input.
@@ -45,12 +48,17 @@ class TreeReader:
     tree: TokenTree
     most_listed: int
     _known: dict[TokenPath, dict[int, float]] = field(default_factory=dict)
+    _readings: dict[TokenPath, NodeLogprobs] = field(default_factory=dict)
 
     def requests(self) -> list[NodeRequest]:
-        """The next requests; empty when the reading is complete."""
-        return [
-            request for node in self.tree.followed(self._readings()) for request in self._requests_at(node)
-        ]
+        """The next requests, once all earlier ones are answered; empty when the reading is complete."""
+        due: list[NodeRequest] = []
+        for node in self.tree.followed(self._readings):
+            missing = self.tree.wanted(node)
+            if known := self._known.get(node):
+                missing = tuple(i for i in missing if i not in known)
+            due += _requests_at(self.tree, node, missing, self.most_listed)
+        return due
 
     def add(self, request: NodeRequest, tokens: Sequence[int], steps: Sequence[Mapping[int, float]]) -> None:
         """Add the response to a request: from 1 to `n_steps` tokens, and for each the listed ids' log P.
@@ -58,41 +66,42 @@ class TreeReader:
         Raises:
             EngineContractBroken: A listed id has no log-probability.
         """
-        node, listed = request.node, set(request.listed)
+        node = request.node
         for token, logprobs in zip(tokens, steps, strict=True):
-            wanted = listed & set(self.tree.wanted(node))
-            if not wanted <= logprobs.keys():
-                raise EngineContractBroken("the engine left out requested log-probabilities")
-            self._known.setdefault(node, {}).update({i: logprobs[i] for i in wanted})
+            known = self._known.setdefault(node, {})
+            try:
+                for i in _listed_at(self.tree, request, node):
+                    known[i] = logprobs[i]
+            except KeyError:
+                raise EngineContractBroken("the engine left out requested log-probabilities") from None
+            if node not in self._readings and len(known) == len(self.tree.wanted(node)):
+                self._readings[node] = self.tree.read_node(node, known)
             node = (*node, token)
             if node not in self.tree.children:
                 return
 
     def reading(self) -> ContinuationLogprobs:
         """The probabilities of all verdicts."""
-        return self.tree.read(self._readings())
+        return self.tree.read(self._readings)
 
-    def _requests_at(self, node: TokenPath) -> list[NodeRequest]:
-        known = self._known.get(node, {})
-        missing = [i for i in self.tree.wanted(node) if i not in known]
-        chunks = [missing[n : n + self.most_listed] for n in range(0, len(missing), self.most_listed)]
-        below = [n for n in self.tree.nodes if n[: len(node)] == node]
-        steps = max(len(n) for n in below) - len(node) + 1
-        inner = list(dict.fromkeys(i for n in below for i in self.tree.children[n]))
-        # Tokens of the nodes below first: terminators can be requested later.
-        further = dict.fromkeys([*chunks[0], *inner, *self.tree.terminators]) if inner else chunks[0]
-        first = NodeRequest(node, tuple(further)[: self.most_listed], tuple(inner), steps)
-        return [first, *(NodeRequest(node, tuple(chunk), (), 1) for chunk in chunks[1:])]
 
-    def _readings(self) -> dict[TokenPath, NodeLogprobs]:
-        """The nodes whose log-probabilities are complete."""
-        readings: dict[TokenPath, NodeLogprobs] = {}
-        for node, known in self._known.items():
-            if all(i in known for i in self.tree.wanted(node)):
-                readings[node] = NodeLogprobs(
-                    children={i: known[i] for i in self.tree.children[node]},
-                    end=log_sum_exp([known[i] for i in self.tree.terminators])
-                    if self.tree.ends(node)
-                    else None,
-                )
-        return readings
+@functools.lru_cache(maxsize=1024)
+def _requests_at(
+    tree: TokenTree, node: TokenPath, missing: tuple[int, ...], most_listed: int
+) -> tuple[NodeRequest, ...]:
+    """The requests for ids at a node, of which the first goes on to the nodes below."""
+    chunks = [missing[n : n + most_listed] for n in range(0, len(missing), most_listed)]
+    below = [n for n in tree.nodes if n[: len(node)] == node]
+    steps = max(len(n) for n in below) - len(node) + 1
+    inner = list(dict.fromkeys(i for n in below for i in tree.children[n]))
+    # Tokens of the nodes below first: terminators can be requested later.
+    further = dict.fromkeys([*chunks[0], *inner, *tree.terminators]) if inner else chunks[0]
+    first = NodeRequest(node, tuple(further)[:most_listed], tuple(inner), steps)
+    return (first, *(NodeRequest(node, tuple(chunk), (), 1) for chunk in chunks[1:]))
+
+
+@functools.lru_cache(maxsize=4096)
+def _listed_at(tree: TokenTree, request: NodeRequest, node: TokenPath) -> tuple[int, ...]:
+    """The ids wanted at a node that a request lists."""
+    listed = frozenset(request.listed)
+    return tuple(i for i in tree.wanted(node) if i in listed)

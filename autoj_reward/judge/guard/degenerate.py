@@ -34,12 +34,17 @@ def is_trivial(folded: str) -> bool:
     text = folded.strip()
     if not any(map(str.isalnum, text)):
         return True
-    if len(text) > _LONGEST_WORD and len(set(text)) == 1:
+    if len(text) > _LONGEST_WORD and text.count(text[0]) == len(text):
         return True
-    words = text.split()
-    if len(words) > 1 and len(set(words)) == 1:
+    if _is_one_word(text):
         return True
     return len(text) <= _LONGEST_OPENING and _OPENINGS.fullmatch(text) is not None
+
+
+def _is_one_word(text: str) -> bool:
+    """Whether a text is one word, more than once."""
+    first = text.split(maxsplit=2)[:2]
+    return len(first) == 2 and first[0] == first[1] and len(set(text.split())) == 1
 
 
 def is_repeated(folded: str) -> bool:

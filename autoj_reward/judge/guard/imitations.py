@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from autoj_reward.judge.guard.folding import fold
 from autoj_reward.judge.spec import JudgeSpec, JudgingTask
@@ -25,25 +26,29 @@ _ROLES = (
     r"用户问询|问询|回应|回答|回复)"
 )
 _GAP = r"[ \t_]{0,4}"
+_LINE_BEGINS = r"^[ \t>*]*"
 
-GENERAL_DELIMITERS = (
+_BRACKETS = ("[", "<", "{")
+
+GENERAL_DELIMITERS: dict[str, tuple[str, ...]] = {
     # Marker lines of judges: [END DATA], [The Start of Assistant A's Answer], <BEGIN RESPONSE 2>.
     rf"[\[<{{]{{1,2}}{_GAP}(?:the{_GAP})?(?:end|begin|beginning|start|stop){_GAP}(?:of{_GAP})?(?:the{_GAP})?"
-    rf"{_ROLES}[^\[\]<>{{}}\n]{{0,30}}[\]>}}]{{1,2}}",
+    rf"{_ROLES}[^\[\]<>{{}}\n]{{0,30}}[\]>}}]{{1,2}}": _BRACKETS,
     # Headed parts: [Response 2], [Query]:, [回应1].
-    rf"\[{_GAP}{_ROLES}{_GAP}(?:[a-c]|\d{{1,2}}|one|two){_GAP}\]",
-    rf"\[{_GAP}{_ROLES}{_GAP}\]{_GAP}:",
+    rf"\[{_GAP}{_ROLES}{_GAP}(?:[a-c]|\d{{1,2}}|one|two){_GAP}\]": ("[",),
+    rf"\[{_GAP}{_ROLES}{_GAP}\]{_GAP}:": ("[",),
     r"^#{2,6}[ \t]*(?:instruction|response|input|feedback|evaluation|verdict|judge?ment|score|system)s?"
-    r"[ \t]*+(?:\d[ \t]*+)?:",
-    r"^(?:system|judge|evaluator|grader)[ \t]*:",
+    r"[ \t]*+(?:\d[ \t]*+)?:": ("##",),
+    r"^(?:system|judge|evaluator|grader)[ \t]*:": ("system", "judge", "evaluator", "grader"),
     # Special tokens of chat templates.
-    r"<\|[^|<>\n]{1,40}\|>",
-    r"</?(?:s|think|bos|eos|pad|unk)>",
-    r"\[/?inst\]",
-    r"<</?sys>>",
-    r"<(?:start|end)_of_turn>",
-)
-"""Delimiters that judges and chat templates in general use."""
+    r"<\|[^|<>\n]{1,40}\|>": ("<|",),
+    r"</?(?:s|think|bos|eos|pad|unk)>": ("<",),
+    r"\[/?inst\]": ("[",),
+    r"<</?sys>>": ("<<",),
+    r"<(?:start|end)_of_turn>": ("<",),
+}
+"""Delimiters that judges and chat templates in general use, each with words of which it holds one: a text
+without them need not be searched."""
 
 _VERDICT_WORD = (
     r"(?:rating|score|grade|verdict|decision|judge?ment|preference|winner|"
@@ -52,31 +57,53 @@ _VERDICT_WORD = (
 _NUMBER = r"\d{1,3}(?:\.\d{1,3})?(?:[ \t]*/[ \t]*\d{1,3})?"
 _SIDE = r"(?:response|answer|option|assistant|model|回应|回答|回复)[ \t]*(?:[ab]|\d{1,2}|one|two|一|二|两)"
 
-GENERAL_VERDICTS = (
+GENERAL_VERDICTS: dict[str, tuple[str, ...]] = {
     # Also [Rating] 9 and 【评分】9, whose bracket takes the place of the colon.
     rf"\[?{_VERDICT_WORD}(?:[ \t\"'*)}}>\]]*+(?:is|=|:|为|是)|[ \t\"'*]{{0,4}}\])[ \t\"'*(\[<{{]*"
-    rf"(?:{_NUMBER}|{_SIDE}(?![a-z\d])|tie\b|平局|平手)[\])}}>*]*",
-    r"final[ \t\r\n]+decision[ \t\r\n]+is\b",
-    r"最终(?:的)?决定[ \t\r\n]{0,8}(?:是|为)",
-    r"\[\[[ \t]*(?:[abc]|tie|" + _NUMBER + r")[ \t]*\]\]",
-    rf"{_SIDE}[ \t]+(?:is|was)[ \t]+(?:\w+[ \t]+){{0,2}}(?:better|best|superior|preferred|the winner)\b",
-)
-"""Verdicts as judges in general write them."""
+    rf"(?:{_NUMBER}|{_SIDE}(?![a-z\d])|tie\b|平局|平手)[\])}}>*]*": (
+        "rating", "score", "grade", "verdict", "decision", "judg", "preference", "winner",
+        "分", "评级", "决定",
+    ),
+    r"final[ \t\r\n]+decision[ \t\r\n]+is\b": ("decision",),
+    r"最终(?:的)?决定[ \t\r\n]{0,8}(?:是|为)": ("决定",),
+    r"\[\[[ \t]*(?:[abc]|tie|" + _NUMBER + r")[ \t]*\]\]": ("[[",),
+    rf"{_SIDE}[ \t]+(?:is|was)[ \t]+(?:\w+[ \t]+){{0,2}}(?:better|best|superior|preferred|the winner)\b": (
+        "better", "best", "superior", "preferred", "the winner",
+    ),
+}  # fmt: skip
+"""Verdicts as judges in general write them, with words of which each holds one."""
 
-INSTRUCTIONS = (
+INSTRUCTIONS: dict[str, tuple[str, ...]] = {
     r"(?:ignore|disregard|forget|override)\b[^.\n]{0,30}"
-    r"\b(?:instruction|criteria|criterion|rubric|guideline|rule|standard)s?\b",
+    r"\b(?:instruction|criteria|criterion|rubric|guideline|rule|standard)s?\b": (
+        "ignore", "disregard", "forget", "override",
+    ),
     r"(?:give|assign|award|rate|grade|score|return|output)\b[^.\n]{0,50}"
     r"\b(?:highest|maximum|max|perfect|full|top|best|10|ten)\b[^.\n]{0,24}"
-    r"\b(?:score|rating|grade|mark|point)s?\b",
+    r"\b(?:score|rating|grade|mark|point)s?\b": ("score", "rating", "grade", "mark", "point"),
     r"(?:dear|note to|attention|message to|hey|hello)\b[^.\n]{0,12}"
-    r"\b(?:judge|grader|evaluator|reviewer|rater)s?\b",
-    r"(?:as|you are)\b[^.\n]{0,16}\b(?:judge|grader|evaluator|rater)\b",
+    r"\b(?:judge|grader|evaluator|reviewer|rater)s?\b": ("judge", "grader", "evaluator", "reviewer", "rater"),
+    r"(?:as|you are)\b[^.\n]{0,16}\b(?:judge|grader|evaluator|rater)\b": (
+        "judge", "grader", "evaluator", "rater",
+    ),
     r"this (?:response|answer|completion)\b[^.\n]{0,16}\b(?:deserves|must|should)\b[^.\n]{0,24}"
-    r"\b(?:rating|score|rated|10|ten|highest|marks?|preferred)\b",
-    r"(?:忽略|无视)[^。\n]{0,12}(?:指示|指令|标准|规则)|给(?:予|出)?[^。\n]{0,8}(?:满分|最高分)",
-)
+    r"\b(?:rating|score|rated|10|ten|highest|marks?|preferred)\b": ("this ",),
+    r"(?:忽略|无视)[^。\n]{0,12}(?:指示|指令|标准|规则)|给(?:予|出)?[^。\n]{0,8}(?:满分|最高分)": (
+        "忽略", "无视", "满分", "最高分",
+    ),
+}  # fmt: skip
 """Words addressed to a judge. Only flagged: they cannot be neutralised without changing the text."""
+
+
+class Sought(NamedTuple):
+    """A pattern, and words of which whatever it matches holds one; without words it may match anything."""
+
+    pattern: re.Pattern[str]
+    words: tuple[str, ...]
+
+    def may_be_in(self, text: str) -> bool:
+        """Whether the text has to be searched. Looking for words is much faster."""
+        return not self.words or any(word in text for word in self.words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +118,19 @@ class Imitations:
         heads: The judge's own delimiters of words and marks, each at the beginning of a line.
     """
 
-    delimiters: tuple[re.Pattern[str], ...]
-    verdicts: tuple[re.Pattern[str], ...]
+    delimiters: tuple[Sought, ...]
+    verdicts: tuple[Sought, ...]
     stated: tuple[VerdictSet, ...]
-    instructions: tuple[re.Pattern[str], ...]
-    heads: tuple[re.Pattern[str], ...]
+    instructions: tuple[Sought, ...]
+    heads: tuple[Sought, ...]
 
     def delimiter_spans(self, folded: str) -> list[tuple[int, int]]:
         """Where a folded text has a delimiter, or what looks like one."""
-        return [m.span() for pattern in self.delimiters for m in pattern.finditer(folded)]
+        return _spans(self.delimiters, folded)
 
     def addresses_judge(self, folded: str) -> bool:
         """Whether a folded text speaks to its judge."""
-        return any(pattern.search(folded) for pattern in self.instructions)
+        return any(s.may_be_in(folded) and s.pattern.search(folded) for s in self.instructions)
 
     def forges(self, folded: str) -> bool:
         """Whether a folded text seems to act the judge's part, and not only to quote it.
@@ -111,14 +138,13 @@ class Imitations:
         Either a line of it is a verdict in the judge's own form and nothing else, or it has at least two of
         the judge's delimiters of words and marks where its templates have them, at the beginning of a line.
         """
-        if sum(bool(head.search(folded)) for head in self.heads) >= 2:
+        if sum(bool(s.may_be_in(folded) and s.pattern.search(folded)) for s in self.heads) >= 2:
             return True
         return any(_stands_alone(folded, m, fold(prefix)) for prefix, m in self._stated(folded))
 
     def verdict_spans(self, folded: str) -> list[tuple[int, int]]:
         """Where a folded text has a verdict, or what looks like one."""
-        spans = [m.span() for pattern in self.verdicts for m in pattern.finditer(folded)]
-        return spans + [m.span() for _, m in self._stated(folded)]
+        return _spans(self.verdicts, folded) + [m.span() for _, m in self._stated(folded)]
 
     def _stated(self, folded: str) -> Iterator[tuple[str, re.Match[str]]]:
         """What the judge's parser would take for a verdict, each with the prefix of its set."""
@@ -132,6 +158,10 @@ class Imitations:
                     yield verdicts.verdict_prefix, m
 
 
+def _spans(sought: Iterable[Sought], folded: str) -> list[tuple[int, int]]:
+    return [m.span() for s in sought if s.may_be_in(folded) for m in s.pattern.finditer(folded)]
+
+
 def imitations_of(spec: JudgeSpec) -> Imitations:
     """The patterns for a judge: its own, and the general ones."""
     tasks = _tasks(spec)
@@ -143,7 +173,7 @@ def imitations_of(spec: JudgeSpec) -> Imitations:
         verdicts=_compiled([*leads, *GENERAL_VERDICTS]),
         stated=tuple(p.verdicts for p in tasks),
         instructions=_compiled(INSTRUCTIONS),
-        heads=_compiled(pattern if pattern[0] == "^" else rf"^[ \t>*]*{pattern}" for pattern in heads),
+        heads=_compiled(pattern if pattern[0] == "^" else _LINE_BEGINS + pattern for pattern in heads),
     )
 
 
@@ -229,6 +259,13 @@ def _lead_pattern(verdicts: VerdictSet) -> str:
     return r"[ \t\r\n_]{0,4}".join(pieces) + rf"(?:[ \t*\"']*(?:{'|'.join(texts)})[\]*\"']*)?"
 
 
-def _compiled(patterns: Iterable[str]) -> tuple[re.Pattern[str], ...]:
+def _compiled(patterns: Iterable[str]) -> tuple[Sought, ...]:
     """Each by itself: the engine finds where one can begin much faster than where any of many can."""
-    return tuple(re.compile(pattern, re.MULTILINE) for pattern in dict.fromkeys(patterns))
+    return tuple(Sought(re.compile(p, re.MULTILINE), _words_of(p)) for p in dict.fromkeys(patterns))
+
+
+def _words_of(pattern: str) -> tuple[str, ...]:
+    for table in (GENERAL_DELIMITERS, GENERAL_VERDICTS, INSTRUCTIONS):
+        if pattern in table:
+            return table[pattern]
+    return _BRACKETS if pattern.removeprefix(_LINE_BEGINS).startswith(_opened("[")) else ()

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many judgments a second does our own code allow, on a model that takes no time?
+
+`Judge.rate` on the `vllm` engine, whose `vllm.LLM` is replaced by one that answers at once from a script.
+Everything else is real: templates, tokenizer, sorting, reading of verdicts, follow-up requests. CPU time is
+counted, which other programs on the machine disturb less than they do wall time. What the replaced model and
+the tokenizer take is counted apart. The judge is either sure (one request for each verdict), or diffuse and
+read to the end of every verdict (a request for each branch of the verdicts' token tree).
+
+    python benchmarks/own_code.py
+    python benchmarks/own_code.py --modes critique --profile
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import itertools
+import math
+import pstats
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+from groups import SETS, flat, read_groups
+from report import publish, show
+
+from autoj_reward.engines.checkpoint.embedded import embedded_checkpoint
+from autoj_reward.engines.vllm.engine import VLLMEngine
+from autoj_reward.judge.judge import Judge
+from autoj_reward.judge.presets import load_spec
+from autoj_reward.judge.spec import JudgeSpec
+
+WANTED = {"direct": 5000, "critique": 2000}
+"""Judgments a second a core, without the tokenizer."""
+WANTED_OF_TOKENIZER = 0.7
+DIFFUSE = [math.log(0.5 ** (n + 1)) for n in range(128)]
+SURE = [math.log(0.999), *([math.log(1e-6)] * 127)]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--judge", default="mini")
+    arguments.add_argument("--set", default="alpacaeval-32", choices=list(SETS))
+    arguments.add_argument("--limit", type=int, default=16, help="groups")
+    arguments.add_argument("--tokens", type=int, default=256, help="tokens of a critique")
+    arguments.add_argument("--repeats", type=int, default=9)
+    arguments.add_argument("--modes", nargs="*", default=list(WANTED), choices=list(WANTED))
+    arguments.add_argument("--profile", action="store_true", help="print where the time goes instead")
+    given = arguments.parse_args()
+
+    engine, model = instant_engine(given.judge)
+    prompts, completions = flat(read_groups(given.set, given.limit))
+    model.critiques = critiques(engine, completions, given.tokens)
+    rows = []
+    sure, every = load_spec(given.judge), every_branch(load_spec(given.judge))
+    for mode, guard, spec in itertools.product(given.modes, (False, True), (sure, every)):
+        model.logprobs = SURE if spec is sure else DIFFUSE
+        options = {
+            "guard": guard,
+            "max_new_tokens": given.tokens,
+            "follow_above": 1e-4 if spec is sure else 0.0,
+        }
+        judge = Judge.load(spec, engine=engine, mode=mode, **options)
+        if given.profile:
+            profile(judge, prompts, completions)
+            continue
+        rows.append({"guard": guard, **measure(judge, model, prompts, completions, given.repeats)})
+    if given.profile:
+        return
+    show(rows)
+    publish("own_code", "judgments a second that our own code allows", {"wanted": WANTED, "rows": rows})
+
+
+def every_branch(spec: JudgeSpec) -> JudgeSpec:
+    """A judge whose verdicts are read to their end, each."""
+    task = spec.rating
+    assert task is not None
+    return replace(spec, rating=replace(task, verdicts=replace(task.verdicts, assume_ends=False)))
+
+
+class Clock:
+    """Seconds within some calls, by name: of this thread's CPU time, of all threads', and by the wall."""
+
+    def __init__(self) -> None:
+        self.thread: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
+        self.wall: dict[str, float] = {}
+
+    def timed(self, name: str, call: Any) -> Any:
+        def run(*given: Any, **named: Any) -> Any:
+            before = now()
+            try:
+                return call(*given, **named)
+            finally:
+                for kept, start, end in zip((self.thread, self.cpu, self.wall), before, now(), strict=True):
+                    kept[name] = kept.get(name, 0.0) + end - start
+
+        return run
+
+
+def now() -> tuple[float, float, float]:
+    return time.thread_time(), time.process_time(), time.perf_counter()
+
+
+class Timed:
+    """Another object, some of whose methods are timed."""
+
+    def __init__(self, inner: Any, clock: Clock, **names: str) -> None:
+        self._inner = inner
+        for method, name in names.items():
+            setattr(self, method, clock.timed(name, getattr(inner, method)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class InstantModel:
+    """A `vllm.LLM` that answers at once."""
+
+    def __init__(
+        self, context_tokens: int = 8192, dtype: str = "torch.bfloat16", block_size: int = 16
+    ) -> None:
+        self.clock = Clock()
+        self.critiques: list[list[int]] = []
+        self.logprobs = SURE
+        self.n_requests = 0
+        self.llm_engine = SimpleNamespace(
+            vllm_config=SimpleNamespace(
+                model_config=SimpleNamespace(max_model_len=context_tokens, dtype=dtype),
+                cache_config=SimpleNamespace(block_size=block_size, num_gpu_blocks=60_000),
+            )
+        )
+        self.generate = self.clock.timed("model", self._generate)
+
+    def _generate(self, prompts: Sequence[Any], parameters: Sequence[Any], **_: Any) -> list[Any]:
+        self.n_requests += len(prompts)
+        return [self._answer(p["prompt_token_ids"], q) for p, q in zip(prompts, parameters, strict=True)]
+
+    def _answer(self, ids: list[int], parameters: Any) -> Any:
+        listed = parameters.logprob_token_ids
+        if listed is None:
+            tokens: list[int] = self.critiques[len(ids) % len(self.critiques)]
+            return _output(ids, tokens, None)
+        # The first of the listed tokens is the most probable one, then the last, which ends a verdict.
+        n = parameters.max_tokens
+        allowed = set(parameters.allowed_token_ids or listed)
+        token = next(i for i in listed if i in allowed)
+        width = len(listed)
+        steps = SimpleNamespace(
+            start_indices=[k * width for k in range(n)],
+            end_indices=[(k + 1) * width for k in range(n)],
+            token_ids=list(listed) * n,
+            logprobs=self.logprobs[:width] + self.logprobs[:width][::-1] * (n - 1),
+        )
+        return _output(ids, [token] * n, steps)
+
+
+def _output(ids: list[int], tokens: list[int], logprobs: Any) -> Any:
+    written = SimpleNamespace(token_ids=tokens, finish_reason="stop", logprobs=logprobs)
+    return SimpleNamespace(prompt_token_ids=ids, num_cached_tokens=0, outputs=[written])
+
+
+def instant_engine(judge: str) -> tuple[VLLMEngine, InstantModel]:
+    """The `vllm` engine on a model that answers at once, and that model."""
+    import vllm
+
+    models: list[InstantModel] = []
+
+    def made(*_: Any, **__: Any) -> InstantModel:
+        models.append(InstantModel())
+        return models[0]
+
+    vllm.LLM = made
+    engine = VLLMEngine(str(embedded_checkpoint()), dtype="bfloat16")
+    clock, tokenizer = models[0].clock, engine.tokenizer
+    tokenizer._whole = Timed(tokenizer._whole, clock, encode_batch="encode", encode="encode")
+    tokenizer.hf = Timed(tokenizer.hf, clock, decode="decode")
+    return engine, models[0]
+
+
+def critiques(engine: VLLMEngine, texts: Sequence[str], tokens: int) -> list[list[int]]:
+    """Token ids of texts that are as long as a critique and end with a rating."""
+    encode = engine.tokenizer.hf.backend_tokenizer.encode
+    end = encode("\n\nRating: [[7]]", add_special_tokens=False).ids
+    ids = [encode(text, add_special_tokens=False).ids for text in texts]
+    return [[*(own * (1 + tokens // max(len(own), 1)))[: tokens - len(end)], *end] for own in ids if own]
+
+
+def measure(
+    judge: Judge, model: InstantModel, prompts: list[str], completions: list[str], repeats: int
+) -> dict[str, Any]:
+    clock = model.clock
+    judge.rate(prompts, completions)
+    runs: list[dict[str, float]] = []
+    for _ in range(repeats):
+        clock.thread, clock.cpu, clock.wall, model.n_requests = {}, {}, {}, 0
+        start, _, wall = now()
+        judgments = judge.rate(prompts, completions)
+        end, _, over = now()
+        assert all(j.failure is None for j in judgments), next(j.failure for j in judgments if j.failure)
+        encode, decode = clock.cpu.get("encode", 0.0), clock.cpu.get("decode", 0.0)
+        tokenizer = clock.wall.get("encode", 0.0) + clock.wall.get("decode", 0.0)
+        runs.append(
+            {
+                # The tokenizer's threads go on for a moment after a call: only this thread's time is ours.
+                "own": end - start - sum(clock.thread.values()),
+                "encode": encode,
+                "decode": decode,
+                "of_tokenizer": tokenizer / (over - wall - clock.wall["model"]),
+            }
+        )
+    n = len(prompts)
+    # The least disturbed run of each: other programs can only add to CPU time.
+    least = {name: min(run[name] for run in runs) for name in runs[0]}
+    return {
+        "mode": judge.settings.mode,
+        "judge": "sure" if model.logprobs is SURE else "diffuse",
+        "judgments": n,
+        "requests": model.n_requests,
+        "own_per_second_a_core": n / least["own"],
+        "wanted": WANTED[judge.settings.mode],
+        "with_tokenizer": n / (least["own"] + least["encode"] + least["decode"]),
+        "own_microseconds": least["own"] / n * 1e6,
+        "encode_microseconds": least["encode"] / n * 1e6,
+        "decode_microseconds": least["decode"] / n * 1e6,
+        "of_tokenizers_pace": statistics.median(run["of_tokenizer"] for run in runs),
+    }
+
+
+def profile(judge: Judge, prompts: list[str], completions: list[str]) -> None:
+    profiler = cProfile.Profile()
+    profiler.runcall(judge.rate, prompts, completions)
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(35)
+
+
+if __name__ == "__main__":
+    main()
