@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from autoj_reward.integrations.trl import JudgeReward, async_reward
     from autoj_reward.judge.guard.guard import Guard
     from autoj_reward.judge.judge import Judge
+    from autoj_reward.judge.panels.panel import Panel
     from autoj_reward.judgments import PairJudgment, RatingJudgment, VerdictDistribution
     from autoj_reward.ranking.budgeted import Budgeted
     from autoj_reward.ranking.conversations import compare_conversations
@@ -60,6 +61,7 @@ _HOMES = {
     "autoj_reward.integrations.trl": ("JudgeReward", "async_reward"),
     "autoj_reward.judge.guard.guard": ("Guard",),
     "autoj_reward.judge.judge": ("Judge",),
+    "autoj_reward.judge.panels.panel": ("Panel",),
     "autoj_reward.judgments": ("PairJudgment", "RatingJudgment", "VerdictDistribution"),
     "autoj_reward.ranking.budgeted": ("Budgeted",),
     "autoj_reward.ranking.conversations": ("compare_conversations",),
@@ -101,6 +103,7 @@ __all__ = [
     "LabelSettings",
     "LabelledGroup",
     "PairJudgment",
+    "Panel",
     "Pointwise",
     "PreferencePair",
     "Ranking",

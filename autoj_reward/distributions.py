@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -76,6 +77,11 @@ class VerdictDistribution:
         return min(1.0, self.prob("first") + self.prob("tie") / 2.0)
 
     @property
+    def level(self) -> float:
+        """The mean of what the verdicts stand for: the expected rating, or the win probability."""
+        return self.win_prob if isinstance(self.verdicts[0], str) else self.expected_rating
+
+    @property
     def tie_prob(self) -> float:
         """P(tie), in [0, 1]; of graded preferences that of one half. For preferences only."""
         return self.prob(0.5 if isinstance(self.verdicts[0], float) else "tie")
@@ -144,3 +150,17 @@ def aggregate(distributions: Sequence[VerdictDistribution]) -> VerdictDistributi
         unread_prob=math.fsum(d.unread_prob for d in distributions) / n,
         exactness=max((d.exactness for d in distributions), key=_EXACTNESS_ORDER.index),
     )
+
+
+def agreement(distributions: Sequence[VerdictDistribution]) -> float | None:
+    """How near several verdicts are, in [0, 1]; None of fewer than two.
+
+    1 less the mean distance of two of their levels, as a share of the scale. All are over one verdict set.
+    """
+    if len(distributions) < 2:
+        return None
+    levels, verdicts = [d.level for d in distributions], distributions[0].verdicts
+    numbers = [v for v in verdicts if not isinstance(v, str)]
+    span = max(numbers) - min(numbers) if numbers else 1.0
+    distances = [abs(a - b) for a, b in itertools.combinations(levels, 2)]
+    return 1.0 - math.fsum(distances) / (len(distances) * span)

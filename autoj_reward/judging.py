@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from autoj_reward.judgments import (
     Judgment,
+    MemberVerdict,
     PairJudgment,
     Provenance,
     RatingJudgment,
@@ -108,6 +109,15 @@ def judgment_of(record: Mapping[str, Any], kind: type[J]) -> J:
         flags=tuple(map(tuple, record["flags"])),
         penalties=tuple(record["penalties"]),
         by_rule=record["by_rule"],
+        members=tuple(
+            MemberVerdict(
+                name=member["name"],
+                weight=member["weight"],
+                distribution=_distribution(member["distribution"]),
+                judgment=judgment_of(member["judgment"], kind),
+            )
+            for member in record.get("members", ())
+        ),
     )
 
 

@@ -15,6 +15,7 @@ from autoj_reward.distributions import (
     Verdict,
     VerdictDistribution,
     aggregate,
+    agreement,
     as_preference,
     is_even,
     mirrored,
@@ -26,6 +27,7 @@ __all__ = [
     "PREFERENCES",
     "Exactness",
     "Judgment",
+    "MemberVerdict",
     "PairJudgment",
     "Preference",
     "Provenance",
@@ -103,6 +105,7 @@ class Judgment:
         flags: The guard's findings in each completion; empty without a guard.
         penalties: The guard's penalty of each completion, as a share of the scale in [0, 1]; empty without a
             guard.
+        members: What each member of a panel said; empty for one judge.
         by_rule: Whether a rule decided without the judge and there are no samples: two equal completions
             tie, and the guard decides some requests (such as an empty completion).
     """
@@ -116,6 +119,17 @@ class Judgment:
     flags: tuple[tuple[str, ...], ...] = ()
     penalties: tuple[float, ...] = ()
     by_rule: bool = False
+    members: tuple[MemberVerdict, ...] = ()
+
+    @property
+    def agreement(self) -> float | None:
+        """How near a panel's members are, in [0, 1]; None of fewer than two verdicts.
+
+        1 less the mean distance of two members' expected ratings, as a share of the scale, or of their win
+        probabilities.
+        """
+        known = [m.distribution for m in self.members if m.distribution is not None]
+        return agreement(known)
 
     @property
     def critique(self) -> str | None:
@@ -139,7 +153,8 @@ class Judgment:
         """The fields that the commands add to a row, as plain values that JSON holds; None for no value.
 
         `entropy` is in nats. `flags` are those of the guard: a list for one completion, two lists for a pair,
-        None without a guard. `failure` has `reason` and `detail`.
+        None without a guard. `failure` has `reason` and `detail`. Judgments of a panel also have `agreement`
+        and `members`.
         """
         found = [list(flags) for flags in self.flags]
         return {
@@ -153,6 +168,41 @@ class Judgment:
             "flags": None if not self.provenance.guard else found[0] if len(found) == 1 else found,
             "judge_id": self.provenance.judge_id or None,
             "failure": None if self.failure is None else self.failure.to_dict(),
+            **self._panel_fields(),
+        }
+
+    def _panel_fields(self) -> dict[str, Any]:
+        if not self.members:
+            return {}
+        return {"agreement": self.agreement, "members": [member.to_dict() for member in self.members]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberVerdict:
+    """What one member of a panel said.
+
+    Attributes:
+        name: The member's name.
+        weight: Its weight.
+        distribution: Its verdict on the panel's scale; None with a failure.
+        judgment: Its own judgment.
+    """
+
+    name: str
+    weight: float
+    distribution: VerdictDistribution | None
+    judgment: Judgment
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values; `value` is its expected rating on the panel's scale, or its win probability."""
+        failure = self.judgment.failure
+        return {
+            "name": self.name,
+            "weight": self.weight,
+            "value": None if self.distribution is None else self.distribution.level,
+            "mass": self.judgment.mass,
+            "judge_id": self.judgment.provenance.judge_id or None,
+            "failure": None if failure is None else failure.to_dict(),
         }
 
 

@@ -89,6 +89,7 @@ ALLOWED: dict[str, set[str]] = {
     "testing": {"engines", "types"},
     "judge": {
         "cache",
+        "distributions",
         "engines",
         "engines/checkpoint",
         "engines/logprobs",
@@ -156,7 +157,7 @@ ALLOWED: dict[str, set[str]] = {
         "statistics",
         "types",
     },
-    "reporting": {"environment", "errors", "json_text", "judge", "monitor", "rows", "statistics"},
+    "reporting": {"environment", "errors", "json_text", "judge", "monitor", "ranking", "rows", "statistics"},
     "training": {
         "engines/checkpoint",
         "engines/logprobs",

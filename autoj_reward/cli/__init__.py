@@ -14,15 +14,15 @@ def main() -> None:
     """Run `autoj-reward`; errors of this package are printed as messages, others as tracebacks.
 
     Exit status: 0 done, 1 a check found something, 2 a wrong setting, file or engine, 3 some rows
-    failed or were left out, 130 interrupted.
+    failed or were left out, 130 interrupted, 143 ended by SIGTERM.
     """
     # Hides loading messages and bars of the model libraries, unless the user has set these.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    from autoj_reward.cli.shared.interrupt import end_now, end_soon_after_ctrl_c
+    from autoj_reward.cli.shared.interrupt import end_now, end_soon_after_signals
 
-    end_soon_after_ctrl_c()
+    end_soon_after_signals()
     try:
         from autoj_reward.cli.app import app
 

@@ -138,6 +138,7 @@ def print_group(item: RowItem, finished: RowResult, *, to_stderr: bool) -> None:
 
     from autoj_reward.console import escape
     from autoj_reward.judge.messages.text import completion_text, prompt_text
+    from autoj_reward.ranking.tables import RANKING_COLUMNS, another_rating
 
     console = table_console(to_stderr=to_stderr)
     added = finished.added
@@ -145,7 +146,7 @@ def print_group(item: RowItem, finished: RowResult, *, to_stderr: bool) -> None:
     prompt = snippet(prompt_text(item.requests[0].prompt), 100)
     texts = [snippet(completion_text(r.completions[0]), _SNIPPET_CHARS) for r in item.requests]
     table = Table(title=f"line {item.line}: {escape(prompt)}", title_justify="left", title_style="bold")
-    for name in ("rank", "index", "reward", "95%", "rating"):
+    for name in RANKING_COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("completion", overflow="ellipsis", no_wrap=True)
     for place, entry in enumerate(ranking, start=1):
@@ -165,6 +166,8 @@ def print_group(item: RowItem, finished: RowResult, *, to_stderr: bool) -> None:
     if added["cycles"]:
         circles = "; ".join(", ".join(map(str, cycle)) for cycle in added["cycles"])
         spent += f"; beat each other in a circle: {circles}"
+    if finished.explanations:
+        spent += f"; {len(finished.explanations):,} critiques, written afterwards"
     console.print(spent, soft_wrap=True)
     readable = [entry for entry in ranking if entry["failure"] is None]
     ends = [("best", readable[0])] if readable else []
@@ -175,7 +178,7 @@ def print_group(item: RowItem, finished: RowResult, *, to_stderr: bool) -> None:
             console.print(f"[bold]best completion[/bold], index {entry['index']}:\n{escape(whole.strip())}\n")
         if entry["critique"]:
             console.print(
-                f"[bold]critique of the {name}[/bold], index {entry['index']}: "
+                f"[bold]critique of the {name}[/bold], index {entry['index']}{another_rating(entry)}: "
                 f"{escape(entry['critique'].strip())}\n"
             )
 

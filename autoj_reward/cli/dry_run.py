@@ -10,6 +10,7 @@ from autoj_reward.engines.checkpoint.hub import hub_cache, is_here, is_hub_name
 from autoj_reward.engines.checkpoint.memory import memory_need
 from autoj_reward.engines.factory import default_engine_name
 from autoj_reward.judge.description import shown
+from autoj_reward.judge.panels.panel import Panel
 from autoj_reward.redact import redacted
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 def plan_lines(run: RowRun, judge: Judge, options: JudgeOptions) -> list[str]:
     """Describe a run of `rate`, `compare`, `rerank` or `label`, one line for each fact."""
     spec, settings = judge.spec, judge.settings
+    if isinstance(judge, Panel):
+        return _panel_lines(run, judge)
     engine = options.engine or default_engine_name()
     given = {**spec.engine_options, **typed(key_values(options.engine_option, "--engine-option"))}
     who = shown(judge.describe("plan"), settings.sampling.max_new_tokens)
@@ -44,6 +47,27 @@ def plan_lines(run: RowRun, judge: Judge, options: JudgeOptions) -> list[str]:
         "note": spec.notes,
     }
     return [f"{name:<12}{text}" for name, text in facts.items() if text]
+
+
+def _panel_lines(run: RowRun, panel: Panel) -> list[str]:
+    """The same of a panel: its rule, and each member's judge, model, engine and mode."""
+    spec = panel.panel_spec
+    members = {
+        f"member {n}": ", ".join(
+            [
+                f"{m.spec.name}: judge {m.judge.spec.name}",
+                _model(m.judge.spec),
+                str(m.judge.describe("plan")["engine"].get("engine") or default_engine_name()),
+                m.judge.settings.mode,
+                f"weight {m.spec.weight:g}",
+                *(["compares by ratings"] if m.spec.rates_to_compare else []),
+            ]
+        )
+        for n, m in enumerate(panel.members, start=1)
+    }
+    rule = f"{spec.rule}; a member that is missing: {spec.on_missing}"
+    facts = {"judge": f"{spec.name}: {spec.description}", "rule": rule, **members, "would run": run.plan()}
+    return [f"{name:<12}{text}" for name, text in facts.items()]
 
 
 def _model(spec: JudgeSpec) -> str:

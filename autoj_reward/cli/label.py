@@ -111,8 +111,6 @@ def label(
             "label does not judge failed rows again",
             hint="rerank or compare --retry-failed does, into the same cache; then label --overwrite",
         )
-    if source == "-":
-        raise ConfigError("label reads its input several times: give a file")
     settings = LabelSettings(**asdict(pairing))
     chosen = choose_strategy(strategy, budget)
     judge = load_judge(judging, caching.for_judge(), guarded=True)

@@ -68,6 +68,11 @@ def parquet_input(name: str, target: str, rows: RowOptions) -> Path:
     Raises:
         ConfigError: It is not a Parquet file, the output is not a folder, or an option does not go with Ray.
     """
+    if rows.push_to_hub is not None:
+        raise ConfigError(
+            "--push-to-hub does not go with --ray, whose output is a folder of Parquet files",
+            hint="push the finished folder from Python with the data set's push_to_hub",
+        )
     path = Path(name)
     if path.suffix != ".parquet" or not path.is_file():
         raise ConfigError(f"{name} is not a .parquet file", hint="--ray reads one; `datasets` can write it")
@@ -75,8 +80,13 @@ def parquet_input(name: str, target: str, rows: RowOptions) -> Path:
         raise ConfigError(
             f"the output {target!r} is not a folder", hint="--ray writes a folder of Parquet files"
         )
-    if rows.retry_failed or rows.format_name or rows.limit or rows.push_to_hub:
-        raise ConfigError("--retry-failed, --format, --limit and --push-to-hub do not go with --ray")
+    alone = {
+        "--retry-failed": rows.retry_failed,
+        "--format": rows.format_name,
+        "--limit": rows.limit,
+    }
+    if given := [option for option, value in alone.items() if value]:
+        raise ConfigError(f"{', '.join(given)}: not with --ray, which cuts the whole file into blocks")
     return path
 
 

@@ -42,9 +42,9 @@ def rerank(
     """Order N completions of each prompt: rows with "prompt" and "completions": [...].
 
     Adds to each row: ranking (best first: index, reward, low, high, best_prob, rating, expected_rating, mass,
-    entropy, exactness, critique, forced, cut_chars, flags, failure), best (the index of the best, null if
-    none has a verdict), best_completion, mode, strategy, n_calls, n_tokens and cycles (A beats B, B beats C,
-    C beats A).
+    entropy, exactness, critique, critique_rating (which the critique of a direct judge states), forced,
+    cut_chars, flags, failure), best (the index of the best, null if none has a verdict), best_completion,
+    mode, strategy, n_calls, n_tokens and cycles (A beats B, B beats C, C beats A).
     """
     from autoj_reward.ranking.registry import choose_strategy
     from autoj_reward.rows.tasks import rerank_task

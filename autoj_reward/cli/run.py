@@ -161,11 +161,23 @@ def open_rows(name: str, target: str, kinds: Sequence[Kind], rows: RowOptions) -
     from autoj_reward.rows.source import open_source
 
     refuse_same_file(name, target)
+    _check_push(rows, target)
     source = open_source(name, split=rows.split, limit=rows.limit)
     _, fields = find_format(source, kinds, rows.format_name, key_values(rows.column, "--column"))
     if rows.format_name is None:
         display.note_format(source.name, fields)
     return source, fields
+
+
+def _check_push(rows: RowOptions, target: str) -> None:
+    """Refuse to push an output that is no file."""
+    if rows.push_to_hub is not None and Path(target).suffix not in (".jsonl", ".parquet"):
+        what = "standard output" if target == "-" else "a folder"
+        raise ConfigError(
+            f"--push-to-hub puts one file on the hub, and the output {target!r} is {what}",
+            hint="write OUT.jsonl or OUT.parquet, or push the finished folder from Python with "
+            "datasets' push_to_hub",
+        )
 
 
 def judge_rows(
@@ -264,8 +276,7 @@ def finish(run: RowRun, rows: RowOptions) -> None:
     if rows.push_to_hub is not None:
         from autoj_reward.rows.containers.hub import create_dataset, push_file
 
-        if Path(run.target).suffix not in (".jsonl", ".parquet"):
-            raise ConfigError("--push-to-hub needs an output OUT.jsonl or OUT.parquet")
+        _check_push(rows, run.target)
         # Before the judge is loaded: a missing key or network is found now.
         create_dataset(rows.push_to_hub)
     try:

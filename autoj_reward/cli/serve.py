@@ -14,7 +14,7 @@ import typer
 from autoj_reward.cli import display
 from autoj_reward.cli.options import CacheOptions, JudgeOptions, in_panel, with_options
 from autoj_reward.cli.run import load_judge
-from autoj_reward.cli.shared.interrupt import leave_ctrl_c_to_command
+from autoj_reward.cli.shared.interrupt import leave_signals_to_command
 from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError
 from autoj_reward.progress import span
@@ -191,7 +191,7 @@ def serve(
         end_tokens=tuple(end_token or ()),
         labels_as_references=labels_as_references,
     )
-    leave_ctrl_c_to_command()
+    leave_signals_to_command()
     judge = load_judge(judging, caching.for_judge(), guarded=True)
 
     def listening(url: str) -> None:

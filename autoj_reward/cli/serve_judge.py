@@ -14,7 +14,7 @@ import typer
 
 from autoj_reward.cli import display
 from autoj_reward.cli.options import JudgeName, in_panel, key_values, typed, with_options
-from autoj_reward.cli.shared.interrupt import leave_ctrl_c_to_command
+from autoj_reward.cli.shared.interrupt import leave_signals_to_command
 from autoj_reward.errors import ConfigError, EngineUnavailable
 
 _machine_option, _listening_option = in_panel("The machine"), in_panel("Listening")
@@ -148,7 +148,7 @@ def serve_judge(
 
 def _end_on_signals() -> None:
     """Let SIGTERM and a closed terminal end this command the way Ctrl-C does."""
-    leave_ctrl_c_to_command()
+    leave_signals_to_command()
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -44,7 +44,8 @@ from autoj_reward.statistics import (
 class GroupScores:
     """Scores of one group of scenarios; None if the decisions hold one order only.
 
-    `kappa` is in [-1, 1]; None if chance alone makes decisions and labels agree.
+    `kappa` is in [-1, 1]; None if people's preference is the same for all pairs, as of `chosen` and
+    `rejected`: it could be nothing but 0.
     """
 
     n: int
@@ -122,11 +123,13 @@ class PairwiseReport:
                 tuple(overall),
                 tuple(_row(name, scores) for name, scores in self.baselines.items()),
             ),
-            notes=tuple(self._notes()),
+            notes=(*_LEGEND, *self._notes()),
         )
 
     def _notes(self) -> list[str]:
         notes = [f"ties: judge {self.tie_share[0]:.1%}, people {self.tie_share[1]:.1%}"]
+        if self.overall.kappa is None:
+            notes.append("no kappa: people prefer the same place in every pair, so it could only be 0")
         if self.longer_wins.n:
             of = self.longer_wins
             notes.append(f"people prefer the longer completion in {of.value:.1%} of {of.n:,} decided pairs")
@@ -160,6 +163,12 @@ _COLUMNS = {
     "decided": "decided",
     "decided_both": "decided both",
 }
+_LEGEND = (
+    "agreement: people's choice in both orders; consistency: one choice in both orders; kappa: agreement "
+    "beyond chance",
+    "one order, swapped: people's choice in each order alone; combined: of both orders averaged",
+    "decided: one order, on the pairs where people did not tie; decided both: agreement on those",
+)
 _BOUNDS = (("Overall", "value"), ("95% from", "low"), ("95% to", "high"))
 
 
@@ -260,7 +269,7 @@ def _scores(pairs: Sequence[LabelledPair], decisions: Sequence[Decision], *, bot
     consistent = [d.given == d.swapped and d.given is not None for d in decisions]
     together = [combined(d) == label for d, label in zip(decisions, labels, strict=True)]
     same = [d.given if not both or d.given == d.swapped else None for d in decisions]
-    kappa = cohen_kappa(same, labels)
+    kappa = cohen_kappa(same, labels) if len(set(labels)) > 1 else math.nan
     return GroupScores(
         n=len(pairs),
         agreement=share(agreed) if both else None,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -199,7 +199,7 @@ def probe(
     total = 2 * len({*quoted, *(text for planned in plan for text in planned.texts)}) + len(set(ordered))
     progress(0, total)
     asking = {
-        name: _Asking(Judge(judge.spec, replace(judge.settings, guard=used), judge.engine), progress, total)
+        name: _Asking(judge.with_settings(guard=used), progress, total)
         for name, used in (("off", None), ("on", guard or Guard()))
     }
     results = [_result(planned, asking) for planned in plan]

@@ -9,6 +9,7 @@ the others. If several completions tie for the first place, the gold of the pick
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -58,13 +59,9 @@ def contenders_of(
             raise ConfigError(
                 f"samples must be at least 2 and their temperature above 0; found {samples} and {temperature}"
             )
-        settings = replace(
-            judge.settings,
-            mode="critique",
-            n_samples=samples,
-            sampling=replace(judge.settings.sampling, temperature=temperature),
-        )
-        found[f"{samples} samples"] = Contender(Pointwise(), Judge(judge.spec, settings, judge.engine))
+        sampling = replace(judge.settings.sampling, temperature=temperature)
+        settings: dict[str, Any] = {"mode": "critique", "n_samples": samples, "sampling": sampling}
+        found[f"{samples} samples"] = Contender(Pointwise(), judge.with_settings(**settings))
     return found
 
 
@@ -109,15 +106,22 @@ class SelectionReport:
         rows: By N, then by name.
         paired: {"n", "above", "below", "difference"}: mean gold of one less the other's, same groups.
         skipped: Groups smaller than the smallest N, or without gold.
+        failures: Judgments without a verdict, by reason.
     """
 
     rows: list[SelectionRow]
     paired: list[dict[str, Any]]
     skipped: int
+    failures: Counter[str]
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data."""
-        return {"rows": [asdict(r) for r in self.rows], "paired": self.paired, "skipped": self.skipped}
+        return {
+            "rows": [asdict(r) for r in self.rows],
+            "paired": self.paired,
+            "skipped": self.skipped,
+            "failures": dict(self.failures),
+        }
 
 
 @dataclass(slots=True)
@@ -222,7 +226,9 @@ def evaluate_selection(
                 )
             difference = resampled(made.picks[above] - made.picks[below], made.resamples)
             paired.append({"n": n, "above": above, "below": below, "difference": asdict(difference)})
-    return SelectionReport(rows=rows, paired=paired, skipped=len(groups) - len(usable))
+    judged = [j for o in oracles.values() for j in (*o.whole.ratings.values(), *o.whole.comparisons.values())]
+    failures = Counter(j.failure.reason.value for j in judged if j.failure is not None)
+    return SelectionReport(rows=rows, paired=paired, skipped=len(groups) - len(usable), failures=failures)
 
 
 class _Results:

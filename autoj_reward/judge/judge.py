@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -16,6 +17,7 @@ from autoj_reward.judge.description import described, judge_id
 from autoj_reward.judge.engine import JudgeEngine
 from autoj_reward.judge.guard.guard import Guard
 from autoj_reward.judge.messages.text import Reasoning, ShownText, completion_text, prompt_text, shown_request
+from autoj_reward.judge.panels.spec import PanelSpec
 from autoj_reward.judge.pipeline import RequestPipeline
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.requests import language_of, prepare, requests_from_columns, require_completions
@@ -79,7 +81,8 @@ class Judge:
 
         Args:
             name_or_path: A preset (`mini`, `autoj-13b`), a preset's hub name, a TOML file, or any
-                instruct model's folder or hub name; or a judge that is already read.
+                instruct model's folder or hub name; or a judge that is already read. A file with
+                `kind = "panel"` gives a `Panel`.
             engine: `transformers`, `vllm`, `server:URL`, `decisions:URL`, `recorded:FILE` or an engine of
                 your own. None picks vLLM if it is installed and a GPU is present, else transformers.
             mode: direct or critique; None takes the judge's own default.
@@ -116,21 +119,18 @@ class Judge:
             StoreError: The cache cannot be used.
         """
         spec = name_or_path if isinstance(name_or_path, JudgeSpec) else load_spec(name_or_path)
-        settings = make_settings(
-            spec,
-            mode=mode,
-            n_samples=n_samples,
-            both_orders=both_orders,
-            overlong=overlong,
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            min_mass=min_mass,
-            follow_above=follow_above,
-            force_verdict=force_verdict,
-            guard=guard,
-            reasoning=reasoning,
-        )
+        given: dict[str, Any] = {
+            "mode": mode, "n_samples": n_samples, "both_orders": both_orders, "overlong": overlong,
+            "temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed, "min_mass": min_mass,
+            "follow_above": follow_above, "force_verdict": force_verdict, "guard": guard,
+            "reasoning": reasoning,
+        }  # fmt: skip
+        if isinstance(spec, PanelSpec):
+            from autoj_reward.judge.panels.panel import load_panel
+
+            given |= {"engine": engine, "cache": cache, "refresh": refresh}
+            return load_panel(spec, given, engine_options)
+        settings = make_settings(spec, **given)
         choose = functools.partial(choose_engine, engine, spec, engine_options, cache=cache, refresh=refresh)
         # A server that was started elsewhere has a dtype of its own.
         served = isinstance(engine, str) and engine.startswith(("server", "decisions:"))
@@ -177,6 +177,22 @@ class Judge:
         """
         return self._answerer.identity
 
+    def with_settings(self, *, engine_of: Judge | None = None, **changes: Any) -> Judge:
+        """This judge with other settings, on the same engine: closing either of the two closes it.
+
+        Args:
+            engine_of: Take the engine of this judge, which has to run the same model.
+            **changes: Fields of `JudgeSettings`.
+        """
+        engine = functools.partial(getattr, engine_of or self, "engine")
+        settings = replace(self.settings, **changes)
+        return _chosen(self.spec, settings, functools.partial(_given, engine), self._dtype, self._plan)
+
+    def inputs_per_request(self, n_completions: int) -> int:
+        """Inputs to the model for a request of one completion, or of two."""
+        orders = 2 if n_completions == 2 and self.settings.both_orders else 1
+        return self.settings.n_samples * orders
+
     def describe(self, how: Literal["load", "files", "plan"] = "load") -> dict[str, Any]:
         """Who judges, in which mode, with which template, from which weights, as plain values.
 
@@ -221,8 +237,7 @@ class Judge:
             completions: B completions, one for each prompt.
             rubrics: B rubrics or None each, for templates that take one.
             references: B reference answers or None each, likewise.
-            languages: B language codes or None each, for judges with templates in several; None: by the
-                prompt's first words.
+            languages: B language codes or None each, for judges of several; None: by the prompt's words.
 
         Returns:
             B judgments in the same order; one without a verdict carries a failure.
@@ -254,8 +269,7 @@ class Judge:
             seconds: B completions.
             rubrics: B rubrics or None each, for templates that take one.
             references: B reference answers or None each, likewise.
-            languages: B language codes or None each, for judges with templates in several; None: by the
-                prompt's first words.
+            languages: B language codes or None each, for judges of several; None: by the prompt's words.
 
         Returns:
             B judgments in the same order. Win probabilities are of the first completion.

@@ -13,6 +13,7 @@ from typing import Any
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.added_prompts import added_prompt, prompt_hashes
+from autoj_reward.judge.panels.spec import read_panel
 from autoj_reward.judge.spec import JudgeSpec, merged, parse_spec
 from autoj_reward.judge.verdicts.settings import FORMS
 from autoj_reward.toml_file import read_toml
@@ -88,7 +89,12 @@ def _load(name_or_path: str, above: tuple[str, ...]) -> JudgeSpec:
         raise ConfigError(f"judge files translate each other without end: {' -> '.join(above)}")
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path)
-        source = _extended(read_toml(path, what="the judge file"), path.parent)
+        own = read_toml(path, what="the judge file")
+        if own.get("kind") == "panel":
+            return read_panel(
+                own, origin=str(path), folder=path.parent, load=lambda name: _load(name, (*above, str(path)))
+            )
+        source = _extended(own, path.parent)
         return _translated(source, str(path), path.parent, (*above, str(path)))
     for waiting in waiting_presets().values():
         if name_or_path in (waiting.name, waiting.model):

@@ -116,6 +116,7 @@ class Ranking:
             "best_prob": candidate.best_prob,
             **{name: judged.get(name) for name in _OF_JUDGMENT},
             "critique": None if critic is None else critic.critique,
+            "critique_rating": None if explanation is None else explanation.rating,
             "forced": judged.get("forced", 0),
             "cut_chars": judged.get("cut_chars", 0),
             "flags": judged.get("flags"),

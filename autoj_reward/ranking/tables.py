@@ -38,6 +38,18 @@ def to_pandas(results: Sequence[_Plain]) -> Any:
     return pd.DataFrame(rows)
 
 
+RANKING_COLUMNS = ("rank", "index from 0", "reward", "judge's 95%", "rating")
+"""Columns of a shown ranking. The fourth is where the judge's own probability lies, no interval over data."""
+
+
+def another_rating(entry: Mapping[str, Any]) -> str:
+    """Words for a critique that was written after a direct reading and states another rating; else empty."""
+    stated, rating = entry.get("critique_rating"), entry.get("rating")
+    if stated is None or rating is None or stated == rating:
+        return ""
+    return f" (it states {stated:g}; the ranking is by the direct rating, {rating:g} here)"
+
+
 def ranking_html(known: Mapping[str, Any]) -> str:
     """A ranking's plain values as a table of at most ten rows; everything in it is escaped."""
     entries: list[dict[str, Any]] = known["ranking"]
@@ -45,7 +57,7 @@ def ranking_html(known: Mapping[str, Any]) -> str:
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(place, entry)) + "</tr>"
         for place, entry in enumerate(entries[:_SHOWN_ROWS], start=1)
     ]
-    head = "".join(f"<th>{name}</th>" for name in ("rank", "index", "reward", "95%", "rating", "critique"))
+    head = "".join(f"<th>{name}</th>" for name in (*RANKING_COLUMNS, "critique"))
     left = len(entries) - len(lines)
     more = f", {left:,} more" if left else ""
     caption = f"{len(entries):,} completions, {known['n_calls']:,} judge calls ({known['strategy']}){more}"

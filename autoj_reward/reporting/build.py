@@ -148,8 +148,9 @@ def about_facts(about: Mapping[str, Any]) -> dict[str, str]:
     """Who judged, when and how, from a run's record; what an older record does not say is left out."""
     judge = about.get("judge")
     if not isinstance(judge, Mapping):
-        known = {name: about.get(name) for name in ("judge", "mode", "engine", "command")}
-        return {name: str(value) for name, value in known.items() if value}
+        # A record of a former version, or of figures that no judge of ours made.
+        judge = {name: about.get(name) for name in ("judge", "mode")}
+        judge["engine"] = {"engine": about.get("engine")}
     engine, machine = judge.get("engine") or {}, about.get("machine") or {}
     named, id_ = judge.get("judge"), judge.get("judge_id")
     command = [str(word) for word in about.get("command_line") or ()]
@@ -160,7 +161,7 @@ def about_facts(about: Mapping[str, Any]) -> dict[str, str]:
         "engine": engine.get("engine"),
         "versions": ", ".join(f"{name} {v}" for name, v in (about.get("versions") or {}).items()),
         "date": about.get("date"),
-        "command": shlex.join([Path(command[0]).name, *command[1:]]) if command else None,
+        "command": shlex.join([Path(command[0]).name, *command[1:]]) if command else about.get("command"),
         "machine": _listed(machine.get("system"), machine.get("processor"), *machine.get("gpus", ())),
     }
     return {name: str(value) for name, value in facts.items() if value}

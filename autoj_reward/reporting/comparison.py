@@ -360,7 +360,7 @@ def _answer(both: _Matched, rows: tuple[Row, Row], pair: _Pair, completions: Seq
     if pair.a.gold is not None:
         facts["gold"] = f"{pair.a.gold:g}"
     text = completions[pair.a.index] if pair.a.index < len(completions) else ""
-    title = f"Completion {pair.a.index}" if both.runs[0].kind == "rerank" else "Completion"
+    title = f"Completion {pair.a.index + 1}" if both.runs[0].kind == "rerank" else "Completion"
     return Answer(title=title, facts=facts, text=text, notes=_critiques(both, rows, pair))
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.messages.text import completion_text, prompt_text
+from autoj_reward.ranking.tables import another_rating
 from autoj_reward.reporting.entries import Entry, Run, rows_at
 from autoj_reward.reporting.parts import Answer, Cards, Case, Part
 from autoj_reward.rows.fields import Kind, RowFormat, RowProblem, find_format, row_format
@@ -106,7 +107,7 @@ def case_of(run: Run, row: Row, entries: Sequence[Entry]) -> Case:
         title = ", ".join([str(entry.verdict or "no verdict"), *figures])
     else:
         ranked = run.kind == "rerank" and len(entries) > 1
-        places = [f"{n}. completion {e.index}" for n, e in enumerate(entries, start=1)]
+        places = [f"{n}. completion {e.index + 1}" for n, e in enumerate(entries, start=1)]
         names = places if ranked else ["Completion"] * len(entries)
         answers = [_answer(run, row, e, completions, name) for name, e in zip(names, entries, strict=True)]
         notes = {}
@@ -116,7 +117,7 @@ def case_of(run: Run, row: Row, entries: Sequence[Entry]) -> Case:
             title = f"rating {title}"
         if run.kind == "rerank":
             what = "best is completion" if ranked else "completion"
-            title = f"{what} {best.index} of {len(completions)}, {title}"
+            title = f"{what} {best.index + 1} of {len(completions)}, {title}"
     return Case(
         line=entries[0].line,
         title=title,
@@ -166,7 +167,9 @@ def figures_of(entry: Entry, run: Run) -> dict[str, str]:
 def critique_notes(judged: Mapping[str, Any], title: str = "Critique") -> dict[str, str]:
     """The critique of a judgment; nothing without one."""
     critique = judged.get("critique")
-    return {title: cut(critique)} if isinstance(critique, str) and critique else {}
+    if not isinstance(critique, str) or not critique:
+        return {}
+    return {f"{title}{another_rating(judged)}": cut(critique)}
 
 
 def texts_of(run: Run, row: Row) -> tuple[str, list[str]]:
@@ -233,7 +236,7 @@ def _picks(run: Run, picks: Sequence[tuple[Entry, Entry]], rows: dict[int, Row])
     for ends in picks:
         row = rows[ends[0].line]
         prompt, completions = texts_of(run, row)
-        names = [f"{name}: completion {e.index}" for name, e in zip(("Best", "Worst"), ends, strict=True)]
+        names = [f"{name}: completion {e.index + 1}" for name, e in zip(("Best", "Worst"), ends, strict=True)]
         answers = [_answer(run, row, e, completions, name) for name, e in zip(names, ends, strict=True)]
         gap = _gap(ends)
         values = {"gap": gap, **{name: e.reward for name, e in zip(("best", "worst"), ends, strict=True)}}

@@ -38,9 +38,9 @@ def another_run(
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """One text for each difference: `mode: direct -> critique`."""
+    """One text for each difference: `mode: direct there, critique now`."""
     return [
-        f"{name}: {_shown(before)} -> {_shown(after)}"
+        f"{name}: {_shown(before)} there, {_shown(after)} now"
         for key in names
         for name, before, after in _leaves(key, old.get(key), new.get(key))
     ]
@@ -55,7 +55,7 @@ def _leaves(name: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _shown(value: Any) -> str:
-    text = "none" if value is None else value if isinstance(value, str) else repr(value)
+    text = "not set" if value is None else value if isinstance(value, str) else repr(value)
     return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "..."
 
 
@@ -82,6 +82,13 @@ def about_run(description: Mapping[str, Any]) -> dict[str, Any]:
 
     The command line may hold secrets: redact it.
     """
+    about = about_command()
+    versions = {**about["versions"], **description["engine"].get("versions", {})}
+    return {**about, "judge": dict(description), "versions": versions}
+
+
+def about_command() -> dict[str, Any]:
+    """Date, command line (it may hold secrets: redact it), version and class of machine."""
     try:
         version = importlib.metadata.version("autoj-reward")
     except importlib.metadata.PackageNotFoundError:
@@ -90,7 +97,6 @@ def about_run(description: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "date": now,
         "command_line": list(sys.argv),
-        "judge": dict(description),
-        "versions": {"autoj-reward": version, **description["engine"].get("versions", {})},
+        "versions": {"autoj-reward": version},
         "machine": machine_class(),
     }

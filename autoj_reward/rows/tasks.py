@@ -7,10 +7,10 @@ Missing numbers are null, never 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Literal
 
 from autoj_reward.judge.judge import Judge
+from autoj_reward.judge.panels.panel import Panel
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.template import Template
 from autoj_reward.judgments import RatingJudgment
@@ -41,6 +41,8 @@ ADDED_FIELDS = {
     ),
 }  # fmt: skip
 """The fields that each command adds to a row, in this order."""
+PANEL_FIELDS = ("agreement", "members")
+"""What a panel of judges adds to the rows of `rate` and `compare` as well."""
 
 
 def rate_task(judge: Judge, row_format: RowFormat) -> RowTask:
@@ -131,7 +133,7 @@ def group_task(
         check=check,
         judge=judged,
         added_fields=ADDED_FIELDS.get(label, ()),
-        inputs_per_request=judge.settings.n_samples if asks == "ratings" else None,
+        inputs_per_request=judge.inputs_per_request(1) if asks == "ratings" else None,
         strategy=strategy,
     )
 
@@ -153,15 +155,14 @@ def ranking_fields(
 def _single_task(label: str, judge: Judge, row_format: RowFormat, judged: _Judge) -> RowTask:
     task = judge.spec.comparison if label == "compare" else judge.spec.rating
     template: Template | None = task.template if task is not None else None
-    n_orders = 2 if label == "compare" and judge.settings.both_orders else 1
     return RowTask(
         label=label,
         row_format=row_format,
         optional=taken_fields(judge.spec, template),
         check=judge.check,
         judge=judged,
-        added_fields=ADDED_FIELDS[label],
-        inputs_per_request=judge.settings.n_samples * n_orders,
+        added_fields=ADDED_FIELDS[label] + (PANEL_FIELDS if isinstance(judge, Panel) else ()),
+        inputs_per_request=judge.inputs_per_request(2 if label == "compare" else 1),
     )
 
 
@@ -183,6 +184,6 @@ def _write_critiques(
 ) -> dict[tuple[int, int], RatingJudgment]:
     if not wanted:
         return {}
-    critic = Judge(judge.spec, replace(judge.settings, mode="critique"), judge.engine)
+    critic = judge.with_settings(mode="critique")
     judgments = critic.rate_requests([items[n].requests[index] for n, index in wanted])
     return dict(zip(wanted, judgments, strict=True))

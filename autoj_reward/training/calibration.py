@@ -148,7 +148,7 @@ def calibrate(
         raise ConfigError(f"only {len(read)} judgments have a verdict; a fit needs at least 20")
     verdicts = _verdicts(read[0][0])
     probs = _orders([j for j, _ in read])
-    wanted = np.array([_place(label, verdicts) for _, label in read])
+    wanted = np.array([place(label, verdicts) for _, label in read])
     fitted = fit_temperature(probs, wanted)
     # Each half is scaled by the fit of the other half, so that "after" is not measured on its own fit.
     rng = np.random.default_rng(seed)
@@ -232,7 +232,8 @@ def _orders(judgments: Sequence[Judgment]) -> NDArray[np.float64]:
     return probs
 
 
-def _place(label: Verdict, verdicts: Sequence[Verdict]) -> int:
+def place(label: Verdict, verdicts: Sequence[Verdict]) -> int:
+    """The label's index among the verdicts; of a rating that of the nearest one."""
     if isinstance(label, str):
         return verdicts.index(label)
     return min(range(len(verdicts)), key=lambda i: abs(float(verdicts[i]) - label))

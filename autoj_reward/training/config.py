@@ -26,13 +26,16 @@ ExampleKind = Literal[
     "contrast_comparisons",
     "contrast_rating_critiques",
     "contrast_comparison_critiques",
+    "correctness_ratings",
+    "correctness_comparisons",
     "pair_ratings",
     "pair_comparisons",
     "pair_critiques",
     "ratings",
     "rating_critiques",
 ]
-"""Kinds of example: from contrast made from data, from people's pairs, or from rated completions."""
+"""Kinds of example: from contrast made from data, from right and wrong completions made here, from people's
+pairs, or from rated completions."""
 
 EXAMPLE_KINDS: tuple[ExampleKind, ...] = get_args(ExampleKind)
 
@@ -91,6 +94,9 @@ class Stage:
         until: Measures and the shares that they have to reach; the stage ends early once all have.
         flaws: Shares of the flaws in contrast ratings and comparisons; empty takes a fixed mix.
         final_share: Learning rate at the stage's end as a share of the peak, in [0, 1].
+        balance_lengths: Take as many of people's pairs where the shorter completion is preferred as pairs
+            where the longer one is, a unit of one each, so that length does not predict the label. Ties and
+            pairs of equal length are left out.
     """
 
     name: str
@@ -105,6 +111,7 @@ class Stage:
     until: Mapping[str, float] = field(default_factory=dict)
     flaws: Mapping[str, float] = field(default_factory=dict)
     final_share: float = 0.1
+    balance_lengths: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

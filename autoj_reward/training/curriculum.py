@@ -21,6 +21,7 @@ from autoj_reward.training.contrast import (
     make_contrast,
     sound_entries,
 )
+from autoj_reward.training.correctness import RIGHT_RATING, WRONG_RATING, make_correctness
 from autoj_reward.training.critiques import (
     comparison_critique,
     pair_critique,
@@ -166,13 +167,46 @@ def _contrast_comparisons(draw: _Draw, *, critiques: bool) -> Iterator[Example]:
             yield draw.example(case.prompt, texts, verdict, origin, critique=critique, unit=number)
 
 
-def _pairs(draw: _Draw) -> Iterator[PairRow]:
-    fitting = [p for p in draw.part.pairs if len(p.prompt) + len(p.first) + len(p.second) <= draw.max_chars]
-    return _cycle(draw.rng, fitting, draw.n // 2)
+def _correctness_ratings(draw: _Draw) -> Iterator[Example]:
+    for number, case in enumerate(make_correctness(draw.n // 2, seed=draw.seed)):
+        for text, rating in ((case.right, RIGHT_RATING), (case.wrong, WRONG_RATING)):
+            yield draw.example(case.prompt, (text,), rating, case.kind, unit=number)
+
+
+def _correctness_comparisons(draw: _Draw) -> Iterator[Example]:
+    for number, case in enumerate(make_correctness(draw.n // 2, seed=draw.seed)):
+        yield draw.example(case.prompt, (case.right, case.wrong), "first", case.kind, unit=number)
+        yield draw.example(case.prompt, (case.wrong, case.right), "second", case.kind, unit=number)
+
+
+def _pairs(draw: _Draw) -> Iterator[tuple[int, PairRow]]:
+    """People's pairs, with the number of the unit that each belongs to."""
+    fitting = [p for p in draw.part.pairs if _size(p) <= draw.max_chars]
+    n = draw.n // 2
+    if not draw.stage.balance_lengths:
+        return enumerate(_cycle(draw.rng, fitting, n))
+    longer = [p for p in fitting if _longer_won(p) is True]
+    shorter = [p for p in fitting if _longer_won(p) is False]
+    # Of like size, so that both are in one batch.
+    units = zip(
+        *(sorted(_cycle(draw.rng, pairs, n // 2), key=_size) for pairs in (longer, shorter)), strict=False
+    )
+    return ((number, pair) for number, unit in enumerate(units) for pair in unit)
+
+
+def _longer_won(pair: PairRow) -> bool | None:
+    """Whether the longer completion was preferred; None for ties and equal lengths."""
+    if pair.preference == "tie" or len(pair.first) == len(pair.second):
+        return None
+    return (pair.preference == "first") == (len(pair.first) > len(pair.second))
+
+
+def _size(pair: PairRow) -> int:
+    return len(pair.prompt) + len(pair.first) + len(pair.second)
 
 
 def _pair_ratings(draw: _Draw) -> Iterator[Example]:
-    for number, pair in enumerate(_pairs(draw)):
+    for number, pair in _pairs(draw):
         if pair.preference == "tie":
             continue
         for text, name in ((pair.first, "first"), (pair.second, "second")):
@@ -182,7 +216,7 @@ def _pair_ratings(draw: _Draw) -> Iterator[Example]:
 
 def _pair_comparisons(draw: _Draw, *, critiques: bool) -> Iterator[Example]:
     other: dict[Preference, Preference] = {"first": "second", "second": "first", "tie": "tie"}
-    for number, pair in enumerate(_pairs(draw)):
+    for number, pair in _pairs(draw):
         for swapped in (False, True):
             texts = (pair.second, pair.first) if swapped else (pair.first, pair.second)
             verdict = other[pair.preference] if swapped else pair.preference
@@ -212,6 +246,8 @@ _MAKERS: dict[ExampleKind, tuple[int, Callable[[_Draw], Iterator[Example]]]] = {
     "contrast_comparisons": (2, partial(_contrast_comparisons, critiques=False)),
     "contrast_rating_critiques": (1, partial(_contrast_ratings, critiques=True)),
     "contrast_comparison_critiques": (2, partial(_contrast_comparisons, critiques=True)),
+    "correctness_ratings": (1, _correctness_ratings),
+    "correctness_comparisons": (2, _correctness_comparisons),
     "pair_ratings": (1, _pair_ratings),
     "pair_comparisons": (2, partial(_pair_comparisons, critiques=False)),
     "pair_critiques": (2, partial(_pair_comparisons, critiques=True)),

@@ -52,6 +52,18 @@ def test_auto_js_own_rows_are_classified(run: Run, tmp_path: Path) -> None:
     assert json.loads(scored.stdout)["overall"]["percent"] == 100.0
 
 
+def test_answers_that_cannot_be_read_are_in_the_exit_status(run: Run, tmp_path: Path) -> None:
+    row = {"category": "writing_email", "instruction": "Write an email", "input": ""}
+    write_rows(tmp_path / "in.jsonl", [row])
+    (tmp_path / "says.jsonl").write_text('{"contains": [], "text": "no scenario"}\n', encoding="utf-8")
+    arguments = ["evaluate", "scenario", "in.jsonl", "--classifier", "autoj-scenario-classifier"]
+    arguments += ["--engine", f"recorded:{tmp_path / 'says.jsonl'}"]
+    done = run(*arguments, judge=False)
+    assert done.exit_code == 3
+    assert "1 judgments failed, so the exit status is 3" in done.stderr
+    assert run(*arguments, "--allow-failures", judge=False).exit_code == 0
+
+
 def test_the_published_test_rows(run: Run, data: Path) -> None:
     folder = data / "auto-j" / "other_resources" / "scenario_classifier_data"
     arguments = ["evaluate", "scenario", "--data", str(folder / "testdata.jsonl")]

@@ -124,24 +124,25 @@ def test_a_wrong_option_in_a_file_is_said(run: Run, tmp_path: Path, line: str, s
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupting_keeps_what_is_done_and_the_same_command_goes_on(
-    tmp_path: Path, recorded: list[str]
+    tmp_path: Path, recorded: list[str], number: signal.Signals, status: int
 ) -> None:
-    rows = [{"prompt": "What is it?", "completion": f"Paris {n}"} for n in range(30_000)]
+    rows = [{"prompt": "What is it?", "completion": f"Paris {n}"} for n in range(10_000)]
     write_rows(tmp_path / "in.jsonl", rows)
     command = [*COMMAND, "rate", "in.jsonl", "-o", "out.jsonl", "--chunk", "16", *recorded]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     output = tmp_path / "out.jsonl"
     while process.poll() is None and not (output.exists() and output.stat().st_size > 20_000):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "the same command continues" in told
     done = len(read_rows(output))
     assert 0 < done < len(rows)
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert f"after {done:,} of 30,000" in finished.stderr
+    assert f"after {done:,} of 10,000" in finished.stderr
     assert [row["completion"] for row in read_rows(output)] == [row["completion"] for row in rows]
 
 
@@ -168,7 +169,10 @@ main()
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_a_command_inside_a_library(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_command_inside_a_library(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
     write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completion": "Paris"}])
     process = subprocess.Popen(
         [sys.executable, "-c", BUSY], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -176,11 +180,33 @@ def test_ctrl_c_ends_a_command_inside_a_library(tmp_path: Path) -> None:
     assert process.stderr is not None
     try:
         assert process.stderr.readline() == "busy\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, told = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert (process.returncode, told) == (130, "stopped\n")
+    assert (process.returncode, told) == (status, "stopped\n")
+
+
+FORKING = """
+import os, signal, sys, time
+from autoj_reward.cli.shared.interrupt import end_soon_after_signals
+end_soon_after_signals()
+reading, writing = os.pipe()
+child = os.fork()
+if not child:
+    os.write(writing, b"ready")
+    time.sleep(60)
+    os._exit(0)
+os.read(reading, 5)
+os.kill(child, signal.SIGTERM)
+sys.exit(os.WTERMSIG(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+def test_a_forked_process_ends_by_sigterm_as_without_us() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (signal.SIGTERM, "")
 
 
 def test_failed_and_left_out_rows_are_in_the_exit_status(run: Run, tmp_path: Path) -> None:

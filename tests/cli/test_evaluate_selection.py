@@ -36,6 +36,16 @@ def test_evaluate_selection_prints_and_keeps_what_picks_are_worth(run: Run, tmp_
     assert sorted(p.suffix for p in (tmp_path / "plots").iterdir()) == [".png", ".png"]
 
 
+def test_failed_judgments_are_counted_and_in_the_exit_status(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completions": ["Paris", "mumble"], "gold": [1, 0]}])
+    arguments = ["evaluate", "selection", "in.jsonl", "--n", "2", "--strategies", "pointwise,greedy"]
+    done = run(*arguments, "--mode", "direct", "-o", "report.json")
+    assert done.exit_code == 3
+    assert "failed    1 low_mass" in done.stderr
+    assert json.loads((tmp_path / "report.json").read_text())["failures"] == {"low_mass": 1}
+    assert run(*arguments, "--mode", "direct", "--allow-failures").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -62,7 +62,14 @@ def test_agreement_is_measured_on_what_people_preferred(run: Run, tmp_path: Path
     write_rows(tmp_path / "pairs.jsonl", PAIRS)
     done = run("evaluate", "pairwise", "pairs.jsonl", "--by-rating", "--json")
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["overall"]["one_order"]["percent"] == 100.0
+    figures = json.loads(done.stdout)
+    assert figures["overall"]["one_order"]["percent"] == 100.0
+    assert figures["overall"]["kappa"] is None
+    assert "next      the same command with --json > figures.json" in done.stderr
+    shown = run("evaluate", "pairwise", "pairs.jsonl", "--by-rating").stdout
+    assert "decided by: mini in direct mode, id " in shown
+    assert "no kappa: people prefer the same place in every pair" in shown
+    assert "consistency: one choice in both orders" in shown
     with pytest.raises(ConfigError, match="prefer the first completion in every pair"):
         run("evaluate", "pairwise", "pairs.jsonl", "--one-order")
     labelled = [
@@ -80,7 +87,17 @@ def test_what_compare_wrote_is_measured_against_the_file_that_it_read(run: Run, 
     write_rows(tmp_path / "pairs.jsonl", [{"prompt": "Q", "chosen": "yes", "rejected": "no"}] * 3)
     assert run("compare", "pairs.jsonl", "-o", "judged.jsonl").exit_code == 0
     done = run("evaluate", "pairwise", "pairs.jsonl", "--predictions", "judged.jsonl", "--json", judge=False)
-    assert json.loads(done.stdout)["overall"]["consistency"]["percent"] == 0.0
+    figures = json.loads(done.stdout)
+    assert figures["overall"]["consistency"]["percent"] == 0.0
+    assert figures["about"]["judge"]["judge"] == "mini"
+    write_rows(tmp_path / "decided.jsonl", [{"output": 0}] * 3)
+    named = run(
+        "evaluate", "pairwise", "pairs.jsonl", "--predictions", "decided.jsonl", "--json", judge=False
+    )
+    (tmp_path / "figures.json").write_text(named.stdout)
+    head = json.loads(run("report", "figures.json", "--json", judge=False).stdout)["about"]
+    assert head["judge"] == "decisions of decided.jsonl"
+    assert {"date", "command", "versions"} <= head.keys()
 
 
 def test_best_of_n_is_measured_on_pairs_and_groups(run: Run, tmp_path: Path) -> None:

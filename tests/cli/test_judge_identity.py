@@ -48,7 +48,7 @@ def test_a_run_does_not_continue_with_another_model(run: Run, tmp_path: Path) ->
     out = begin(run, tmp_path)
     before = out.read_bytes()
     other_answers(tmp_path)
-    with pytest.raises(ConfigError, match=r"fingerprint: recorded:\w+ -> recorded:\w+"):
+    with pytest.raises(ConfigError, match=r"fingerprint: recorded:\w+ there, recorded:\w+ now"):
         run("rate", "in.jsonl", "-o", "out.jsonl", "--no-cache")
     assert out.read_bytes() == before
     assert run("rate", "in.jsonl", "-o", "out.jsonl", "--no-cache", "--overwrite").exit_code == 0
@@ -61,7 +61,7 @@ def test_a_run_does_not_continue_with_other_sampling(run: Run, tmp_path: Path) -
     judge.write_text(JUDGE.format(tokens=64))
     begin(run, tmp_path, "--judge", "judge.toml", "--mode", "critique")
     judge.write_text(JUDGE.format(tokens=32))
-    with pytest.raises(ConfigError, match="sampling max_new_tokens: 64 -> 32"):
+    with pytest.raises(ConfigError, match="sampling max_new_tokens: 64 there, 32 now"):
         run(
             "rate", "in.jsonl", "-o", "out.jsonl", "--no-cache", "--judge", "judge.toml", "--mode", "critique"
         )

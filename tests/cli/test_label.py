@@ -53,6 +53,19 @@ def test_conversations_stay_conversations_in_every_row(run: Run, tmp_path: Path)
     assert all(row["chosen"] == "Paris, of course." for row in read_rows(tmp_path / "plain.jsonl"))
 
 
+def test_a_pipe_is_labelled_as_the_file_is(run: Run, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completions": GROUP}])
+    run("label", "in.jsonl", "-o", "file.jsonl")
+    run("label", "-", "-o", "pipe.jsonl", input=path.read_bytes())
+    assert (tmp_path / "pipe.jsonl").read_bytes() == (tmp_path / "file.jsonl").read_bytes()
+
+
+def test_a_folder_is_not_pushed(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completions": GROUP}])
+    with pytest.raises(ConfigError, match=r"the output 'out' is a folder\n.*push_to_hub"):
+        run("label", "in.jsonl", "-o", "out", "--push-to-hub", "me/out")
+
+
 def test_kto(run: Run, tmp_path: Path) -> None:
     write_rows(tmp_path / "in.jsonl", [{"prompt": "Q", "completions": GROUP}])
     run("label", "in.jsonl", "-o", "out.jsonl", "--kind", "kto", "--pairs", "all")

@@ -126,8 +126,14 @@ def test_rerank(run: Run, tmp_path: Path) -> None:
     assert row["ranking"][-1]["reward"] is None
     critiques = [entry["critique"] for entry in row["ranking"]]
     assert critiques == ["It is right.\n\nRating: [[9]]", None, "It says little.\n\nRating: [[3]]", None]
+    assert [entry["critique_rating"] for entry in row["ranking"]] == [9, None, 3, None]
     assert "Paris, with some words." in result.stdout
     assert "It is right." in result.stdout
+    said = " ".join(result.stdout.split())
+    assert "pointwise: 4 judge calls" in said
+    assert "; 2 critiques, written afterwards" in said
+    assert "critique of the best, index 1: It is right." in said
+    assert "index 0 (it states 3; the ranking is by the direct rating, 2 here): It says little." in said
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from autoj_reward import Judge, rank, to_pandas
+from autoj_reward.ranking.tables import another_rating
 from autoj_reward.rows.tasks import ADDED_FIELDS
 from autoj_reward.testing import ScriptedEngine, untrusted_texts
 from autoj_reward.types import Failure, FailureReason
@@ -97,6 +98,9 @@ def test_a_ranking_is_a_short_table_in_a_notebook(judge: Judge) -> None:
     [broken] = rank(judge, ["Q"], [["broken"]])
     assert "&lt;b&gt;no answer&lt;/b&gt;" in broken._repr_html_()
     assert "<b>" not in broken._repr_html_()
+    assert "<th>index from 0</th>" in html
+    assert another_rating({"rating": 4.0, "critique_rating": 4.0}) == ""
+    assert another_rating({"rating": 4.0, "critique_rating": 7.0}).startswith(" (it states 7; the ranking is")
     assert ranking.to_dict()["best"] == ranking.best
 
 

@@ -143,7 +143,7 @@ def test_the_page_is_whole_without_its_script(browser: Any, pages: dict[str, Pat
     assert opened.locator(".rows > .case").count() == 1
     opened.locator(".rows > .case > summary").click()
     titles = opened.locator(".rows .answer h3").all_inner_texts()
-    assert titles == ["1. completion 1", "2. completion 2", "3. completion 0", "4. completion 3"]
+    assert titles == ["1. completion 2", "2. completion 3", "3. completion 1", "4. completion 4"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -75,7 +75,7 @@ def test_two_rankings(tmp_path: Path) -> None:
     assert curves["a.jsonl"][-1] == statistics.mean([1.0, 0.5])
     assert curves["b.jsonl"][-1] == statistics.mean([0.0, 0.5])
     # A card shows the two completions that changed most, the list all of them.
-    assert [a.title for a in report.part("differences").cases[0].answers] == ["Completion 1", "Completion 0"]
+    assert [a.title for a in report.part("differences").cases[0].answers] == ["Completion 2", "Completion 1"]
     assert [len(case.answers) for case in report.part("rows").cases] == [3, 3]
 
 

@@ -145,7 +145,7 @@ def test_a_ranking_to_browse_is_side_by_side_in_its_order(tmp_path: Path) -> Non
     path = write(tmp_path / "k.jsonl", [group([3.0, 9.0, 5.0, None], [])])
     (case,) = build_report(path).part("rows").cases
     assert [(a.title, a.text) for a in case.answers] == [
-        ("1. completion 1", "c1"), ("2. completion 2", "c2"), ("3. completion 0", "c0"), ("4. completion 3", "c3"),
+        ("1. completion 2", "c1"), ("2. completion 3", "c2"), ("3. completion 1", "c0"), ("4. completion 4", "c3"),
     ]  # fmt: skip
     assert case.values["spread"] == 6.0
     assert case.kinds == ["failed"]
@@ -236,8 +236,8 @@ def test_rerank_shows_what_was_picked_where_it_matters_most(tmp_path: Path) -> N
     part = build_report(write(tmp_path / "k.jsonl", rows)).part("picks")
     assert [(case.line, case.values["gap"]) for case in part.cases] == [(5, 8.5), (1, 6.0), (2, 0.5)]
     best, worst = part.cases[1].answers
-    assert (best.title, best.text, best.facts["rating"]) == ("Best: completion 1", "c1", "9")
-    assert (worst.title, worst.text, worst.facts["rating"]) == ("Worst: completion 0", "c0", "3")
+    assert (best.title, best.text, best.facts["rating"]) == ("Best: completion 2", "c1", "9")
+    assert (worst.title, worst.text, worst.facts["rating"]) == ("Worst: completion 1", "c0", "3")
 
 
 @given(gold=st.lists(st.floats(0, 1), min_size=1, max_size=6), n=st.integers(1, 6))

@@ -97,9 +97,16 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
         load_config(tmp_path / "none.toml")
 
 
-@pytest.mark.parametrize("name", ["train_mini.toml", "train_mini_cpu.toml"])
-def test_the_shipped_runs_are_right(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "judge"),
+    [
+        ("train_mini.toml", "untrained_mini.toml"),
+        ("train_mini_cpu.toml", "untrained_mini.toml"),
+        ("train_small_cpu.toml", "untrained_small.toml"),
+    ],
+)
+def test_the_shipped_runs_are_right(monkeypatch: pytest.MonkeyPatch, name: str, judge: str) -> None:
     monkeypatch.setenv("AUTOJ_REWARD_DATA", "/data")
     config = load_config(REPO / "examples" / name)
-    assert Path(config.judge).resolve() == REPO / "examples" / "untrained_mini.toml"
-    assert config.stages[-1].final_share == 0.0
+    assert Path(config.judge).resolve() == REPO / "examples" / judge
+    assert config.stages[-1].final_share <= 0.1

@@ -251,6 +251,39 @@ def test_crossed_ratings_tell_nothing_but_what_belongs_together(config: TrainCon
                 assert sorted(e.verdict for e in unit if key(e) == value) == [1.0, 6.0]
 
 
+@pytest.mark.parametrize("kind", ["pair_ratings", "pair_comparisons"])
+def test_balanced_pairs_prefer_the_longer_as_often_as_the_shorter(
+    config: TrainConfig, spec: JudgeSpec, kind: str
+) -> None:
+    balanced = dataclasses.replace(stage(**{kind: 16}), balance_lengths=True)
+    part = load_corpus(config).train
+    pairs = tuple(dataclasses.replace(p, first=p.first + " And more of it.") for p in part.pairs)
+    part = dataclasses.replace(part, pairs=pairs)
+    examples = stage_examples(balanced, part, spec, seed=1)
+    assert len(examples) == 16
+    longer = {(p.prompt, max(p.first, p.second, key=len)) for p in part.pairs}
+    units: dict[str, list[bool]] = {}
+    for example in examples:
+        if kind == "pair_ratings":
+            if example.verdict == 7.0:
+                units.setdefault(example.unit, []).append((example.prompt, example.completions[0]) in longer)
+        elif example.verdict == "first":
+            best = example.completions[0]
+            units.setdefault(example.unit, []).append((example.prompt, best) in longer)
+    assert all(sorted(unit) == [False, True] for unit in units.values())
+
+
+@pytest.mark.parametrize("kind", ["correctness_ratings", "correctness_comparisons"])
+def test_a_right_and_a_wrong_completion_are_one_unit(config: TrainConfig, spec: JudgeSpec, kind: str) -> None:
+    examples = stage_examples(stage(**{kind: 24}), load_corpus(config).train, spec, seed=1)
+    assert len(examples) == 24
+    verdicts = {8.0, 2.0} if kind == "correctness_ratings" else {"first", "second"}
+    for start in range(0, 24, 2):
+        pair = examples[start : start + 2]
+        assert len({e.unit for e in pair}) == 1
+        assert {e.verdict for e in pair} == verdicts
+
+
 def test_identical_completions_are_ties(config: TrainConfig, spec: JudgeSpec) -> None:
     only = dataclasses.replace(stage(contrast_comparisons=10), flaws={"identical": 1.0})
     examples = stage_examples(only, load_corpus(config).train, spec, seed=1)

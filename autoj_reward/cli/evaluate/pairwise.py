@@ -27,7 +27,13 @@ from autoj_reward.cli.options import (
     with_options,
 )
 from autoj_reward.cli.run import load_judge
-from autoj_reward.cli.shared.judging import about_judge, check_output, exit_if_failed, judge_in_chunks
+from autoj_reward.cli.shared.judging import (
+    about_finished,
+    about_judge,
+    check_output,
+    exit_if_failed,
+    judge_in_chunks,
+)
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -135,7 +141,7 @@ def pairwise(
         raise ConfigError(f"{against} holds {len(other):,} decisions on {len(pairs):,} pairs")
     search: ThresholdSearch | None = None
     scores: Sequence[Scores] | None = None
-    about: dict[str, Any] = {}
+    about = about_finished(f"decisions of {predictions}", predictions)
     failures: Counter[str] = Counter()
     if predictions is not None and holds_scores(predictions):
         if swapped is not None:
@@ -147,6 +153,7 @@ def pairwise(
         from autoj_reward.evaluate.reward_model import score_pairs
 
         scores = score_pairs(reward_model, pairs)
+        about = about_finished(f"the reward model {reward_model}")
     else:
         with load_judge(judging, caching.for_judge(), both_orders=not one_order) as judge:
             decisions, scores = _judged(
@@ -183,10 +190,11 @@ def _show(
             known["tie_threshold"] = search.as_dict()
         if tests:
             known["against"] = {name: test.as_dict() for name, test in tests.items()}
-        typer.echo(json_text({**known, "about": about} if about else known, indent=1))
+        typer.echo(json_text({**known, "about": about}, indent=1))
         return
     table = report.table()
-    tables = [table if search is None else replace(table, notes=(*search.notes(), *table.notes))]
+    notes = (_decided_by(about["judge"]), *(() if search is None else search.notes()), *table.notes)
+    tables = [replace(table, notes=notes)]
     if tests:
         tables.append(
             ReportTable(
@@ -205,6 +213,14 @@ def _show(
             )
         )  # fmt: skip
     print_tables(tables, markdown=as_markdown)
+
+
+def _decided_by(judge: Mapping[str, Any] | str) -> str:
+    """Who decided, as a line under the table."""
+    if isinstance(judge, str):
+        return f"decided by: {judge}"
+    named = f"{judge['judge']} in {judge['mode']} mode"
+    return f"decided by: {named}, id {judge['judge_id']}" if judge.get("judge_id") else f"decided by: {named}"
 
 
 def _judged(
@@ -228,6 +244,7 @@ def _judged(
         quiet=quiet,
         output=output,
         failures=failures,
+        next_step="the same command with --json > figures.json, then autoj-reward report figures.json",
     )
     if by_rating:
         return [], pair_scores(ask_in_chunks(lambda chunk: rate_both(judge, chunk)))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from autoj_reward.cli import display
 from autoj_reward.cli.classify import ClassifierOptions, load_classifier
 from autoj_reward.cli.evaluate.pairwise import AsMarkdown
 from autoj_reward.cli.options import (
+    AllowFailures,
     AsJson,
     CacheOptions,
     DataOption,
@@ -20,10 +22,11 @@ from autoj_reward.cli.options import (
     one_input,
     with_options,
 )
+from autoj_reward.cli.shared.judging import about_finished, exit_if_failed
 from autoj_reward.json_text import json_text
 
 if TYPE_CHECKING:
-    from autoj_reward.autoj.scenarios.answers import ScenarioClassifier
+    from autoj_reward.autoj.scenarios.answers import ScenarioAnswer, ScenarioClassifier
 
 _CHUNK = 1024
 
@@ -55,6 +58,7 @@ def evaluate_scenario(
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
     quiet: Quiet = False,
+    allow_failures: AllowFailures = False,
     data: DataOption = None,
     *,
     choice: ClassifierOptions,
@@ -65,11 +69,14 @@ def evaluate_scenario(
 
     queries, labels = read_labelled_queries(one_input(source, data))
     queries, labels = queries[:limit], labels[:limit]
+    failures: Counter[str] = Counter()
     if predictions is not None:
         answers = read_answers(predictions)[:limit]
+        by = f"answers of {predictions}"
     else:
         with contextlib.closing(load_classifier(choice, caching)) as classifier:
-            answers = _answers(classifier, queries, quiet=quiet)
+            answers, failures = _answers(classifier, queries, quiet=quiet)
+            by = classifier.name
     others = {}
     if train is not None:
         from autoj_reward.autoj.scenarios.training import nearest_centroid
@@ -77,18 +84,22 @@ def evaluate_scenario(
         others["nearest centroid"] = nearest_centroid(*read_labelled_queries(train), queries)
     report = evaluate_scenarios(labels, answers, others=others)
     if as_json:
-        typer.echo(json_text(report.as_dict(), indent=1))
+        typer.echo(json_text({**report.as_dict(), "about": about_finished(by, predictions)}, indent=1))
     else:
         display.print_tables([report.table()], markdown=as_markdown)
+    exit_if_failed(failures, allowed=allow_failures)
 
 
-def _answers(classifier: ScenarioClassifier, queries: list[str], *, quiet: bool) -> list[str]:
+def _answers(
+    classifier: ScenarioClassifier, queries: list[str], *, quiet: bool
+) -> tuple[list[str], Counter[str]]:
+    """Each query's scenario, and the answers that could not be read, by problem."""
     from autoj_reward.progress import RunProgress
 
-    answers: list[str] = []
+    answers: list[ScenarioAnswer] = []
     with RunProgress("evaluate scenario", len(queries), quiet=quiet) as progress:
         for start in range(0, len(queries), _CHUNK):
             chunk = queries[start : start + _CHUNK]
-            answers += [a.scenario for a in classifier.classify(chunk)]
+            answers += classifier.classify(chunk)
             progress.advance(len(chunk))
-    return answers
+    return [a.scenario for a in answers], Counter(a.problem for a in answers if a.problem)

@@ -12,6 +12,7 @@ import typer
 
 from autoj_reward.cli.display import note, print_facts, table_console
 from autoj_reward.cli.options import (
+    AllowFailures,
     CacheOptions,
     Columns,
     DataOption,
@@ -22,7 +23,7 @@ from autoj_reward.cli.options import (
     with_options,
 )
 from autoj_reward.cli.run import load_judge
-from autoj_reward.cli.shared.judging import about_judge, check_output
+from autoj_reward.cli.shared.judging import about_judge, check_output, exit_if_failed
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -70,6 +71,7 @@ def selection(
         Path | None, typer.Option("-o", "--output", metavar="OUT.json", help="Keep all figures.")
     ] = None,
     quiet: Quiet = False,
+    allow_failures: AllowFailures = False,
     data: DataOption = None,
     *,
     judging: JudgeOptions,
@@ -122,11 +124,13 @@ def selection(
         print_facts(
             f"evaluate selection: {len(groups):,} groups in {span(time.monotonic() - began)}",
             {
+                "failed": ", ".join(f"{n:,} {reason}" for reason, n in report.failures.most_common()),
                 "also": f"{report.skipped:,} groups are too small or have no gold" if report.skipped else "",
                 "output": str(output or ""),
                 "next": "" if output is None else f"autoj-reward report {output}",
             },
         )
+    exit_if_failed(report.failures, allowed=allow_failures)
 
 
 def _print_selection(report: SelectionReport) -> None:

@@ -37,6 +37,7 @@ def judge_in_chunks(
     judgment_of: Callable[[Made], Judgment] = lambda made: cast("Judgment", made),
     output: Path | None = None,
     failures: Counter[str] | None = None,
+    next_step: str = "",
 ) -> list[Made]:
     """Judge items, show progress, and print what it cost.
 
@@ -49,6 +50,7 @@ def judge_in_chunks(
         judgment_of: The judgment in a result.
         output: Where the command writes the results, for the summary.
         failures: Failed judgments are counted here, for `exit_if_failed`.
+        next_step: What to do with the results, for the summary.
     """
     from autoj_reward.engines import engine_stats, is_loaded
     from autoj_reward.engines.factory import default_engine_name
@@ -77,7 +79,8 @@ def judge_in_chunks(
         failures.update(summary.failures)
     if not quiet:
         target = "-" if output is None else str(output)
-        display.print_summary(label, summary, target, overlong=judge.settings.overlong)
+        overlong = judge.settings.overlong
+        display.print_summary(label, summary, target, overlong=overlong, next_step=next_step)
     return made
 
 
@@ -88,6 +91,17 @@ def exit_if_failed(failures: Counter[str], *, allowed: bool) -> None:
             f"{failures.total():,} judgments failed, so the exit status is 3 (0 with --allow-failures)"
         )
         raise typer.Exit(3)
+
+
+def about_finished(what: str, path: str | None = None) -> dict[str, Any]:
+    """As `about_judge` for figures of finished answers: who the record beside `path` says, else `what`."""
+    from autoj_reward.redact import redacted
+    from autoj_reward.rows.identity import about_command
+    from autoj_reward.rows.output import read_record
+
+    record = Path(f"{path}.run.json")
+    known = read_record(record).get("about") if path is not None and record.is_file() else None
+    return dict(redacted({"judge": what, **(known or {}), **about_command()}))
 
 
 def about_judge(judge: Judge) -> dict[str, Any]:

@@ -63,7 +63,12 @@ def test_the_short_drill_on_the_embedded_judge() -> None:
         (["nowhere.parquet", "-o", "out"], "there is no file"),
         (["in.parquet", "-o", "out.parquet"], "is not a folder"),
         (["in.parquet", "-o", "-"], "is not a folder"),
-        (["in.parquet", "-o", "out", "--retry-failed"], "do not go with"),
+        (["in.parquet", "-o", "out", "--retry-failed"], "--retry-failed: not with --ray"),
+        (
+            ["in.parquet", "-o", "out", "--push-to-hub", "me/x"],
+            "one file on the hub, and the output 'out' is a",
+        ),
+        (["in.parquet", "-o", "out.parquet", "--push-to-hub", "me/x"], "whose output is a folder of Parquet"),
     ],
 )
 def test_engines_that_cannot_run_on_a_cluster_are_refused_first(
