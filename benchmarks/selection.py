@@ -32,7 +32,6 @@ from autoj_reward.evaluate.selection import (
     evaluate_selection,
 )
 from autoj_reward.judge.judge import Judge
-from autoj_reward.ranking.orders import RESOLUTION
 
 
 def main() -> None:
@@ -94,7 +93,7 @@ def main() -> None:
             "judge": given.judge,
             "mode": given.mode,
             "max_chars": given.max_chars,
-            "resolution": RESOLUTION,
+            "resolution": "the judge's own",
             "sets": sets,
         },
     )

@@ -21,8 +21,9 @@ from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.evaluate.gold import GoldGroup
 from autoj_reward.judge.judge import Judge
 from autoj_reward.ranking.evidence import Answers, Costs, Evidence, Round
-from autoj_reward.ranking.orders import RESOLUTION, order
+from autoj_reward.ranking.orders import order
 from autoj_reward.ranking.registry import choose_strategy
+from autoj_reward.ranking.resolution import ranking_resolution
 from autoj_reward.ranking.runner import JudgeOracle, run_strategy
 from autoj_reward.ranking.strategies import Pointwise, Strategy
 from autoj_reward.statistics import Share, bootstrap_rows, kendall, resampled, share_of_known, spearman
@@ -176,7 +177,7 @@ def evaluate_selection(
     *,
     sizes: Sequence[int] = (2, 4, 8, 16, 32),
     pairs: Sequence[tuple[str, str]] = (),
-    resolution: float = RESOLUTION,
+    resolution: float | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> SelectionReport:
     """Measure every contender at every N, with rules that use no judge as baselines.
@@ -186,7 +187,7 @@ def evaluate_selection(
         contenders: By name.
         sizes: The N, each at least 2. A group counts at each N that it is large enough for.
         pairs: Names (above, below) of contenders or rules whose picks are compared in pairs.
-        resolution: Rewards closer than this tie.
+        resolution: Rewards closer than this tie; None is each judge's own, as for `rank`.
         progress: Called with a line about each step.
 
     Raises:
@@ -235,7 +236,10 @@ class _Results:
     """Picks, costs and correlations of all contenders at one N."""
 
     def __init__(
-        self, groups: Sequence[GoldGroup], parts: Sequence[tuple[int, tuple[int, ...]]], resolution: float
+        self,
+        groups: Sequence[GoldGroup],
+        parts: Sequence[tuple[int, tuple[int, ...]]],
+        resolution: float | None,
     ) -> None:
         self.parts = parts
         self.resolution = resolution
@@ -249,7 +253,10 @@ class _Results:
         judge_oracle.parts = list(self.parts)
         evidences = run_strategy(strategy, self._seeds, judge_oracle)
         standings = [strategy.standing(e) for e in evidences]
-        orders = [order(s, self.resolution) for s in standings]
+        ties = self.resolution
+        if ties is None:
+            ties = ranking_resolution(judge_oracle.judge, strategy)
+        orders = [order(s, ties) for s in standings]
         # Without any verdict the pick is one of all, at random.
         firsts = [o[0] if o else list(range(len(g))) for o, g in zip(orders, self.gold, strict=True)]
         self.picks[name] = np.array([g[f].mean() for g, f in zip(self.gold, firsts, strict=True)])

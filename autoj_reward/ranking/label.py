@@ -19,12 +19,14 @@ from autoj_reward.ranking.pair_rules import (
     LabelSettings,
     PairPolicy,
     PreferencePair,
+    TieLimits,
     bare,
     by_hash,
     if_sure,
     unfit,
 )
 from autoj_reward.ranking.rank import group_requests, rank_requests, shown_groups
+from autoj_reward.ranking.resolution import engine_resolution, ranking_resolution
 from autoj_reward.ranking.strategies import Pointwise, Strategy
 from autoj_reward.ranking.tiebreak import distinct_completions, first_by_hash
 from autoj_reward.types import Request, Text
@@ -77,17 +79,20 @@ def label_requests(
     comparing = settings.confirm or strategy.asks == "comparisons"
     _check(judge, settings, comparing)
     groups = shown_groups(judge, groups)
-    rankings = rank_requests(judge, groups, strategy=strategy, resolution=settings.resolution)
+    limits = _limits(judge, settings, ranking_resolution(judge, strategy))
+    rankings = rank_requests(judge, groups, strategy=strategy, resolution=limits.reward)
     drops = [Counter[str]() for _ in groups]
     selected = [
-        _selected(group, ranking, settings, dropped)
+        _selected(group, ranking, settings, limits, dropped)
         for group, ranking, dropped in zip(groups, rankings, drops, strict=True)
     ]
     compared = _compared(judge, groups, rankings, selected) if comparing else {}
     labelled = []
     for g, (ranking, pairs, dropped) in enumerate(zip(rankings, selected, drops, strict=True)):
         made = [
-            _pair(a, b, _known(ranking, a, b) or compared.get((g, a.index, b.index)), settings, dropped)
+            _pair(
+                a, b, _known(ranking, a, b) or compared.get((g, a.index, b.index)), settings, limits, dropped
+            )
             for a, b in pairs
         ]
         own = [judgment for (n, _, _), (judgment, _) in compared.items() if n == g]
@@ -117,6 +122,7 @@ def label_compared(
     """
     settings = settings or LabelSettings()
     _check(judge, settings, True)
+    limits = _limits(judge, settings, engine_resolution(judge, pairwise=True))
     requests = [judge.shown(request) for request in requests]
     different = [n for n, r in enumerate(requests) if bare(r.completions[0]) != bare(r.completions[1])]
     judged = dict(zip(different, judge.compare_requests([requests[n] for n in different]), strict=True))
@@ -126,10 +132,17 @@ def label_compared(
         if (judgment := judged.get(n)) is None:
             labelled.append(LabelledGroup(pairs=(), dropped=Counter(identical=1)))
             continue
-        pair = _direct(request, judgment, settings, dropped)
+        pair = _direct(request, judgment, settings, limits, dropped)
         pairs = () if pair is None else (pair,)
         labelled.append(LabelledGroup(pairs=pairs, dropped=dropped, judgments=(judgment,)))
     return labelled
+
+
+def _limits(judge: Judge, settings: LabelSettings, of_rewards: float) -> TieLimits:
+    """The ties of the settings; by default those of the judge, given that of the rewards."""
+    if settings.resolution is not None:
+        return TieLimits(settings.resolution, settings.resolution)
+    return TieLimits(of_rewards, engine_resolution(judge, pairwise=True))
 
 
 def _check(judge: Judge, settings: LabelSettings, comparing: bool) -> None:
@@ -143,7 +156,11 @@ def _check(judge: Judge, settings: LabelSettings, comparing: bool) -> None:
 
 
 def _selected(
-    group: Sequence[Request], ranking: Ranking, settings: LabelSettings, dropped: Counter[str]
+    group: Sequence[Request],
+    ranking: Ranking,
+    settings: LabelSettings,
+    limits: TieLimits,
+    dropped: Counter[str],
 ) -> list[tuple[Candidate, Candidate]]:
     """Pairs (better, worse) that pass the rules that need no comparison."""
     # In the ranking's order: the best of a knockout need not have the highest reward.
@@ -155,10 +172,10 @@ def _selected(
     for a, b in _policy(group, known, settings.pairs):
         texts = group[a.index].completions[0], group[b.index].completions[0]
         margin = cast(float, a.reward) - cast(float, b.reward)
-        if abs(margin) <= settings.resolution and settings.ties == "keep":
+        if abs(margin) <= limits.reward and settings.ties == "keep":
             a, b, texts = by_hash(group, a, b)
             margin = abs(margin)
-        if reason := unfit(texts, margin, settings):
+        if reason := unfit(texts, margin, settings, limits):
             dropped[reason] += 1
         else:
             kept.append((a, b, margin))
@@ -213,6 +230,7 @@ def _pair(
     b: Candidate,
     compared: tuple[PairJudgment, bool] | None,
     settings: LabelSettings,
+    limits: TieLimits,
     dropped: Counter[str],
 ) -> PreferencePair | None:
     judgment, chosen_first = compared or (None, True)
@@ -234,22 +252,26 @@ def _pair(
         comparison=judgment,
         chosen_first=chosen_first,
     )
-    return if_sure(pair, settings, dropped)
+    return if_sure(pair, settings, limits, dropped)
 
 
 def _direct(
-    request: Request, judgment: PairJudgment, settings: LabelSettings, dropped: Counter[str]
+    request: Request,
+    judgment: PairJudgment,
+    settings: LabelSettings,
+    limits: TieLimits,
+    dropped: Counter[str],
 ) -> PreferencePair | None:
     if judgment.win_prob is None:
         dropped["no_verdict"] += 1
         return None
     first = judgment.win_prob > 0.5
-    if abs(judgment.win_prob - 0.5) <= settings.resolution:
+    if abs(judgment.win_prob - 0.5) <= limits.win_prob:
         first = first_by_hash(request.prompt, request.completions) == 0
     chosen, rejected = (0, 1) if first else (1, 0)
     texts = request.completions[chosen], request.completions[rejected]
     margin = abs(2 * judgment.win_prob - 1)
-    if reason := unfit(texts, margin, settings):
+    if reason := unfit(texts, margin, settings, limits):
         dropped[reason] += 1
         return None
     win_prob = judgment.win_prob if first else 1 - judgment.win_prob
@@ -261,7 +283,7 @@ def _direct(
         comparison=judgment,
         chosen_first=first,
     )
-    return if_sure(pair, settings, dropped)
+    return if_sure(pair, settings, limits, dropped)
 
 
 def _rated_above(a: RatingJudgment | None, b: RatingJudgment | None) -> float | None:

@@ -17,10 +17,6 @@ from autoj_reward.ranking.tables import ranking_html
 from autoj_reward.ranking.tiebreak import DistinctCompletions
 from autoj_reward.types import Failure, Usage
 
-RESOLUTION = 1e-4
-"""Rewards closer than this tie. Ten times the difference of two engines in float32; in bfloat16 they differ
-by up to 0.06."""
-
 _MIDDLE = (0.025, 0.975)
 _OF_JUDGMENT = ("rating", "expected_rating", "mass", "entropy", "exactness")
 

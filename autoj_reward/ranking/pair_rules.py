@@ -29,7 +29,7 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import without_surrogates
 from autoj_reward.judge.messages.text import completion_text
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
-from autoj_reward.ranking.orders import RESOLUTION, Candidate, Ranking
+from autoj_reward.ranking.orders import Candidate, Ranking
 from autoj_reward.ranking.tiebreak import first_by_hash
 from autoj_reward.types import Request, Text
 
@@ -53,7 +53,8 @@ class LabelSettings:
         max_length_ratio: Largest ratio of the two texts' lengths in characters, at least 1; None is no limit.
             Keeps a policy from learning length.
         max_pairs: Most pairs per prompt, at least 1; None is no limit.
-        resolution: Rewards and win probabilities closer than this tie.
+        resolution: Rewards and win probabilities closer than this tie; None is the judge's own for each, as
+            for `rank`.
     """
 
     pairs: PairPolicy = "best_worst"
@@ -64,7 +65,7 @@ class LabelSettings:
     ties: Literal["drop", "keep"] = "drop"
     max_length_ratio: float | None = None
     max_pairs: int | None = None
-    resolution: float = RESOLUTION
+    resolution: float | None = None
 
     def __post_init__(self) -> None:
         if self.pairs not in get_args(PairPolicy) or self.ties not in ("drop", "keep"):
@@ -72,7 +73,7 @@ class LabelSettings:
                 f"pairs = {self.pairs!r} or ties = {self.ties!r} is not one of the choices",
                 hint=f"pairs: {', '.join(get_args(PairPolicy))}; ties: drop, keep",
             )
-        if self.min_margin < 0 or not 0.5 <= self.min_win_prob <= 1 or self.resolution < 0:
+        if self.min_margin < 0 or not 0.5 <= self.min_win_prob <= 1 or (self.resolution or 0) < 0:
             raise ConfigError("min_margin and resolution must be at least 0, min_win_prob in [0.5, 1]")
         if self.max_length_ratio is not None and self.max_length_ratio < 1:
             raise ConfigError(f"max_length_ratio = {self.max_length_ratio} is below 1")
@@ -80,6 +81,19 @@ class LabelSettings:
             raise ConfigError(f"max_pairs = {self.max_pairs} is not at least 1")
         if self.ties == "keep" and (self.min_margin > 0 or self.min_win_prob > 0.5):
             raise ConfigError("ties='keep' cannot be combined with min_margin or min_win_prob")
+
+
+@dataclass(frozen=True, slots=True)
+class TieLimits:
+    """Within how much two completions tie.
+
+    Attributes:
+        reward: By their rewards: rating points, or win probability.
+        win_prob: By the distance of the win probability from one half.
+    """
+
+    reward: float
+    win_prob: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,14 +151,14 @@ class LabelledGroup:
     judgments: tuple[Judgment, ...] = ()
 
 
-def unfit(texts: tuple[Text, Text], margin: float, settings: LabelSettings) -> str | None:
+def unfit(texts: tuple[Text, Text], margin: float, settings: LabelSettings, limits: TieLimits) -> str | None:
     """Why a pair is dropped before it is compared, or None."""
     chosen, rejected = map(bare, texts)
     if chosen == rejected:
         return "identical"
     if not chosen:
         return "empty"
-    if abs(margin) <= settings.resolution and settings.ties == "drop":
+    if abs(margin) <= limits.reward and settings.ties == "drop":
         return "tie"
     if max(margin, 0.0) < settings.min_margin:
         return "margin"
@@ -154,14 +168,16 @@ def unfit(texts: tuple[Text, Text], margin: float, settings: LabelSettings) -> s
     return None
 
 
-def if_sure(pair: PreferencePair, settings: LabelSettings, dropped: Counter[str]) -> PreferencePair | None:
+def if_sure(
+    pair: PreferencePair, settings: LabelSettings, limits: TieLimits, dropped: Counter[str]
+) -> PreferencePair | None:
     """The pair, or None if its win probability or the two orders drop it."""
     ahead = pair.win_prob - 0.5
-    tied = abs(ahead) <= settings.resolution or _rewards_tie(pair, settings.resolution)
+    tied = abs(ahead) <= limits.win_prob or _rewards_tie(pair, limits.reward)
     if tied and settings.ties == "keep":
         return pair
     reason = None
-    if abs(ahead) <= settings.resolution:
+    if abs(ahead) <= limits.win_prob:
         reason = "tie"
     elif ahead < 0:
         reason = "disagree"

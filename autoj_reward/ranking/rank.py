@@ -12,7 +12,8 @@ from autoj_reward.judge.messages.columns import as_column, as_groups
 from autoj_reward.judgments import RatingJudgment
 from autoj_reward.ranking.budgeted import Budgeted
 from autoj_reward.ranking.evidence import Answers, Evidence, Round
-from autoj_reward.ranking.orders import RESOLUTION, Ranking, make_ranking
+from autoj_reward.ranking.orders import Ranking, make_ranking
+from autoj_reward.ranking.resolution import ranking_resolution
 from autoj_reward.ranking.runner import JudgeOracle, as_rated, check_judge, run_strategy
 from autoj_reward.ranking.strategies import Pointwise, Strategy
 from autoj_reward.ranking.tiebreak import distinct_completions
@@ -30,7 +31,7 @@ def rank(
     rubrics: Sequence[str | None] | None = None,
     references: Sequence[str | None] | None = None,
     languages: Sequence[str | None] | None = None,
-    resolution: float = RESOLUTION,
+    resolution: float | None = None,
 ) -> list[Ranking]:
     """Rank the completions of each prompt, each round of all groups in one batch.
 
@@ -42,7 +43,9 @@ def rank(
         rubrics: B rubrics or None each, for templates that take one.
         references: B reference answers or None each, likewise.
         languages: B language codes or None each, for judges with templates in several languages.
-        resolution: Rewards closer than this tie; at least 0.
+        resolution: Rewards closer than this tie; at least 0. None is the step to which trainers' rewards are
+            rounded: 0.1 rating points on a scale of nine and 0.03 in win probability, in float32 0.001 and
+            0.0001.
 
     Returns:
         B rankings in the same order.
@@ -109,13 +112,14 @@ def rank_requests(
     groups: Sequence[Sequence[Request]],
     *,
     strategy: Strategy | None = None,
-    resolution: float = RESOLUTION,
+    resolution: float | None = None,
 ) -> list[Ranking]:
     """`rank` for groups of one-completion requests that share a prompt."""
-    if resolution < 0:
+    if resolution is not None and resolution < 0:
         raise ConfigError(f"resolution = {resolution} is below 0")
     strategy = strategy or Pointwise()
     check_judge(judge, strategy)
+    ties = ranking_resolution(judge, strategy) if resolution is None else resolution
     groups = shown_groups(judge, groups)
     distincts = [distinct_completions(g[0].prompt, [r.completions[0] for r in g]) for g in groups]
     requests = [[g[m[0]] for m in d.members] for g, d in zip(groups, distincts, strict=True)]
@@ -125,7 +129,7 @@ def rank_requests(
     for g, (distinct, evidence) in enumerate(zip(distincts, evidences, strict=True)):
         rated = {i: oracle.ratings[g, i] for i in evidence.ratings}
         compared = {(i, j): oracle.comparisons[g, i, j] for i, j in evidence.comparisons}
-        rankings.append(make_ranking(strategy, distinct, evidence, rated, compared, resolution))
+        rankings.append(make_ranking(strategy, distinct, evidence, rated, compared, ties))
     _warn_without_comparisons(strategy, evidences)
     return rankings
 
@@ -202,9 +206,9 @@ def rank_judged(
     group: Sequence[Text],
     judgments: Sequence[RatingJudgment],
     *,
-    resolution: float = RESOLUTION,
+    resolution: float,
 ) -> Ranking:
-    """Order one group by given judgments, one per completion."""
+    """Order one group by given judgments, one per completion; rewards closer than the resolution tie."""
     distinct = distinct_completions(prompt, group)
     evidence = Evidence(n=len(distinct.members), seed=distinct.seed)
     rated = {i: judgments[members[0]] for i, members in enumerate(distinct.members)}

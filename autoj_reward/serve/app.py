@@ -24,7 +24,7 @@ from autoj_reward.judge.judge import Judge
 from autoj_reward.judging import judgment_record
 from autoj_reward.judgments import Judgment
 from autoj_reward.ranking.rank import rank_judged
-from autoj_reward.reward.resolution import reward_scale
+from autoj_reward.reward.resolution import engine_resolution, reward_scale
 from autoj_reward.reward.scale import RewardScale, Scale
 from autoj_reward.rows.tasks import ranking_fields
 from autoj_reward.serve.auth import TokenGuard
@@ -145,7 +145,12 @@ def _add_judging(api: FastAPI, service: RewardService) -> None:
         judgments = await service.rate([request for row in rows for request in row], body.deadline_seconds)
         left = iter(judgments)
         rankings = [
-            rank_judged(row[0].prompt, [r.completions[0] for r in row], [next(left) for _ in row])
+            rank_judged(
+                row[0].prompt,
+                [r.completions[0] for r in row],
+                [next(left) for _ in row],
+                resolution=engine_resolution(judge, pairwise=False),
+            )
             for row in rows
         ]
         fields = [

@@ -150,10 +150,12 @@ def test_direct_comparisons(exact: Judge) -> None:
         ("a", "a "),
         ("quality 5", "quality 5.01"),
     ]
-    done = label_compared(exact, [Request(prompt="Q", completions=p) for p in made])
+    requests = [Request(prompt="Q", completions=p) for p in made]
+    done = label_compared(exact, requests, settings=LabelSettings(resolution=1e-4))
     assert [pairs(d) for d in done] == [[(1, 0)], [(0, 1)], [], []]
     assert [dict(d.dropped) for d in done[2:]] == [{"identical": 1}, {"orders": 1}]
     assert done[0].pairs[0].win_prob == pytest.approx(done[1].pairs[0].win_prob)
+    assert dict(label_compared(exact, requests)[3].dropped) == {"tie": 1}  # within the engine's own 0.03
     assert done[0].pairs[0].order_win_probs == pytest.approx(done[1].pairs[0].order_win_probs)
 
 

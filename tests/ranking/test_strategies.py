@@ -254,6 +254,7 @@ def test_a_judge_that_cannot_compare_is_refused_before_it_is_asked(engine: Scrip
 def test_greedy_ratings_tie_where_expected_ones_do_not(judge: Judge) -> None:
     completions = [f"quality {q}" for q in (6.0, 6.1, 6.2, 2.0)]
     greedy, expected = (
-        rank(judge, ["Q"], [completions], strategy=Pointwise(reading=r))[0] for r in ("greedy", "expected")
+        rank(judge, ["Q"], [completions], strategy=Pointwise(reading=r), resolution=1e-4)[0]
+        for r in ("greedy", "expected")
     )
     assert len(greedy.tied_best) >= len(expected.tied_best) == 1
