@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from autoj_reward.terminal import PrintableFilter
 
 if TYPE_CHECKING:
+    from autoj_reward.criteria.readers import load_rubric, read_rubric
+    from autoj_reward.criteria.rubric import Criterion, Rubric
     from autoj_reward.engines import Engine
     from autoj_reward.errors import (
         AutojRewardError,
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from autoj_reward.judge.guard.guard import Guard
     from autoj_reward.judge.judge import Judge
     from autoj_reward.judge.panels.panel import Panel
-    from autoj_reward.judgments import PairJudgment, RatingJudgment, VerdictDistribution
+    from autoj_reward.judgments import PairJudgment, RatingJudgment, RubricJudgment, VerdictDistribution
     from autoj_reward.ranking.budgeted import Budgeted
     from autoj_reward.ranking.conversations import compare_conversations
     from autoj_reward.ranking.label import label
@@ -45,6 +47,8 @@ for _name in ("autoj_reward", "autoj_reward.training"):
     logging.getLogger(_name).addFilter(PrintableFilter())
 
 _HOMES = {
+    "autoj_reward.criteria.readers": ("load_rubric", "read_rubric"),
+    "autoj_reward.criteria.rubric": ("Criterion", "Rubric"),
     "autoj_reward.engines": ("Engine",),
     "autoj_reward.errors": (
         "AutojRewardError",
@@ -62,7 +66,7 @@ _HOMES = {
     "autoj_reward.judge.guard.guard": ("Guard",),
     "autoj_reward.judge.judge": ("Judge",),
     "autoj_reward.judge.panels.panel": ("Panel",),
-    "autoj_reward.judgments": ("PairJudgment", "RatingJudgment", "VerdictDistribution"),
+    "autoj_reward.judgments": ("PairJudgment", "RatingJudgment", "RubricJudgment", "VerdictDistribution"),
     "autoj_reward.ranking.budgeted": ("Budgeted",),
     "autoj_reward.ranking.conversations": ("compare_conversations",),
     "autoj_reward.ranking.label": ("label",),
@@ -88,6 +92,7 @@ __all__ = [
     "AutojRewardError",
     "Budgeted",
     "ConfigError",
+    "Criterion",
     "DataError",
     "Engine",
     "EngineContractBroken",
@@ -110,6 +115,8 @@ __all__ = [
     "RatingJudgment",
     "Request",
     "Ring",
+    "Rubric",
+    "RubricJudgment",
     "StoreError",
     "Strategy",
     "Swiss",
@@ -121,7 +128,9 @@ __all__ = [
     "compare_conversations",
     "label",
     "label_dataset",
+    "load_rubric",
     "rank",
+    "read_rubric",
     "to_pandas",
     "worst_of_n",
 ]

@@ -148,7 +148,7 @@ def aggregate(distributions: Sequence[VerdictDistribution]) -> VerdictDistributi
         probs=tuple(math.fsum(d.probs[i] for d in distributions) / n for i in range(len(verdicts))),
         mass=math.fsum(d.mass for d in distributions) / n,
         unread_prob=math.fsum(d.unread_prob for d in distributions) / n,
-        exactness=max((d.exactness for d in distributions), key=_EXACTNESS_ORDER.index),
+        exactness=least_exact(distributions),
     )
 
 
@@ -164,3 +164,8 @@ def agreement(distributions: Sequence[VerdictDistribution]) -> float | None:
     span = max(numbers) - min(numbers) if numbers else 1.0
     distances = [abs(a - b) for a, b in itertools.combinations(levels, 2)]
     return 1.0 - math.fsum(distances) / (len(distances) * span)
+
+
+def least_exact(distributions: Sequence[VerdictDistribution]) -> Exactness:
+    """The least exact kind of several distributions."""
+    return max((d.exactness for d in distributions), key=_EXACTNESS_ORDER.index)

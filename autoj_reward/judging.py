@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from autoj_reward.criteria.rubric import Criterion, Rubric
 from autoj_reward.judgments import (
     Judgment,
     MemberVerdict,
@@ -16,7 +17,8 @@ from autoj_reward.judgments import (
     Sample,
     VerdictDistribution,
 )
-from autoj_reward.types import Failure, FailureReason, Request, Text, Usage
+from autoj_reward.judgments.rubric import CriterionVerdict, RubricJudgment
+from autoj_reward.types import Failure, FailureReason, Request, Rubrics, Text, Usage
 
 J = TypeVar("J", RatingJudgment, PairJudgment)
 
@@ -33,7 +35,7 @@ class Judging(Protocol):
         prompts: Sequence[Text],
         completions: Sequence[Text],
         *,
-        rubrics: Sequence[str | None] | None = None,
+        rubrics: Rubrics | None = None,
         references: Sequence[str | None] | None = None,
         languages: Sequence[str | None] | None = None,
     ) -> list[RatingJudgment]: ...
@@ -44,7 +46,7 @@ class Judging(Protocol):
         firsts: Sequence[Text],
         seconds: Sequence[Text],
         *,
-        rubrics: Sequence[str | None] | None = None,
+        rubrics: Rubrics | None = None,
         references: Sequence[str | None] | None = None,
         languages: Sequence[str | None] | None = None,
     ) -> list[PairJudgment]: ...
@@ -54,7 +56,7 @@ class Judging(Protocol):
         prompts: Sequence[Text],
         completions: Sequence[Text],
         *,
-        rubrics: Sequence[str | None] | None = None,
+        rubrics: Rubrics | None = None,
         references: Sequence[str | None] | None = None,
         languages: Sequence[str | None] | None = None,
     ) -> list[RatingJudgment]: ...
@@ -65,7 +67,7 @@ class Judging(Protocol):
         firsts: Sequence[Text],
         seconds: Sequence[Text],
         *,
-        rubrics: Sequence[str | None] | None = None,
+        rubrics: Rubrics | None = None,
         references: Sequence[str | None] | None = None,
         languages: Sequence[str | None] | None = None,
     ) -> list[PairJudgment]: ...
@@ -85,22 +87,16 @@ def judgment_record(judgment: Judgment) -> dict[str, Any]:
 def judgment_of(record: Mapping[str, Any], kind: type[J]) -> J:
     """The judgment that a record was made from.
 
+    Of one by a rubric of criteria it is a `RubricJudgment`.
+
     Raises:
         KeyError, TypeError, ValueError: It is no such record.
     """
-    return kind(
+    made: type[J] = RubricJudgment if "criteria" in record else kind  # type: ignore[assignment]
+    return made(
         mode=record["mode"],
         distribution=_distribution(record["distribution"]),
-        samples=tuple(
-            Sample(
-                **{
-                    **sample,
-                    "distribution": _distribution(sample["distribution"]),
-                    "failure": _failure(sample["failure"]),
-                }
-            )
-            for sample in record["samples"]
-        ),
+        samples=_samples(record),
         failure=_failure(record["failure"]),
         usage=Usage(**record["usage"]),
         provenance=Provenance(
@@ -118,18 +114,50 @@ def judgment_of(record: Mapping[str, Any], kind: type[J]) -> J:
             )
             for member in record.get("members", ())
         ),
+        **_of_rubric(record),
     )
+
+
+def _of_rubric(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a judgment by a rubric of criteria has besides."""
+    if "criteria" not in record:
+        return {}
+    criteria = tuple(
+        CriterionVerdict(
+            criterion=Criterion(**verdict["criterion"]),
+            distribution=_distribution(verdict["distribution"]),
+            failure=_failure(verdict["failure"]),
+            critique=verdict["critique"],
+            samples=_samples(verdict),
+        )
+        for verdict in record["criteria"]
+    )
+    return {"criteria": criteria, "score": record["score"], "spread": record["spread"]}
 
 
 def request_row(request: Request) -> dict[str, Any]:
     """A request as a row of the server: its fields that are not None."""
     names = ("completion",) if len(request.completions) == 1 else ("first", "second")
-    further = {name: getattr(request, name) for name in ("rubric", "reference", "language")}
+    rubric = request.rubric.to_dict() if isinstance(request.rubric, Rubric) else request.rubric
+    further = {"rubric": rubric, "reference": request.reference, "language": request.language}
     return {
         "prompt": request.prompt,
         **dict(zip(names, request.completions, strict=True)),
         **{name: value for name, value in further.items() if value is not None},
     }
+
+
+def _samples(record: Mapping[str, Any]) -> tuple[Sample, ...]:
+    return tuple(
+        Sample(
+            **{
+                **sample,
+                "distribution": _distribution(sample["distribution"]),
+                "failure": _failure(sample["failure"]),
+            }
+        )
+        for sample in record["samples"]
+    )
 
 
 def _distribution(record: Mapping[str, Any] | None) -> VerdictDistribution | None:

@@ -12,11 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from autoj_reward.criteria.rubric import Rubric
+
 Message = Mapping[str, Any]
 """One chat message: `role`, `content` and any other fields."""
 
 Text = str | Sequence[Message]
 """A prompt or completion: plain text, or a list of chat messages (see `judge/messages` for their shapes)."""
+
+Rubrics = Sequence[str | Rubric | Mapping[str, Any] | Sequence[Any] | None]
+"""B rubrics: texts, a `Rubric`, what `read_rubric` makes one of, or None."""
 
 Mode = Literal["direct", "critique"]
 """direct: force the words before the verdict and read its probabilities; critique: the judge writes first."""
@@ -70,7 +75,9 @@ class Request:
     Attributes:
         prompt: The policy's prompt, as text or chat messages (several turns are formatted as text).
         completions: One or two completions, as text or chat messages.
-        rubric: The criteria in words, for judges whose template takes them.
+        rubric: The standard in words, for judges whose template takes one; or a `Rubric` of criteria, each
+            of which gets a verdict of its own from any judge that rates. Where two completions are compared,
+            it is shown in words.
         reference: A reference answer, for judges whose template takes one.
         language: Language code, for judges with templates in several languages; None detects it.
         metadata: The caller's data; kept, never read.
@@ -78,7 +85,7 @@ class Request:
 
     prompt: Text
     completions: tuple[Text, ...]
-    rubric: str | None = None
+    rubric: str | Rubric | None = None
     reference: str | None = None
     language: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -62,7 +62,7 @@ def test_commands_and_their_options_exist(line: str) -> None:
             assert option in known
 
 
-@pytest.mark.parametrize("name", ["cache", "guard", "monitor", "panels"])
+@pytest.mark.parametrize("name", ["cache", "criteria", "guard", "monitor", "panels"])
 @pytest.mark.slow
 def test_python_runs(name: str, tmp_path: Path) -> None:
     """The other pages' code is run by the tests of what they describe."""

@@ -20,7 +20,6 @@ PACKAGE, INTEGRATIONS = REPO / "autoj_reward", REPO / "integrations"
 
 # From the ground up. A room may import rooms that come before it, and only those named here.
 ALLOWED: dict[str, set[str]] = {
-    "types": set(),
     "redact": set(),
     "environment": {"redact"},
     "json_text": set(),
@@ -28,10 +27,12 @@ ALLOWED: dict[str, set[str]] = {
     "identity": set(),
     "statistics": set(),
     "distributions": set(),
-    "judgments": {"distributions", "types"},
-    "judging": {"judgments", "types"},
-    "console": {"terminal"},
     "errors": {"terminal"},
+    "criteria": {"distributions", "errors"},
+    "types": {"criteria"},
+    "judgments": {"criteria", "distributions", "types"},
+    "judging": {"criteria", "judgments", "types"},
+    "console": {"terminal"},
     "progress": {"console", "terminal"},
     "cache": {"environment", "errors", "json_text", "types"},
     "engines/logprobs": {"errors", "types"},
@@ -89,6 +90,7 @@ ALLOWED: dict[str, set[str]] = {
     "testing": {"engines", "types"},
     "judge": {
         "cache",
+        "criteria",
         "distributions",
         "engines",
         "engines/checkpoint",

@@ -24,7 +24,7 @@ from autoj_reward.judge.requests import language_of, prepare, requests_from_colu
 from autoj_reward.judge.settings import JudgeSettings, Overlong, make_settings
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
-from autoj_reward.types import Mode, Request, Text
+from autoj_reward.types import Mode, Request, Rubrics, Text
 
 if TYPE_CHECKING:
     from autoj_reward.cache.store import JudgmentStore
@@ -226,7 +226,7 @@ class Judge:
         prompts: Sequence[Text],
         completions: Sequence[Text],
         *,
-        rubrics: Sequence[str | None] | None = None,
+        rubrics: Rubrics | None = None,
         references: Sequence[str | None] | None = None,
         languages: Sequence[str | None] | None = None,
     ) -> list[RatingJudgment]:
@@ -235,7 +235,7 @@ class Judge:
         Args:
             prompts: B prompts.
             completions: B completions, one for each prompt.
-            rubrics: B rubrics or None each, for templates that take one.
+            rubrics: B rubrics or None each: texts, for templates that take one, or `Rubric`s of criteria.
             references: B reference answers or None each, likewise.
             languages: B language codes or None each, for judges of several; None: by the prompt's words.
 
@@ -257,7 +257,7 @@ class Judge:
         firsts: Sequence[Text],
         seconds: Sequence[Text],
         *,
-        rubrics: Sequence[str | None] | None = None,
+        rubrics: Rubrics | None = None,
         references: Sequence[str | None] | None = None,
         languages: Sequence[str | None] | None = None,
     ) -> list[PairJudgment]:
@@ -267,7 +267,7 @@ class Judge:
             prompts: B prompts.
             firsts: B completions.
             seconds: B completions.
-            rubrics: B rubrics or None each, for templates that take one.
+            rubrics: B rubrics or None each: texts, for templates that take one, or `Rubric`s of criteria.
             references: B reference answers or None each, likewise.
             languages: B language codes or None each, for judges of several; None: by the prompt's words.
 
@@ -288,7 +288,7 @@ class Judge:
         prompts: Sequence[Text],
         completions: Sequence[Text],
         *,
-        rubrics: Sequence[str | None] | None = None,
+        rubrics: Rubrics | None = None,
         references: Sequence[str | None] | None = None,
         languages: Sequence[str | None] | None = None,
     ) -> list[RatingJudgment]:
@@ -306,7 +306,7 @@ class Judge:
         firsts: Sequence[Text],
         seconds: Sequence[Text],
         *,
-        rubrics: Sequence[str | None] | None = None,
+        rubrics: Rubrics | None = None,
         references: Sequence[str | None] | None = None,
         languages: Sequence[str | None] | None = None,
     ) -> list[PairJudgment]:

@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+from autoj_reward.criteria.rubric import Rubric
+from autoj_reward.judge.criteria.together import judge_criteria
 from autoj_reward.judge.engine import JudgeEngine
 from autoj_reward.judge.guard.guard import GuardRunner
 from autoj_reward.judge.listwise import judge_lists
@@ -28,6 +30,7 @@ from autoj_reward.judgments import (
     aggregate,
     mirrored,
 )
+from autoj_reward.judgments.rubric import RubricJudgment, rubric_judgment
 from autoj_reward.types import Failure, JudgeInput, Usage
 
 
@@ -83,7 +86,7 @@ class RequestPipeline:
         for prepared in requests:
             if prepared.is_tie:
                 prepared.check()
-        asked = iter(self._ask([p for p in requests if not p.is_tie]))
+        asked = iter(self._ask_parts([p for p in requests if not p.is_tie]))
         return [self._by_rule(p, "tie") if p.is_tie else next(asked) for p in requests]
 
     def _by_rule(self, prepared: PreparedRequest, verdict: Verdict) -> Judgment:
@@ -96,6 +99,21 @@ class RequestPipeline:
             usage=Usage(),
             provenance=self._provenance(prepared, engine="", judge_id=self._engine.known_identity),
             by_rule=True,
+        )
+
+    def _ask_parts(self, requests: Sequence[PreparedRequest]) -> list[Judgment]:
+        """Judge requests; one by a rubric of criteria is judged by each of them."""
+        parts = [prepared.parts for prepared in requests]
+        judged = iter(self._ask([part for own in parts for part in own]))
+        return [
+            next(judged) if own[0] is prepared else self._by_rubric(prepared, [next(judged) for _ in own])
+            for prepared, own in zip(requests, parts, strict=True)
+        ]
+
+    def _by_rubric(self, prepared: PreparedRequest, judged: Sequence[Judgment]) -> RubricJudgment:
+        ratings = cast(Sequence[float], prepared.task.verdicts.verdicts)
+        return rubric_judgment(
+            cast(Rubric, prepared.request.rubric), cast(Sequence[RatingJudgment], judged), ratings
         )
 
     def _ask(self, requests: Sequence[PreparedRequest]) -> list[Judgment]:
@@ -139,15 +157,16 @@ class RequestPipeline:
         )
 
     def _sample(self, requests: Sequence[PreparedRequest]) -> list[list[MeteredSample]]:
-        """All samples of every request; lists are judged together, other requests each by itself."""
-        listed = [p for p in requests if p.task.listing is not None]
-        if not listed:
-            return self._sample_each(requests)
-        for prepared in listed:
+        """All samples of every request; those of a list or of a rubric's call are judged together."""
+        kinds = ["criteria" if p.call else "alone" if p.task.listing is None else "list" for p in requests]
+        own = {kind: [p for p, k in zip(requests, kinds, strict=True) if k == kind] for kind in set(kinds)}
+        for prepared in (*own.get("list", ()), *own.get("criteria", ())):
             prepared.check()
-        each = iter(self._sample_each([p for p in requests if p.task.listing is None]))
-        together = iter(judge_lists(listed, self._spec, self._settings, self._engine.engine))
-        return [next(each if p.task.listing is None else together) for p in requests]
+        found = {"alone": iter(self._sample_each(own.get("alone", [])))}
+        for kind, judge_together in (("list", judge_lists), ("criteria", judge_criteria)):
+            if kind in own:
+                found[kind] = iter(judge_together(own[kind], self._spec, self._settings, self._engine.engine))
+        return [next(found[kind]) for kind in kinds]
 
     def _sample_each(self, requests: Sequence[PreparedRequest]) -> list[list[MeteredSample]]:
         """K draws of every request in the given order, then K in the swapped order."""

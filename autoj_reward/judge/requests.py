@@ -5,8 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from autoj_reward.criteria.readers import read_rubric
+from autoj_reward.criteria.rubric import Rubric
 from autoj_reward.errors import ConfigError
+from autoj_reward.judge.criteria.tasks import CriteriaCall, calls_of
 from autoj_reward.judge.messages.columns import as_column
 from autoj_reward.judge.messages.language import detect_language
 from autoj_reward.judge.messages.parts import kind_of
@@ -14,7 +18,7 @@ from autoj_reward.judge.messages.text import Reasoning, prompt_text, shown_reque
 from autoj_reward.judge.messages.truncate import truncate_middle
 from autoj_reward.judge.spec import JudgeSpec, JudgingTask
 from autoj_reward.judge.template import Template
-from autoj_reward.types import Request, Segment, Text
+from autoj_reward.types import Request, Rubrics, Segment, Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +30,23 @@ class PreparedRequest:
         task: The template and the verdicts that it is judged with.
         language: The language of that template; None for judges that have one set of templates.
         cut_chars: Characters cut from the middle of each completion to fit the context.
+        call: The criterion of a rubric that is asked about; None for requests without one.
     """
 
     request: Request
     task: JudgingTask
     language: str | None
     cut_chars: tuple[int, ...]
+    call: CriteriaCall | None = None
+
+    @property
+    def parts(self) -> list[PreparedRequest]:
+        """A request for each criterion of a rubric; else the request itself."""
+        rubric = self.request.rubric
+        if not isinstance(rubric, Rubric) or self.is_pair:
+            return [self]
+        plain = replace(self.request, rubric=None)
+        return [replace(self, request=plain, task=call.task, call=call) for call in calls_of(rubric)]
 
     @property
     def is_pair(self) -> bool:
@@ -52,11 +67,17 @@ class PreparedRequest:
     def context(self) -> dict[str, str]:
         """The fields that a request shares with others of its group: prompt, rubric and reference."""
         request = self.request
-        fields = {"prompt": str(request.prompt), "rubric": request.rubric, "reference": request.reference}
+        rubric = request.rubric.text if isinstance(request.rubric, Rubric) else request.rubric
+        fields = {"prompt": str(request.prompt), "rubric": rubric, "reference": request.reference}
+        if self.call is not None:
+            fields["criteria"] = self.call.text
         return {name: text for name, text in fields.items() if text is not None}
 
     def check(self) -> None:
         """Check that the template shows this request's fields; raises `TemplateError` if not."""
+        first = self.parts[0]
+        if first is not self:
+            return first.check()
         values = self.values()
         if self.task.listing is not None:
             values["completions"] = values.pop("completion")
@@ -123,7 +144,7 @@ def require_completions(requests: Sequence[Request], n: int) -> None:
 def requests_from_columns(
     prompts: Sequence[Text],
     columns: Sequence[Sequence[Text]],
-    rubrics: Sequence[str | None] | None,
+    rubrics: Rubrics | None,
     references: Sequence[str | None] | None,
     languages: Sequence[str | None] | None,
 ) -> list[Request]:
@@ -132,12 +153,13 @@ def requests_from_columns(
     Args:
         prompts: B prompts.
         columns: One or two lists of B completions.
-        rubrics: B rubrics, or None for none; likewise the rest.
+        rubrics: B rubrics (texts, or criteria as `read_rubric` takes them), or None for none; likewise the
+            rest.
         references: B reference answers.
         languages: B language codes.
 
     Raises:
-        ConfigError: A column is not a list, or has another length.
+        ConfigError: A column is not a list, or has another length; a rubric is wrong.
     """
     prompts = as_column("prompts", prompts)
     n = len(prompts)
@@ -147,9 +169,25 @@ def requests_from_columns(
         [None] * n if values is None else as_column(name, values, n)
         for name, values in (("rubrics", rubrics), ("references", references), ("languages", languages))
     )
+    rubrics = as_rubrics(rubrics)
     return [
         Request(prompt=prompt, completions=completions, rubric=rubric, reference=reference, language=language)
         for prompt, completions, rubric, reference, language in zip(
             prompts, zip(*columns, strict=True), rubrics, references, languages, strict=True
         )
     ]
+
+
+def as_rubrics(rubrics: Sequence[Any]) -> list[str | Rubric | None]:
+    """Rubrics as requests hold them: texts, a `Rubric`, or None.
+
+    Raises:
+        ConfigError: One is none of these, nor what `read_rubric` takes; says which.
+    """
+    made = []
+    for n, rubric in enumerate(rubrics):
+        try:
+            made.append(read_rubric(rubric))
+        except ConfigError as error:
+            raise ConfigError(f"rubrics[{n}]: {error.args[0]}", hint=error.hint) from None
+    return made

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from autoj_reward.engines import Engine
-from autoj_reward.judge.generation import ask, usage_of, write
+from autoj_reward.judge.generation import Turn, ask, usage_of, write
 from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.verdict import VerdictSet
@@ -95,7 +95,17 @@ def judge_with_critique(
     rules: ReadingRules,
 ) -> list[MeteredSample]:
     """Let the judge write, then read its verdict where the text concludes with it, or where it is forced."""
-    turns = write(inputs, engine, spec.thinking)
+    return read_verdicts(inputs, write(inputs, engine, spec.thinking), engine, verdicts, rules)
+
+
+def read_verdicts(
+    inputs: Sequence[JudgeInput],
+    turns: Sequence[Turn],
+    engine: Engine,
+    verdicts: Sequence[VerdictSet],
+    rules: ReadingRules,
+) -> list[MeteredSample]:
+    """Read a verdict in what the judge wrote for each input; one turn may be there for several verdicts."""
     found = [
         turn.failure or find_verdict(turn.critique, turn.finish_reason, own)
         for turn, own in zip(turns, verdicts, strict=True)

@@ -29,7 +29,7 @@ from autoj_reward.ranking.rank import group_requests, rank_requests, shown_group
 from autoj_reward.ranking.resolution import engine_resolution, ranking_resolution
 from autoj_reward.ranking.strategies import Pointwise, Strategy
 from autoj_reward.ranking.tiebreak import distinct_completions, first_by_hash
-from autoj_reward.types import Request, Text
+from autoj_reward.types import Request, Rubrics, Text
 
 
 def label(
@@ -39,7 +39,7 @@ def label(
     *,
     strategy: Strategy | None = None,
     settings: LabelSettings | None = None,
-    rubrics: Sequence[str | None] | None = None,
+    rubrics: Rubrics | None = None,
     references: Sequence[str | None] | None = None,
     languages: Sequence[str | None] | None = None,
 ) -> list[LabelledGroup]:
@@ -51,7 +51,7 @@ def label(
         groups: B groups of completions; sizes may differ, none may be empty.
         strategy: How to rank; None is `Pointwise()`: rate each completion once.
         settings: Which pairs to make and keep; None takes the best against the worst.
-        rubrics: B rubrics or None each, for templates that take one.
+        rubrics: B rubrics or None each: texts, for templates that take one, or `Rubric`s of criteria.
         references: B reference answers or None each, likewise.
         languages: B language codes or None each, for judges with templates in several languages.
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.messages.columns import as_column, as_groups
+from autoj_reward.judge.requests import as_rubrics
 from autoj_reward.judgments import RatingJudgment
 from autoj_reward.ranking.budgeted import Budgeted
 from autoj_reward.ranking.evidence import Answers, Evidence, Round
@@ -17,7 +18,7 @@ from autoj_reward.ranking.resolution import ranking_resolution
 from autoj_reward.ranking.runner import JudgeOracle, as_rated, check_judge, run_strategy
 from autoj_reward.ranking.strategies import Pointwise, Strategy
 from autoj_reward.ranking.tiebreak import distinct_completions
-from autoj_reward.types import Request, Text
+from autoj_reward.types import Request, Rubrics, Text
 
 logger = logging.getLogger("autoj_reward")
 
@@ -28,7 +29,7 @@ def rank(
     groups: Sequence[Sequence[Text]],
     *,
     strategy: Strategy | None = None,
-    rubrics: Sequence[str | None] | None = None,
+    rubrics: Rubrics | None = None,
     references: Sequence[str | None] | None = None,
     languages: Sequence[str | None] | None = None,
     resolution: float | None = None,
@@ -40,7 +41,7 @@ def rank(
         prompts: B prompts.
         groups: B groups of completions; sizes may differ, none may be empty.
         strategy: The strategy; None is `Pointwise()`: rate each completion once.
-        rubrics: B rubrics or None each, for templates that take one.
+        rubrics: B rubrics or None each: texts, for templates that take one, or `Rubric`s of criteria.
         references: B reference answers or None each, likewise.
         languages: B language codes or None each, for judges with templates in several languages.
         resolution: Rewards closer than this tie; at least 0. None is the step to which trainers' rewards are
@@ -62,7 +63,7 @@ def rank(
 def group_requests(
     prompts: Sequence[Text],
     groups: Sequence[Sequence[Text]],
-    rubrics: Sequence[str | None] | None,
+    rubrics: Rubrics | None,
     references: Sequence[str | None] | None,
     languages: Sequence[str | None] | None = None,
 ) -> list[list[Request]]:
@@ -77,6 +78,8 @@ def group_requests(
     given = {
         name: as_column(name, values, len(prompts)) for name, values in columns.items() if values is not None
     }
+    if rubrics is not None:
+        given["rubrics"] = as_rubrics(given["rubrics"])
     return [
         [
             Request(
@@ -156,7 +159,7 @@ def best_of_n(
     *,
     n_best: int = 1,
     strategy: Strategy | None = None,
-    rubrics: Sequence[str | None] | None = None,
+    rubrics: Rubrics | None = None,
     references: Sequence[str | None] | None = None,
     languages: Sequence[str | None] | None = None,
 ) -> list[list[Text]]:
@@ -181,7 +184,7 @@ def worst_of_n(
     *,
     n_worst: int = 1,
     strategy: Strategy | None = None,
-    rubrics: Sequence[str | None] | None = None,
+    rubrics: Rubrics | None = None,
     references: Sequence[str | None] | None = None,
     languages: Sequence[str | None] | None = None,
 ) -> list[list[Text]]:

@@ -74,7 +74,7 @@ class JudgeOracle:
 
 def as_rated(judgment: RatingJudgment) -> Rated:
     """A rating for strategies, less the guard's penalty."""
-    return Rated(judgment.reward, judgment.rating, len(judgment.samples), n_tokens(judgment))
+    return Rated(judgment.reward, judgment.rating, judgment.n_calls, n_tokens(judgment))
 
 
 def as_compared(judgment: PairJudgment) -> Compared:
@@ -83,7 +83,7 @@ def as_compared(judgment: PairJudgment) -> Compared:
     if win_prob is not None and tie_prob is not None:
         # A penalty can leave less room for ties than the judge gave them.
         tie_prob = min(tie_prob, 2 * win_prob, 2 * (1 - win_prob))
-    return Compared(win_prob, tie_prob, len(judgment.samples), n_tokens(judgment))
+    return Compared(win_prob, tie_prob, judgment.n_calls, n_tokens(judgment))
 
 
 def n_tokens(judgment: Judgment) -> int:

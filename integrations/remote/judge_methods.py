@@ -13,7 +13,7 @@ from autoj_reward.judging import J, judgment_of, request_row
 from autoj_reward.judgments import PairJudgment, RatingJudgment
 from autoj_reward.redact import redact
 from autoj_reward.reward.scale import Scale
-from autoj_reward.types import Request, Text
+from autoj_reward.types import Request, Rubrics, Text
 
 Row = dict[str, Any]
 
@@ -42,7 +42,7 @@ class ServedJudge(abc.ABC):
         prompts: Sequence[Text],
         completions: Sequence[Text],
         *,
-        rubrics: Sequence[str | None] | None = None,
+        rubrics: Rubrics | None = None,
         references: Sequence[str | None] | None = None,
         languages: Sequence[str | None] | None = None,
     ) -> list[RatingJudgment]: ...
@@ -85,7 +85,7 @@ class ServedJudge(abc.ABC):
         firsts: Sequence[Text],
         seconds: Sequence[Text],
         *,
-        rubrics: Sequence[str | None] | None = None,
+        rubrics: Rubrics | None = None,
         references: Sequence[str | None] | None = None,
         languages: Sequence[str | None] | None = None,
     ) -> list[PairJudgment]: ...
@@ -110,7 +110,7 @@ class ServedJudge(abc.ABC):
         prompts: Sequence[Text],
         completions: Sequence[Text],
         *,
-        rubrics: Sequence[str | None] | None = None,
+        rubrics: Rubrics | None = None,
         references: Sequence[str | None] | None = None,
         languages: Sequence[str | None] | None = None,
     ) -> list[RatingJudgment]:
@@ -125,7 +125,7 @@ class ServedJudge(abc.ABC):
         firsts: Sequence[Text],
         seconds: Sequence[Text],
         *,
-        rubrics: Sequence[str | None] | None = None,
+        rubrics: Rubrics | None = None,
         references: Sequence[str | None] | None = None,
         languages: Sequence[str | None] | None = None,
     ) -> list[PairJudgment]:

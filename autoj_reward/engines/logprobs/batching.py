@@ -81,18 +81,19 @@ def read_batches(rows: Sequence[Row], *, extra: int, batch_tokens: int) -> Itera
 def _runs(ordered: Sequence[Row]) -> Iterator[list[Row]]:
     """Split sorted rows where a row shares too little with the first of its run.
 
-    Too little is under `_MIN_SHARED` tokens, or under half of what the run's first two rows share.
+    Too little is under `_MIN_SHARED` tokens, or so little more than nothing that a run of its own costs fewer
+    tokens than what the run's rows would no longer share.
     """
     run: list[Row] = []
-    needed = _MIN_SHARED
+    common = 0
     for row in ordered:
         if run:
             shared = shared_length(run[0][1], row[1])
-            if shared < needed:
+            lost = len(run) * (common - shared) if len(run) > 1 else 0
+            if shared < _MIN_SHARED or lost > shared:
                 yield run
-                run, needed = [], _MIN_SHARED
-            elif len(run) == 1:
-                needed = max(_MIN_SHARED, shared // 2)
+                run = []
+            common = shared
         run.append(row)
     if run:
         yield run

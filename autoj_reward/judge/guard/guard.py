@@ -45,7 +45,7 @@ FLAGS: tuple[Flag, ...] = (
 Treatment = Literal["judge", "lowest"]
 """judge: the judge decides. lowest: the lowest rating, or a loss, by rule and without asking the judge."""
 
-_VERSION = 4
+_VERSION = 5
 """Counts up when the same guard would show a judge another text."""
 
 _JOINER = "\u2060"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from autoj_reward.judge.criteria.tasks import criterion_tasks
 from autoj_reward.judge.guard.folding import fold
 from autoj_reward.judge.spec import JudgeSpec, JudgingTask
 from autoj_reward.judge.verdict import VerdictSet, squeeze
@@ -199,9 +200,9 @@ def _is_head(mark: str) -> bool:
 
 
 def _tasks(spec: JudgeSpec) -> list[JudgingTask]:
-    """A judge's tasks in all its languages: a completion may imitate any of them."""
+    """A judge's tasks in all its languages, criteria's included: a completion may imitate any of them."""
     specs = (spec, *spec.translations.values())
-    return [p for s in specs for p in (s.rating, s.comparison) if p is not None]
+    return [p for s in specs for p in (s.rating, s.comparison) if p is not None] + criterion_tasks()
 
 
 def _trusted_texts(spec: JudgeSpec) -> Iterator[str]:

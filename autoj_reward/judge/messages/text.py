@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
+from autoj_reward.criteria.rubric import Rubric
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.messages.parts import Piece, kind_of
 from autoj_reward.judge.messages.turns import Turn, as_messages, read_turns
@@ -125,6 +126,8 @@ def shown_request(request: Request, reasoning: Reasoning = "strip") -> Request:
         raise ConfigError(f"must be a Request, is {kind_of(request)}")
     for field in ("rubric", "reference", "language"):
         value = getattr(request, field)
+        if field == "rubric" and isinstance(value, Rubric):
+            continue
         if value is not None and not isinstance(value, str):
             raise ConfigError(f"{field}: must be a text or None, is {kind_of(value)}")
     if isinstance(request.completions, str) or not isinstance(request.completions, Sequence):

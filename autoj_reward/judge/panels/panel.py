@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Literal, cast
 
+from autoj_reward.criteria.rubric import Rubric
 from autoj_reward.errors import ConfigError, EngineError
 from autoj_reward.identity import short_id
 from autoj_reward.judge.judge import Judge
@@ -215,8 +216,13 @@ class Panel(Judge):
         return [m for m in self.members if m.can_judge(n_completions)]
 
     def _fitting(self, member: Member, request: Request) -> Request:
-        """The request without what this member's template does not show and another member's does."""
+        """The request without what this member's template does not show and another member's does.
+
+        A rubric of criteria is for every member that rates.
+        """
         n = len(request.completions)
+        if isinstance(request.rubric, Rubric) and (n == 1 or member.spec.rates_to_compare):
+            return request
         own, all_ = member.taken(n), frozenset[str]().union(*(m.taken(n) for m in self._able(n)))
         unseen: dict[str, Any] = dict.fromkeys(all_ - own)
         return replace(request, **unseen) if unseen else request

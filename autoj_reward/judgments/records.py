@@ -8,38 +8,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from autoj_reward.distributions import (
-    EXCHANGED,
-    PREFERENCES,
-    Exactness,
     Preference,
     Verdict,
     VerdictDistribution,
     aggregate,
     agreement,
     as_preference,
-    is_even,
-    mirrored,
 )
 from autoj_reward.types import Failure, FinishReason, Mode, Usage
-
-__all__ = [
-    "EXCHANGED",
-    "PREFERENCES",
-    "Exactness",
-    "Judgment",
-    "MemberVerdict",
-    "PairJudgment",
-    "Preference",
-    "Provenance",
-    "RatingJudgment",
-    "Sample",
-    "Verdict",
-    "VerdictDistribution",
-    "aggregate",
-    "as_preference",
-    "is_even",
-    "mirrored",
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +114,11 @@ class Judgment:
             return None
         readable = (s for s in self.samples if s.failure is None)
         return next(readable, self.samples[0]).critique
+
+    @property
+    def n_calls(self) -> int:
+        """Number of inputs that the judge was asked."""
+        return len(self.samples)
 
     @property
     def n_forced(self) -> int:
