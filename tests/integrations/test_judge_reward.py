@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import pickle
+import re
 import threading
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from autoj_reward import (
 from autoj_reward.reward.resolution import engine_resolution, measure_resolution
 from autoj_reward.testing import ScriptedEngine, rendered_text
 from autoj_reward.types import JudgeInput, Request
+from tests.conftest import REPO
 from tests.quality import QualityEngine, refusing_engine, win_prob
 
 
@@ -75,6 +78,26 @@ def test_ratings_of_a_group() -> None:
     assert log.extra["judge_rating/raw"] == [4.0, 7.0, None, 10.0]
     assert log.extra["judge_rating/failure"] == [None, None, "low_mass", None]
     assert "judge_rating/critique" not in log.extra
+
+
+def test_the_page_lists_what_is_logged(tmp_path: Path) -> None:
+    """Calls with failures, with a cache, in critique mode, and with what OnlineDPO needs."""
+    logged, columns = set[str](), set[str]()
+    for asked in (
+        reward(trainer="online_dpo"),
+        JudgeReward(judge(mode="critique", cache=tmp_path / "cache.sqlite"), trainer="grpo"),
+    ):
+        log = Log()
+        log(asked, PROMPTS, COMPLETIONS)
+        names = (name.removeprefix("judge_rating/") for name in log.metrics)
+        logged |= {"failures/REASON" if name.startswith("failures/") else name for name in names}
+        columns |= set(log.extra)
+    page = (REPO / "docs" / "trl.md").read_text(encoding="utf-8")
+    table = page.partition("## Watching")[2].partition("TRL itself logs")
+    first_cells = [line.split("|")[1] for line in table[0].splitlines() if line.startswith("| `")]
+    assert {name for cell in first_cells for name in re.findall("`([^`]+)`", cell)} == logged
+    assert all(f"`{column}`" in table[2].partition("## ")[0] for column in columns)
+    assert len(columns) == 3
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoj_reward.engines.checkpoint.bars import without_bars
 from autoj_reward.errors import ConfigError
 
 logger = logging.getLogger("autoj_reward")
@@ -60,7 +61,8 @@ def made_once(folder: Path, make: Callable[[Path], None], needs_mb: int) -> Path
                 with tempfile.TemporaryDirectory(prefix=folder.name + ".", dir=folder.parent) as scratch:
                     model = Path(scratch) / "model"
                     model.mkdir()
-                    make(model)
+                    with without_bars():
+                        make(model)
                     # A rename is atomic: a folder under its final name is complete.
                     os.rename(model, folder)
     except OSError as error:

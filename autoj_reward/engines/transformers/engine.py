@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from autoj_reward.engines.checkpoint.bars import without_bars
 from autoj_reward.engines.checkpoint.dtype import cpu_dtype, runs_on_cpu
 from autoj_reward.engines.checkpoint.embedded import resolve_model
 from autoj_reward.engines.checkpoint.fingerprint import check_unchanged, digest_of, engine_facts, hub_commit
@@ -100,13 +101,14 @@ class TransformersEngine:
                 dtype = _dtype_on_cpu(config, model_options)
             hf_tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
             loaded: Any
-            loaded, info = AutoModelForCausalLM.from_pretrained(
-                path,
-                revision=revision,
-                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-                output_loading_info=True,
-                **model_options,
-            )
+            with without_bars():
+                loaded, info = AutoModelForCausalLM.from_pretrained(
+                    path,
+                    revision=revision,
+                    dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+                    output_loading_info=True,
+                    **model_options,
+                )
             check_kind(loaded.config, model)
             check_weights(loaded, info, model)
             if adapter is not None:
