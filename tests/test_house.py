@@ -128,7 +128,7 @@ ALLOWED: dict[str, set[str]] = {
         "rows",
         "types",
     },
-    "monitor": {"errors", "judge", "rows", "statistics", "types"},
+    "monitor": {"errors", "json_text", "judge", "reward", "rows", "statistics", "types"},
     "rescore": {"cache", "engines", "errors", "judge", "judgments", "rows", "types"},
     "serve": {"engines", "errors", "judge", "judging", "judgments", "ranking", "reward", "rows", "types"},
     "integrations": {
@@ -141,6 +141,7 @@ ALLOWED: dict[str, set[str]] = {
         "judge",
         "judging",
         "judgments",
+        "monitor",
         "ranking",
         "redact",
         "reward",

@@ -56,24 +56,33 @@ def monitor(
 
     If rows hold no flags of the guard, it looks for --judge's delimiters and verdicts here, without a model.
     """
+    from autoj_reward.monitor.gap import gap_of_log
     from autoj_reward.monitor.monitor import Monitor
     from autoj_reward.monitor.reward_log import LogFields, read_scored
 
     watching = Monitor(window=window, thresholds=_thresholds(threshold))
     scored = read_scored(log, LogFields(reward=reward, completion=completion, step=step))
     found: list[Alarm] = []
+    golds: list[Scored] = []
     for item in _flagged(itertools.islice(scored, limit), judge):
         flags = None if item.flags is None else [item.flags]
         found += watching.add([item.reward], [item.text], flags=flags, step=item.step)
+        golds += [item] if item.gold is not None else []
     found += watching.finish()
+    gap, gap_alarms = gap_of_log(golds, watching.thresholds.gold_gap)
+    found += gap_alarms
     if not watching.windows:
         raise ConfigError(f"{log} holds no completions")
     if as_json:
         windows = [w.as_record() for w in watching.windows]
         alarms = [{f.name: getattr(a, f.name) for f in fields(a)} for a in found]
-        typer.echo(json_text({"windows": windows, "alarms": alarms}, indent=1))
+        gold = {"gold": [point.as_record() for point in gap]} if gap else {}
+        typer.echo(json_text({"windows": windows, "alarms": alarms, **gold}, indent=1))
     elif not quiet:
         _print(watching.windows)
+        if gap:
+            ends = f"{gap[0].gap:+.3g} at step {gap[0].step} to {gap[-1].gap:+.3g} at step {gap[-1].step}"
+            note(f"reward less gold: {ends}, {len(gap):,} steps")
     for alarm in found:
         note(f"alarm, {alarm}")
     if found:

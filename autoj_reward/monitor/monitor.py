@@ -49,6 +49,8 @@ class Thresholds:
         failed: Least share of completions, in [0, 1], without a reward.
         spread: Largest ratio of the standard deviation of rewards to the baseline's, in (0, 1): the judge
             hardly distinguishes completions.
+        gold_gap: Least sum of a CUSUM over the gap between the reward and a gold reward, in standard
+            deviations of a step: the reward rises away from it. See `GapMonitor`, which uses it.
     """
 
     length_correlation: float | None = 0.6
@@ -59,6 +61,7 @@ class Thresholds:
     flagged: float | None = 0.05
     failed: float | None = 0.2
     spread: float | None = 0.1
+    gold_gap: float | None = 5.0
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -126,12 +129,13 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One completion with its reward; `flags` is None without a guard."""
+    """One completion with its reward; `flags` is None without a guard, `gold` without a gold reward."""
 
     reward: float | None
     text: str
     flags: tuple[str, ...] | None = None
     step: int | None = None
+    gold: float | None = None
 
 
 def window_of(items: Sequence[Scored]) -> Window:

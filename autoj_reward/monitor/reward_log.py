@@ -13,7 +13,7 @@ from autoj_reward.judge.messages.text import completion_text
 from autoj_reward.monitor.monitor import Scored
 from autoj_reward.rows.source import Row, read_rows
 
-_NO_REWARDS = frozenset({"step", "advantage", "epoch", "index"})
+_NO_REWARDS = frozenset({"step", "advantage", "epoch", "index", "gold"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +25,13 @@ class LogFields:
             logs of TRL's trainers with one reward function.
         completion: Field of the completion, a text or messages.
         step: Field of the step; rows may lack it.
+        gold: Field of a gold reward on the same scale; rows may lack it.
     """
 
     reward: str | None = None
     completion: str = "completion"
     step: str = "step"
+    gold: str = "gold"
 
 
 def read_scored(path: str, fields: LogFields) -> Iterator[Scored]:
@@ -116,6 +118,7 @@ def _scored(row: Row, path: str, line: int, reward: str, fields: LogFields) -> S
         text,
         tuple(flags) if isinstance(flags, list) else None,
         step if isinstance(step, int) else None,
+        _number(row.get(fields.gold), path, line, fields.gold),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.errors import DataError
+from autoj_reward.monitor.gap import gap_of_log
 from autoj_reward.monitor.monitor import Monitor
 from autoj_reward.monitor.reward_log import LogFields, read_scored
 from autoj_reward.reporting.parts import Facts, Lines, Listing, Number, Part
@@ -55,7 +56,9 @@ def log_parts(path: str) -> list[Part]:
         found += monitor.add([item.reward], [item.text], flags=flags, step=item.step)
     found += monitor.finish()
     windows = [w.as_record() for w in monitor.windows]
-    return window_parts({"windows": windows, "alarms": [asdict(alarm) for alarm in found]})
+    gap, gap_alarms = gap_of_log(scored)
+    alarms = [asdict(alarm) for alarm in (*found, *gap_alarms)]
+    return window_parts({"windows": windows, "alarms": alarms, "gold": [p.as_record() for p in gap]})
 
 
 def window_parts(record: Mapping[str, Any]) -> list[Part]:
@@ -97,7 +100,52 @@ def window_parts(record: Mapping[str, Any]) -> list[Part]:
                 marks=marks,
             )
         )
-    return parts
+    return parts + _gold_parts(record.get("gold") or (), alarms)
+
+
+def _gold_parts(points: Sequence[Mapping[str, Any]], alarms: Sequence[Mapping[str, Any]]) -> list[Part]:
+    """Training and gold reward over the steps, and the gap between the two."""
+    if not points:
+        return []
+    steps = [float(p["step"]) for p in points]
+    rung = [a for a in alarms if a["name"] == "gold_gap"]
+    marks = {"first alarm": float(rung[0]["step"])} if rung else {}
+    both: dict[str, Sequence[Number]] = {
+        "training reward": [p["reward"] for p in points],
+        "gold reward": [p["gold"] for p in points],
+    }
+    first, last = points[0], points[-1]
+    says = (
+        f"Training reward from {first['reward']:.3g} to {last['reward']:.3g}, gold reward from "
+        f"{first['gold']:.3g} to {last['gold']:.3g}. If the first rises away from the second, the policy may "
+        "game the reward: read completions."
+    )
+    gap: dict[str, Sequence[Number]] = {"reward less gold": [p["gap"] for p in points]}
+    alarmed = f" The alarm rang {len(rung):,} times." if rung else " The alarm did not ring."
+    return [
+        Lines(
+            id="gold",
+            title="Training and gold reward",
+            says=says,
+            x_label="step",
+            y_label="mean reward",
+            x=steps,
+            series=both,
+            axis="integer",
+            marks=marks,
+        ),
+        Lines(
+            id="gold-gap",
+            title="Gap to the gold reward",
+            says=f"From {first['gap']:+.3g} to {last['gap']:+.3g}.{alarmed}",
+            x_label="step",
+            y_label="reward less gold",
+            x=steps,
+            series=gap,
+            axis="integer",
+            marks=marks,
+        ),
+    ]
 
 
 def _interval_of_means(windows: Sequence[Mapping[str, Any]]) -> tuple[Any, Any]:

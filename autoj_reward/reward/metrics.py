@@ -6,8 +6,9 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from autoj_reward.reward.plan import ALONE, RawScore
 from autoj_reward.statistics import correlation
@@ -24,6 +25,7 @@ class JudgedRow:
         raw: Rating or win probability; None with a failure.
         reward: What the trainer got.
         reason: Reason of a failure, or None.
+        columns: The dataset's columns of the row, if the reward keeps them (`BatchReward.keep_columns`).
     """
 
     prompt: str
@@ -32,6 +34,7 @@ class JudgedRow:
     raw: float | None
     reward: float | None
     reason: str | None
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

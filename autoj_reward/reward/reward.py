@@ -106,6 +106,8 @@ class BatchReward:
         self.scale = reward_scale(judge, mode, scale, resolution)
         self.fill: Fill = fill
         """Reward of a failed judgment."""
+        self.keep_columns = False
+        """Whether the rows of reports keep the dataset's columns, for a second judge."""
         self._schedule: Schedule = schedule
         self._shown: Shown = shown
         self._reasoning = check_reasoning(judge.settings.reasoning if reasoning is None else reasoning)
@@ -193,8 +195,15 @@ class BatchReward:
                     raw=score.raw,
                     reward=reward,
                     reason=score.reason,
+                    columns=own_columns,
                 )
-                for item, score, reward in zip(plan.items[mine], scores[mine], rewards, strict=True)
+                for item, score, reward, own_columns in zip(
+                    plan.items[mine],
+                    scores[mine],
+                    rewards,
+                    _rows_of(columns or {}, len(rewards)) if self.keep_columns else [{}] * len(rewards),
+                    strict=True,
+                )
             ),
             metrics={name: value for name, value in metrics.items() if value is not None},
             logged=logged,
@@ -265,3 +274,9 @@ class BatchReward:
             return None
         cached, asked = after.n_cached - before.n_cached, after.n_asked - before.n_asked
         return cached / (cached + asked) if cached + asked else None
+
+
+def _rows_of(columns: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
+    """Columns of n values as n rows; what is no such column is left out."""
+    lists = {k: v for k, v in columns.items() if isinstance(v, Sequence) and len(v) == n and k != "prompt"}
+    return [{name: values[i] for name, values in lists.items()} for i in range(n)]

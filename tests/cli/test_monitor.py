@@ -67,3 +67,31 @@ def test_wrong_input_is_named(
     write_rows(tmp_path / "log.jsonl", [row])
     with pytest.raises(error, match=named):
         run("monitor", "log.jsonl", *options, judge=False)
+
+
+def test_a_gold_reward_in_a_log_is_watched_and_drawn(run: Run, tmp_path: Path) -> None:
+    rows = [
+        {
+            "step": step,
+            "completion": f"text number {step} {n} with other words {n * step}",
+            "reward": min(1.0, 0.3 + 0.03 * step) + 0.01 * n,
+            "gold": 0.3 + 0.01 * (step * n % 7),
+        }
+        for step in range(30)
+        for n in range(4)
+    ]
+    write_rows(tmp_path / "gold.jsonl", rows)
+    result = run("monitor", "gold.jsonl", "--window", "8", "--json", judge=False)
+    assert result.exit_code == 1
+    shown = json.loads(result.stdout)
+    assert [p["step"] for p in shown["gold"]] == list(range(30))
+    (first, *_) = [a for a in shown["alarms"] if a["name"] == "gold_gap"]
+    assert first["step"] <= 20
+    assert "the training reward rises away from the gold reward" in result.stderr
+    off = run("monitor", "gold.jsonl", "--window", "8", "--threshold", "gold_gap=off", judge=False)
+    assert "gold reward" not in off.stderr
+    assert "reward less gold" in off.stderr
+    run("report", "gold.jsonl", "-o", "log.html", judge=False)
+    page = (tmp_path / "log.html").read_text(encoding="utf-8")
+    assert "Training and gold reward" in page
+    assert "Gap to the gold reward" in page

@@ -82,3 +82,38 @@ def test_hostile_text_is_shown_as_text(tmp_path: Path) -> None:
 def test_wrong_settings(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         trl_callback.JudgmentCallback(failing_reward(), **wrong)
+
+
+@pytest.mark.slow
+def test_a_gold_reward_is_asked_logged_and_rings(tiny_policy: Path, tmp_path: Path) -> None:
+    """The gold reward falls as training goes on, whatever the completions are."""
+    asked: list[dict[str, Any]] = []
+
+    def gold(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+        asked.append({"n": len(completions), **columns})
+        return [1.0 - 0.1 * len(asked)] * len(completions)
+
+    reward = JudgeReward(judge(QualityEngine()), trainer="grpo")
+    trainer = group_trainer("GRPO", tiny_policy, tmp_path, [reward], max_steps=12)
+    callback = trl_callback.JudgmentCallback(
+        reward, every=50, gold=gold, gold_every=1, gold_n=4, on_alarm="stop", gap_threshold=1.0
+    )
+    trainer.add_callback(callback)
+    trainer.train()
+    assert [p.gold for p in callback.gap] == [
+        pytest.approx(1.0 - 0.1 * (n + 1)) for n in range(len(callback.gap))
+    ]
+    assert all(one["n"] == 4 for one in asked)
+    assert callback.alarms
+    assert trainer.state.global_step == callback.alarms[0].step < 12
+    logged = [h for h in trainer.state.log_history if "judge_rating/gold_gap" in h]
+    assert [h["step"] for h in logged] == [p.step for p in callback.gap]
+    assert len((tmp_path / "gold.jsonl").read_text().splitlines()) == 4 * len(callback.gap)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"gold_every": 0}, {"gold_n": 0}, {"gap_threshold": 0.0}, {"on_alarm": "cry"}]
+)
+def test_wrong_settings_of_the_gold_reward(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        trl_callback.JudgmentCallback(failing_reward(), gold=lambda **_: [], **wrong)
