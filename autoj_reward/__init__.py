@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from autoj_reward.ranking.rank import best_of_n, rank, worst_of_n
     from autoj_reward.ranking.strategies import AllPairs, Knockout, Pointwise, Ring, Strategy, Swiss
     from autoj_reward.ranking.tables import to_pandas
+    from autoj_reward.ranking.track import Track, track
     from autoj_reward.rows.preferences import label_dataset
     from autoj_reward.types import Failure, FailureReason, Request
 
@@ -82,6 +83,7 @@ _HOMES = {
         "Swiss",
     ),
     "autoj_reward.ranking.tables": ("to_pandas",),
+    "autoj_reward.ranking.track": ("Track", "track"),
     "autoj_reward.rows.preferences": ("label_dataset",),
     "autoj_reward.types": ("Failure", "FailureReason", "Request"),
 }
@@ -122,6 +124,7 @@ __all__ = [
     "Swiss",
     "TemplateError",
     "TooManyFailures",
+    "Track",
     "VerdictDistribution",
     "async_reward",
     "best_of_n",
@@ -132,6 +135,7 @@ __all__ = [
     "rank",
     "read_rubric",
     "to_pandas",
+    "track",
     "worst_of_n",
 ]
 

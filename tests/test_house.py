@@ -102,9 +102,10 @@ ALLOWED: dict[str, set[str]] = {
         "toml_file",
         "types",
     },
-    "ranking": {"errors", "json_text", "judge", "judgments", "types"},
-    "reward": {"engines", "errors", "judge", "judgments", "ranking", "statistics", "types"},
+    "ranking": {"criteria", "errors", "json_text", "judge", "judgments", "types"},
+    "reward": {"criteria", "engines", "errors", "judge", "judgments", "ranking", "statistics", "types"},
     "rows": {
+        "criteria",
         "engines",
         "environment",
         "errors",
@@ -118,6 +119,7 @@ ALLOWED: dict[str, set[str]] = {
         "types",
     },
     "autoj": {
+        "criteria",
         "engines",
         "engines/checkpoint",
         "environment",
@@ -129,7 +131,7 @@ ALLOWED: dict[str, set[str]] = {
         "types",
     },
     "monitor": {"errors", "json_text", "judge", "reward", "rows", "statistics", "types"},
-    "rescore": {"cache", "engines", "errors", "judge", "judgments", "rows", "types"},
+    "rescore": {"cache", "criteria", "engines", "errors", "judge", "judgments", "rows", "types"},
     "serve": {"engines", "errors", "judge", "judging", "judgments", "ranking", "reward", "rows", "types"},
     "integrations": {
         "console",
@@ -177,6 +179,7 @@ ALLOWED: dict[str, set[str]] = {
         "types",
     },
     "cli": {
+        "criteria",
         "autoj",
         "cache",
         "console",

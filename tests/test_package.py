@@ -17,7 +17,7 @@ from tests.conftest import REPO
 PACKAGE = REPO / "autoj_reward"
 
 PUBLIC = {
-    "Criterion", "Rubric", "RubricJudgment", "load_rubric", "read_rubric",
+    "Criterion", "Rubric", "Track", "track", "RubricJudgment", "load_rubric", "read_rubric",
     "AllPairs", "AutojRewardError", "Budgeted", "ConfigError", "DataError", "Engine", "EngineContractBroken",
     "EngineError", "EngineRejected", "EngineUnavailable", "Failure", "FailureReason", "Guard", "Judge",
     "JudgeReward", "Knockout", "LabelSettings", "LabelledGroup", "PairJudgment", "Panel", "Pointwise",

@@ -47,7 +47,7 @@ def ranked(judge: Judge, *arguments: Any) -> object:
 
 
 WRONG: dict[str, tuple[Callable[..., object], tuple[Any, ...], str]] = {
-    "best of a text": (best_of_n, ("a?", ["1", "2"]), "prompts is one text; give a list"),
+    "best of a text": (best_of_n, (["a?"], "1"), "groups is one text; give a list"),
     "worst of a text": (worst_of_n, ("a?", ["1", "2"]), "prompts is one text"),
     "rank, groups of texts": (rank, (["a?"], ["12"]), r"groups\[0\] is one text"),
     "rank, one text of groups": (rank, (["a?"], "1"), "groups is one text"),
@@ -99,7 +99,9 @@ def test_a_text_for_a_list_of_further_fields(name: str) -> None:
     judge = Judge.load("mini", mode="direct", engine=QualityEngine())
     with pytest.raises(ConfigError, match=f"{name} is one text"):
         judge.rate(["a?"], ["1"], **{name: "x"})  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=f"{name[:-1]}: must be a text or None, is a number"):
+    with pytest.raises(
+        ConfigError, match=rf"{name[:-1]}(: must|s\[0\]: a rubric must) be a text.* is (a number|3)"
+    ):
         judge.rate(["a?"], ["1"], **{name: [3]})  # type: ignore[arg-type]
 
 

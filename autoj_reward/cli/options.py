@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from autoj_reward.cli.shared.criteria_options import CriteriaOptions as CriteriaOptions
 from autoj_reward.cli.shared.dataclass_options import with_options as with_options
 from autoj_reward.errors import ConfigError
 
 if TYPE_CHECKING:
-    from autoj_reward.autoj.scenarios.rubrics import ScenarioRubrics
     from autoj_reward.rows.records import RunSettings
 
 
@@ -257,41 +257,6 @@ class RowOptions:
             max_failures=self.max_failures,
             chunk_requests=self.chunk or default_chunk,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CriteriaOptions:
-    """Scenario criteria as the rubric, for judges whose template takes one."""
-
-    criteria: Annotated[
-        Path | None,
-        _reading_option(
-            metavar="DIR",
-            help="Use scenario criteria as the rubric: an Auto-J checkout or a folder of YAML sets. A row's "
-            "`scenario` selects them; without it the prompt is classified. A row's own rubric comes first.",
-        ),
-    ] = None
-    criteria_root: Annotated[
-        Path | None,
-        _reading_option(metavar="DIR", help="Root of !include paths; by default that of the checkout."),
-    ] = None
-
-    def rubrics(self) -> ScenarioRubrics | None:
-        """Rubrics by row, or None without --criteria.
-
-        Raises:
-            ConfigError: The folder does not exist, or a root is given without criteria.
-            DataError: A file is wrong.
-        """
-        if self.criteria is None:
-            if self.criteria_root is not None:
-                raise ConfigError("--criteria-root is given without --criteria")
-            return None
-        from autoj_reward.autoj.scenarios.criteria import load_criteria
-        from autoj_reward.autoj.scenarios.embedded import EmbeddedClassifier
-        from autoj_reward.autoj.scenarios.rubrics import ScenarioRubrics
-
-        return ScenarioRubrics(load_criteria(self.criteria, root=self.criteria_root), EmbeddedClassifier)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

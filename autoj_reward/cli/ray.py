@@ -138,7 +138,7 @@ def run_on_ray(
             blocks=blocks,
             judge=arguments,
             make_work=make_task,
-            schema=added_schema(run.task.label),
+            schema=added_schema(run.task.label, criteria=checked.by_criteria),
             judge_id=identity["who"]["judge_id"],
         )
         summary = Summary(n_rows=checked.n_rows)

@@ -219,10 +219,11 @@ def judge_rows(
     make = functools.partial(_task_of, make_task, replace(fields, rubric_of=rubrics))
     task = replace(make(judge), expansion=labels)
     if rubrics is not None:
-        if "rubric" not in task.optional:
+        if "rubric" not in task.optional and not rubrics.each:
             raise ConfigError(
                 f"the template of judge {judge.spec.name!r} takes no rubric: --criteria has no effect",
-                hint="use a judge with the general template: --judge FOLDER or ORG/MODEL",
+                hint="judge each criterion by itself: --criteria-per-call 1; or use a judge with the general "
+                "template: --judge FOLDER or ORG/MODEL",
             )
         own["criteria"] = rubrics.fingerprint
     engine = judging.engine or default_engine_name()

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
@@ -18,7 +19,7 @@ from autoj_reward.ranking.resolution import ranking_resolution
 from autoj_reward.ranking.runner import JudgeOracle, as_rated, check_judge, run_strategy
 from autoj_reward.ranking.strategies import Pointwise, Strategy
 from autoj_reward.ranking.tiebreak import distinct_completions
-from autoj_reward.types import Request, Rubrics, Text
+from autoj_reward.types import Message, Request, Rubrics, Text
 
 logger = logging.getLogger("autoj_reward")
 
@@ -152,29 +153,80 @@ def _warn_without_comparisons(strategy: Strategy, evidences: Sequence[Evidence])
         )
 
 
-def best_of_n(
+@overload
+def best_of_n(  # type: ignore[overload-overlap] # a text is one prompt, not a list of letters
     judge: Judge,
-    prompts: Sequence[Text],
-    groups: Sequence[Sequence[Text]],
+    prompts: str | Sequence[Message],
+    groups: Sequence[Text],
     *,
+    criteria: Any = None,
     n_best: int = 1,
     strategy: Strategy | None = None,
     rubrics: Rubrics | None = None,
     references: Sequence[str | None] | None = None,
     languages: Sequence[str | None] | None = None,
-) -> list[list[Text]]:
+) -> list[Text]: ...
+
+
+@overload
+def best_of_n(
+    judge: Judge,
+    prompts: Sequence[Text],
+    groups: Sequence[Sequence[Text]],
+    *,
+    criteria: Any = None,
+    n_best: int = 1,
+    strategy: Strategy | None = None,
+    rubrics: Rubrics | None = None,
+    references: Sequence[str | None] | None = None,
+    languages: Sequence[str | None] | None = None,
+) -> list[list[Text]]: ...
+
+
+def best_of_n(
+    judge: Judge,
+    prompts: Any,
+    groups: Any,
+    *,
+    criteria: Any = None,
+    n_best: int = 1,
+    strategy: Strategy | None = None,
+    rubrics: Rubrics | None = None,
+    references: Sequence[str | None] | None = None,
+    languages: Sequence[str | None] | None = None,
+) -> Any:
     """The best completions of each prompt, best first: at most `n_best` (at least 1) of each group.
 
-    The other arguments and the errors are those of `rank`.
+    `best_of_n(judge, prompt, completions, criteria={"Correctness": "Is the answer right?"})` picks from one
+    group, `best_of_n(judge, prompts, groups)` from many. Arguments that are not listed, and the errors, are
+    those of `rank`.
+
+    Args:
+        judge: The judge.
+        prompts: B prompts; or one, as a text or messages.
+        groups: B groups of completions; the completions of one prompt.
+        criteria: Criteria for all prompts, as `read_rubric` takes them: names and texts, a list, a `Rubric`.
+        n_best: How many.
+        strategy: See `rank`.
+        rubrics: See `rank`; not with `criteria`.
+        references: See `rank`.
+        languages: See `rank`.
 
     Returns:
-        B lists of at most `n_best` completions. Completions without a verdict are left out, so a list
-        may be shorter, or empty.
+        B lists of at most `n_best` completions; of one prompt the list. Completions without a verdict are
+        left out, so a list may be shorter, or empty.
     """
     if n_best < 1:
         raise ConfigError(f"n_best = {n_best} is not at least 1")
+    if criteria is not None and rubrics is not None:
+        raise ConfigError("criteria are for all prompts, and rubrics one for each: give one of them")
+    one = isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], Mapping))
+    prompts, groups = ([prompts], [groups]) if one else (prompts, groups)
+    if criteria is not None:
+        rubrics = [criteria] * len(prompts)
     requests = group_requests(prompts, groups, rubrics, references, languages)
-    return [found[:n_best] for found in _judged(groups, rank_requests(judge, requests, strategy=strategy))]
+    found = [best[:n_best] for best in _judged(groups, rank_requests(judge, requests, strategy=strategy))]
+    return found[0] if one else found
 
 
 def worst_of_n(

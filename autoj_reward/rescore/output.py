@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from autoj_reward.cache.store import JudgmentStore
+from autoj_reward.criteria.rubric import Rubric
 from autoj_reward.engines.replay import ReplayEngine
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judge.description import judge_id
@@ -90,7 +91,7 @@ class OutputRescore:
         fingerprint: str | None = None,
         format_name: str | None = None,
         columns: dict[str, str] | None = None,
-        rubric_of: Callable[[Row, str], str | None] | None = None,
+        rubric_of: Callable[[Row, str], str | Rubric | None] | None = None,
         limit: int | None = None,
     ) -> None:
         self._limit = limit

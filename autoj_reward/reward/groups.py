@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autoj_reward.criteria.rubric import Rubric
 from autoj_reward.ranking.tiebreak import tiebreak_hash
 
 
@@ -16,13 +17,13 @@ class Item:
 
     prompt: str
     completion: str
-    rubric: str | None = None
+    rubric: str | Rubric | None = None
     reference: str | None = None
     baseline: str | None = None
     language: str | None = None
 
     @property
-    def group(self) -> tuple[str | None, ...]:
+    def group(self) -> tuple[str | Rubric | None, ...]:
         """What the members of a group share: everything but the completion."""
         return (self.prompt, self.rubric, self.reference, self.baseline, self.language)
 
@@ -34,7 +35,7 @@ class Item:
 
 def find_groups(items: Sequence[Item]) -> list[list[int]]:
     """Indices of each group's members, groups and members in the order of first appearance."""
-    members: defaultdict[tuple[str | None, ...], list[int]] = defaultdict(list)
+    members: defaultdict[tuple[str | Rubric | None, ...], list[int]] = defaultdict(list)
     for i, item in enumerate(items):
         members[item.group].append(i)
     return list(members.values())

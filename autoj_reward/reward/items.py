@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from autoj_reward.criteria.readers import read_rubric
+from autoj_reward.criteria.rubric import Rubric
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.messages.columns import as_column
 from autoj_reward.judge.messages.text import Reasoning, ShownText, completion_text, prompt_text
@@ -42,7 +44,7 @@ def read_items(
             asked = prompt_text(prompt, reasoning)
             where = f"completions[{i}]"
             answer = _completion(completion, shown, reasoning)
-            texts = {}
+            texts: dict[str, Any] = {}
             for field, values in used.items():
                 where = f"{names[field]}[{i}]"
                 texts[field] = _field(values[i], field, shown, reasoning)
@@ -64,7 +66,9 @@ def _column(field: str, column: str, columns: Mapping[str, Any], n: int) -> Sequ
     return found
 
 
-def _field(value: Any, field: str, shown: Shown, reasoning: Reasoning) -> str | None:
+def _field(value: Any, field: str, shown: Shown, reasoning: Reasoning) -> str | Rubric | None:
+    if field == "rubric":
+        return read_rubric(value)
     if field == "baseline":
         if value is None:
             raise ConfigError("a row has no baseline to compare completions with")

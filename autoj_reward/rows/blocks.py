@@ -225,8 +225,10 @@ def with_fields(table: Any, added: Sequence[Row], schema: Any) -> Any:
     return kept
 
 
-def added_schema(kind: str) -> Any:
+def added_schema(kind: str, *, criteria: bool = False) -> Any:
     """Types of the fields that `rate` or `compare` adds, a `pyarrow.Schema`.
+
+    With `criteria` those of ratings by a rubric of criteria too.
 
     Raises:
         ConfigError: The kind is another one.
@@ -248,7 +250,12 @@ def added_schema(kind: str) -> Any:
     }  # fmt: skip
     if kind not in ("rate", "compare"):
         raise ConfigError(f"--ray runs rate and compare, not {kind}")
-    return pa.schema([(name, types[name]) for name in ADDED_FIELDS[kind]])
+    own = [(name, types[name]) for name in ADDED_FIELDS[kind]]
+    if criteria and kind == "rate":
+        one = [("name", text), ("weight", number), ("essential", pa.bool_()), ("score", number)]
+        one += [("mass", number), ("critique", text), ("failure", types["failure"])]
+        own += [("criteria", pa.list_(pa.struct(one))), ("score", number), ("spread", number)]
+    return pa.schema(own)
 
 
 def _cut(source: Path, n_rows: int, leave_out: frozenset[int]) -> Iterator[Any]:

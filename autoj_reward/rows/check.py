@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from autoj_reward.criteria.rubric import Rubric
 from autoj_reward.errors import ConfigError, DataError, TemplateError
 from autoj_reward.rows.columns import Columns
 from autoj_reward.rows.fields import OPTIONAL_FIELDS, RowFormat, RowProblem
@@ -31,6 +32,8 @@ class CheckedRows:
         n_requests: Requests in them.
         digest: A hash of all lines, the bad ones included.
         fields: Names of all fields of the good rows.
+        by_criteria: Whether a row has a rubric of criteria.
+        taken: The optional fields of requests, such as the rubric of criteria that every judge takes.
         problems: One error for each bad line.
         as_json: Fields whose values do not fit one type of a Parquet column.
         n_not_finite: Rows with NaN or an infinity, which JSON does not have.
@@ -42,6 +45,8 @@ class CheckedRows:
     n_requests: int = 0
     digest: str = ""
     fields: set[str] = field(default_factory=set)
+    by_criteria: bool = False
+    taken: set[str] = field(default_factory=set)
     problems: list[DataError] = field(default_factory=list)
     as_json: tuple[str, ...] = ()
     n_not_finite: int = 0
@@ -67,6 +72,8 @@ def check_rows(source: RowSource, task: RowTask, *, for_parquet: bool = False) -
                 n_good += 1
                 found.n_requests += len(item.requests)
                 found.fields.update(item.row)
+                found.by_criteria |= isinstance(item.requests[0].rubric, Rubric)
+                found.taken.update(n for n in OPTIONAL_FIELDS if getattr(item.requests[0], n) is not None)
                 if for_parquet:
                     columns.add(item.row)
                 elif (name := _not_finite(item.row)) is not None:
@@ -158,7 +165,7 @@ def notes_on(checked: CheckedRows, source: RowSource, task: RowTask, judge: str 
     if lost := sorted(checked.fields & set(task.added_fields)):
         yield f"the rows' own fields {', '.join(lost)} are replaced in the output"
     if judge is not None:
-        for name in sorted((OPTIONAL_FIELDS & checked.fields) - task.optional):
+        for name in sorted((OPTIONAL_FIELDS & checked.fields) - task.optional - checked.taken):
             yield f"the rows have a field {name!r}, which judge {judge} does not take: not shown to it"
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from autoj_reward.criteria.readers import read_rubric
+from autoj_reward.criteria.rubric import Rubric
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.rows.formats.detect import TAKES, Kind, detected, named_format
@@ -35,6 +37,7 @@ class RowFormat:
         completions: Fields of the one or two completions; for groups the one field of the list.
         grouped: Whether the completions are a group, one request for each.
         expand: Splits a file row that holds several groups into one row for each.
+        rubric: Field of the rubric: a text, or criteria as `read_rubric` takes them.
         rubric_of: Gives a rubric for rows without one, from the row and its prompt text.
         read: Reads the rows of a published format; None for the fields above.
         name: The published format's name; None for our own.
@@ -47,7 +50,8 @@ class RowFormat:
     completions: tuple[str, ...]
     grouped: bool = False
     expand: Callable[[Row], Iterator[Row]] = field(default=as_it_is)
-    rubric_of: Callable[[Row, str], str | None] | None = None
+    rubric: str = "rubric"
+    rubric_of: Callable[[Row, str], str | Rubric | None] | None = None
     read: Reader | None = None
     name: str | None = None
     about: str = ""
@@ -84,27 +88,35 @@ class RowFormat:
 
         Args:
             row: The row.
-            optional: Which of `rubric`, `reference` and `language` the judge takes.
+            optional: Which of `rubric`, `reference` and `language` the judge takes. A rubric of criteria, and
+                a reference beside one, are taken by every judge that rates.
 
         Raises:
             RowProblem: A field is missing or wrong.
         """
         parts = self.parts(row)
-        given = {name: _optional(row, name) for name in OPTIONAL_FIELDS & optional}
-        rubric = given.get("rubric")
-        if rubric is None and self.rubric_of is not None:
-            rubric = self.rubric_of(row, prompt_text(parts.prompt))
+        rubric = self._rubric(row, prompt_text(parts.prompt))
+        if isinstance(rubric, Rubric) and (self.grouped or len(parts.completions) == 1):
+            optional |= {"rubric", "reference"}
+        given = {name: _optional(row, name) for name in optional & {"reference", "language"}}
         sets = [(text,) for text in parts.completions] if self.grouped else [tuple(parts.completions)]
         return [
             Request(
                 prompt=parts.prompt,
                 completions=texts,
-                rubric=rubric,
+                rubric=rubric if "rubric" in optional else None,
                 reference=given.get("reference"),
                 language=given.get("language"),
             )
             for texts in sets
         ]
+
+    def _rubric(self, row: Row, prompt: str) -> str | Rubric | None:
+        try:
+            rubric = read_rubric(unpacked(row.get(self.rubric)))
+        except ConfigError as error:
+            raise RowProblem(error.args[0], self.rubric) from error
+        return self.rubric_of(row, prompt) if rubric is None and self.rubric_of is not None else rubric
 
     def n_requests(self, row: Row) -> int:
         """How many requests a row that passed the check has."""
@@ -140,10 +152,18 @@ def row_format(kind: Kind, name: str | None, columns: Mapping[str, str]) -> RowF
         "compare": ("prompt", "first", "second"),
         "rerank": ("prompt", "completions"),
     }[kind]
+    columns = dict(columns)
+    rubric = columns.pop("rubric", "rubric")
     if unknown := sorted(set(columns) - set(own)):
-        raise ConfigError(f"{kind} has no fields {unknown}", hint=f"its fields are {', '.join(own)}")
+        raise ConfigError(f"{kind} has no fields {unknown}", hint=f"its fields are {', '.join(own)}, rubric")
     prompt, *completions = (columns.get(n, n) for n in own)
-    return RowFormat(prompt=prompt, completions=tuple(completions), grouped=kind == "rerank", kinds=(kind,))
+    return RowFormat(
+        prompt=prompt,
+        completions=tuple(completions),
+        grouped=kind == "rerank",
+        rubric=rubric,
+        kinds=(kind,),
+    )
 
 
 def find_format(
@@ -161,7 +181,8 @@ def find_format(
         ConfigError: The format is unknown, none that these kinds read, or has no such field.
         DataError: The source as a whole cannot be read.
     """
-    known = detected(source, kinds, columns) if name is None else named_format(name, kinds)
+    texts = {ours: theirs for ours, theirs in columns.items() if ours != "rubric"}
+    known = detected(source, kinds, texts) if name is None else named_format(name, kinds)
     if known is None:
         return _by_columns(kinds, columns)
     kind = next(k for k, holds in TAKES.items() if k in kinds and known.holds in holds)
@@ -172,13 +193,16 @@ def find_format(
 
 def _by_columns(kinds: Sequence[Kind], columns: Mapping[str, str]) -> tuple[Kind, RowFormat]:
     """Our own format for rows that have none: of the kind whose fields are named, else of the last."""
-    kind = next((k for k in reversed(kinds) if {*columns} <= {*OWN[k].marks}), kinds[-1])
-    own = {ours: theirs for ours, theirs in columns.items() if ours in OWN[kind].marks}
+    named = {*columns} - {"rubric"}
+    kind = next((k for k in reversed(kinds) if named <= {*OWN[k].marks}), kinds[-1])
+    own = {ours: theirs for ours, theirs in columns.items() if ours in (*OWN[kind].marks, "rubric")}
     return kind, row_format(kind, None, own)
 
 
 def _format_of(known: KnownFormat, kind: Kind, columns: Mapping[str, str]) -> RowFormat:
     names = {"one": ("completion",), "two": ("first", "second"), "many": ("completions",)}[known.holds]
+    columns = dict(columns)
+    rubric = columns.pop("rubric", "rubric")
     if len(known.marks) > len(names) and all("|" not in mark for mark in known.marks):
         names = known.marks[1 : 1 + len(names)]
     if unknown := sorted(set(columns) - {name for mark in known.marks for name in mark.split("|")}):
@@ -195,6 +219,7 @@ def _format_of(known: KnownFormat, kind: Kind, columns: Mapping[str, str]) -> Ro
         prompt=known.marks[0].split("|")[0],
         completions=tuple(names),
         grouped=kind == "rerank",
+        rubric=rubric,
         expand=expand,
         read=read,
         name=None if known is OWN.get(known.name) else known.name,

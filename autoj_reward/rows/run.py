@@ -308,7 +308,8 @@ class RowRun:
         whole = path.suffix == ".jsonl"
         written = (row for _, row in read_rows(path))
         for line, row, was in self._paired(rows, written, whole):
-            yield line, row, None if has_failed(was) else {f: was.get(f) for f in self.task.added_fields}
+            added = {f: value for f, value in was.items() if f in self.task.added_fields or f not in row}
+            yield line, row, None if has_failed(was) else added
         if next(rows, None) is not None:
             raise DataError(
                 "holds fewer rows than its input: the file was changed since it was written",

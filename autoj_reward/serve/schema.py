@@ -35,7 +35,11 @@ _TEXT = {
     "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": _MESSAGE}, _MESSAGE],
     "description": "A text, or chat messages (docs/messages.md says how they are shown).",
 }
-_OPTIONAL = {name: {"type": "string"} for name in ("rubric", "reference", "language")}
+_RUBRIC = {
+    "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1}, {"type": "object"}],
+    "description": "A text, or criteria: [{text, weight, choices, essential}] (docs/criteria.md).",
+}
+_OPTIONAL = {"rubric": _RUBRIC, "reference": {"type": "string"}, "language": {"type": "string"}}
 
 
 def _list(value: Any) -> list[Any]:

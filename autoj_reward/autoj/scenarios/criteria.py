@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autoj_reward.criteria import rubric as rubrics
+from autoj_reward.criteria.rubric import Rubric
 from autoj_reward.errors import ConfigError, DataError
 
 TYPES = ("basic", "content", "format", "style")
@@ -52,6 +54,15 @@ class CriteriaSet:
             for kind in TYPES
         }
         return {kind: criteria for kind, criteria in found.items() if criteria}
+
+    def as_rubric(self, criteria_per_call: int | None = 1) -> Rubric:
+        """The criteria with their weights, each to be judged by itself."""
+        return Rubric(
+            criteria=tuple(
+                rubrics.Criterion(name=c.name, text=c.content, weight=c.weight) for c in self.criteria
+            ),
+            criteria_per_call=criteria_per_call,
+        )
 
     def rubric(self) -> str:
         """The rubric for a judge: a list per type, with weights."""

@@ -9,22 +9,40 @@ from typing import Any
 
 from autoj_reward.autoj.scenarios.answers import ScenarioClassifier
 from autoj_reward.autoj.scenarios.criteria import CriteriaSet
+from autoj_reward.criteria.rubric import Rubric
 
 
 class ScenarioRubrics:
     """Finds a row's rubric by its scenario; classifies the prompt of a row without one.
 
     The classifier is made for the first such row.
+
+    Args:
+        sets: Criteria by scenario.
+        make_classifier: Makes the classifier.
+        criteria_per_call: Judge the criteria by themselves, as many in a call (None: all); 0 shows them as
+            one text.
     """
 
     def __init__(
-        self, sets: Mapping[str, CriteriaSet], make_classifier: Callable[[], ScenarioClassifier]
+        self,
+        sets: Mapping[str, CriteriaSet],
+        make_classifier: Callable[[], ScenarioClassifier],
+        criteria_per_call: int | None = 0,
     ) -> None:
-        self._rubrics = {scenario: one.rubric() for scenario, one in sets.items()}
+        self._rubrics: dict[str, str | Rubric] = {
+            scenario: one.rubric() if criteria_per_call == 0 else one.as_rubric(criteria_per_call)
+            for scenario, one in sets.items()
+        }
         self._make_classifier = make_classifier
         self._classifier: ScenarioClassifier | None = None
         # Rows are read several times; each prompt is classified once.
         self._found: dict[bytes, str] = {}
+
+    @property
+    def each(self) -> bool:
+        """Whether criteria are judged by themselves, which every judge that rates does."""
+        return any(isinstance(rubric, Rubric) for rubric in self._rubrics.values())
 
     @property
     def fingerprint(self) -> str:
@@ -32,7 +50,7 @@ class ScenarioRubrics:
         text = repr(sorted(self._rubrics.items()))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
-    def __call__(self, row: Mapping[str, Any], prompt: str) -> str | None:
+    def __call__(self, row: Mapping[str, Any], prompt: str) -> str | Rubric | None:
         """The rubric; None for a scenario without criteria, such as `default`."""
         scenario = row.get("scenario")
         return self._rubrics.get(scenario if isinstance(scenario, str) else self._classified(prompt))
