@@ -119,7 +119,12 @@ def print_summary(
         f"{usage.completion_tokens:,} written",
         "cache": ""
         if spent is None
-        else f"{spent.n_cached:,} answers from the cache, {spent.n_asked:,} from the engine",
+        else f"{spent.n_cached:,} answers from the cache, {spent.n_asked:,} from the engine"
+        + (
+            " (a critique takes up to two: its text, and the reading of its verdict)"
+            if summary.n_explanations
+            else ""
+        ),
         "output": "" if target == "-" else target,
         "next": next_step,
     }
@@ -189,7 +194,9 @@ def print_labels(labels: LabelSummary) -> None:
 
     console = Console(stderr=True)
     kept = f"{labels.n_rows:,} rows of data from {labels.n_groups:,} prompts"
-    dropped = ", ".join(f"{n:,} {reason}" for reason, n in labels.dropped.most_common()) or "none"
+    named = {"tie": "tie (closer than the judge's resolution)"}
+    reasons = (f"{n:,} {named.get(reason, reason)}" for reason, n in labels.dropped.most_common())
+    dropped = ", ".join(reasons) or "none"
     console.print(f"{kept}; pairs dropped: {dropped}", soft_wrap=True)
     record = labels.as_record()
     for name in ("chosen", "rejected"):

@@ -129,7 +129,10 @@ class PairwiseReport:
     def _notes(self) -> list[str]:
         notes = [f"ties: judge {self.tie_share[0]:.1%}, people {self.tie_share[1]:.1%}"]
         if self.overall.kappa is None:
-            notes.append("no kappa: people prefer the same place in every pair, so it could only be 0")
+            notes.append(
+                "people prefer the same place in every pair: no kappa, which could only be 0, and one order "
+                "alone says little, since always that place would be right"
+            )
         if self.longer_wins.n:
             of = self.longer_wins
             notes.append(f"people prefer the longer completion in {of.value:.1%} of {of.n:,} decided pairs")

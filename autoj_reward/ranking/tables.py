@@ -47,7 +47,7 @@ def another_rating(entry: Mapping[str, Any]) -> str:
     stated, rating = entry.get("critique_rating"), entry.get("rating")
     if stated is None or rating is None or stated == rating:
         return ""
-    return f" (it states {stated:g}; the ranking is by the direct rating, {rating:g} here)"
+    return f" (it states {stated:g}; the ranking is by the direct reading: rating {rating:g})"
 
 
 def ranking_html(known: Mapping[str, Any]) -> str:

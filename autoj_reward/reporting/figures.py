@@ -270,9 +270,10 @@ def _cost(run: Run) -> list[Part]:
     if not record.get("complete") or "seconds" not in record:
         return []
     seconds, n = float(record["seconds"]), int(record.get("judgments", 0))
-    facts = {"wall time": f"{seconds:,.1f} s"}
-    if seconds > 0 and n:
-        facts["judgments a second"] = f"{n / seconds:,.2f}"
+    loading = float(record.get("loading_seconds", 0.0))
+    facts = {"wall time": f"{seconds:,.1f} s" + (f", {loading:,.1f} s of it loading" if loading else "")}
+    if seconds > loading and n:
+        facts["judgments a second"] = f"{n / (seconds - loading):,.2f}"
     for name, key in (
         ("prompt tokens", "prompt_tokens"), ("of them shared", "cached_tokens"),
         ("tokens written", "completion_tokens"), ("answers from the cache", "from_cache"),

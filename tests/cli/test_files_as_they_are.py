@@ -65,10 +65,12 @@ def test_agreement_is_measured_on_what_people_preferred(run: Run, tmp_path: Path
     figures = json.loads(done.stdout)
     assert figures["overall"]["one_order"]["percent"] == 100.0
     assert figures["overall"]["kappa"] is None
-    assert "next      the same command with --json > figures.json" in done.stderr
-    shown = run("evaluate", "pairwise", "pairs.jsonl", "--by-rating").stdout
+    assert "next      autoj-reward report FIGURES.json" in done.stderr
+    table = run("evaluate", "pairwise", "pairs.jsonl", "--by-rating")
+    assert "next      the same command with --json > figures.json" in table.stderr
+    shown = table.stdout
     assert "decided by: mini in direct mode, id " in shown
-    assert "no kappa: people prefer the same place in every pair" in shown
+    assert "people prefer the same place in every pair: no kappa, which could only be 0" in shown
     assert "consistency: one choice in both orders" in shown
     with pytest.raises(ConfigError, match="prefer the first completion in every pair"):
         run("evaluate", "pairwise", "pairs.jsonl", "--one-order")

@@ -131,9 +131,10 @@ def test_rerank(run: Run, tmp_path: Path) -> None:
     assert "It is right." in result.stdout
     said = " ".join(result.stdout.split())
     assert "pointwise: 4 judge calls" in said
+    assert "a critique takes up to two: its text, and the reading of its verdict" in result.stderr
     assert "; 2 critiques, written afterwards" in said
     assert "critique of the best, index 1: It is right." in said
-    assert "index 0 (it states 3; the ranking is by the direct rating, 2 here): It says little." in said
+    assert "index 0 (it states 3; the ranking is by the direct reading: rating 2): It says little." in said
 
 
 @pytest.mark.parametrize(

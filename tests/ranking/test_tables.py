@@ -100,7 +100,9 @@ def test_a_ranking_is_a_short_table_in_a_notebook(judge: Judge) -> None:
     assert "<b>" not in broken._repr_html_()
     assert "<th>index from 0</th>" in html
     assert another_rating({"rating": 4.0, "critique_rating": 4.0}) == ""
-    assert another_rating({"rating": 4.0, "critique_rating": 7.0}).startswith(" (it states 7; the ranking is")
+    assert another_rating({"rating": 4.0, "critique_rating": 7.0}).startswith(
+        " (it states 7; the ranking is by the direct reading: rating 4"
+    )
     assert ranking.to_dict()["best"] == ranking.best
 
 

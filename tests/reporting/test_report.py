@@ -102,6 +102,9 @@ def test_rate(tmp_path: Path) -> None:
         "50",
         "3",
     )
+    loaded = dict(RECORD, loading_seconds=1.5)
+    cost = build_report(write(tmp_path / "loaded.jsonl", RATES, loaded)).part("cost").facts
+    assert (cost["judgments a second"], cost["wall time"]) == ("5.00", "2.5 s, 1.5 s of it loading")
     assert [case.line for case in report.part("failed").cases] == [3]
     assert sum(report.part("calibration").n) == 4
 

@@ -157,7 +157,13 @@ def pairwise(
     else:
         with load_judge(judging, caching.for_judge(), both_orders=not one_order) as judge:
             decisions, scores = _judged(
-                judge, pairs, by_rating=by_rating, quiet=quiet, output=output, failures=failures
+                judge,
+                pairs,
+                by_rating=by_rating,
+                as_json=as_json,
+                quiet=quiet,
+                output=output,
+                failures=failures,
             )
             about = about_judge(judge)
     if scores is not None:
@@ -228,6 +234,7 @@ def _judged(
     pairs: Sequence[LabelledPair],
     *,
     by_rating: bool,
+    as_json: bool,
     quiet: bool,
     output: Path | None,
     failures: Counter[str],
@@ -244,7 +251,9 @@ def _judged(
         quiet=quiet,
         output=output,
         failures=failures,
-        next_step="the same command with --json > figures.json, then autoj-reward report figures.json",
+        next_step="autoj-reward report FIGURES.json, a file of what was printed"
+        if as_json
+        else "the same command with --json > figures.json, then autoj-reward report figures.json",
     )
     if by_rating:
         return [], pair_scores(ask_in_chunks(lambda chunk: rate_both(judge, chunk)))
