@@ -13,7 +13,8 @@
     │   └── EngineContractBroken    wrong count or shape came back: final
     ├── DataError (ValueError)      a file's row is wrong: names file, line and field
     ├── StoreError                  cache file corrupt, or from a newer version
-    └── TooManyFailures             the share of failed judgments passed the limit
+    ├── TooManyFailures             the share of failed judgments passed the limit
+    └── BudgetSpent                 the budget of tokens, seconds or money is spent
 
 An output without a verdict is not an error but a `Failure` of its judgment. Control characters in error
 messages are escaped, so they can be printed.
@@ -135,3 +136,7 @@ class StoreError(AutojRewardError):
 
 class TooManyFailures(AutojRewardError):
     """The share of failed judgments passed the limit, so the run stopped."""
+
+
+class BudgetSpent(AutojRewardError):
+    """The budget of tokens, seconds or money is spent; what was judged before is kept."""

@@ -149,6 +149,11 @@ class SettingReader:
             return max(default, least) if isinstance(default, int) else least if required else default
         return value
 
+    def optional(self, key: str, kind: type[Any]) -> Any:
+        """A table read as a dataclass, see `record`; None if it is missing or wrong."""
+        value = self._source.pop(key, None)
+        return None if value is None else self._nested(value, f"{self.where} [{key}]", kind)
+
     def record(self, kind: type[Any]) -> Any:
         """Read a dataclass by its annotations; None if a field is wrong.
 

@@ -230,6 +230,28 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a model's tokens cost, per million.
+
+    Attributes:
+        input: Tokens in prompts, in any currency.
+        output: Tokens written.
+        cached_input: Tokens in prompts that were in the endpoint's prefix cache; None costs as much as input.
+    """
+
+    input: float
+    output: float
+    cached_input: float | None = None
+
+    def of(self, usage: Usage) -> float:
+        """What this usage costs."""
+        cached = self.input if self.cached_input is None else self.cached_input
+        fresh = usage.prompt_tokens - usage.cached_tokens
+        read = fresh * self.input + usage.cached_tokens * cached
+        return (read + usage.completion_tokens * self.output) / 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
     """An engine's answers so far.
 

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+from autoj_reward.budget import Budget
 from autoj_reward.errors import ConfigError
 from autoj_reward.integrations.distributed import current_process_group
 from autoj_reward.integrations.trl_failures import OnFailure, Trainer, choose_fill
@@ -67,6 +68,9 @@ class JudgeReward(BatchReward):
             direct readings only after an engine failure, because they would read the same again.
         max_failures: Largest share of failures among recent completions, in [0, 1].
         gather: Whether the processes of a run judge together. False for calls that only this process makes.
+        budget: The most that this process may spend on judging, in tokens, seconds or money; then the next
+            call raises BudgetSpent, and `budget_used_share` is logged until then. Checkpoints and cached
+            answers are kept.
         name: The metric's name; None is `judge_rating` or `judge_pairwise`.
         judge_mode: direct or critique, for a judge given by name; None is the judge's default.
         **judge_options: Options of `Judge.load`, for a judge given by name. It has a guard unless
@@ -102,6 +106,7 @@ class JudgeReward(BatchReward):
         n_retries: int = 1,
         max_failures: float = 0.5,
         gather: bool = True,
+        budget: Budget | None = None,
         name: str | None = None,
         judge_mode: Mode | None = None,
         **judge_options: Any,
@@ -137,6 +142,7 @@ class JudgeReward(BatchReward):
             reasoning=reasoning,
             n_retries=n_retries,
             max_failures=max_failures,
+            budget=budget,
         )
         self.__name__ = name or f"judge_{mode}"
         self._on_failure: OnFailure = "hash" if on_failure == "coin" else on_failure

@@ -102,9 +102,21 @@ ALLOWED: dict[str, set[str]] = {
         "toml_file",
         "types",
     },
+    "budget": {"engines", "errors", "judge", "judgments", "types"},
     "ranking": {"criteria", "errors", "json_text", "judge", "judgments", "types"},
-    "reward": {"criteria", "engines", "errors", "judge", "judgments", "ranking", "statistics", "types"},
+    "reward": {
+        "budget",
+        "criteria",
+        "engines",
+        "errors",
+        "judge",
+        "judgments",
+        "ranking",
+        "statistics",
+        "types",
+    },
     "rows": {
+        "budget",
         "criteria",
         "engines",
         "environment",
@@ -134,6 +146,7 @@ ALLOWED: dict[str, set[str]] = {
     "rescore": {"cache", "criteria", "engines", "errors", "judge", "judgments", "rows", "types"},
     "serve": {"engines", "errors", "judge", "judging", "judgments", "ranking", "reward", "rows", "types"},
     "integrations": {
+        "budget",
         "console",
         "engines",
         "engines/openai",
@@ -181,6 +194,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {
         "criteria",
         "autoj",
+        "budget",
         "cache",
         "console",
         "engines",

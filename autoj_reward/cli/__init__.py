@@ -7,14 +7,14 @@ import errno
 import os
 import sys
 
-from autoj_reward.errors import AutojRewardError
+from autoj_reward.errors import AutojRewardError, BudgetSpent
 
 
 def main() -> None:
     """Run `autoj-reward`; errors of this package are printed as messages, others as tracebacks.
 
     Exit status: 0 done, 1 a check found something, 2 a wrong setting, file or engine, 3 some rows
-    failed or were left out, 130 interrupted, 143 ended by SIGTERM.
+    failed or were left out, 4 the budget is spent, 130 interrupted, 143 ended by SIGTERM.
     """
     # Hides loading messages and bars of the model libraries, unless the user has set these.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -39,7 +39,7 @@ def main() -> None:
         if os.environ.get("AUTOJ_REWARD_DEBUG"):
             raise
         print(f"error: {redact(str(error))}", file=sys.stderr)  # noqa: T201 - this is the display
-        sys.exit(2)
+        sys.exit(4 if isinstance(error, BudgetSpent) else 2)
     except OSError as error:
         # A closed pipe or a full disk is not our bug.
         if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT):

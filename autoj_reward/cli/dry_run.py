@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from autoj_reward.cli.options import JudgeOptions, key_values, typed
+from autoj_reward.cli.shared.budget import estimate
 from autoj_reward.engines.checkpoint.hub import hub_cache, is_here, is_hub_name
 from autoj_reward.engines.checkpoint.memory import memory_need
 from autoj_reward.engines.factory import default_engine_name
@@ -19,11 +20,21 @@ if TYPE_CHECKING:
     from autoj_reward.rows.run import RowRun
 
 
-def plan_lines(run: RowRun, judge: Judge, options: JudgeOptions) -> list[str]:
-    """Describe a run of `rate`, `compare`, `rerank` or `label`, one line for each fact."""
+def plan_lines(run: RowRun, judge: Judge, options: JudgeOptions, *, measure: int | None = None) -> list[str]:
+    """Describe a run of `rate`, `compare`, `rerank` or `label`, one line for each fact.
+
+    Args:
+        run: The run, checked.
+        judge: Its judge.
+        options: The command's options.
+        measure: Judge so many rows, and estimate from them what all rows take; None judges none.
+    """
+    lines = _panel_lines(run, judge) if isinstance(judge, Panel) else _judge_lines(run, judge, options)
+    return lines if measure is None else [*lines, f"{'estimate':<12}{estimate(run, judge, measure)}"]
+
+
+def _judge_lines(run: RowRun, judge: Judge, options: JudgeOptions) -> list[str]:
     spec, settings = judge.spec, judge.settings
-    if isinstance(judge, Panel):
-        return _panel_lines(run, judge)
     engine = options.engine or default_engine_name()
     given = {**spec.engine_options, **typed(key_values(options.engine_option, "--engine-option"))}
     who = shown(judge.describe("plan"), settings.sampling.max_new_tokens)

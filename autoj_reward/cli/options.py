@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from autoj_reward.cli.shared.budget import BudgetOptions
 from autoj_reward.cli.shared.criteria_options import CriteriaOptions as CriteriaOptions
 from autoj_reward.cli.shared.dataclass_options import with_options as with_options
 from autoj_reward.errors import ConfigError
@@ -236,6 +237,7 @@ class RowOptions:
             help="Number of judgments made, and then written, at a time: 64 on transformers, else 1,024.",
         ),
     ] = None
+    spending: BudgetOptions = BudgetOptions()
     dry_run: Annotated[
         bool,
         _files_option(

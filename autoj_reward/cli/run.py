@@ -213,6 +213,7 @@ def judge_rows(
 
     judging, rows = options.judging, options.rows
     on_cluster = raying is not None and raying.ray is not None
+    rows.spending.check(dry_run=rows.dry_run, on_cluster=on_cluster)
     blocks_of = parquet_input(source.name, target, rows) if on_cluster else None
     own = dict(identity or {})
     rubrics = options.criteria.rubrics()
@@ -243,6 +244,7 @@ def judge_rows(
             task.label, target, quiet=rows.quiet, overlong=judge.settings.overlong, show=show, labels=labels
         ),
         spending=_spending(judge, options.caching),
+        budget=rows.spending.budget(),
     )
     with contextlib.closing(judge):
         run.check()
@@ -251,7 +253,7 @@ def judge_rows(
         if rows.dry_run:
             from autoj_reward.cli.dry_run import plan_lines
 
-            for line in plan_lines(run, judge, judging):
+            for line in plan_lines(run, judge, judging, measure=rows.spending.measure):
                 typer.echo(printable(line))
         elif raying is not None and blocks_of is not None:
             arguments = judge_arguments(

@@ -40,6 +40,7 @@ class RecordedAnswer:
     text: str | None
     finish_reason: FinishReason
     reading: Mapping[str, float] | None
+    usage: Usage = Usage(n_requests=1)
 
 
 class RecordedEngine:
@@ -106,14 +107,12 @@ def rendered_text(item: JudgeInput) -> str:
 
 def _output(answer: RecordedAnswer, item: JudgeInput) -> JudgeOutput:
     if item.readout is None:
-        return JudgeOutput(
-            text=answer.text or "", finish_reason=answer.finish_reason, usage=Usage(n_requests=1)
-        )
+        return JudgeOutput(text=answer.text or "", finish_reason=answer.finish_reason, usage=answer.usage)
     probs = answer.reading or {}
     return JudgeOutput(
         text="",
         finish_reason="read",
-        usage=Usage(n_requests=1),
+        usage=answer.usage,
         reading=ContinuationLogprobs(
             paths=tuple(
                 ContinuationLogprob(text=c, path_logprob=_log(probs.get(c.strip(), 0.0)), end_logprob=0.0)
@@ -153,4 +152,8 @@ def _answer(line: bytes, path: str, number: int) -> RecordedAnswer:
     finish = row.get("finish_reason", "stop")
     if finish not in ("stop", "length"):
         raise wrong("must be 'stop' or 'length'", "finish_reason")
-    return RecordedAnswer(tuple(contains), text, finish, reading)
+    tokens = {name: row.get(name, 0) for name in ("prompt_tokens", "completion_tokens")}
+    for name, n in tokens.items():
+        if type(n) is not int or n < 0:
+            raise wrong("must be a whole number of at least 0", name)
+    return RecordedAnswer(tuple(contains), text, finish, reading, Usage(n_requests=1, **tokens))

@@ -21,7 +21,7 @@ from autoj_reward.judge.verdicts.lists import ListLayout
 from autoj_reward.judge.verdicts.settings import comparison_verdicts, list_layout, rating_verdicts
 from autoj_reward.judgments import PREFERENCES
 from autoj_reward.toml_file import SettingReader
-from autoj_reward.types import ChatWrapper, Mode, PlainWrapper, Sampling, Wrapper
+from autoj_reward.types import ChatWrapper, Mode, PlainWrapper, Price, Sampling, Wrapper
 
 OPTIONAL_FIELDS = frozenset({"rubric", "reference"})
 _RATING_FIELDS = frozenset({"prompt", "completion"})
@@ -102,6 +102,7 @@ class JudgeSpec:
     rating: JudgingTask | None = None
     comparison: JudgingTask | None = None
     engine_options: Mapping[str, Any] = field(default_factory=dict)
+    price: Price | None = None
     notes: str = ""
 
     @functools.cached_property
@@ -237,6 +238,7 @@ def _spec(reader: SettingReader, folder: Path | None) -> JudgeSpec:
         min_mass=reader.number("min_mass", 0.1, least=0.0, most=1.0),
         notes=reader.take("notes", str, ""),
         engine_options=reader.take("engine_options", dict, {}),
+        price=reader.optional("price", Price),
         wrapper=wrapper,
         direct_wrapper=direct,
         sampling=_sampling(reader.table("sampling")),

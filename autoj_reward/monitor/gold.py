@@ -79,7 +79,7 @@ class GoldCheck:
             raise ConfigError(f"gold gave {len(golds)} rewards for {len(chosen)} completions")
         rewards = [self._scale.reward(row.raw) for row in chosen if row.raw is not None]
         self._keep(chosen, rewards, golds, step)
-        return self.monitor.add(rewards, golds, step=step)
+        return self.monitor.add(rewards, golds, step=step, prompts=[row.prompt for row in chosen])
 
     def _keep(
         self,

@@ -129,13 +129,15 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One completion with its reward; `flags` is None without a guard, `gold` without a gold reward."""
+    """One completion with its reward; `flags` is None without a guard, `gold` without a gold reward, `prompt`
+    where the log has none."""
 
     reward: float | None
     text: str
     flags: tuple[str, ...] | None = None
     step: int | None = None
     gold: float | None = None
+    prompt: str | None = None
 
 
 def window_of(items: Sequence[Scored]) -> Window:

@@ -119,6 +119,7 @@ def _scored(row: Row, path: str, line: int, reward: str, fields: LogFields) -> S
         tuple(flags) if isinstance(flags, list) else None,
         step if isinstance(step, int) else None,
         _number(row.get(fields.gold), path, line, fields.gold),
+        None if row.get("prompt") is None else str(row["prompt"]),
     )
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, get_args
 
+from autoj_reward.budget import Budget, Spending
 from autoj_reward.engines import engine_stats
 from autoj_reward.errors import ConfigError, TooManyFailures
 from autoj_reward.judge.judge import Judge
@@ -85,6 +86,7 @@ class BatchReward:
         reasoning: Reasoning | None = None,
         n_retries: int = 1,
         max_failures: float = 0.5,
+        budget: Budget | None = None,
     ) -> None:
         for name, value, choices in (
             ("mode", mode, RewardMode),
@@ -114,6 +116,7 @@ class BatchReward:
         self._n_retries = n_retries
         self._running = RunningMean(self.scale.middle)
         self._limit = FailureLimit(max_failures)
+        self._spending = None if budget is None else Spending(judge, budget)
         self._counting = threading.Lock()
         self._reports = ReportLog()
 
@@ -147,12 +150,15 @@ class BatchReward:
             TemplateError: The judge's template does not take what the columns hold.
             EngineError: The engine failed as a whole.
             TooManyFailures: The share of failures passed the limit.
+            BudgetSpent: The budget is spent; nothing of this batch was judged.
         """
         began = time.monotonic()
         before = engine_stats(self.judge.built_engine) or EngineStats()
         ranks = ranks or _OneProcess()
 
         def prepare() -> tuple[list[Item], list[int]]:
+            if self._spending is not None:
+                self._spending.check()
             items = read_items(
                 prompts,
                 completions,
@@ -184,6 +190,7 @@ class BatchReward:
             "length_correlation": length_correlation([n for _, part in parts for n in part], scores),
             "cache_hit_share": self._cache_share(before),
             "seconds": time.monotonic() - began,
+            "budget_used_share": None if self._spending is None else self._spending.used_share,
             **extra,
         }
         report = CallReport(
@@ -243,7 +250,11 @@ class BatchReward:
         return scores
 
     def _ask(self, requests: Sequence[Request]) -> list[RawScore]:
-        return [raw_score(j) for j in self.judge.judge_requests(requests)] if requests else []
+        judged = self.judge.judge_requests(requests) if requests else []
+        if self._spending is not None:
+            with self._counting:
+                self._spending.add(judged)
+        return [raw_score(j) for j in judged]
 
     def _filled(
         self, plan: Plan, known: Rewards, scores: Sequence[RawScore], mine: slice

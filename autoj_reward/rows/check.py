@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 from collections.abc import Iterator
@@ -208,3 +209,10 @@ def _not_finite(row: Row) -> str | None:
         return isinstance(value, list) and any(map(holds, value))
 
     return next((name for name, value in row.items() if holds(value)), None)
+
+
+def sample_items(source: RowSource, task: RowTask, checked: CheckedRows, n: int) -> list[RowItem]:
+    """At most n good rows, spread evenly over the input, with their requests."""
+    step = max(1, checked.n_rows // n)
+    rows = itertools.islice(good_rows(source, task.row_format, checked), 0, step * n, step)
+    return [item_of(source, line, row, task) for line, row in rows]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from autoj_reward.budget import Budget, Spending
 from autoj_reward.engines import is_loaded
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judge.description import shown, who
@@ -58,6 +59,7 @@ class RowRun:
         settings: How rows are read and written.
         listener: Receives notes and progress.
         spending: Counts answers from the cache and from the engine so far; None without a cache.
+        budget: The most that this run may spend.
 
     Attributes:
         source: The input's rows.
@@ -82,6 +84,7 @@ class RowRun:
         settings: RunSettings | None = None,
         listener: RunListener | None = None,
         spending: Callable[[], EngineStats] | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self.settings = settings or RunSettings()
         if isinstance(source, str):
@@ -95,6 +98,7 @@ class RowRun:
         self._identity = dict(identity or {})
         self._listener = listener or RunListener()
         self._spending = spending
+        self._spent = None if judge is None or budget is None else Spending(judge, budget)
 
     def check(self) -> CheckedRows:
         """Validate every row before anything heavy is loaded.
@@ -179,6 +183,7 @@ class RowRun:
             TooManyFailures: The share of failed judgments passed the limit, or no row has a verdict; finished
                 rows are kept.
             EngineError: The engine failed; finished rows are kept.
+            BudgetSpent: The budget is spent; finished rows are kept.
         """
         with self._output() as output:
             self.write_bad_rows()
@@ -333,10 +338,14 @@ class RowRun:
 
         for chunk in chunked(rows, self.settings.chunk_requests, size):
             items = [item_of(self.source, line, row, self.task) for line, row, kept in chunk if kept is None]
+            if items and self._spent is not None:
+                self._spent.check(f"{output.n_done:,} of {self.checked.n_rows:,} rows are in {output.name}")
             results = self.task.judge(items) if items else []
             new = iter(results)
             output.write((row, next(new).added if kept is None else kept) for _, row, kept in chunk)
             summary.add(results)
+            if self._spent is not None:
+                self._spent.add(j for r in results for j in (*r.judgments, *r.explanations))
             if not retried:
                 self._listener.judged(items, results)
             progress.advance(sum(len(item.requests) for item in items))
@@ -349,9 +358,11 @@ class RowRun:
 
     def _progress(self, label: str, total: int) -> RunProgress:
         def status() -> str:
+            left = "" if self._spent is None else self._spent.left()
             if self._spending is None or not (spent := self._spending()).n_cached:
-                return ""
-            return f"{spent.n_cached / (spent.n_cached + spent.n_asked):.0%} from the cache"
+                return left
+            cached = f"{spent.n_cached / (spent.n_cached + spent.n_asked):.0%} from the cache"
+            return f"{cached}, {left}" if left else cached
 
         def loaded() -> bool:
             return self._judge is None or is_loaded(self._judge.built_engine)

@@ -31,8 +31,12 @@ def steps_of(gaps: Any, threshold: float = 5.0) -> list[int]:
 
 def test_scores_of_normal_values_are_standard_normal() -> None:
     rng = np.random.default_rng(0)
-    for n in (4, 12):
-        drawn = [score(list(x[:-1]), float(x[-1])) for x in rng.standard_normal((3000, n))]
+    for n, within in ((4, 0), (12, 0), (2, 6), (5, 3)):
+        # A chi-square variable is the sum of squares that other prompts of the steps give.
+        drawn = [
+            score(list(x[:-1]), float(x[-1]), (float(rng.chisquare(within)) if within else 0.0, within))
+            for x in rng.standard_normal((3000, n))
+        ]
         for p in (0.05, 0.5, 0.9, 0.975):
             share = float(np.mean(np.array(drawn) <= NormalDist().inv_cdf(p)))
             assert share == pytest.approx(p, abs=0.03), (n, p)
@@ -61,6 +65,27 @@ def test_it_rings_for_a_rise_from_the_first_step_and_for_a_jump_on_any_scale(
     assert steps_of(shift - unit * rise) == []
 
 
+def prompt_steps(rng: Any, gaps: Any, threshold: float = 5.0) -> list[int]:
+    """The steps at which it rings for steps of four prompts with two completions each around these gaps."""
+    monitor = GapMonitor(threshold=threshold)
+    rung = []
+    for n, gap in enumerate(gaps, start=1):
+        own = np.repeat(gap + 0.3 * rng.standard_normal(4), 2) + 0.1 * rng.standard_normal(8)
+        if monitor.add(own.tolist(), [0.0] * 8, step=n, prompts=[0, 0, 1, 1, 2, 2, 3, 3]):
+            rung.append(n)
+    return rung
+
+
+def test_with_several_prompts_a_step_it_rings_for_a_jump_at_the_third_step_and_as_rarely() -> None:
+    rng = np.random.default_rng(3)
+    jump = np.where(np.arange(12) < 2, 0.0, 1.5)
+    assert all(3 <= min(prompt_steps(rng, jump)) <= 6 for _ in range(20))
+    n_runs, n_steps = 15, 150
+    alarms = sum(len(prompt_steps(rng, np.zeros(n_steps), 3.0)) for _ in range(n_runs))
+    expected = n_runs * n_steps / 118
+    assert abs(alarms - expected) < 3 * math.sqrt(expected)
+
+
 def test_no_single_step_rings_and_constant_gaps_never_do() -> None:
     assert steps_of([0.1, 0.1, 0.1, 0.1, 9.0, 0.1, 0.1]) == []
     assert steps_of([0.1] * 50) == []
@@ -73,7 +98,7 @@ def test_rewards_without_gold_do_not_count() -> None:
     monitor.add([1.0, 0.5, None], [0.5, 0.0, 0.0], step=2)
     (point,) = pickle.loads(pickle.dumps(monitor)).points
     assert (point.step, point.n, point.reward, point.gold, point.gap) == (2, 2, 0.75, 0.25, 0.5)
-    with pytest.raises(ConfigError, match="2 rewards and 1"):
+    with pytest.raises(ConfigError, match="2 rewards, 1 gold rewards"):
         monitor.add([1.0, 1.0], [1.0], step=3)
     with pytest.raises(ConfigError, match="above 0"):
         GapMonitor(threshold=0.0)
