@@ -22,6 +22,7 @@ from autoj_reward.cli import (
     report,
     rerank,
     rescore,
+    rubrics,
     scenarios,
     serve,
     serve_judge,
@@ -44,6 +45,7 @@ for function in (
     command(app)(function)
 app.add_typer(cache.app, name="cache")
 app.add_typer(judges.app, name="judges")
+app.add_typer(rubrics.app, name="rubrics")
 for function in (
     pairwise.pairwise, benchmark.benchmark, selection.selection, critique.critique, coherence.coherence,
 ):  # fmt: skip

@@ -18,6 +18,7 @@ from tests.quality import as_read
 Run = Callable[..., Result]
 
 RATINGS = [
+    {"contains": ["Reply with a JSON list"], "text": '[{"text": "Names the capital.", "weight": 2}]'},
     {"contains": ["Paris"], "reading": {"9": 0.6, "8": 0.4}},
     {"contains": ["Berlin"], "reading": {"2": 1.0}},
     {"contains": ["mumble"], "reading": {"5": 0.0001}},

@@ -15,7 +15,7 @@ from autoj_reward.judge.spec import JudgingTask, read_text
 from autoj_reward.judge.template import Template
 from autoj_reward.judge.verdict import VerdictSet, rating_set
 
-_REFERENCE = "\n[BEGIN REFERENCE ANSWER]\n{value}\n[END REFERENCE ANSWER]\n"
+REFERENCE = "\n[REFERENCE ANSWER]\n{value}\n"
 _VERDICT = r"\[\[[ \t]{0,8}+(?P<verdict>[^\[\]\s](?:[^\[\]\r\n]{0,58}[^\[\]\s])?)[ \t]{0,8}\]\]"
 
 
@@ -61,7 +61,7 @@ def criterion_tasks() -> list[JudgingTask]:
 
 @functools.cache
 def _template(name: str) -> Template:
-    return Template(name=name, text=read_text(name, None), blocks={"reference": _REFERENCE})
+    return Template(name=name, text=read_text(name, None), blocks={"reference": REFERENCE})
 
 
 @functools.lru_cache(maxsize=1024)
