@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -341,3 +341,8 @@ class JudgeOutput:
     usage: Usage = Usage()
     reading: ContinuationLogprobs | None = None
     thinking: str | None = None
+
+
+Follow = Callable[[int, Sequence[JudgeOutput | Failure]], JudgeInput | None]
+"""What an engine is asked next about input n of a call, given all its answers so far; None ends the chain. It
+may be called again with the same answers, and then says the same."""

@@ -2,10 +2,9 @@
 """How fast is a judge of 13B size, in bf16 and with fp8 weights and cache, and how near the arithmetic limit?
 
 Dummy weights in the shape of a Llama 13B (or, without a GPU, in a small shape): the time does not depend
-on their values. For each precision: direct judgments a second, and critique tokens a second. Beside them
-the arithmetic floor on this machine's own measured matrix rate and memory bandwidth: a direct judgment
-cannot be faster than its operations (2 per weight and new token), a critique step not faster than reading
-the weights once and every live sequence's cache.
+on their values. For each precision: judgments a second of each kind, the same requests to vLLM alone, the
+share of prefix hits, and the arithmetic floor on this machine's own measured matrix rate and memory
+bandwidth. The results are written after every row.
 """
 
 from __future__ import annotations
@@ -15,18 +14,20 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import overhead
 from groups import SETS, flat, read_groups
+from own_code import every_branch
 from report import publish, show
 
 from autoj_reward.engines.checkpoint.embedded import embedded_checkpoint
 from autoj_reward.engines.vllm.engine import VLLMEngine
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
-from autoj_reward.types import JudgeInput, JudgeOutput, Sampling
+from autoj_reward.judge.presets import load_spec
 
 SHAPES: dict[str, dict[str, int]] = {
     "13b": {
@@ -34,6 +35,12 @@ SHAPES: dict[str, dict[str, int]] = {
         "intermediate_size": 13824,
         "num_hidden_layers": 40,
         "num_attention_heads": 40,
+    },
+    "tiny": {
+        "hidden_size": 64,
+        "intermediate_size": 176,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
     },
     "small": {
         "hidden_size": 512,
@@ -48,6 +55,11 @@ PRECISIONS: dict[str, dict[str, str]] = {
     "fp8 cache": {"kv_cache_dtype": "fp8"},
     "fp8 weights and cache": {"quantization": "fp8", "kv_cache_dtype": "fp8"},
 }
+KINDS = ("direct", "every branch", "critique")
+"""direct: verdicts as the judge reads them. every branch: each verdict is read to its end, as for a judge
+that spreads its probability; dummy weights spread it so thin that otherwise no branch is followed. critique:
+a text of full length, then the verdict."""
+
 _MOST_SEQUENCES = 256
 """Sequences that vLLM runs at once by default, at the least."""
 _TOKENIZER = (
@@ -67,6 +79,9 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--shape", default="13b" if has_gpu else "small", choices=list(SHAPES))
     arguments.add_argument("--precisions", nargs="*", default=list(PRECISIONS), choices=list(PRECISIONS))
+    arguments.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
+    arguments.add_argument("--repeats", type=int, default=2)
+    arguments.add_argument("--name", default="gpu", help="of the result file")
     arguments.add_argument("--set", default="alpacaeval-32", choices=list(SETS))
     arguments.add_argument("--limit", type=int, default=32 if has_gpu else 1, help="groups")
     arguments.add_argument("--tokens", type=int, default=256 if has_gpu else 16, help="tokens of a critique")
@@ -74,15 +89,25 @@ def main() -> None:
     arguments.add_argument("--cache-gib", type=float, default=None if has_gpu else 1.0)
     given = arguments.parse_args()
 
+    rate, bandwidth = machine_rates()
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = dummy_checkpoint(Path(scratch), SHAPES[given.shape], given.context)
-        rows = [{"precision": p, **measure(str(folder), PRECISIONS[p], given)} for p in given.precisions]
-    rate, bandwidth = machine_rates()
-    for row in rows:
-        add_floor(row, SHAPES[given.shape], rate, bandwidth)
-    show([{k: v for k, v in row.items() if k != "work"} for row in rows])
+        for precision in given.precisions:
+            for row in measure(str(folder), PRECISIONS[precision], given):
+                row = {"precision": precision, **row}
+                add_floor(row, SHAPES[given.shape], rate, bandwidth)
+                rows.append(row)
+                # At once: a run on a borrowed machine may be cut off.
+                keep(given, rows, rate, bandwidth)
+    show([{k: v for k, v in row.items() if k not in ("work", "seconds", "profile")} for row in rows])
+
+
+def keep(given: argparse.Namespace, rows: list[dict[str, Any]], rate: float, bandwidth: float) -> None:
     machine = {"measured_tflops_bf16": rate / 1e12, "measured_gb_per_second": bandwidth / 1e9}
-    publish("gpu", f"a {given.shape}-shaped judge by precision, beside the floor", {"rows": rows, **machine})
+    publish(
+        given.name, f"a {given.shape}-shaped judge by precision, beside the floor", {"rows": rows, **machine}
+    )
 
 
 def dummy_checkpoint(folder: Path, shape: dict[str, int], context: int) -> Path:
@@ -103,68 +128,67 @@ def dummy_checkpoint(folder: Path, shape: dict[str, int], context: int) -> Path:
     return folder
 
 
-def measure(folder: str, precision: dict[str, str], given: argparse.Namespace) -> dict[str, Any]:
-    """Seconds and tokens of a direct call and of a critique call, or why there are none."""
+def measure(folder: str, precision: dict[str, str], given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row for each kind of judgment, or one that says why there are none."""
     options: dict[str, Any] = {"load_format": "dummy", **precision}
     if given.cache_gib is not None:
         options["kv_cache_memory_bytes"] = int(given.cache_gib * 2**30)
+    start = time.perf_counter()
     try:
         engine = VLLMEngine(folder, dtype="bfloat16", context_tokens=given.context, **options)
     except ConfigError as error:
-        return {
-            "direct_per_second": None,
-            "tokens_per_second": None,
-            # Without the folder, which means nothing to a reader.
-            "note": str(error).splitlines()[0].replace(f" {folder!r}", "")[:160],
-        }
-    judge = Judge.load("mini", engine=engine, mode="direct", min_mass=1e-9)
+        # Without the folder, which means nothing to a reader.
+        yield {"kind": "-", "note": str(error).splitlines()[0].replace(f" {folder!r}", "")[:160]}
+        return
+    started = {"start_seconds": time.perf_counter() - start, "cache_tokens": engine.cache_tokens}
     prompts, completions = flat(read_groups(given.set, given.limit))
-    judge.rate(prompts[:4], completions[:4])
+    try:
+        for kind in given.kinds:
+            judge = judge_of(kind, engine, given.tokens)
+            row = overhead.measure(engine, judge, prompts, completions, given.repeats)
+            yield {
+                "kind": kind,
+                "note": "",
+                **started,
+                **row,
+                "work": work_of(engine, judge, prompts, completions),
+            }
+    finally:
+        engine.close()
+
+
+def judge_of(kind: str, engine: VLLMEngine, tokens: int) -> Judge:
+    """A judge for one kind of judgment. Dummy weights put next to no mass on verdicts, and write none."""
+    spec = load_spec("mini")
+    options: dict[str, Any] = {"engine": engine, "min_mass": 1e-12}
+    if kind == "critique":
+        return Judge.load(spec, mode="critique", force_verdict=True, max_new_tokens=tokens, **options)
+    if kind == "every branch":
+        return Judge.load(every_branch(spec), mode="direct", follow_above=0.0, **options)
+    return Judge.load(spec, mode="direct", **options)
+
+
+def work_of(engine: VLLMEngine, judge: Judge, prompts: list[str], completions: list[str]) -> dict[str, float]:
+    """What a judgment costs, in tokens, from an empty prefix cache."""
     engine.forget()
-    start = time.perf_counter()
-    judgments = judge.rate(prompts, completions)
-    direct_seconds = time.perf_counter() - start
-    inputs = critique_inputs(judge, prompts, completions, given.tokens)
-    engine.forget()
-    start = time.perf_counter()
-    written = [a for a in engine.generate(inputs) if isinstance(a, JudgeOutput)]
-    critique_seconds = time.perf_counter() - start
-    cache_tokens = engine.cache_tokens or 0
-    engine.close()
-    usage = [j.usage for j in judgments]
-    context = statistics.fmean(a.usage.prompt_tokens + given.tokens / 2 for a in written)
+    usage = [j.usage for j in judge.rate(prompts, completions)]
+    written = statistics.fmean(u.completion_tokens for u in usage)
+    context = statistics.fmean(u.prompt_tokens / u.n_requests for u in usage)
     return {
-        "direct_per_second": len(judgments) / direct_seconds,
-        "tokens_per_second": sum(a.usage.completion_tokens for a in written) / critique_seconds,
-        "note": "",
-        "work": {
-            "judgments": len(judgments),
-            "new_tokens_each": statistics.fmean(
-                u.prompt_tokens - u.cached_tokens + u.completion_tokens - u.n_requests for u in usage
-            ),
-            "context": context,
-            "live": min(len(written), int(cache_tokens / context), _MOST_SEQUENCES),
-        },
+        "new_tokens_each": statistics.fmean(
+            u.prompt_tokens - u.cached_tokens + u.completion_tokens - u.n_requests for u in usage
+        ),
+        "written": written,
+        "context": context,
+        "live": min(len(usage), int((engine.cache_tokens or 0) / context) or 1, _MOST_SEQUENCES),
     }
 
 
-def critique_inputs(
-    judge: Judge, prompts: list[str], completions: list[str], tokens: int
-) -> list[JudgeInput]:
-    protocol = judge.spec.rating
-    assert protocol is not None
-    return [
-        JudgeInput(
-            body=protocol.template.fill({"prompt": p, "completion": c}),
-            wrapper=judge.spec.wrapper,
-            sampling=Sampling(max_new_tokens=tokens),
-        )
-        for p, c in zip(prompts, completions, strict=True)
-    ]
-
-
 def add_floor(row: dict[str, Any], shape: dict[str, int], rate: float, bandwidth: float) -> None:
-    """Fill in what arithmetic allows, in judgments and tokens a second.
+    """Fill in the judgments a second that arithmetic allows, and which share of it was reached.
+
+    A direct judgment cannot take less than the operations of its new tokens (2 for each weight), a critique
+    not less than reading the weights once a step and every running sequence's cache.
 
     Args:
         row: Of `measure`.
@@ -172,19 +196,18 @@ def add_floor(row: dict[str, Any], shape: dict[str, int], rate: float, bandwidth
         rate: bf16 operations a second; fp8 is counted at the same rate, so its floor is a cautious one.
         bandwidth: Bytes a second.
     """
-    row |= {"direct_floor": None, "tokens_floor": None, "of_direct_floor": None, "of_tokens_floor": None}
-    work = row.get("work")
-    if work is None:
+    if (work := row.get("work")) is None:
         return
     hidden, layers = shape["hidden_size"], shape["num_hidden_layers"]
     weights = layers * (4 * hidden**2 + 3 * hidden * shape["intermediate_size"])
-    weight_bytes = weights * (1 if "weights" in row["precision"] else 2)
-    cache_bytes = 2 * layers * hidden * (1 if "cache" in row["precision"] else 2)
-    row["direct_floor"] = rate / (2 * weights * work["new_tokens_each"])
-    step = (weight_bytes + work["live"] * work["context"] * cache_bytes) / bandwidth
-    row["tokens_floor"] = work["live"] / max(step, work["live"] * 2 * weights / rate)
-    row["of_direct_floor"] = row["direct_per_second"] / row["direct_floor"]
-    row["of_tokens_floor"] = row["tokens_per_second"] / row["tokens_floor"]
+    seconds = 2 * weights * work["new_tokens_each"] / rate
+    if row["kind"] == "critique":
+        weight_bytes = weights * (1 if "weights" in row["precision"] else 2)
+        cache_bytes = 2 * layers * hidden * (1 if "cache" in row["precision"] else 2)
+        step = (weight_bytes + work["live"] * work["context"] * cache_bytes) / bandwidth
+        seconds = max(seconds, work["written"] * step / work["live"])
+    row["floor_per_second"] = 1 / seconds
+    row["of_floor"] = row["per_second"] * seconds
 
 
 def machine_rates() -> tuple[float, float]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many judgments a second does our own code allow, on a model that takes no time?
 
-`Judge.rate` on the `vllm` engine, whose `vllm.LLM` is replaced by one that answers at once from a script.
+`Judge.rate` on the `vllm` engine, whose model is replaced by one that answers at once from a script.
 Everything else is real: templates, tokenizer, sorting, reading of verdicts, follow-up requests. CPU time is
 counted, which other programs on the machine disturb less than they do wall time. What the replaced model and
 the tokenizer take is counted apart. The judge is either sure (one request for each verdict), or diffuse and
@@ -20,6 +20,7 @@ import math
 import pstats
 import statistics
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -119,32 +120,35 @@ class Timed:
 
 
 class InstantModel:
-    """A `vllm.LLM` that answers at once."""
+    """The engine of a `vllm.LLM` that answers at once, up to 256 requests a step."""
 
-    def __init__(
-        self, context_tokens: int = 8192, dtype: str = "torch.bfloat16", block_size: int = 16
-    ) -> None:
+    def __init__(self) -> None:
         self.clock = Clock()
         self.critiques: list[list[int]] = []
         self.logprobs = SURE
         self.n_requests = 0
-        self.llm_engine = SimpleNamespace(
-            vllm_config=SimpleNamespace(
-                model_config=SimpleNamespace(max_model_len=context_tokens, dtype=dtype),
-                cache_config=SimpleNamespace(block_size=block_size, num_gpu_blocks=60_000),
-            )
+        self.vllm_config = SimpleNamespace(
+            model_config=SimpleNamespace(max_model_len=8192, dtype="torch.bfloat16"),
+            cache_config=SimpleNamespace(block_size=16, num_gpu_blocks=60_000),
         )
-        self.generate = self.clock.timed("model", self._generate)
+        self._waiting: deque[tuple[str, list[int], Any]] = deque()
+        self.step = self.clock.timed("model", self._step)
 
-    def _generate(self, prompts: Sequence[Any], parameters: Sequence[Any], **_: Any) -> list[Any]:
-        self.n_requests += len(prompts)
-        return [self._answer(p["prompt_token_ids"], q) for p, q in zip(prompts, parameters, strict=True)]
+    def add_request(self, name: str, prompt: Any, parameters: Any, lora_request: Any = None) -> None:
+        self.n_requests += 1
+        self._waiting.append((name, prompt["prompt_token_ids"], parameters))
 
-    def _answer(self, ids: list[int], parameters: Any) -> Any:
+    def has_unfinished_requests(self) -> bool:
+        return bool(self._waiting)
+
+    def _step(self) -> list[Any]:
+        taken = [self._waiting.popleft() for _ in range(min(256, len(self._waiting)))]
+        return [_output(name, ids, *self._answer(ids, parameters)) for name, ids, parameters in taken]
+
+    def _answer(self, ids: list[int], parameters: Any) -> tuple[list[int], Any]:
         listed = parameters.logprob_token_ids
         if listed is None:
-            tokens: list[int] = self.critiques[len(ids) % len(self.critiques)]
-            return _output(ids, tokens, None)
+            return self.critiques[len(ids) % len(self.critiques)], None
         # The first of the listed tokens is the most probable one, then the last, which ends a verdict.
         n = parameters.max_tokens
         allowed = set(parameters.allowed_token_ids or listed)
@@ -156,30 +160,27 @@ class InstantModel:
             token_ids=list(listed) * n,
             logprobs=self.logprobs[:width] + self.logprobs[:width][::-1] * (n - 1),
         )
-        return _output(ids, [token] * n, steps)
+        return [token] * n, steps
 
 
-def _output(ids: list[int], tokens: list[int], logprobs: Any) -> Any:
+def _output(name: str, ids: list[int], tokens: list[int], logprobs: Any) -> Any:
     written = SimpleNamespace(token_ids=tokens, finish_reason="stop", logprobs=logprobs)
-    return SimpleNamespace(prompt_token_ids=ids, num_cached_tokens=0, outputs=[written])
+    return SimpleNamespace(
+        request_id=name, finished=True, prompt_token_ids=ids, num_cached_tokens=0, outputs=[written]
+    )
 
 
 def instant_engine(judge: str) -> tuple[VLLMEngine, InstantModel]:
     """The `vllm` engine on a model that answers at once, and that model."""
     import vllm
 
-    models: list[InstantModel] = []
-
-    def made(*_: Any, **__: Any) -> InstantModel:
-        models.append(InstantModel())
-        return models[0]
-
-    vllm.LLM = made
+    model = InstantModel()
+    vllm.LLM = lambda *_, **__: SimpleNamespace(llm_engine=model)
     engine = VLLMEngine(str(embedded_checkpoint()), dtype="bfloat16")
-    clock, tokenizer = models[0].clock, engine.tokenizer
+    clock, tokenizer = model.clock, engine.tokenizer
     tokenizer._whole = Timed(tokenizer._whole, clock, encode_batch="encode", encode="encode")
     tokenizer.hf = Timed(tokenizer.hf, clock, decode="decode")
-    return engine, models[0]
+    return engine, model
 
 
 def critiques(engine: VLLMEngine, texts: Sequence[str], tokens: int) -> list[list[int]]:

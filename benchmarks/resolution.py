@@ -6,6 +6,7 @@ to the figures found here (autoj_reward/reward/resolution.py). Best would be non
 equal numbers in every batch.
 
     python benchmarks/resolution.py
+    python benchmarks/resolution.py --engine vllm --dtypes bfloat16 --prompts 16
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ BATCHES = (1, 3)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--judge", default="mini")
+    parser.add_argument("--engine", default="transformers", help="as in Judge.load")
     parser.add_argument("--dtypes", nargs="*", default=["float32", "bfloat16"])
     parser.add_argument("--data", type=Path, default=EXAMPLES, help='rows {"prompt", "completions": [...]}')
     parser.add_argument("--prompts", type=int, default=2)
@@ -41,14 +43,14 @@ def main() -> None:
     pairs = [Request(prompt=p, completions=pair) for p, group in groups for pair in pairwise(group)]
     rows = []
     for dtype in given.dtypes:
-        with Judge.load(given.judge, mode="direct", engine="transformers", dtype=dtype) as judge:
+        with Judge.load(given.judge, mode="direct", engine=given.engine, dtype=dtype) as judge:
             rows.append(spread(dtype, "rating", ratings, judge.rate_requests))
             rows.append(spread(dtype, "win probability", pairs, judge.compare_requests))
         show(rows)
     publish(
-        "resolution",
+        "resolution" if given.engine == "transformers" else f"resolution_{given.engine}",
         "the largest difference that another batch makes to a rating or win probability",
-        {"judge": given.judge, "batches": list(BATCHES), "rows": rows},
+        {"judge": given.judge, "engine": given.engine, "batches": list(BATCHES), "rows": rows},
     )
 
 

@@ -18,9 +18,10 @@ from autoj_reward.cache.key import Parts, parts_of
 from autoj_reward.cache.leases import kept_alive, new_owner
 from autoj_reward.cache.store import JudgmentStore
 from autoj_reward.engines import Engine, describe_engine, load_engine
+from autoj_reward.engines.chains import Chain, generate_chains, in_rounds
 from autoj_reward.engines.logprobs.token_tree import with_numbers
 from autoj_reward.errors import EngineContractBroken, EngineRejected, StoreError
-from autoj_reward.types import EngineStats, Failure, JudgeInput, JudgeOutput, Usage
+from autoj_reward.types import EngineStats, Failure, Follow, JudgeInput, JudgeOutput, Usage
 
 logger = logging.getLogger("autoj_reward")
 
@@ -102,6 +103,80 @@ class CachedEngine:
             failures[key] if key in failures else decode(found[key], item.readout)
             for key, item in zip(keys, inputs, strict=True)
         ]
+
+    def generate_chains(self, inputs: Sequence[JudgeInput], follow: Follow) -> list[Chain]:
+        """Answer every input and what follows; see `engines.chains.generate_chains`.
+
+        Chains that begin with an input that is not stored go through the engine as a whole and into the
+        store. Then all chains are answered from there.
+
+        Raises:
+            StoreError: The store cannot be read or written.
+            EngineError: The engine failed; the outputs of earlier chunks are stored.
+        """
+        if self._closed:
+            raise EngineRejected("the engine is closed")
+        if inputs and not self._refresh:
+            places: dict[bytes, tuple[int, Parts]] = {}
+            for n, part in enumerate(parts_of(inputs, self.fingerprint)):
+                places.setdefault(part.key, (n, part))
+            stored = self.store.get(places)
+            missing = [key for key in places if key not in stored]
+            for start in range(0, len(missing), self._chunk):
+                self._store_chains(
+                    {k: places[k] for k in missing[start : start + self._chunk]}, inputs, follow
+                )
+        return in_rounds(self, inputs, follow)
+
+    def _store_chains(
+        self, begun: dict[bytes, tuple[int, Parts]], inputs: Sequence[JudgeInput], follow: Follow
+    ) -> None:
+        """Answer the chains that no other caller has begun, as far as others answer none of their inputs."""
+        owner = new_owner()
+        taken: list[list[tuple[Parts, JudgeInput]]] = []
+
+        def follow_claimed(k: int, answers: Sequence[JudgeOutput | Failure]) -> JudgeInput | None:
+            chain = taken[k]
+            if len(chain) == len(answers) and not isinstance(with_numbers(answers[-1]), Failure):
+                item = follow(own[k][0], answers)
+                if item is not None:
+                    (part,) = parts_of([item], self.fingerprint)
+                    # Two draws with the same text have the same reading.
+                    if part.key not in asked and self.store.claim([part.key], owner).mine:
+                        asked.add(part.key)
+                        chain.append((part, item))
+            return chain[len(answers)][1] if len(chain) > len(answers) else None
+
+        mine = self.store.claim(begun, owner).mine
+        asked = set(mine)
+        own = [place for key, place in begun.items() if key in mine]
+        taken += [[(part, inputs[n])] for n, part in own]
+        settled = False
+        try:
+            with kept_alive(lambda: self._renew(owner)):
+                chains = generate_chains(self.inner, [inputs[n] for n, _ in own], follow_claimed)
+            answered = [
+                (part, item, with_numbers(answer))
+                for chain, answers in zip(taken, chains, strict=True)
+                for (part, item), answer in zip(chain, answers, strict=True)
+            ]
+            self._count([answer for _, _, answer in answered])
+            self._note()
+            values = [
+                (part, encode(answer, item.readout))
+                for part, item, answer in answered
+                if isinstance(answer, JudgeOutput)
+            ]
+            keys = [part.key for part, _, _ in answered]
+            self.store.put(values, owner=owner, settled=keys)
+            settled = True
+            with self._counting:
+                # They were asked for just now, and are about to be read from the store.
+                self.stats += EngineStats(n_cached=-len(values))
+        finally:
+            if not settled:
+                with contextlib.suppress(StoreError):
+                    self.store.release([part.key for chain in taken for part, _ in chain], owner)
 
     def _complete(
         self, wanted: dict[bytes, tuple[JudgeInput, Parts]], found: dict[bytes, bytes]

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from autoj_reward.engines import Engine, describe_engine, engine_stats, load_engine
+from autoj_reward.engines.chains import Chain, generate_chains
 from autoj_reward.errors import ConfigError, EngineRejected
-from autoj_reward.types import EngineStats, Failure, JudgeInput, JudgeOutput
+from autoj_reward.types import EngineStats, Failure, Follow, JudgeInput, JudgeOutput
 
 
 class LazyEngine:
@@ -96,6 +97,10 @@ class LazyEngine:
     def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
         """Answer every input; see `Engine.generate`."""
         return self.built.generate(inputs)
+
+    def generate_chains(self, inputs: Sequence[JudgeInput], follow: Follow) -> list[Chain]:
+        """Answer every input and what follows; see `engines.chains.generate_chains`."""
+        return generate_chains(self.built, inputs, follow)
 
     def close(self) -> None:
         """Close the engine, if it was built."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autoj_reward.engines import Engine
+from autoj_reward.engines.chains import Chain, generate_chains
 from autoj_reward.engines.logprobs.chat_template import THINKING_MARKS, marks_of
 from autoj_reward.engines.logprobs.token_tree import with_numbers
 from autoj_reward.errors import EngineContractBroken
@@ -15,6 +16,7 @@ from autoj_reward.types import (
     Failure,
     FailureReason,
     FinishReason,
+    Follow,
     JudgeInput,
     JudgeOutput,
     Segment,
@@ -53,38 +55,66 @@ class Turn:
 
 
 def write(inputs: Sequence[JudgeInput], engine: Engine, thinking: Thinking | None) -> list[Turn]:
-    """Let the judge write its turn for every input.
+    """Let the judge write its turn for every input; see `WrittenTurn`."""
+    turns = [WrittenTurn(item, thinking) for item in inputs]
+    chains = ask_chains(engine, [t.first for t in turns], lambda n, answers: turns[n].follow(answers))
+    return [turn.read(answers) for turn, answers in zip(turns, chains, strict=True)]
 
-    With a thinking budget the turn has two parts: thinking up to the budget, closed for the judge
-    where it has not closed it itself, and then the critique under its own limit.
+
+@dataclass(frozen=True, slots=True)
+class WrittenTurn:
+    """What the judge is asked for its turn, and how the answers make the turn.
+
+    With a thinking budget the turn has two parts: thinking up to the budget, closed for the judge where it
+    has not closed it itself, and then the critique under its own limit.
     """
-    if thinking is None or thinking.budget_tokens is None:
-        return [_turn(answer, thinking) for answer in ask(engine, inputs)]
-    budget, closes = thinking.budget_tokens, (thinking.closes,)
-    first = [replace(i, sampling=replace(i.sampling, max_new_tokens=budget, stop=closes)) for i in inputs]
-    answers = ask(engine, first)
-    turns = [_turn(answer, thinking) for answer in answers]
-    # If thinking was not closed, generation stopped at the closing mark or at the budget. Either way the
-    # mark is added now, and the judge continues with its critique.
-    thoughts = {
-        i: _closed(answer.text, marks_in(answer.text, thinking) or thinking)
-        for i, (answer, turn) in enumerate(zip(answers, turns, strict=True))
-        if isinstance(answer, JudgeOutput) and turn.failure is not None
-    }
-    second = ask(engine, [replace(inputs[i], prefill=before) for i, before in thoughts.items()])
-    for (i, before), answer in zip(thoughts.items(), second, strict=True):
-        thought, usage = turns[i].thinking, turns[i].usage + usage_of(answer)
+
+    item: JudgeInput
+    thinking: Thinking | None
+
+    @property
+    def first(self) -> JudgeInput:
+        """What is asked first."""
+        if self.thinking is None or self.thinking.budget_tokens is None:
+            return self.item
+        budget, closes = self.thinking.budget_tokens, (self.thinking.closes,)
+        sampling = replace(self.item.sampling, max_new_tokens=budget, stop=closes)
+        return replace(self.item, sampling=sampling)
+
+    def follow(self, answers: Sequence[JudgeOutput | Failure]) -> JudgeInput | None:
+        """What is asked next for the turn; None if the answers make it."""
+        thoughts = self._unclosed(answers) if len(answers) == 1 else None
+        return None if thoughts is None else replace(self.item, prefill=thoughts)
+
+    def n_answers(self, answers: Sequence[JudgeOutput | Failure]) -> int:
+        """How many of a chain's answers make the turn, 1 or 2."""
+        return 1 if self._unclosed(answers) is None else 2
+
+    def read(self, answers: Sequence[JudgeOutput | Failure]) -> Turn:
+        """The turn, from the one or two answers that make it."""
+        turn = _turn(answers[0], self.thinking)
+        if len(answers) == 1:
+            return turn
+        answer = answers[1]
+        usage = turn.usage + usage_of(answer)
         if isinstance(answer, Failure):
-            turns[i] = Turn(thinking=thought, usage=usage, failure=answer)
-        else:
-            turns[i] = Turn(
-                critique=answer.text,
-                thinking=thought,
-                before=before,
-                finish_reason=answer.finish_reason,
-                usage=usage,
-            )
-    return turns
+            return Turn(thinking=turn.thinking, usage=usage, failure=answer)
+        return Turn(
+            critique=answer.text,
+            thinking=turn.thinking,
+            before=self._unclosed(answers) or (),
+            finish_reason=answer.finish_reason,
+            usage=usage,
+        )
+
+    def _unclosed(self, answers: Sequence[JudgeOutput | Failure]) -> tuple[Segment, ...] | None:
+        """The judge's thinking, closed where generation stopped at the closing mark or at the budget."""
+        first, thinking = answers[0], self.thinking
+        if thinking is None or thinking.budget_tokens is None or isinstance(first, Failure):
+            return None
+        if _turn(first, thinking).failure is None:
+            return None
+        return _closed(first.text, marks_in(first.text, thinking) or thinking)
 
 
 def marks_in(text: str, given: Thinking | None) -> Thinking | None:
@@ -128,6 +158,16 @@ def ask(engine: Engine, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Fail
     if len(answers) != len(inputs):
         raise EngineContractBroken(f"the engine was asked {len(inputs)} times and answered {len(answers)}")
     return [with_numbers(answer) for answer in answers]
+
+
+def ask_chains(engine: Engine, inputs: Sequence[JudgeInput], follow: Follow) -> list[Chain]:
+    """`ask` for inputs and what follows from their answers."""
+
+    def checked(n: int, answers: Sequence[JudgeOutput | Failure]) -> JudgeInput | None:
+        return follow(n, [with_numbers(answer) for answer in answers])
+
+    chains = generate_chains(engine, inputs, checked)
+    return [[with_numbers(answer) for answer in chain] for chain in chains]
 
 
 def usage_of(answer: JudgeOutput | Failure) -> Usage:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from autoj_reward.engines import Engine
-from autoj_reward.judge.generation import Turn, ask, usage_of, write
+from autoj_reward.judge.generation import Turn, WrittenTurn, ask, ask_chains, usage_of
 from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.verdict import VerdictSet
@@ -95,7 +95,17 @@ def judge_with_critique(
     rules: ReadingRules,
 ) -> list[MeteredSample]:
     """Let the judge write, then read its verdict where the text concludes with it, or where it is forced."""
-    return read_verdicts(inputs, write(inputs, engine, spec.thinking), engine, verdicts, rules)
+    critiques = [
+        _Critique(WrittenTurn(item, spec.thinking), own, rules)
+        for item, own in zip(inputs, verdicts, strict=True)
+    ]
+    readouts: dict[tuple[int, str], ContinuationQuery] = {}
+
+    def follow(n: int, answers: Sequence[JudgeOutput | Failure]) -> JudgeInput | None:
+        return critiques[n].follow(answers, readouts)
+
+    chains = ask_chains(engine, [critique.writing.first for critique in critiques], follow)
+    return [critique.sample(answers) for critique, answers in zip(critiques, chains, strict=True)]
 
 
 def read_verdicts(
@@ -106,28 +116,54 @@ def read_verdicts(
     rules: ReadingRules,
 ) -> list[MeteredSample]:
     """Read a verdict in what the judge wrote for each input; one turn may be there for several verdicts."""
-    found = [
-        turn.failure or find_verdict(turn.critique, turn.finish_reason, own)
-        for turn, own in zip(turns, verdicts, strict=True)
-    ]
-    verdicts = [
-        own.separated_by(stated.between) if isinstance(stated, Stated) and stated.between else own
-        for own, stated in zip(verdicts, found, strict=True)
-    ]
-    places: dict[int, tuple[Segment, ...]] = {}
-    for i, (turn, stated) in enumerate(zip(turns, found, strict=True)):
-        if isinstance(stated, Stated):
-            places[i] = turn.up_to(stated.start)
-        elif rules.force_verdict and turn.failure is None and stated.reason in WITHOUT_VERDICT:
-            places[i] = turn.closed_with(verdicts[i].verdict_prefix)
-    readouts = _readouts(verdicts, rules)
+    readouts: dict[tuple[int, str], ContinuationQuery] = {}
+    concluded = [_conclude(turn, own, rules) for turn, own in zip(turns, verdicts, strict=True)]
     asked = {
-        i: replace(inputs[i], prefill=place, readout=readouts[id(verdicts[i])]) for i, place in places.items()
+        i: item
+        for i, (given, own, found) in enumerate(zip(inputs, verdicts, concluded, strict=True))
+        if (item := found.reading(given, own, rules, readouts)) is not None
     }
     answers = dict(zip(asked, ask(engine, list(asked.values())), strict=True))
+    return [found.sample(answers.get(i), rules) for i, found in enumerate(concluded)]
 
-    judged: list[MeteredSample] = []
-    for i, (turn, stated) in enumerate(zip(turns, found, strict=True)):
+
+@dataclass(frozen=True, slots=True)
+class _Concluded:
+    """What a written turn concludes with.
+
+    Attributes:
+        turn: The turn.
+        stated: The verdict that it states, or why there is none.
+        verdicts: The verdicts as this turn writes them.
+        place: The beginning of the turn, up to where the distribution is read; None to read none.
+    """
+
+    turn: Turn
+    stated: Stated | Failure
+    verdicts: VerdictSet
+    place: tuple[Segment, ...] | None
+
+    def reading(
+        self,
+        item: JudgeInput,
+        verdicts: VerdictSet,
+        rules: ReadingRules,
+        readouts: dict[tuple[int, str], ContinuationQuery],
+    ) -> JudgeInput | None:
+        """The input that reads the distribution; None to read none.
+
+        `readouts` holds those made so far: engines compare readouts field by field.
+        """
+        if self.place is None:
+            return None
+        kind = (id(verdicts), self.verdicts.between)
+        if kind not in readouts:
+            readouts[kind] = self.verdicts.readout(follow_above=rules.follow_above)
+        return replace(item, prefill=self.place, readout=readouts[kind])
+
+    def sample(self, answer: JudgeOutput | Failure | None, rules: ReadingRules) -> MeteredSample:
+        """The sample, from the answer to `reading`."""
+        turn, stated = self.turn, self.stated
         sample = Sample(
             critique=turn.critique,
             thinking=turn.thinking,
@@ -135,16 +171,59 @@ def read_verdicts(
             failure=stated if isinstance(stated, Failure) else None,
             finish_reason=turn.finish_reason,
         )
-        usage = turn.usage
-        if i in answers:
-            usage += usage_of(answers[i])
-            read = read_sample(answers[i], sample, verdicts[i], rules)
-            if sample.failure is None:
-                sample = read
-            elif read.distribution is not None:
-                sample = replace(read, failure=None, forced=True)
-        judged.append(MeteredSample(sample, usage))
-    return judged
+        if answer is None:
+            return MeteredSample(sample, turn.usage)
+        read = read_sample(answer, sample, self.verdicts, rules)
+        if sample.failure is None:
+            sample = read
+        elif read.distribution is not None:
+            sample = replace(read, failure=None, forced=True)
+        return MeteredSample(sample, turn.usage + usage_of(answer))
+
+
+def _conclude(turn: Turn, verdicts: VerdictSet, rules: ReadingRules) -> _Concluded:
+    stated = turn.failure or find_verdict(turn.critique, turn.finish_reason, verdicts)
+    place = None
+    if isinstance(stated, Stated):
+        verdicts = verdicts.separated_by(stated.between) if stated.between else verdicts
+        place = turn.up_to(stated.start)
+    elif rules.force_verdict and turn.failure is None and stated.reason in WITHOUT_VERDICT:
+        place = turn.closed_with(verdicts.verdict_prefix)
+    return _Concluded(turn, stated, verdicts, place)
+
+
+@dataclass(slots=True)
+class _Critique:
+    """One draw: what the judge is asked for it, and the sample that the answers make."""
+
+    writing: WrittenTurn
+    verdicts: VerdictSet
+    rules: ReadingRules
+    _last: tuple[JudgeOutput | Failure, _Concluded] | None = None
+
+    def follow(
+        self, answers: Sequence[JudgeOutput | Failure], readouts: dict[tuple[int, str], ContinuationQuery]
+    ) -> JudgeInput | None:
+        """The rest of the turn, then the reading of its verdict; None at the end."""
+        if (item := self.writing.follow(answers)) is not None:
+            return item
+        n, concluded = self._concluded(answers)
+        if len(answers) > n:
+            return None
+        return concluded.reading(self.writing.item, self.verdicts, self.rules, readouts)
+
+    def sample(self, answers: Sequence[JudgeOutput | Failure]) -> MeteredSample:
+        """The sample, from all the answers."""
+        n, concluded = self._concluded(answers)
+        return concluded.sample(answers[n] if len(answers) > n else None, self.rules)
+
+    def _concluded(self, answers: Sequence[JudgeOutput | Failure]) -> tuple[int, _Concluded]:
+        """How many of the answers make the turn, and what it concludes with."""
+        n = self.writing.n_answers(answers)
+        if self._last is None or self._last[0] is not answers[n - 1]:
+            turn = self.writing.read(answers[:n])
+            self._last = answers[n - 1], _conclude(turn, self.verdicts, self.rules)
+        return n, self._last[1]
 
 
 def _readouts(verdicts: Sequence[VerdictSet], rules: ReadingRules) -> dict[int, ContinuationQuery]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +16,14 @@ from autoj_reward.cache.maintenance import stats, verify
 from autoj_reward.cache.store import JudgmentStore
 from autoj_reward.engines import Engine, engine_stats, load_engine
 from autoj_reward.engines.cached import CachedEngine
+from autoj_reward.engines.chains import Chain, in_rounds
 from autoj_reward.engines.lazy import LazyEngine
 from autoj_reward.errors import ConfigError, EngineContractBroken, EngineUnavailable, StoreError
 from autoj_reward.testing import ScriptedEngine
 from autoj_reward.types import (
     ContinuationQuery,
     Failure,
+    Follow,
     JudgeInput,
     JudgeOutput,
     PlainWrapper,
@@ -301,3 +303,43 @@ def test_wrappers_answer_for_the_engine_inside_them(tmp_path: Path) -> None:
     assert (inner_stats.n_cached, inner_stats.n_asked) == (0, 2)
     assert inner_stats.usage == outer_stats.usage
     assert engine_stats(DrawingEngine()) is None
+
+
+class ChainingEngine(DrawingEngine):
+    """Asks what follows from each answer before the next input."""
+
+    def generate_chains(self, inputs: Sequence[JudgeInput], follow: Follow) -> list[Chain]:
+        chains: list[Chain] = []
+        for n, item in enumerate(inputs):
+            (chain,) = in_rounds(self, [item], lambda _, answers, n=n: follow(n, answers))
+            chains.append(chain)
+        return chains
+
+
+@pytest.mark.parametrize("inner", [DrawingEngine, ChainingEngine])
+def test_chains_pay_for_every_answer_once(store: JudgmentStore, inner: type[DrawingEngine]) -> None:
+    """Readings that follow are stored with the critiques; equal draws share one."""
+    inputs = [question(text) for text in ("a", "b", "a", "c")]
+
+    def follow(n: int, answers: Sequence[JudgeOutput | Failure]) -> JudgeInput | None:
+        return None if n == 1 or len(answers) == 2 else question(f"verdict of {n % 2}", readout=READOUT)
+
+    engine = CachedEngine(inner(), store, chunk=2)
+    first, again = (engine.generate_chains(inputs, follow) for _ in range(2))
+    assert [len(chain) for chain in first] == [2, 1, 2, 2]
+    assert first[0] == first[2]
+    assert again == first
+    # Three critiques and two readings.
+    assert engine.stats.n_asked == 5
+    assert engine.stats.n_cached == 2 * 7 - 5
+    assert stats(store).n_leases == 0
+
+
+def test_chains_that_fail_halfway_leave_no_lease(store: JudgmentStore) -> None:
+    def follow(n: int, answers: Sequence[JudgeOutput | Failure]) -> JudgeInput | None:
+        raise KeyError(n)
+
+    engine = CachedEngine(DrawingEngine(), store)
+    with pytest.raises(KeyError):
+        engine.generate_chains([question("a")], follow)
+    assert stats(store).n_leases == 0

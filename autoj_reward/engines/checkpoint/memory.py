@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -104,6 +105,13 @@ def check_fits(need: MemoryNeed | None, model: str, settings: Mapping[str, Any])
     n_devices = int(settings.get("tensor_parallel_size") or 1)
     on_cpu = str(settings.get("device") or "").startswith("cpu")
     free = None if on_cpu else gpu_free_gib()
+    if settings.get("sleep") and free and need.weights_gib > (main_memory_gib() or math.inf):
+        raise ConfigError(
+            f"{model} with sleep moves {need.weights_gib:.1f} GiB of weights to main memory after every "
+            f"call, but {main_memory_gib():.1f} GiB of it are free",
+            hint="give the judge a memory_share beside the policy instead of sleep, or use "
+            "engine='vllm-server' with a memory_share",
+        )
     if free:
         smallest = min(free[:n_devices]) if len(free) >= n_devices else min(free)
         if need.total_gib <= smallest * n_devices:

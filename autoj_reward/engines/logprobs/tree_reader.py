@@ -68,17 +68,23 @@ class TreeReader:
         """
         node = request.node
         for token, logprobs in zip(tokens, steps, strict=True):
-            known = self._known.setdefault(node, {})
+            listed = _listed_at(self.tree, request, node)
             try:
-                for i in _listed_at(self.tree, request, node):
-                    known[i] = logprobs[i]
+                if len(listed) == len(self.tree.wanted(node)):
+                    self._readings[node] = self.tree.read_node(node, logprobs)
+                else:
+                    self._add_part(node, {i: logprobs[i] for i in listed})
             except KeyError:
                 raise EngineContractBroken("the engine left out requested log-probabilities") from None
-            if node not in self._readings and len(known) == len(self.tree.wanted(node)):
-                self._readings[node] = self.tree.read_node(node, known)
             node = (*node, token)
             if node not in self.tree.children:
                 return
+
+    def _add_part(self, node: TokenPath, part: Mapping[int, float]) -> None:
+        known = self._known.setdefault(node, {})
+        known.update(part)
+        if len(known) == len(self.tree.wanted(node)):
+            self._readings[node] = self.tree.read_node(node, known)
 
     def reading(self) -> ContinuationLogprobs:
         """The probabilities of all verdicts."""

@@ -1,55 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """Judge with vLLM in this process: batches, prefix cache, exact verdict probabilities.
 
-Inputs are sorted by their tokens, that is by prompt and first completion, so that common prefixes are
-computed once. A direct verdict is one prefill and a few decoded tokens; branches beside the most probable one
-are further requests that hit the prefix cache.
+Inputs are sorted by their texts, that is by prompt and first completion, so that common prefixes are computed
+once. A direct verdict is one prefill and a few decoded tokens; branches beside the most probable one are
+further requests that hit the prefix cache. Nothing waits for the slowest of a batch (`batch.py`).
 """
 
 from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from autoj_reward.engines.checkpoint.embedded import resolve_model
 from autoj_reward.engines.checkpoint.fingerprint import check_unchanged, digest_of, engine_facts
 from autoj_reward.engines.checkpoint.hub import weights_source
 from autoj_reward.engines.checkpoint.identity import text_options
-from autoj_reward.engines.logprobs.batching import shared_length
-from autoj_reward.engines.logprobs.context import output_room, too_long
-from autoj_reward.engines.logprobs.token_tree import TokenTree, token_tree
-from autoj_reward.engines.logprobs.tree_reader import NodeRequest, TreeReader
-from autoj_reward.engines.vllm.calls import Asked, ask, listed_logprobs, usage_of
+from autoj_reward.engines.vllm.batch import Batch
 from autoj_reward.engines.vllm.loading import (
     check_environment,
     load_tokenizer,
     lora_request,
     quiet_environment,
 )
-from autoj_reward.engines.vllm.options import (
-    MOST_LISTED,
-    engine_arguments,
-    reading_parameters,
-    writing_parameters,
-)
+from autoj_reward.engines.vllm.options import engine_arguments
 from autoj_reward.engines.vllm.private import end_processes
-from autoj_reward.errors import ConfigError, EngineRejected
+from autoj_reward.engines.vllm.running import running_requests
+from autoj_reward.errors import ConfigError, EngineRejected, EngineUnavailable
 from autoj_reward.identity import library_versions, template_id
-from autoj_reward.types import (
-    Failure,
-    FailureReason,
-    FinishReason,
-    JudgeInput,
-    JudgeOutput,
-    Sampling,
-    Usage,
-)
-
-_Ids = list[int]
-_ToRead = tuple[int, _Ids, TokenTree]
-"""Index of the input, its token ids, and the tree to read after them."""
+from autoj_reward.types import Failure, Follow, JudgeInput, JudgeOutput
 
 
 class VLLMEngine:
@@ -223,85 +203,38 @@ class VLLMEngine:
         Concurrent calls run one after the other. Greedy output can depend on the rest of the batch. Seeded
         sampling is per request.
         """
+        return [answer for (answer,) in self._answer(inputs, None)]
+
+    def generate_chains(
+        self, inputs: Sequence[JudgeInput], follow: Follow
+    ) -> list[list[JudgeOutput | Failure]]:
+        """Answer every input and what follows from its answers; see `engines.chains.generate_chains`."""
+        return self._answer(inputs, follow)
+
+    def _answer(
+        self, inputs: Sequence[JudgeInput], follow: Follow | None
+    ) -> list[list[JudgeOutput | Failure]]:
         with self._calling:
             self.wake()
-            answers = self._answer(inputs)
-            if self._sleep_after_calls:
-                self.sleep()
+            try:
+                with running_requests(self._llm, self._adapter) as running:
+                    answers = Batch(
+                        running,
+                        self.tokenizer,
+                        context_tokens=self.context_tokens,
+                        cache_tokens=self.cache_tokens,
+                        inputs=inputs,
+                        follow=follow,
+                    ).run()
+            except EngineUnavailable:
+                raise
+            except BaseException:
+                # After a refusal too: the trainer needs the memory for its next step.
+                self._sleep_if_told()
+                raise
+            self._sleep_if_told()
             return answers
 
-    def _answer(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
-        results: list[JudgeOutput | Failure | None] = [None] * len(inputs)
-        reads: list[_ToRead] = []
-        writes: list[tuple[int, _Ids]] = []
-        for i, (item, ids) in enumerate(zip(inputs, self.tokenizer.encode_inputs(inputs), strict=True)):
-            tree = None if item.readout is None else token_tree(item.readout, self.tokenizer)
-            if failure := too_long(len(ids), output_room(item, tree), self.context_tokens):
-                results[i] = failure
-            elif tree is None:
-                writes.append((i, ids))
-            else:
-                reads.append((i, ids, tree))
-        self._write(inputs, sorted(writes, key=lambda w: w[1]), results)
-        for window in self._windows(sorted(reads, key=lambda r: r[1])):
-            self._read(window, results)
-        return [r for r in results if r is not None]
-
-    def _write(
-        self,
-        inputs: Sequence[JudgeInput],
-        rows: Sequence[tuple[int, _Ids]],
-        results: list[JudgeOutput | Failure | None],
-    ) -> None:
-        parameters: dict[tuple[Sampling, int], Any] = {}
-        asked: list[Asked] = []
-        for i, ids in rows:
-            sampling, draw = inputs[i].sampling, inputs[i].sample_index
-            if (sampling, draw) not in parameters:
-                ends = self.tokenizer.turn_end_ids
-                parameters[sampling, draw] = writing_parameters(self.tokenizer.stopping(sampling), draw, ends)
-            asked.append((ids, parameters[sampling, draw]))
-        for (i, ids), answer in zip(rows, ask(self._llm, asked, self._adapter), strict=True):
-            results[i] = self._output(ids, answer, inputs[i].sampling)
-
-    def _output(self, ids: _Ids, answer: Any, sampling: Sampling) -> JudgeOutput | Failure:
-        written = answer.outputs[0]
-        text, cut = self.tokenizer.decode_turn(ids, list(written.token_ids), sampling.stop)
-        if written.finish_reason not in ("stop", "length"):
-            detail = f"vLLM ended the output with {written.finish_reason!r}"
-            return Failure(reason=FailureReason.ENGINE, detail=detail, raw_text=text)
-        reason: FinishReason = "stop" if cut or written.finish_reason == "stop" else "length"
-        return JudgeOutput(text=text, finish_reason=reason, usage=usage_of(answer))
-
-    def _windows(self, rows: Sequence[_ToRead]) -> Iterator[list[_ToRead]]:
-        """Split rows so that the further requests of each part still find its inputs in the cache."""
-        window: list[_ToRead] = []
-        used = 0
-        for row in rows:
-            new = len(row[1]) - (shared_length(window[-1][1], row[1]) if window else 0)
-            if window and self.cache_tokens and used + new > self.cache_tokens // 2:
-                yield window
-                window, used, new = [], 0, len(row[1])
-            window.append(row)
-            used += new
-        if window:
-            yield window
-
-    def _read(self, rows: Sequence[_ToRead], results: list[JudgeOutput | Failure | None]) -> None:
-        readers = [TreeReader(tree, MOST_LISTED) for _, _, tree in rows]
-        usage = [Usage()] * len(rows)
-        parameters: dict[NodeRequest, Any] = {}
-        while True:
-            due = [(k, request) for k, reader in enumerate(readers) for request in reader.requests()]
-            if not due:
-                break
-            for _, request in due:
-                if request not in parameters:
-                    parameters[request] = reading_parameters(request.listed, request.allowed, request.n_steps)
-            asked = [([*rows[k][1], *request.node], parameters[request]) for k, request in due]
-            for (k, request), answer in zip(due, ask(self._llm, asked, self._adapter), strict=True):
-                read = answer.outputs[0]
-                readers[k].add(request, read.token_ids, listed_logprobs(read.logprobs))
-                usage[k] += usage_of(answer)
-        for (i, _, _), reader, spent in zip(rows, readers, usage, strict=True):
-            results[i] = JudgeOutput(text="", finish_reason="read", reading=reader.reading(), usage=spent)
+    def _sleep_if_told(self) -> None:
+        if self._sleep_after_calls:
+            self.sleep()

@@ -95,6 +95,7 @@ def sampling_parameters(**wanted: Any) -> Any:
         ConfigError: The installed version lacks a parameter.
     """
     from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
 
     known = _sampling_names()
     # Without these an older version gives the same output, more slowly.
@@ -104,7 +105,7 @@ def sampling_parameters(**wanted: Any) -> Any:
             f"the sampling parameters of vLLM {_version()} have no {', '.join(missing)}",
             hint="install the version that this package's vllm extra names",
         )
-    return SamplingParams(**given)
+    return SamplingParams(**given, output_kind=RequestOutputKind.FINAL_ONLY)
 
 
 def writing_parameters(sampling: Sampling, draw: int, turn_end_ids: tuple[int, ...]) -> Any:

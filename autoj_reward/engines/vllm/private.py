@@ -2,7 +2,8 @@
 """The parts of vLLM used here that it does not document, in one place.
 
 Read in the wheels of vLLM 0.23 to 0.33, in all of which they are the same. What is used elsewhere is
-public: `LLM`, `SamplingParams`, `AsyncEngineArgs`, `LoRARequest`, `current_platform` and the command `vllm`.
+public: `LLM`, its `LLMEngine` (`add_request`, `has_unfinished_requests`, `step`), `SamplingParams`,
+`AsyncEngineArgs`, `LoRARequest`, `current_platform` and the command `vllm`.
 """
 
 from __future__ import annotations

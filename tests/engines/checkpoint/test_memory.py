@@ -113,6 +113,16 @@ def test_a_model_that_does_not_fit_is_refused_with_settings_that_do(
         check_fits(MemoryNeed(weights_gib=1e6, cache_gib=0.0), "m", {"device": "cpu"})
 
 
+def test_a_sleeping_judge_needs_main_memory_for_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_nvidia(tmp_path, monkeypatch, "0, GPU-a, 200000000")
+    need = MemoryNeed(weights_gib=1e5, cache_gib=1.0)
+    check_fits(need, "GAIR/autoj-13b", {})
+    with pytest.raises(ConfigError, match=r"100000\.0 GiB of weights to main memory after every call"):
+        check_fits(need, "GAIR/autoj-13b", {"sleep": True})
+
+
 def test_main_memory_respects_a_containers_limit(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n", encoding="ascii")
     assert main_memory_gib(tmp_path, tmp_path / "none") == 8.0

@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from autoj_reward.engines import Engine
+from autoj_reward.engines.chains import generate_chains, in_rounds
 from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL, resolve_model
 from autoj_reward.engines.logprobs.batching import shared_length
 from autoj_reward.errors import ConfigError, EngineRejected
-from autoj_reward.types import ContinuationQuery, JudgeInput, Sampling, Segment
+from autoj_reward.types import ContinuationQuery, Failure, JudgeInput, JudgeOutput, Sampling, Segment
 from tests.conftest import needs
 from tests.engines.contract import PREFERENCES, RATINGS, EngineContract, check_closing, outputs, question
 from tests.hostile import MIXED
@@ -104,13 +106,69 @@ def test_a_verdict_after_a_critique_is_no_second_prefill(vllm_float32: VLLMEngin
 
 def test_a_refused_request_leaves_nothing_behind(vllm_float32: VLLMEngine) -> None:
     """Requests added before the refused one used to come back among the next call's answers."""
-    from autoj_reward.engines.vllm.calls import ask
     from autoj_reward.engines.vllm.options import writing_parameters
+    from autoj_reward.engines.vllm.running import running_requests
 
     parameters = writing_parameters(Sampling(max_new_tokens=4), 0, vllm_float32.tokenizer.turn_end_ids)
+
+    def add_both() -> None:
+        with running_requests(vllm_float32._llm, None) as running:
+            running.add([1, 2, 3], parameters, "kept")
+            running.add([1, 10**7], parameters, "refused")
+
     with pytest.raises(EngineRejected, match="refused"):
-        ask(vllm_float32._llm, [([1, 2, 3], parameters), ([1, 10**7], parameters)], None)
+        add_both()
     assert len(outputs(vllm_float32, [question("Hi"), question("Ho")])) == 2
+
+
+def test_an_error_in_what_follows_leaves_nothing_behind(vllm_float32: VLLMEngine) -> None:
+    def follow(n: int, answers: Sequence[JudgeOutput | Failure]) -> None:
+        raise KeyError(n)
+
+    with pytest.raises(KeyError):
+        vllm_float32.generate_chains([question("Hi", n=2), question("Ho", n=60)], follow)
+    assert not vllm_float32._llm.llm_engine.has_unfinished_requests()
+
+
+def test_chains_answer_what_rounds_answer(vllm_float32: VLLMEngine) -> None:
+    """A reading follows as soon as its text is written; the answers are those of one round after the other."""
+    inputs = [question(f"{text} {LONG}", n=n) for text, n in (("Apples?", 40), ("Bears?", 3), ("Cats?", 12))]
+
+    def follow(n: int, answers: Sequence[JudgeOutput | Failure]) -> JudgeInput | None:
+        if n == 1 or len(answers) == 2:
+            return None
+        assert isinstance(answers[0], JudgeOutput)
+        prefill = (Segment(answers[0].text + "\n\nRating: [["),)
+        return replace(
+            question(f"{inputs[n].body[0].text}", readout=RATINGS), body=inputs[n].body, prefill=prefill
+        )
+
+    chains, rounds = (ask(vllm_float32, inputs, follow) for ask in (generate_chains, in_rounds))
+    assert [len(chain) for chain in chains] == [2, 1, 2]
+    for ours, theirs in zip(chains, rounds, strict=True):
+        assert [a.text for a in ours] == [a.text for a in theirs]
+        for one, other in zip(ours[1:], theirs[1:], strict=True):
+            assert [p.prob for p in one.reading.paths] == pytest.approx(
+                [p.prob for p in other.reading.paths], abs=1e-4
+            )
+
+
+def test_a_small_cache_takes_inputs_as_room_comes_free(vllm_float32: VLLMEngine) -> None:
+    """Some run while others wait, and none is lost or moved."""
+    items = [question(f"{n} {LONG}", readout=RATINGS) for n in range(6)]
+    items += [question(f"{n} {LONG}", n=3 + n) for n in range(6)]
+    whole = outputs(vllm_float32, items)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vllm_float32, "cache_tokens", 700)
+        parts = outputs(vllm_float32, items)
+    assert [a.text for a in parts] == [a.text for a in whole]
+    assert [a.usage.completion_tokens for a in parts] == [a.usage.completion_tokens for a in whole]
+    for one, other in zip(parts[:6], whole[:6], strict=True):
+        assert one.reading is not None
+        assert other.reading is not None
+        assert [p.prob for p in one.reading.paths] == pytest.approx(
+            [p.prob for p in other.reading.paths], abs=1e-4
+        )
 
 
 def test_sampling_that_vllm_lacks_is_named() -> None:
