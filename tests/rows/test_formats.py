@@ -304,6 +304,8 @@ def test_fields_of_published_formats_can_be_renamed() -> None:
         ({"question": "prompt"}, "question=prompt the names are the wrong way round.*: prompt=question"),
         ({"choosen": "x"}, "reads no field 'choosen'.*did you mean chosen=x?"),
         ({"banana": "x"}, "reads no field 'banana'.*its fields are prompt, first, second"),
+        ({"banana": "rejected"}, "reads no field 'banana'.*'rejected' is read by its own name"),
+        ({"rejected": "worse"}, "the rows have no field 'worse' .in rejected=worse.*question, rejected, x"),
     ],
 )
 def test_columns_the_wrong_way_round_are_said(columns: dict[str, str], words: str) -> None:

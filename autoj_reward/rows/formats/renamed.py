@@ -63,7 +63,7 @@ def similar(name: str, names: Iterable[str]) -> str | None:
 def check_columns(
     columns: Mapping[str, str], formats: Sequence[KnownFormat], present: Collection[str], kinds: Sequence[str]
 ) -> None:
-    """Refuse names that no format has, and a pair of names the wrong way round.
+    """Refuse names that no format or no row has, and a pair of names the wrong way round.
 
     Args:
         columns: Our field names to the file's.
@@ -72,7 +72,8 @@ def check_columns(
         kinds: What is done with the rows, for the message.
 
     Raises:
-        ConfigError: A name on the left is no field of these formats, or is the file's name.
+        ConfigError: A name on the left is no field of these formats, one on the right is none of the rows, or
+            they are exchanged.
     """
     ours_known = {name for one in formats for mark in one.marks for name in mark.split("|")}
     for ours, theirs in columns.items():
@@ -84,12 +85,20 @@ def check_columns(
             )
         if ours not in ours_known:
             near = similar(ours, ours_known)
-            own = dict.fromkeys(mark for kind in kinds for mark in OWN[kind].marks)
+            hint = f"did you mean {near}={theirs}?"
+            if near is None:
+                own = dict.fromkeys(mark for kind in kinds for mark in OWN[kind].marks)
+                hint = f"its fields are {', '.join(own)}; those of other formats are in docs/files.md"
+            if theirs in ours_known & set(present):
+                hint = f"{theirs!r} is read by its own name: leave the option out"
             raise ConfigError(
                 f"{' or '.join(kinds)} reads no field {ours!r} (in {ours}={theirs})",
-                hint=f"did you mean {near}={theirs}?"
-                if near
-                else f"its fields are {', '.join(own)}; those of other formats are in docs/files.md",
+                hint=hint,
+            )
+        if present and theirs not in present:
+            raise ConfigError(
+                f"the rows have no field {theirs!r} (in {ours}={theirs})",
+                hint=f"they have {', '.join(sorted(present))}",
             )
 
 
