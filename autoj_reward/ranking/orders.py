@@ -19,7 +19,7 @@ from autoj_reward.types import Failure, Usage
 
 _MIDDLE = (0.025, 0.975)
 _OF_JUDGMENT = ("rating", "expected_rating", "mass", "entropy", "exactness")
-_OF_RUBRICS = ("criteria", "score", "spread")
+_OF_RUBRICS_AND_PANELS = ("criteria", "score", "spread", "agreement", "members")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Ranking:
             "high": candidate.high,
             "best_prob": candidate.best_prob,
             **{name: judged.get(name) for name in _OF_JUDGMENT},
-            **{name: judged[name] for name in _OF_RUBRICS if name in judged},
+            **{name: judged[name] for name in _OF_RUBRICS_AND_PANELS if name in judged},
             "critique": None if critic is None else critic.critique,
             "critique_rating": None if explanation is None else explanation.rating,
             "forced": judged.get("forced", 0),

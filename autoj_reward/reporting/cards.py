@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from autoj_reward.reporting.breakdown.heat_map import heat_table, row_id
 from autoj_reward.reporting.escaping import shown
 from autoj_reward.reporting.parts import Answer, Cards, Case
 from autoj_reward.reporting.shapes import is_known
@@ -26,8 +27,10 @@ def cards(part: Cards) -> str:
             f"{_inside(case, 4)}</article>"
             for case in part.cases
         )
-    rows = "".join(_row(case, n, part.id) for n, case in enumerate(part.cases))
-    return f'<div class="rows">{_tools(part.cases)}{rows}</div>' if part.style == "browse" else rows
+    browse = part.style == "browse"
+    ids = [row_id(case.line) if browse else f"{part.id}-{n}" for n, case in enumerate(part.cases)]
+    rows = "".join(_row(case, id_) for case, id_ in zip(part.cases, ids, strict=True))
+    return f'<div class="rows">{_tools(part.cases)}{rows}</div>' if browse else rows
 
 
 def folded_text(text: str) -> str:
@@ -41,11 +44,11 @@ def folded_text(text: str) -> str:
     )
 
 
-def _row(case: Case, number: int, id_: str) -> str:
+def _row(case: Case, id_: str) -> str:
     numbers = {k: v for k, v in case.values.items() if is_known(v)}
     data = "".join(f' data-{shown(name)}="{value:.6g}"' for name, value in numbers.items())
     return (
-        f'<details class="case" id="{shown(id_)}-{number}" data-place="{case.line}"'
+        f'<details class="case" id="{shown(id_)}" data-place="{case.line}"'
         f' data-kinds="{shown(" ".join(case.kinds))}" data-group="{shown(case.group)}"{data}>'
         f"<summary>{_head(case)}</summary>{_inside(case, 3)}</details>"
     )
@@ -61,8 +64,9 @@ def _inside(case: Case, level: int) -> str:
     """What a row holds, under headings of a level."""
     answers = "".join(_answer(answer, level) for answer in case.answers)
     notes = "".join(_note(title, text) for title, text in case.notes.items())
+    tables = "".join(heat_table(table) for table in case.tables)
     return (
-        f"<h{level}>Prompt</h{level}>{folded_text(case.prompt)}"
+        f"<h{level}>Prompt</h{level}>{folded_text(case.prompt)}{tables}"
         f'<div class="texts" role="group" tabindex="0" aria-label="Completions of line {case.line}">'
         f"{answers}</div>{notes}"
     )

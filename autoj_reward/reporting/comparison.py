@@ -13,9 +13,19 @@ import numpy as np
 
 from autoj_reward.errors import DataError
 from autoj_reward.reporting.against_gold import gold_against_n
+from autoj_reward.reporting.breakdown.criteria import compared_criteria
+from autoj_reward.reporting.breakdown.heat_map import HeatMap
+from autoj_reward.reporting.breakdown.members import compared_members
 from autoj_reward.reporting.entries import Entry, Run, rows_at
 from autoj_reward.reporting.figures import measured
-from autoj_reward.reporting.listings import browsing, critique_notes, judged_part, pair_answers, texts_of
+from autoj_reward.reporting.listings import (
+    browsing,
+    critique_notes,
+    judged_part,
+    pair_answers,
+    tables_of,
+    texts_of,
+)
 from autoj_reward.reporting.parts import (
     Answer,
     Bars,
@@ -69,6 +79,7 @@ def compared_runs(names: tuple[str, str], runs: tuple[Run, Run], most_rows: int)
     parts += _decisions(both) if a.kind == "compare" else _ratings(both)
     if a.kind == "rerank" and all(e.gold is not None for run in runs for e in run.entries):
         parts.append(_gold(both))
+    parts += [*compared_criteria(names, both.pairs), *compared_members(names, both.pairs)]
     return [*parts, *_by_group(both), *_cases(both, most_rows)]
 
 
@@ -344,7 +355,19 @@ def _case(both: _Matched, rows: tuple[Row, Row], pairs: Sequence[_Pair], differe
         group=pairs[0].a.group or "",
         kinds=kinds,
         values={"difference": difference},
+        tables=_tables(both, pairs),
     )
+
+
+def _tables(both: _Matched, pairs: Sequence[_Pair]) -> list[HeatMap]:
+    """The criteria and members of a row's judgments, those of both runs below each other."""
+    ranked = both.runs[0].kind == "rerank"
+    labelled = [
+        (f"Completion {p.a.index + 1}, {name}" if ranked else name, entry)
+        for p in pairs
+        for name, entry in zip(both.names, p, strict=True)
+    ]
+    return tables_of(both.runs[0], labelled)
 
 
 def _said(entry: Entry) -> str:

@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.reporting.breakdown.judged import (
+    CriterionScore,
+    MemberValue,
+    criteria_of,
+    members_of,
+    reason,
+)
 from autoj_reward.rows.fields import RowFormat
 from autoj_reward.rows.output import read_record
 from autoj_reward.rows.source import Row, read_rows
@@ -34,6 +42,10 @@ class Entry:
         slot_bias: Of a pair.
         gold: The gold label; None if unknown.
         group: The group it is counted under.
+        score: By a rubric of criteria, in [0, 1].
+        criteria: The verdicts on its criteria; empty without a rubric of criteria.
+        members: The verdicts of a panel's members; empty for one judge.
+        agreement: Of the members, in [0, 1]; None of fewer than two verdicts.
     """
 
     line: int
@@ -49,6 +61,24 @@ class Entry:
     slot_bias: float | None = None
     gold: Any = None
     group: str | None = None
+    score: float | None = None
+    criteria: tuple[CriterionScore, ...] = ()
+    members: tuple[MemberValue, ...] = ()
+    agreement: float | None = None
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether a criterion failed, or a member of a panel has no verdict."""
+        failed = [c.failure for c in self.criteria] + [m.failure for m in self.members]
+        return any(failure is not None for failure in failed)
+
+
+class Sampled(NamedTuple):
+    """A judgment that is shown as an example: what it is called, and the beginning of its completion."""
+
+    label: str
+    entry: Entry
+    text: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,6 +92,7 @@ class Run:
         record: The run's record, with its settings and cost; empty without one.
         n_rows: Rows of the file.
         recognised: The format of the file's rows, found when record and own fields do not tell it.
+        ends: Lowest and highest rating, once `scale_of` has found them.
     """
 
     kind: str
@@ -70,6 +101,7 @@ class Run:
     record: dict[str, Any] = field(default_factory=dict)
     n_rows: int = 0
     recognised: RowFormat | None = None
+    ends: tuple[float, float] | None = None
 
     @property
     def scale(self) -> list[float]:
@@ -77,6 +109,15 @@ class Run:
         judge = (self.record.get("about") or {}).get("judge") or {}
         scale = judge.get("scale")
         return [float(v) for v in scale] if isinstance(scale, list) else []
+
+
+def scale_of(run: Run) -> tuple[float, float]:
+    """Lowest and highest rating: of the judge if the record says so, else of the judgments, rounded."""
+    if run.ends is None:
+        values = [v for e in run.entries for v in (e.number, e.verdict) if isinstance(v, int | float)]
+        low, high = math.floor(min(values, default=0.0)), math.ceil(max(values, default=1.0))
+        run.ends = (run.scale[0], run.scale[-1]) if run.scale else (low, max(high, low + 1))
+    return run.ends
 
 
 def kind_of_row(row: Row, name: str) -> str:
@@ -163,7 +204,7 @@ def _entries(
 
 
 def _judged(row: Row, number: str) -> dict[str, Any]:
-    failure, flags = row.get("failure"), row.get("flags")
+    flags, criteria, members = row.get("flags"), criteria_of(row), members_of(row)
     flat = [f for item in flags for f in (item if isinstance(item, list) else [item])] if flags else []
     return {
         "reward": row.get("reward"),
@@ -171,8 +212,12 @@ def _judged(row: Row, number: str) -> dict[str, Any]:
         "verdict": row.get("rating"),
         "entropy": row.get("entropy"),
         "critique_chars": len(row.get("critique") or ""),
-        "failure": failure.get("reason") if isinstance(failure, dict) else failure,
+        "failure": reason(row.get("failure")),
         "flags": None if flags is None else tuple(dict.fromkeys(flat)),
+        "score": row.get("score") if criteria else None,
+        "criteria": criteria,
+        "members": members,
+        "agreement": row.get("agreement") if members else None,
     }
 
 

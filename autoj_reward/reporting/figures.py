@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from itertools import pairwise
@@ -11,7 +10,10 @@ from typing import Any
 
 from autoj_reward.judge.messages.text import completion_text
 from autoj_reward.reporting.against_gold import agreement, calibration_of_ratings, gold_against_n
-from autoj_reward.reporting.entries import Run
+from autoj_reward.reporting.breakdown.criteria import criteria_parts
+from autoj_reward.reporting.breakdown.members import members_parts
+from autoj_reward.reporting.breakdown.sample import sampled, sampled_lines
+from autoj_reward.reporting.entries import Run, scale_of
 from autoj_reward.reporting.listings import listings
 from autoj_reward.reporting.parts import Bars, Facts, Histogram, Part
 from autoj_reward.rows.source import read_rows
@@ -25,8 +27,16 @@ def run_parts(run: Run, most_rows: int) -> list[Part]:
     made: dict[str, Callable[[Run], list[Part]]] = {
         "rate": _rate, "compare": _compare, "rerank": _rerank, "label": _label,
     }  # fmt: skip
-    parts: list[Part] = [_overview(run), *made[run.kind](run)]
-    return [*parts, *_flags(run), *_failures(run), *_cost(run), *listings(run, most_rows)]
+    parts: list[Part] = [_overview(run), *made[run.kind](run), *_breakdown(run)]
+    return [*parts, *_flags(run), *_failures(run), *_cost(run), *listings(run, most_rows, sampled_lines(run))]
+
+
+def _breakdown(run: Run) -> list[Part]:
+    """Criteria and members, of runs that have some."""
+    if not any(e.criteria or e.members for e in run.entries):
+        return []
+    examples = sampled(run)
+    return [*criteria_parts(run.entries, examples), *members_parts(run, examples)]
 
 
 def _overview(run: Run) -> Facts:
@@ -64,15 +74,6 @@ def measured(run: Run) -> tuple[str, tuple[float, float]]:
     if run.kind == "rerank" and all(e.number is None for e in run.entries):
         return "win probability against the group", (0.0, 1.0)
     return RATING, scale_of(run)
-
-
-def scale_of(run: Run) -> tuple[float, float]:
-    """Lowest and highest rating: of the judge if the record says so, else of the judgments, rounded."""
-    if run.scale:
-        return run.scale[0], run.scale[-1]
-    values = [v for e in run.entries for v in (e.number, e.verdict) if isinstance(v, int | float)]
-    low, high = math.floor(min(values, default=0.0)), math.ceil(max(values, default=1.0))
-    return low, max(high, low + 1)
 
 
 def _compare(run: Run) -> list[Part]:

@@ -12,6 +12,9 @@ from typing import Any, cast
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.ranking.tables import another_rating
+from autoj_reward.reporting.breakdown.criteria import criteria_table
+from autoj_reward.reporting.breakdown.heat_map import HeatMap
+from autoj_reward.reporting.breakdown.members import members_table
 from autoj_reward.reporting.entries import Entry, Run, rows_at
 from autoj_reward.reporting.parts import Answer, Cards, Case, Part
 from autoj_reward.rows.fields import Kind, RowFormat, RowProblem, find_format, row_format
@@ -22,12 +25,13 @@ _MOST_CHARS = 100_000
 """Characters of one text on the page."""
 
 
-def listings(run: Run, most: int) -> list[Part]:
+def listings(run: Run, most: int, examples: Sequence[int]) -> list[Part]:
     """Best and worst of ranked groups, the least certain, longest and failed judgments, and rows to browse.
 
     Args:
         run: The run.
         most: Rows to browse at most; those of the lists come first.
+        examples: Lines that other parts of the page show, which come next.
     """
     if run.kind == "label":
         return []
@@ -36,16 +40,25 @@ def listings(run: Run, most: int) -> list[Part]:
     uncertain = heapq.nlargest(_LISTED, sure, key=lambda e: e.entropy or 0.0)
     longest = heapq.nlargest(_LISTED, written, key=lambda e: e.critique_chars)
     failed = [e for e in run.entries if e.failure is not None][:_LISTED]
+    differing = [e for e in run.entries if e.agreement is not None and e.agreement < 1.0]
+    disputed = heapq.nsmallest(_LISTED, differing, key=lambda e: e.agreement or 0.0)
     picks = _widest(run.entries) if run.kind == "rerank" else []
     by_line: dict[int, list[Entry]] = defaultdict(list)
     for entry in run.entries:
         by_line[entry.line].append(entry)
-    named = [e.line for e in (*(best for best, _ in picks), *uncertain, *longest, *failed)]
-    browsed = sorted(list(dict.fromkeys([*named, *by_line]))[:most])
+    named = [e.line for e in (*(best for best, _ in picks), *uncertain, *disputed, *longest, *failed)]
+    browsed = sorted(list(dict.fromkeys([*named, *examples, *by_line]))[:most])
     rows = rows_at(run, [*named, *browsed])
     parts: list[Part] = [_picks(run, picks, rows)] if picks else []
     for id_, title, says, listed, unit in (
         ("uncertain", "Least certain judgments", "By the entropy of the verdict.", uncertain, "entropy"),
+        (
+            "disputed",
+            "Judgments that the members dispute",
+            "By the agreement of the panel's members, the lowest first.",
+            disputed,
+            "agreement",
+        ),
         (
             "longest",
             "Slowest judgments",
@@ -68,6 +81,7 @@ def _measured_case(run: Run, row: Row, entry: Entry, measure: str) -> Case:
     case = case_of(run, row, [entry])
     units = {
         "entropy": f"entropy {entry.entropy or 0.0:.3g} nats",
+        "agreement": f"agreement {entry.agreement or 0.0:.3f}",
         "critique": f"critique of {entry.critique_chars:,} characters",
     }
     return replace(case, title=f"{case.title}, {units[measure]}") if measure in units else case
@@ -89,6 +103,7 @@ def case_of(run: Run, row: Row, entries: Sequence[Entry]) -> Case:
             ("failed", any(e.failure is not None for e in entries)),
             ("flagged", any(e.flags for e in entries)),
             ("flipped", any(e.flipped for e in entries)),
+            ("incomplete", any(e.is_incomplete for e in entries)),
             ("disagrees", run.kind == "compare" and any(e.gold not in (None, e.verdict) for e in entries)),
         )
         if holds
@@ -98,11 +113,12 @@ def case_of(run: Run, row: Row, entries: Sequence[Entry]) -> Case:
         "reward": max(rewards, default=None),
         "spread": max(rewards) - min(rewards) if len(rewards) > 1 else None,
         "entropy": max((e.entropy for e in entries if e.entropy is not None), default=None),
+        "agreement": min((e.agreement for e in entries if e.agreement is not None), default=None),
         "critique": max(e.critique_chars for e in entries) or None,
     }
     if run.kind == "compare":
         (entry,) = entries
-        answers, notes = pair_answers(completions), critique_notes(row)
+        answers, notes, names = pair_answers(completions), critique_notes(row), ["Comparison"]
         figures = [f"{name} {value}" for name, value in figures_of(entry, run).items()]
         title = ", ".join([str(entry.verdict or "no verdict"), *figures])
     else:
@@ -127,7 +143,17 @@ def case_of(run: Run, row: Row, entries: Sequence[Entry]) -> Case:
         group=entries[0].group or "",
         kinds=kinds,
         values={name: value for name, value in values.items() if value is not None},
+        tables=tables_of(run, list(zip(names, entries, strict=True))),
     )
+
+
+def tables_of(run: Run, labelled: Sequence[tuple[str, Entry]]) -> list[HeatMap]:
+    """The criteria and the members of a row's judgments, each with what it is called."""
+    line = labelled[0][1].line
+    return [
+        *criteria_table(f"Criteria of line {line}", labelled),
+        *members_table(run, f"Members of the panel, line {line}", labelled),
+    ]
 
 
 def _answer(run: Run, row: Row, entry: Entry, completions: Sequence[str], title: str) -> Answer:
@@ -156,6 +182,8 @@ def figures_of(entry: Entry, run: Run) -> dict[str, str]:
         ("reward", entry.reward if run.kind != "compare" and entry.reward != entry.number else None),
         (number, entry.number),
         ("rating", entry.verdict if run.kind != "compare" else None),
+        ("score by criteria", entry.score),
+        ("agreement of members", entry.agreement),
         ("entropy", entry.entropy),
         ("gold", entry.gold),
         ("flags", ", ".join(entry.flags) if entry.flags else None),
@@ -241,7 +269,14 @@ def _picks(run: Run, picks: Sequence[tuple[Entry, Entry]], rows: dict[int, Row])
         gap = _gap(ends)
         values = {"gap": gap, **{name: e.reward for name, e in zip(("best", "worst"), ends, strict=True)}}
         cases.append(
-            Case(line=ends[0].line, title=f"gap {gap:.3g}", prompt=prompt, answers=answers, values=values)
+            Case(
+                line=ends[0].line,
+                title=f"gap {gap:.3g}",
+                prompt=prompt,
+                answers=answers,
+                values=values,
+                tables=tables_of(run, list(zip(names, ends, strict=True))),
+            )
         )
     return Cards(
         id="picks",

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Search, filter and sort the rows of a report. It only hides and moves elements: texts stay texts.
+// Search, filter and sort the rows of a report, and open the one that a link names. It only hides, opens and
+// moves elements: texts stay texts.
 "use strict";
 for (const rows of document.querySelectorAll(".rows")) {
   const tools = rows.querySelector(".tools");
@@ -43,3 +44,12 @@ for (const rows of document.querySelectorAll(".rows")) {
   tools.hidden = false;
   update();
 }
+const follow = () => {
+  const item = document.getElementById(location.hash.slice(1));
+  if (!(item instanceof HTMLDetailsElement)) return;
+  item.hidden = false;
+  item.open = true;
+  item.scrollIntoView();
+};
+addEventListener("hashchange", follow);
+follow();

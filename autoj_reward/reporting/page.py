@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import Any
 
 from autoj_reward.json_text import json_text
+from autoj_reward.reporting.breakdown.heat_map import HeatMap, heat_table
 from autoj_reward.reporting.cards import cards, folded_text
 from autoj_reward.reporting.charts import NARROW, WIDE, draw, legend_kind
 from autoj_reward.reporting.escaping import shown
@@ -47,7 +48,13 @@ def page(report: Report) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:"
     contents = "".join(f'<li><a href="#{_id(p)}">{shown(p.title)}</a></li>' for p in report.parts)
-    sections = "\n".join(_section(part) for part in report.parts)
+    browsed = {
+        case.line
+        for part in report.parts
+        if isinstance(part, Cards) and part.style == "browse"
+        for case in part.cases
+    }
+    sections = "\n".join(_section(part, browsed) for part in report.parts)
     about = f'<div class="about">{_facts(report.about)}</div>' if report.about else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -87,13 +94,15 @@ def _resource(name: str) -> str:
     return (resources.files("autoj_reward.reporting") / name).read_text(encoding="utf-8")
 
 
-def _section(part: Part) -> str:
+def _section(part: Part, browsed: set[int]) -> str:
     head = f'<section aria-labelledby="{_id(part)}"><h2 id="{_id(part)}">{shown(part.title)}</h2>'
     if isinstance(part, Facts):
         return f"{head}{_facts(part.facts)}</section>"
     head += f"<p>{shown(part.says)}</p>"
     if isinstance(part, Listing):
         return f"{head}{_table(part.title, part.columns, part.rows)}</section>"
+    if isinstance(part, HeatMap):
+        return f"{head}{heat_table(part, browsed)}</section>"
     if isinstance(part, Cards):
         return f"{head}{cards(part)}</section>"
     columns, rows = _numbers(part)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from autoj_reward.reporting.breakdown.heat_map import HeatMap
 from autoj_reward.statistics import Share, share
 
 Number = float | int | None
@@ -290,8 +291,9 @@ class Case:
         answers: Its completions.
         notes: Critiques about all of them, by title.
         group: The group it is counted under; empty for none.
-        kinds: What a reader may look for: failed, flagged, flipped, disagrees.
+        kinds: What a reader may look for: failed, flagged, flipped, disagrees, incomplete.
         values: Numbers to sort by.
+        tables: Criteria and members of its judgments, a row for each.
     """
 
     line: int
@@ -302,6 +304,7 @@ class Case:
     group: str = ""
     kinds: Sequence[str] = ()
     values: Mapping[str, Number] = field(default_factory=dict)
+    tables: Sequence[HeatMap] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,7 +319,7 @@ class Cards:
 
 
 Chart = Bars | Histogram | Lines | Grid
-Part = Facts | Chart | Listing | Cards
+Part = Facts | Chart | Listing | HeatMap | Cards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoj_reward import Failure, FailureReason, Judge, Panel, RatingJudgment, Request
+from autoj_reward import Failure, FailureReason, Judge, Panel, RatingJudgment, Request, rank
 from autoj_reward.distributions import PREFERENCES, VerdictDistribution
 from autoj_reward.errors import ConfigError, EngineUnavailable, TemplateError
 from autoj_reward.judge.panels.combine import by_ratings, combine, on_scale
@@ -167,6 +167,15 @@ def test_members_and_their_agreement_are_kept_and_survive_json() -> None:
     assert [m["value"] for m in fields["members"]] == [8.0, 3.0]
     assert fields["agreement"] == judged.agreement
     assert judgment_of(json.loads(json.dumps(judgment_record(judged))), RatingJudgment) == judged
+
+
+def test_rankings_keep_members_and_agreement() -> None:
+    panel = Panel([rates({"8": 1.0}), rates({"2": 0.5, "4": 0.5})], names=["a", "b"])
+    (entry, _) = rank(panel, ["p"], [["c", "d"]])[0].to_dict()["ranking"]
+    assert [m["value"] for m in entry["members"]] == [8.0, 3.0]
+    assert entry["agreement"] == pytest.approx(1 - 5 / 9)
+    (plain,) = rank(quality(), ["p"], [["q=5"]])[0].to_dict()["ranking"]
+    assert not {"members", "agreement"} & plain.keys()
 
 
 def test_one_judge_has_no_members_and_no_agreement() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from autoj_reward.reporting.build import build_report
 from autoj_reward.reporting.page import page
+from tests.reporting.test_breakdown import CRITERIA, PANEL, by_criteria, criterion
 from tests.reporting.test_report import RATES, RECORD, group, write
 from tests.reporting.test_training_log import log
 
@@ -48,10 +49,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     rate = write(folder / "r.jsonl", RATES + hostile, RECORD)
     other = write(folder / "other.jsonl", [dict(row, reward=5.0) for row in RATES], RECORD)
     ranked = write(folder / "k.jsonl", [group([3.0, 9.0, 5.0, None], [0.0, 1.0, 0.5, 0.9])])
+    wide = by_criteria(*(criterion(f"{n} {HOSTILE[:80]}", n / 9) for n in range(10)))
     runs = {
         "rate": build_report(rate, gold="gold", group="kind"),
         "rerank": build_report(ranked, gold="gold"),
         "two": build_report(rate, other, gold="gold", group="kind"),
+        "breakdown": build_report(write(folder / "b.jsonl", [ranked([2.0, 9.0], [4.0, 8.0])])),
+        "criteria": build_report(write(folder / "c.jsonl", [*CRITERIA, *PANEL, wide])),
         "training": build_report(write(folder / "log.jsonl", log())),
     }
     for name, report in runs.items():
@@ -59,7 +63,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.html" for name in runs}
 
 
-NAMES = ["rate", "rerank", "two", "training"]
+NAMES = ["rate", "rerank", "two", "breakdown", "criteria", "training"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -134,6 +138,19 @@ def test_a_reader_searches_filters_and_sorts(browser: Any, pages: dict[str, Path
     assert shown_rows(opened) == ["Line 2", "Line 3"]
     opened.locator("button[name=fold]").click()
     assert opened.locator(".rows > .case[open]").count() == 2
+
+
+def test_a_row_of_a_heat_map_opens_its_judgment(browser: Any, pages: dict[str, Path]) -> None:
+    opened = browser.new_context(offline=True).new_page()
+    opened.goto(pages["criteria"].as_uri())
+    opened.locator("select[name=kind]").select_option("failed")
+    opened.locator("section[aria-labelledby=part-criteria-map] a", has_text="Line 2").click()
+    row = opened.locator("#rows-line-2")
+    assert row.get_attribute("open") is not None
+    assert row.is_visible()
+    failed = opened.locator("#rows-line-2 td.failed")
+    assert failed.inner_text().split() == ["failed", "low_mass"]
+    assert failed.evaluate("e => getComputedStyle(e).borderTopStyle") == "dashed"
 
 
 def test_the_page_is_whole_without_its_script(browser: Any, pages: dict[str, Path]) -> None:

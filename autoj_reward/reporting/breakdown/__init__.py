@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What judgments are made of: verdicts on criteria, and verdicts of a panel's members."""

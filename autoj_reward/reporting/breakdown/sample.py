@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choose the judgments of a run's heat maps: whole rows, evenly spaced over the file."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from autoj_reward.reporting.entries import Run, Sampled, rows_at
+from autoj_reward.reporting.listings import texts_of
+
+_MOST = 40
+_CHARS = 60
+
+
+def sampled_lines(run: Run) -> list[int]:
+    """Lines of about 40 judgments with criteria or members, rising."""
+    counts: dict[int, int] = defaultdict(int)
+    for entry in run.entries:
+        if entry.criteria or entry.members:
+            counts[entry.line] += 1
+    lines = list(counts)
+    n = max(1, len(lines) * _MOST // max(sum(counts.values()), _MOST))
+    return [lines[k * len(lines) // n] for k in range(n)] if lines else []
+
+
+def sampled(run: Run) -> list[Sampled]:
+    """The judgments of those lines, a group in the order of its ranking, at most 40 of one line."""
+    lines = sampled_lines(run)
+    rows, wanted = rows_at(run, lines), set(lines)
+    texts = {line: texts_of(run, row)[1] for line, row in rows.items()}
+    found: list[Sampled] = []
+    n_of_line: dict[int, int] = defaultdict(int)
+    for entry in run.entries:
+        if entry.line not in wanted or n_of_line[entry.line] >= _MOST:
+            continue
+        n_of_line[entry.line] += 1
+        own = texts[entry.line]
+        label = f"Line {entry.line}" + (f", completion {entry.index + 1}" if run.kind == "rerank" else "")
+        text = own[entry.index] if run.kind in ("rate", "rerank") and entry.index < len(own) else ""
+        found.append(Sampled(label, entry, _beginning(text)))
+    return found
+
+
+def _beginning(text: str) -> str:
+    words = " ".join(text[: 2 * _CHARS].split())
+    return words if len(words) <= _CHARS else words[: _CHARS - 1] + "…"
