@@ -21,6 +21,7 @@ HAS_PPO = has_ppo()
 
 SHOWN = {
     "grpo_rating": ["judge_rating/failure_share", "rewards/judge_rating/mean"],
+    "grpo_criteria": ["judge_rating/failure_share", "rewards/judge_rating/mean"],
     "grpo_pairwise_lora": ["judge_pairwise/flat_group_share", "rewards/judge_pairwise/mean"],
     "rloo": ["rewards/judge_rating/mean", "rewards/brevity/mean"],
     "online_dpo": ["judge_pairwise/coin_for_failures", "rewards/margins"],

@@ -28,9 +28,9 @@ def make(
     from autoj_reward.cli.run_display import RunDisplay
     from autoj_reward.rows.check import refuse_same_file
     from autoj_reward.rows.fields import RowFormat
-    from autoj_reward.rows.rubrics import rubrics_task
     from autoj_reward.rows.run import RowRun
     from autoj_reward.rows.source import open_source
+    from autoj_reward.rows.tasks import rubrics_task
 
     refuse_same_file(source, output)
     columns = key_values(rows.column, "--column")

@@ -19,6 +19,7 @@ from autoj_reward.rows.fields import OPTIONAL_FIELDS, RowFormat, RowProblem
 from autoj_reward.rows.output import to_json
 from autoj_reward.rows.records import RowItem, RowTask
 from autoj_reward.rows.source import Row, RowSource
+from autoj_reward.types import Request
 
 _WRITTEN = ("", ".part.jsonl", ".bad.jsonl", ".run.json", ".lock", ".tmp")
 """Suffixes of the files that a run writes, added to the output's name."""
@@ -31,6 +32,7 @@ class CheckedRows:
     Attributes:
         n_rows: Good rows.
         n_requests: Requests in them.
+        n_verdicts: Verdicts that are asked for: one for each request, or each criterion of its rubric.
         digest: A hash of all lines, the bad ones included.
         fields: Names of all fields of the good rows.
         by_criteria: Whether a row has a rubric of criteria.
@@ -44,6 +46,7 @@ class CheckedRows:
 
     n_rows: int = 0
     n_requests: int = 0
+    n_verdicts: int = 0
     digest: str = ""
     fields: set[str] = field(default_factory=set)
     by_criteria: bool = False
@@ -72,6 +75,7 @@ def check_rows(source: RowSource, task: RowTask, *, for_parquet: bool = False) -
             for item in () if isinstance(read, DataError) else _validated(line, read, task):
                 n_good += 1
                 found.n_requests += len(item.requests)
+                found.n_verdicts += sum(map(_n_verdicts, item.requests))
                 found.fields.update(item.row)
                 found.by_criteria |= isinstance(item.requests[0].rubric, Rubric)
                 found.taken.update(n for n in OPTIONAL_FIELDS if getattr(item.requests[0], n) is not None)
@@ -182,6 +186,11 @@ def refuse_same_file(source: str | Path, target: str | Path) -> None:
         written = Path(f"{target}{suffix}")
         if written.exists() and written.samefile(source):
             raise ConfigError(f"{written} is the input as well as the output", hint="name another output")
+
+
+def _n_verdicts(request: Request) -> int:
+    rubric = request.rubric
+    return len(rubric.criteria) if isinstance(rubric, Rubric) and len(request.completions) == 1 else 1
 
 
 def _validated(line: int, read: Row, task: RowTask) -> Iterator[RowItem]:

@@ -144,7 +144,7 @@ class RowRun:
         n_requests, each = self.checked.n_requests, self.task.inputs_per_request
         rows = f"{self.task.label}: {self.checked.n_rows:,} rows"
         if each is not None:
-            return f"{rows}, {n_requests:,} requests, {n_requests * each:,} inputs to the model"
+            return f"{rows}, {n_requests:,} requests, {self.checked.n_verdicts * each:,} inputs to the model"
         if self.task.strategy is None:
             return f"{rows}, {n_requests:,} completions"
         return (

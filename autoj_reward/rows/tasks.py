@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The row tasks (rate, compare, rerank) and the fields that each adds to a row.
+"""The row tasks (rate, compare, rerank, rubrics) and the fields that each adds to a row.
 
 Missing numbers are null, never 0.
 """
@@ -7,13 +7,14 @@ Missing numbers are null, never 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
+from autoj_reward.judge.criteria.writing import WrittenRubric, write_rubrics
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.panels.panel import Panel
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.template import Template
-from autoj_reward.judgments import RatingJudgment
+from autoj_reward.judgments import Provenance, RatingJudgment, Sample
 from autoj_reward.ranking.orders import Candidate, Ranking
 from autoj_reward.ranking.rank import rank_requests
 from autoj_reward.ranking.runner import check_judge
@@ -39,6 +40,7 @@ ADDED_FIELDS = {
     "rerank": (
         "ranking", "best", "best_completion", "mode", "judge_id", "strategy", "n_calls", "n_tokens", "cycles",
     ),
+    "rubrics": ("rubric", "n_criteria", "judge_id", "failure"),
 }  # fmt: skip
 """The fields that each command adds to a row, in this order."""
 PANEL_FIELDS = ("agreement", "members")
@@ -105,6 +107,45 @@ def rerank_task(
         return results
 
     return group_task("rerank", judge, row_format, judged, chosen)
+
+
+def rubrics_task(judge: Judge, row_format: RowFormat) -> RowTask:
+    """Write criteria from each row's prompt, and its reference answer if it has one."""
+
+    def judged(items: Sequence[RowItem]) -> list[RowResult]:
+        written = write_rubrics(judge, [item.requests[0] for item in items])
+        return [RowResult(_rubric_fields(one, judge.identity), [_as_judgment(one, judge)]) for one in written]
+
+    return RowTask(
+        label="rubrics",
+        row_format=row_format,
+        optional=frozenset({"reference"}),
+        check=lambda requests: None,  # criteria can be written for any prompt
+        judge=judged,
+        added_fields=ADDED_FIELDS["rubrics"],
+    )
+
+
+def _rubric_fields(written: WrittenRubric, judge_id: str) -> dict[str, Any]:
+    rubric = written.rubric
+    return {
+        "rubric": None if rubric is None else [criterion.to_dict() for criterion in rubric.criteria],
+        "n_criteria": 0 if rubric is None else len(rubric.criteria),
+        "judge_id": judge_id,
+        "failure": None if written.failure is None else written.failure.to_dict(),
+    }
+
+
+def _as_judgment(written: WrittenRubric, judge: Judge) -> RatingJudgment:
+    """What was written, for the run's counts of failures and tokens; it rates nothing."""
+    return RatingJudgment(
+        mode="critique",
+        distribution=None,
+        samples=(Sample(critique=written.text, failure=written.failure),),
+        failure=written.failure,
+        usage=written.usage,
+        provenance=Provenance(judge=judge.spec.name, template=judge.spec.fingerprint, engine=""),
+    )
 
 
 def group_task(

@@ -134,3 +134,14 @@ def test_equal_rubrics_of_a_batch_are_judged_once(judge: Judge, engine: Scripted
     reward = JudgeReward(judge, rubric_column="rubric")
     reward(prompts=PROMPTS * 2, completions=GROUP[:1] * 2, rubric=[COLOURS, rubric])
     assert engine.n_inputs == 2
+
+
+def test_a_dry_run_counts_every_criterion(
+    engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("autoj_reward.judge.judge.choose_engine", lambda *_, **__: engine)
+    monkeypatch.chdir(tmp_path)
+    rows = [{"prompt": "a", "completion": "b", "rubric": rubric} for rubric in (COLOURS, None)]
+    Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    done = CliRunner().invoke(app, ["rate", "in.jsonl", "-o", "out.jsonl", "--no-cache", "--dry-run"])
+    assert "2 requests, 3 inputs to the model" in done.stdout
