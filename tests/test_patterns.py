@@ -55,6 +55,7 @@ HOSTILE: dict[str, list[tuple[str, str, str]]] = {
     "chat_markup._FAMILIES#3": [("", "<start_of_turn>", ""), ("<start_of_turn>u\n", "<end_of_turn", "")],
     "chat_markup._FAMILIES#4": [("", "<|user|>\n", ""), ("<|user|>\n", "<|end|", "")],
     "chat_markup._LLAMA2": [("[INST] ", "[/INST] ", "x"), ("<s>", " ", ""), ("[INST]", " ", "[/INST]x")],
+    "readers._TAGGED": [("a", " ", ""), ("a", "[", ""), ("a", "[Principle] ", "x"), ("", " ", "")],
     "redact._ADDRESS": [("", "://", ""), ("", ":/", ""), ("://", "a", " ")],
     "redact._NAMED": [("", "password", ""), ("", "api_key = ", ""), ("password=", "a", ""), ("token", " ", "")],
     "redact._SCHEME": [("", "Bearer ", ""), ("Basic ", "a", "!"), ("", "Basic  a", "")],

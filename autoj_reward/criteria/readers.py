@@ -24,7 +24,7 @@ _NAMES = ("name", "title", "id")
 _WEIGHTS = ("weight", "points")
 _LISTS = ("criteria", "rubrics", "rubric")
 _TAGGED = re.compile(
-    r"[ \t]*(?:\d{1,3}[.)]|[-*])?[ \t]*(?P<text>\S.*?)[ \t]*\[(?P<tag>Hard Rule|Principle)\][ \t]*\Z"
+    r"[ \t]*+(?:(?:\d{1,3}[.)]|[-*])[ \t]*+)?(?P<text>[^\s\[].*?)\[(?P<tag>Hard Rule|Principle)\][ \t]*+\Z"
 )
 """A line of OpenRubrics."""
 _EXPECTED = (
@@ -87,7 +87,9 @@ def _from_text(text: str) -> str | Rubric:
     if lines and all(tagged):
         return Rubric(
             criteria=tuple(
-                Criterion(text=m["text"], essential=m["tag"] == "Hard Rule") for m in tagged if m is not None
+                Criterion(text=m["text"].strip(), essential=m["tag"] == "Hard Rule")
+                for m in tagged
+                if m is not None
             )
         )
     if text.lstrip()[:1] not in ("[", "{"):

@@ -24,7 +24,8 @@ ANSWER = (
     "Put the egg into cold water, bring the water to the boil, and let it boil for seven minutes. Then cool it "
     "under running water, so that it does not go on cooking and the shell comes off in one piece. An egg that is "
     "done spins fast and evenly on the table; a raw one wobbles, because what is inside moves. "
-) * 4
+)
+LONG = ANSWER * 8
 TEXTS = (
     "The answer says how many minutes the egg boils.",
     "The answer says how to see that the egg is done.",
@@ -85,14 +86,14 @@ def test_verdicts_are_those_of_brute_force(mini_float32: TransformersEngine, per
 
 def spent(judge: Judge, **rubrics: Any) -> int:
     """Tokens that the model computed: those of the inputs less those from a shared prefix."""
-    (judgment,) = judge.rate([PROMPT], [ANSWER], **rubrics)
+    (judgment,) = judge.rate([PROMPT], [LONG], **rubrics)
     assert judgment.failure is None
     return judgment.usage.prompt_tokens - judgment.usage.cached_tokens
 
 
 def own_tokens(judge: Judge, tokenizer: Any) -> int:
     """Tokens of the criteria: of each call what follows the prompt and answer that all share."""
-    parts = prepare(judge.spec, "strip", [Request(prompt=PROMPT, completions=(ANSWER,), rubric=RUBRIC)])[
+    parts = prepare(judge.spec, "strip", [Request(prompt=PROMPT, completions=(LONG,), rubric=RUBRIC)])[
         0
     ].parts
     rows = [
