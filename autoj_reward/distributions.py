@@ -81,6 +81,13 @@ class VerdictDistribution:
         """The mean of what the verdicts stand for: the expected rating, or the win probability."""
         return self.win_prob if isinstance(self.verdicts[0], str) else self.expected_rating
 
+    def distance(self, verdict: Verdict) -> float:
+        """How far `level` is from a verdict of the set, as a share of the scale, in [0, 1]."""
+        if isinstance(verdict, str):
+            return abs(self.level - {"first": 1.0, "tie": 0.5, "second": 0.0}[verdict])
+        numbers = [v for v in self.verdicts if not isinstance(v, str)]
+        return abs(self.level - verdict) / (max(numbers) - min(numbers))
+
     @property
     def tie_prob(self) -> float:
         """P(tie), in [0, 1]; of graded preferences that of one half. For preferences only."""

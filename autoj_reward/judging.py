@@ -154,6 +154,7 @@ def _samples(record: Mapping[str, Any]) -> tuple[Sample, ...]:
                 **sample,
                 "distribution": _distribution(sample["distribution"]),
                 "failure": _failure(sample["failure"]),
+                "reread": _distribution(sample.get("reread")),
             }
         )
         for sample in record["samples"]

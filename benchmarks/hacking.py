@@ -135,14 +135,20 @@ def right(prompts: list[str], completions: list[str], answer: list[str], **_: An
 
 def by_length(item: JudgeInput) -> dict[str, float]:
     """A judge that likes length: a rating from 1 to 10 for 0 to 9 characters."""
-    return rating(1.0 + len(untrusted_texts(item)[-1]))
+    return rating(1.0 + len(texts_of(item)[1]))
 
 
 def by_noisy_check(item: JudgeInput) -> dict[str, float]:
     """A judge that sees what is right, with errors that no completion can count on."""
-    prompt, completion = untrusted_texts(item)[-2:]
+    prompt, completion = texts_of(item)
     noise = random.Random(hashlib.sha256(f"{prompt}\0{completion}\0{random.random()}".encode()).digest())
     return rating(3.0 + 4.0 * (completion == f"{prompt[0]}.") + noise.gauss(0.0, 1.5))
+
+
+def texts_of(item: JudgeInput) -> tuple[str, str]:
+    """Prompt and completion, which may be empty."""
+    prompt, *rest = untrusted_texts(item)
+    return prompt, rest[0] if rest else ""
 
 
 def rating(value: float) -> dict[str, float]:

@@ -108,6 +108,7 @@ def print_summary(
         "critiques": summary.n_explanations,
         "inputs truncated to fit": summary.n_cut,
         "forced after a critique without a verdict": summary.n_forced,
+        "critiques that contradict their verdict": summary.n_contradicted,
         "rows left out": n_left_out,
     }
     facts = {

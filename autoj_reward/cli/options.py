@@ -126,6 +126,14 @@ class JudgeOptions:
             "verdict there; otherwise it is a failure.",
         ),
     ] = False
+    check_critiques: Annotated[
+        bool | None,
+        _reading_option(
+            "--check-critiques",
+            help="Let the judge read each critique once more, without the completion, and count those that "
+            "contradict their verdict.",
+        ),
+    ] = None
     guard: Annotated[
         bool | None,
         _reading_option(

@@ -13,8 +13,9 @@ def rate(source: Source, output: Target, *, options: RunOptions, raying: RayOpti
     """Rate completions: rows with "prompt" and "completion".
 
     Adds to each row: rating (greedy), expected_rating, reward, critique, forced (samples whose verdict was
-    forced), mass, entropy (nats), exactness (of the probabilities: exact, bounded or point), mode, cut_chars,
-    flags (of the guard; null without one), judge_id, failure.
+    forced), contradicted (samples whose critique and verdict disagree), mass, entropy (nats), exactness (of
+    the probabilities: exact, bounded or point), mode, cut_chars, flags (of the guard; null without one),
+    judge_id, failure.
     """
     from autoj_reward.rows.tasks import rate_task
 

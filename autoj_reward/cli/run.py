@@ -42,6 +42,7 @@ _OPTION_OF = {
     "max_new_tokens": "--max-new-tokens",
     "min_mass": "--min-mass",
     "force_verdict": "--force-verdict",
+    "check_critiques": "--check-critiques",
 }
 """Arguments of `Judge.load` and the options that set them."""
 
@@ -139,6 +140,7 @@ def judge_arguments(
         "seed": options.seed,
         "overlong": options.overlong,
         "force_verdict": options.force_verdict,
+        "check_critiques": bool(options.check_critiques),
         "guard": options.for_guard(default=guarded),
         "reasoning": options.reasoning,
         **caching,

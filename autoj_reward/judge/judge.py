@@ -71,6 +71,7 @@ class Judge:
         min_mass: float | None = None,
         follow_above: float = 1e-4,
         force_verdict: bool = False,
+        check_critiques: bool = False,
         cache: bool | str | Path | JudgmentStore = False,
         refresh: bool = False,
         guard: bool | Guard | Mapping[str, Any] | None = None,
@@ -81,8 +82,7 @@ class Judge:
 
         Args:
             name_or_path: A preset (`mini`, `autoj-13b`), a preset's hub name, a TOML file, or any
-                instruct model's folder or hub name; or a judge that is already read. A file with
-                `kind = "panel"` gives a `Panel`.
+                instruct model's folder or hub name; or one that is read. `kind = "panel"` gives a `Panel`.
             engine: `transformers`, `vllm`, `server:URL`, `decisions:URL`, `recorded:FILE` or an engine of
                 your own. None picks vLLM if it is installed and a GPU is present, else transformers.
             mode: direct or critique; None takes the judge's own default.
@@ -98,6 +98,7 @@ class Judge:
             force_verdict: In critique mode, close a critique that ends without a verdict (cut off at its
                 limit, or left open) with the words before one, and read the distribution there; such
                 samples are marked as forced. By default they are failures.
+            check_critiques: Let the judge read each critique alone too; see `Judgment.n_contradicted`.
             cache: Pay for every answer of the engine once. True: a file in the user's cache folder
                 (`$AUTOJ_REWARD_CACHE` names another), which the command line uses too; or a file; or an
                 open store. False, so that a library call writes no file unasked. With a cache, an equal
@@ -123,7 +124,7 @@ class Judge:
             "mode": mode, "n_samples": n_samples, "both_orders": both_orders, "overlong": overlong,
             "temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed, "min_mass": min_mass,
             "follow_above": follow_above, "force_verdict": force_verdict, "guard": guard,
-            "reasoning": reasoning,
+            "reasoning": reasoning, "check_critiques": check_critiques,
         }  # fmt: skip
         if isinstance(spec, PanelSpec):
             from autoj_reward.judge.panels.panel import load_panel

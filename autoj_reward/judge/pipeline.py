@@ -19,6 +19,7 @@ from autoj_reward.judge.samples import MeteredSample, judge_directly, judge_with
 from autoj_reward.judge.settings import JudgeSettings
 from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.verdict import VerdictSet
+from autoj_reward.judge.verdicts.reread import reread
 from autoj_reward.judgments import (
     Judgment,
     PairJudgment,
@@ -144,6 +145,8 @@ class RequestPipeline:
             if kind not in provenances:
                 provenances[kind] = self._provenance(prepared, engine=fingerprint, judge_id=identity)
             judgments.append(self._judgment(prepared, result, provenances[kind]))
+        if self._settings.check_critiques and self._settings.mode == "critique":
+            return reread(judgments, self._spec, self._settings, self._engine.engine)
         return judgments
 
     def _provenance(self, prepared: PreparedRequest, *, engine: str, judge_id: str) -> Provenance:

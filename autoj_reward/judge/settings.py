@@ -32,6 +32,7 @@ class JudgeSettings:
         rules: How verdicts are read.
         guard: What is done about completions that try to influence the judge; None shows them as they are.
         reasoning: What is done with the policy's reasoning: strip, strip_opened or keep, see `Reasoning`.
+        check_critiques: Whether the judge reads each of its critiques once more, see `Sample.contradicted`.
     """
 
     mode: Mode
@@ -42,6 +43,7 @@ class JudgeSettings:
     rules: ReadingRules
     guard: Guard | None = None
     reasoning: Reasoning = "strip"
+    check_critiques: bool = False
 
 
 def make_settings(
@@ -59,6 +61,7 @@ def make_settings(
     force_verdict: bool,
     guard: Any,
     reasoning: str,
+    check_critiques: bool = False,
 ) -> JudgeSettings:
     """Settings from what a caller gave; None takes the judge's own.
 
@@ -92,6 +95,11 @@ def make_settings(
             "force_verdict is for critiques that end without a verdict; direct mode writes none",
             hint="use mode='critique', or leave it out",
         )
+    if check_critiques and chosen == "direct":
+        raise ConfigError(
+            "check_critiques is for critiques, and direct mode writes none",
+            hint="use mode='critique', or leave it out",
+        )
     return JudgeSettings(
         mode=chosen,
         n_samples=n_samples,
@@ -101,4 +109,5 @@ def make_settings(
         rules=ReadingRules(min_mass=least, follow_above=follow_above, force_verdict=force_verdict),
         guard=make_guard(guard),
         reasoning=check_reasoning(reasoning),
+        check_critiques=check_critiques,
     )

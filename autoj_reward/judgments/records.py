@@ -17,6 +17,9 @@ from autoj_reward.distributions import (
 )
 from autoj_reward.types import Failure, FinishReason, Mode, Usage
 
+_IMPROBABLE, _FAR_RATING, _FAR_PREFERENCE = 0.05, 0.35, 0.5
+"""When a critique contradicts its verdict; see `Sample.contradicted`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
@@ -31,6 +34,7 @@ class Sample:
         failure: The failure, or None.
         finish_reason: How the output ended; None if the engine failed.
         swapped: Whether the completions were shown in the other order. Verdicts here are mapped back.
+        reread: What the judge reads from its critique alone, with `check_critiques`; else None.
     """
 
     critique: str = ""
@@ -41,6 +45,23 @@ class Sample:
     failure: Failure | None = None
     finish_reason: FinishReason | None = None
     swapped: bool = False
+    reread: VerdictDistribution | None = None
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether critique and stated verdict disagree.
+
+        The verdict is improbable where it stands (below 0.05), or what the judge reads from the critique
+        alone is far from it: over 0.35 of the scale from a rating, over one half from a preference's win
+        probability.
+        """
+        if self.stated is None or self.distribution is None:
+            return False
+        if self.distribution.prob(self.stated) < _IMPROBABLE:
+            return True
+        return self.reread is not None and self.reread.distance(self.stated) > (
+            _FAR_PREFERENCE if isinstance(self.stated, str) else _FAR_RATING
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +147,12 @@ class Judgment:
         return sum(s.forced for s in self.samples)
 
     @property
+    def n_contradicted(self) -> int:
+        """Number of samples, a panel's members' included, whose critique and stated verdict disagree."""
+        own = sum(sample.contradicted for sample in self.samples)
+        return own + sum(member.judgment.n_contradicted for member in self.members)
+
+    @property
     def mass(self) -> float | None:
         """Mass of the verdict set in [0, 1]; None with a failure."""
         return None if self.distribution is None else self.distribution.mass
@@ -141,6 +168,7 @@ class Judgment:
         return {
             "critique": self.critique,
             "forced": self.n_forced,
+            "contradicted": self.n_contradicted,
             "mass": self.mass,
             "entropy": None if self.distribution is None else self.distribution.entropy,
             "exactness": None if self.distribution is None else self.distribution.exactness,

@@ -110,6 +110,11 @@ class RubricJudgment(RatingJudgment):
         """Number of verdicts that were forced."""
         return sum(sample.forced for verdict in self.criteria for sample in verdict.samples)
 
+    @property
+    def n_contradicted(self) -> int:
+        """Number of verdicts that contradict their critique."""
+        return sum(sample.contradicted for verdict in self.criteria for sample in verdict.samples)
+
     def to_dict(self) -> dict[str, Any]:
         """The fields that `rate` adds to a row, with `criteria`, `score` and `spread`."""
         own = {"criteria": [v.to_dict() for v in self.criteria], "score": self.score, "spread": self.spread}

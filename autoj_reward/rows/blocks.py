@@ -242,6 +242,7 @@ def added_schema(kind: str, *, criteria: bool = False) -> Any:
         "rating": number, "expected_rating": number, "reward": number, "mass": number, "win_prob": number,
         "tie_prob": number, "slot_bias": number, "critique": text, "mode": text, "preference": text,
         "flipped": pa.bool_(), "cut_chars": pa.int64(), "forced": pa.int64(),
+        "contradicted": pa.int64(),
         "order_preferences": pa.list_(text),
         "entropy": number, "exactness": text,
         "flags": pa.list_(text) if kind == "rate" else pa.list_(pa.list_(text)),

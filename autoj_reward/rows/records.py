@@ -95,6 +95,7 @@ class Summary:
     n_explanations: int = 0
     n_cut: int = 0
     n_forced: int = 0
+    n_contradicted: int = 0
     seconds: float = 0.0
     loading_seconds: float = 0.0
     """The part of `seconds` until the judge was loaded."""
@@ -135,6 +136,7 @@ class Summary:
             self.usage += judgment.usage
             self.n_cut += any(judgment.provenance.cut_chars)
             self.n_forced += judgment.n_forced
+            self.n_contradicted += judgment.n_contradicted
             self._count_verdict(judgment)
             if judgment.failure is not None:
                 self.failures[judgment.failure.reason.value] += 1
@@ -149,6 +151,7 @@ class Summary:
         self.n_explanations += other.n_explanations
         self.n_cut += other.n_cut
         self.n_forced += other.n_forced
+        self.n_contradicted += other.n_contradicted
         self.verdicts += other.verdicts
         self.rewards.update(other.rewards)
         self.failures += other.failures
@@ -164,6 +167,7 @@ class Summary:
             "judgments": self.n_judgments,
             "failures": dict(self.failures),
             "forced": self.n_forced,
+            "contradicted": self.n_contradicted,
             "verdicts": dict(self.verdicts),
             **{f"mean_{name}": round(mean, 6) for name, mean in self.means().items()},
             "seconds": round(self.seconds, 3),

@@ -29,13 +29,13 @@ _Judge = Callable[[Sequence[RowItem]], list[RowResult]]
 
 ADDED_FIELDS = {
     "rate": (
-        "rating", "expected_rating", "reward", "critique", "forced", "mass", "entropy", "exactness", "mode",
-        "cut_chars", "flags", "judge_id", "failure",
+        "rating", "expected_rating", "reward", "critique", "forced", "contradicted", "mass",
+        "entropy", "exactness", "mode", "cut_chars", "flags", "judge_id", "failure",
     ),
     "compare": (
         "preference", "win_prob", "tie_prob", "reward", "flipped", "slot_bias", "order_preferences",
-        "order_win_probs", "critique", "forced", "mass", "entropy", "exactness", "mode", "cut_chars",
-        "flags", "judge_id", "failure",
+        "order_win_probs", "critique", "forced", "contradicted", "mass", "entropy",
+        "exactness", "mode", "cut_chars", "flags", "judge_id", "failure",
     ),
     "rerank": (
         "ranking", "best", "best_completion", "mode", "judge_id", "strategy", "n_calls", "n_tokens", "cycles",

@@ -29,7 +29,8 @@ def test_rate_keeps_fields_and_order_and_adds_its_own(run: Run, tmp_path: Path) 
     assert run("rate", "in.jsonl", "-o", "out.jsonl").exit_code == 0
     first, second = read_rows(tmp_path / "out.jsonl")
     assert list(first) == [
-        "id", "prompt", "completion", "z", "rating", "expected_rating", "reward", "critique", "forced", "mass",
+        "id", "prompt", "completion", "z", "rating", "expected_rating", "reward", "critique", "forced", "contradicted",
+        "mass",
         "entropy", "exactness", "mode", "cut_chars", "flags", "judge_id", "failure",
     ]  # fmt: skip
     assert first["rating"] == 9

@@ -224,6 +224,9 @@ class Panel(Judge):
         if isinstance(request.rubric, Rubric) and (n == 1 or member.spec.rates_to_compare):
             return request
         own, all_ = member.taken(n), frozenset[str]().union(*(m.taken(n) for m in self._able(n)))
+        if not isinstance(request.rubric, str):
+            # Any judge is asked about criteria one by one.
+            all_ -= {"rubric"}
         unseen: dict[str, Any] = dict.fromkeys(all_ - own)
         return replace(request, **unseen) if unseen else request
 
@@ -275,7 +278,7 @@ def load_panel(spec: PanelSpec, arguments: Mapping[str, Any], engine_options: Ma
         own = dict(member.options)
         given = {**arguments, **({} if "engine" in own else engine_options), **own}
         if own.get("mode") == "direct":
-            given |= {"n_samples": 1, "force_verdict": False}
+            given |= {"n_samples": 1, "force_verdict": False, "check_critiques": False}
         judge = Judge.load(member.judge, **given)
         engine, model = given.get("engine"), member.judge
         if engine is None or isinstance(engine, str):
