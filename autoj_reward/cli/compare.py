@@ -26,8 +26,8 @@ def compare(
     """Compare two completions: rows with "prompt", "first" and "second".
 
     Adds to each row: preference, win_prob, tie_prob, reward, flipped, slot_bias, order_preferences,
-    order_win_probs, critique, forced and contradicted (samples), mass, entropy, exactness (of the probabilities: exact,
-    bounded or point), mode, cut_chars, flags, judge_id, failure.
+    order_win_probs, critique, forced and contradicted (samples), mass, entropy, exactness (of the
+    probabilities: exact, bounded or point), mode, cut_chars, flags, judge_id, failure.
     """
     from autoj_reward.rows.tasks import compare_task
 
