@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoj_reward import Failure, FailureReason, Judge, Panel, RatingJudgment, Request, rank
+from autoj_reward.criteria.rubric import Criterion, Rubric
 from autoj_reward.distributions import PREFERENCES, VerdictDistribution
 from autoj_reward.errors import ConfigError, EngineUnavailable, TemplateError
 from autoj_reward.judge.panels.combine import by_ratings, combine, on_scale
@@ -262,6 +263,26 @@ def test_a_rubric_goes_to_the_members_whose_template_shows_it() -> None:
     assert not any("Be brief." in s.text for s in plain.inputs[0].body)
     with pytest.raises(TemplateError):
         Panel([rates({"7": 1.0}), rates({"7": 1.0})]).rate(["p"], ["c"], rubrics=["Be brief."])
+
+
+def test_criteria_are_judged_by_every_member_and_combined() -> None:
+    rubric = Rubric(
+        criteria=(
+            Criterion(name="right", text="It is right.", weight=2),
+            Criterion(name="short", text="It is short."),
+        )
+    )
+
+    def by_criterion(yes: float) -> Judge:
+        return Judge.load("general", engine=ScriptedEngine(read={"Yes": yes, "No": 1 - yes}), mode="direct")
+
+    members = [by_criterion(0.9), by_criterion(0.5)]
+    alone = [judge.rate(["p"], ["c"], rubrics=[rubric])[0] for judge in members]
+    (judged,) = Panel(members, weights=[1, 3]).rate(["p"], ["c"], rubrics=[rubric])
+    expected = [j.expected_rating for j in alone]
+    assert None not in expected
+    assert judged.expected_rating == pytest.approx((expected[0] + 3 * expected[1]) / 4)
+    assert Panel(members[:1]).rate(["p"], ["c"], rubrics=[rubric]) == alone[:1]
 
 
 def test_members_may_rate_only_or_compare_by_their_ratings() -> None:
