@@ -87,6 +87,7 @@ def main() -> None:
     arguments.add_argument("--tokens", type=int, default=256 if has_gpu else 16, help="tokens of a critique")
     arguments.add_argument("--context", type=int, default=4096)
     arguments.add_argument("--cache-gib", type=float, default=None if has_gpu else 1.0)
+    arguments.add_argument("--eager", action="store_true", help="compile nothing: slower, and starts sooner")
     given = arguments.parse_args()
 
     rate, bandwidth = machine_rates()
@@ -130,7 +131,7 @@ def dummy_checkpoint(folder: Path, shape: dict[str, int], context: int) -> Path:
 
 def measure(folder: str, precision: dict[str, str], given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A row for each kind of judgment, or one that says why there are none."""
-    options: dict[str, Any] = {"load_format": "dummy", **precision}
+    options: dict[str, Any] = {"load_format": "dummy", "enforce_eager": given.eager, **precision}
     if given.cache_gib is not None:
         options["kv_cache_memory_bytes"] = int(given.cache_gib * 2**30)
     start = time.perf_counter()

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,14 @@ def main() -> None:
     results: dict[str, Any] = {"engine": given.engine, "judge": given.judge, "mib_before": before}
     name = f"gpu_grpo_{given.engine.replace('-', '_')}"
     question = "a GRPO step with judge and policy on one GPU"
-    steps = run(given, stop_at=None)
+
+    def keep(steps: list[dict[str, Any]]) -> None:
+        publish(name, question, {**results, "steps": steps})
+
+    steps = run(given, keep=keep)
+    if len(steps) < given.steps:
+        publish(name, question, {**results, "steps": steps, "failed": "the run ended early; see its log"})
+        raise SystemExit(1)
     # The first step starts the judge.
     later = steps[1:] or steps
     results |= {
@@ -66,7 +74,12 @@ def main() -> None:
     publish(name, question, results)
 
 
-def run(given: argparse.Namespace, *, stop_at: int | None) -> list[dict[str, Any]]:
+def run(
+    given: argparse.Namespace,
+    *,
+    stop_at: int | None = None,
+    keep: Callable[[list[dict[str, Any]]], None] | None = None,
+) -> list[dict[str, Any]]:
     """One training run in a process of its own, killed after so many steps; returns its steps."""
     os.environ[MARK] = uuid.uuid4().hex
     process = subprocess.Popen(
@@ -78,6 +91,8 @@ def run(given: argparse.Namespace, *, stop_at: int | None) -> list[dict[str, Any
         if line.startswith('{"step"'):
             steps.append(json.loads(line))
             print(line, end="", flush=True)
+            if keep is not None:
+                keep(steps)
             if len(steps) == stop_at:
                 process.send_signal(signal.SIGKILL)
                 break
@@ -102,15 +117,17 @@ def train(given: argparse.Namespace) -> None:
         options = {"memory_share": given.memory_share}
         if given.engine == "vllm":
             options["sleep"] = True
-    reward = JudgeReward(given.judge, engine=given.engine, mode="direct", **options)
     spent = 0.0
 
-    def judged(**columns: Any) -> Any:
-        nonlocal spent
-        start = time.perf_counter()
-        rewards = reward(**columns)
-        spent += time.perf_counter() - start
-        return rewards
+    class TimedReward(JudgeReward):
+        def __call__(self, *given: Any, **columns: Any) -> Any:
+            nonlocal spent
+            start = time.perf_counter()
+            rewards = super().__call__(*given, **columns)
+            spent += time.perf_counter() - start
+            return rewards
+
+    reward = TimedReward(given.judge, engine=given.engine, judge_mode="direct", **options)
 
     class Reporter(TrainerCallback):  # type: ignore[misc]
         def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -126,7 +143,7 @@ def train(given: argparse.Namespace) -> None:
     with_vllm = {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.2}
     trainer = GRPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(str(embedded_checkpoint()), dtype=torch.float32),
-        reward_funcs=judged,
+        reward_funcs=reward,
         args=GRPOConfig(
             output_dir="runs/gpu_grpo",
             max_steps=given.steps,
@@ -143,8 +160,9 @@ def train(given: argparse.Namespace) -> None:
         train_dataset=prompts(),
         callbacks=[Reporter()],
     )
+    reward.attach(trainer)
     trainer.train()
-    reward.close()
+    reward.judge.close()
 
 
 def gpu_mib() -> int | None:

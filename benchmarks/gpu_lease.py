@@ -38,8 +38,20 @@ STEPS: dict[str, tuple[int, list[str]]] = {
 """Seconds that a step may take, and what it runs."""
 
 TINY: dict[str, list[str]] = {
-    "mini": ["--limit", "1", "--tokens", "8", "--repeats", "1", "--cache-gib", "0.5"],
-    "13b-bf16": ["--shape", "tiny", "--limit", "1", "--tokens", "4", "--repeats", "1", "--cache-gib", "0.25"],
+    "mini": ["--limit", "1", "--tokens", "8", "--repeats", "1", "--cache-gib", "0.5", "--eager"],
+    "13b-bf16": [
+        "--shape",
+        "tiny",
+        "--limit",
+        "1",
+        "--tokens",
+        "4",
+        "--repeats",
+        "1",
+        "--cache-gib",
+        "0.25",
+        "--eager",
+    ],
     "grpo-sleep": ["--engine", "transformers", "--steps", "4", "--generations", "2", "--tokens", "8"],
 }
 """What a step gets besides on a machine without a GPU, to see that it runs; others are left out."""

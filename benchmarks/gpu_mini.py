@@ -35,6 +35,7 @@ def main() -> None:
     arguments.add_argument("--repeats", type=int, default=3)
     arguments.add_argument("--memory-share", type=float, default=0.3)
     arguments.add_argument("--cache-gib", type=float, help="instead of a share; for a CPU")
+    arguments.add_argument("--eager", action="store_true", help="compile nothing: slower, and starts sooner")
     given = arguments.parse_args()
 
     spec = load_spec("mini")
@@ -42,6 +43,7 @@ def main() -> None:
     room: dict[str, Any] = {"memory_share": given.memory_share}
     if given.cache_gib is not None:
         room = {"kv_cache_memory_bytes": int(given.cache_gib * 2**30)}
+    room["enforce_eager"] = given.eager
     start = time.perf_counter()
     engine = VLLMEngine(spec.model, dtype="bfloat16", context_tokens=4096, **room)
     results: dict[str, Any] = {"start_seconds": time.perf_counter() - start}

@@ -105,19 +105,14 @@ def measure(
     llm.llm_engine = inner
     n_read = sum(parameters.logprob_token_ids is not None for _, parameters in asked)
 
-    def generate(requests: list[tuple[Any, Any]]) -> None:
-        engine.forget()
-        ids = [{"prompt_token_ids": prompt["prompt_token_ids"]} for prompt, _ in requests]
-        llm.generate(ids, [p.clone() for _, p in requests], use_tqdm=False, lora_request=engine._adapter)
-
     def same_requests() -> None:
-        generate(asked)
+        generate(engine, asked)
 
     def one_token() -> None:
         single = [(prompt, p.clone()) for prompt, p in first_of_each(asked)]
         for _, p in single:
             p.max_tokens, p.allowed_token_ids = 1, None
-        generate(single)
+        generate(engine, single)
 
     sides = {"judge": ours, "same_requests": same_requests}
     if mode == "direct":
@@ -148,6 +143,14 @@ def measure(
     row["seconds"] = {k: [round(s, 3) for s in v] for k, v in seconds.items()}
     row["profile"] = own_functions(profiler)
     return row
+
+
+def generate(engine: VLLMEngine, requests: list[tuple[Any, Any]]) -> None:
+    """The requests that a `Recorder` kept, by one call of vLLM alone, from an empty prefix cache."""
+    engine.forget()
+    ids = [{"prompt_token_ids": prompt["prompt_token_ids"]} for prompt, _ in requests]
+    parameters = [p.clone() for _, p in requests]
+    engine._llm.generate(ids, parameters, use_tqdm=False, lora_request=engine._adapter)
 
 
 def first_of_each(asked: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:

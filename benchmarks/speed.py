@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from groups import SETS, flat, read_groups
-from overhead import Recorder
+from overhead import Recorder, generate
 from peers import default_dtype
 from report import alternating, median_ratio, publish, show
 
@@ -30,6 +30,7 @@ from autoj_reward.cache.store import JudgmentStore
 from autoj_reward.engines import cached
 from autoj_reward.engines.cached import CachedEngine
 from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
+from autoj_reward.engines.vllm.batch import Batch
 from autoj_reward.engines.vllm.engine import VLLMEngine
 from autoj_reward.judge import samples
 from autoj_reward.judge.judge import Judge
@@ -40,11 +41,11 @@ from autoj_reward.judgments import RatingJudgment
 RENDER, VLLM, READ = "rendering and tokens", "vllm (prefill and decode)", "reading verdicts"
 LOOK_UP, WRITE, REST = "cache look-up", "cache write", "rest"
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
-    RENDER: ((Template, "fill"), (InjectionSafeTokenizer, "encode_input")),
-    VLLM: ((Recorder, "generate"),),
+    RENDER: ((Template, "fill"), (InjectionSafeTokenizer, "encode_inputs")),
+    VLLM: ((Recorder, "add_request"), (Recorder, "step")),
     READ: (
-        (VLLMEngine, "_read"),
-        (VLLMEngine, "_output"),
+        (Batch, "_read"),
+        (Batch, "_written"),
         (samples, "find_verdict"),
         (samples, "read_sample"),
         (RequestPipeline, "_judgment"),
@@ -143,7 +144,8 @@ def measure(
 ) -> tuple[dict[str, Any], dict[str, Clock]]:
     """One mode's figures, and the clocks of its cold and its warm passes."""
     llm = engine._llm
-    recorder = Recorder(llm)
+    inner = llm.llm_engine
+    recorder = Recorder(inner)
     stores = [JudgmentStore(folder / f"{mode}-{n}.sqlite") for n in range(given.repeats + 1)]
     judges = [
         Judge.load(given.judge, engine=CachedEngine(engine, store), mode=mode, max_new_tokens=given.tokens)
@@ -156,26 +158,21 @@ def measure(
         engine.forget()
         judged[:] = next(fresh).rate(prompts, completions)
 
-    engine._llm = recorder
+    llm.llm_engine = recorder
     ours()  # Compiles what is compiled at first use, and records.
-    calls = list(recorder.calls)
-
-    first_call: list[float] = []
+    asked = list(recorder.asked)
 
     def raw() -> None:
-        engine.forget()
-        start = time.perf_counter()
-        for n, (asked, parameters, others) in enumerate(calls):
-            llm.generate(asked, parameters, **others)
-            if n == 0:
-                first_call.append(time.perf_counter() - start)
+        llm.llm_engine = inner
+        generate(engine, asked)
+        llm.llm_engine = recorder
 
     cold, warm = Clock(), Clock()
     with cold.running():
         seconds = alternating({"judge": ours, "raw": raw}, given.repeats)
     with warm.running():
         seconds |= alternating({"warm": lambda: judges[-1].rate(prompts, completions)}, given.warm_repeats)
-    engine._llm = llm
+    llm.llm_engine = inner
     for store in stores:
         store.close()
     n = len(prompts)
@@ -188,10 +185,8 @@ def measure(
         "over_raw": median_ratio(seconds["judge"], seconds["raw"]),
         # The same within the judge's own passes, which the machine's noise between passes does not meet.
         "over_vllm": 1 / share,
-        # Of raw: in critique mode the call that writes, in direct mode the one without follow-ups.
-        "first_call_share": statistics.median(f / s for f, s in zip(first_call, seconds["raw"], strict=True)),
         "warm_per_second": n / statistics.median(seconds["warm"]),
-        "requests": sum(len(asked) for asked, _, _ in calls),
+        "requests": len(asked),
         "prompt_tokens": sum(j.usage.prompt_tokens for j in judged),
         "cached_tokens": sum(j.usage.cached_tokens for j in judged),
         "completion_tokens": sum(j.usage.completion_tokens for j in judged),
