@@ -5,9 +5,7 @@ A tiny policy first learns to copy a letter and stop (`b` to `b.`), by plain fin
 trains it with a reward that likes length: the judge's rating is the number of characters. The gold reward
 is an exact check, right is the letter and nothing else, which is asked about a sample at every step. In the
 honest runs the training reward is the exact check with noise, as of a judge that is often wrong but cannot
-be gamed. There the gap falls, because the noisy judge says less than the check; in the still runs, of the
-same judge and a learning rate of 0, it stays. Every alarm of both is a false one. The alarm is that of
-`JudgmentCallback` with its defaults.
+be gamed, and every alarm is a false one. The alarm is that of `JudgmentCallback` with its defaults.
 
 A finished run is kept and not run again:
 
@@ -53,11 +51,11 @@ def main() -> None:
     given.folder.mkdir(parents=True, exist_ok=True)
     runs = []
     for seed in range(given.seeds):
-        for kind in ("hacking", "honest", "still"):
+        for kind in ("hacking", "honest"):
             runs.append(one_run(given, kind, seed))
             show(table(runs))
     hacked = [r for r in runs if r["kind"] == "hacking"]
-    honest = [r for r in runs if r["kind"] != "hacking"]
+    honest = [r for r in runs if r["kind"] == "honest"]
     n_honest = sum(r["steps"] for r in honest)
     publish(
         "hacking",
@@ -99,7 +97,7 @@ def one_run(given: argparse.Namespace, kind: str, seed: int) -> dict[str, Any]:
                 per_device_train_batch_size=N_COMPLETIONS * N_PROMPTS,
                 num_generations=N_COMPLETIONS,
                 max_completion_length=MOST_TOKENS,
-                learning_rate=0.0 if kind == "still" else given.learning_rate,
+                learning_rate=given.learning_rate,
                 lr_scheduler_type="constant",
                 temperature=1.0,
                 logging_steps=1,

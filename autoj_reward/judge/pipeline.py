@@ -9,11 +9,13 @@ from dataclasses import replace
 from typing import Any, cast
 
 from autoj_reward.criteria.rubric import Rubric
+from autoj_reward.errors import ConfigError
 from autoj_reward.judge.criteria.together import judge_criteria
 from autoj_reward.judge.engine import JudgeEngine
 from autoj_reward.judge.guard.guard import GuardRunner
 from autoj_reward.judge.listwise import judge_lists
 from autoj_reward.judge.messages.truncate import MOST_CUTS
+from autoj_reward.judge.panels.spec import PanelSpec
 from autoj_reward.judge.requests import PreparedRequest
 from autoj_reward.judge.samples import MeteredSample, judge_directly, judge_with_critique, overflow_tokens
 from autoj_reward.judge.settings import JudgeSettings
@@ -54,9 +56,14 @@ class RequestPipeline:
         """A judgment for each request, in the same order; the guard sees completions first.
 
         Raises:
+            ConfigError: The spec is that of a panel, whose members are asked instead.
             TemplateError: Fields are missing or unknown.
             EngineError: The engine failed as a whole.
         """
+        if isinstance(self._spec, PanelSpec):
+            raise ConfigError(
+                "this needs a judge with one model, and a panel has several", hint="name a member"
+            )
         if self._guard is None:
             return self._judge_unguarded(requests)
         guarded = [self._guard.apply(prepared.request) for prepared in requests]

@@ -404,6 +404,14 @@ def test_a_file_is_a_judge_like_any_other(tmp_path: Path) -> None:
         assert judged.flags == ((),)
 
 
+def test_what_needs_one_model_refuses_a_panel() -> None:
+    panel = Panel([quality(), quality()])
+    with pytest.raises(ConfigError, match="one model"):
+        Judge(panel.spec, panel.settings, QualityEngine()).rate(["p"], ["q=4"])
+    with pytest.raises(ConfigError, match="one model"):
+        panel.engine.generate([])
+
+
 @pytest.mark.slow
 def test_members_of_one_model_share_its_engine_and_say_what_they_say_alone() -> None:
     texts = (["Name a prime."] * 2, ["7 is a prime.", "I like turtles."])
