@@ -203,8 +203,11 @@ class MemberVerdict:
     judgment: Judgment
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values; `value` is its expected rating on the panel's scale, or its win probability."""
-        failure = self.judgment.failure
+        """As plain values; `value` is its expected rating on the panel's scale, or its win probability.
+
+        Of a member that judged by criteria also `criteria` and `score`.
+        """
+        failure, own = self.judgment.failure, self.judgment.to_dict()
         return {
             "name": self.name,
             "weight": self.weight,
@@ -212,6 +215,7 @@ class MemberVerdict:
             "mass": self.judgment.mass,
             "judge_id": self.judgment.provenance.judge_id or None,
             "failure": None if failure is None else failure.to_dict(),
+            **{name: own[name] for name in ("criteria", "score") if name in own},
         }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,8 +69,22 @@ class Entry:
     @property
     def is_incomplete(self) -> bool:
         """Whether a criterion failed, or a member of a panel has no verdict."""
-        failed = [c.failure for c in self.criteria] + [m.failure for m in self.members]
+        failed = [m.failure for m in self.members]
+        failed += [c.failure for own in self.by_criteria() for c in own.entry.criteria]
         return any(failure is not None for failure in failed)
+
+    def by_criteria(self, label: str = "") -> list[Sampled]:
+        """The judgments by criteria in it, named after a label: its own, or those of a panel's members."""
+        if self.criteria:
+            return [Sampled(label, self)]
+        return [
+            Sampled(
+                f"{label}, {m.name}" if label else m.name,
+                replace(self, criteria=m.criteria, score=m.score, failure=m.failure, members=()),
+            )
+            for m in self.members
+            if m.criteria
+        ]
 
 
 class Sampled(NamedTuple):
@@ -78,7 +92,7 @@ class Sampled(NamedTuple):
 
     label: str
     entry: Entry
-    text: str
+    text: str = ""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -204,3 +204,7 @@ def test_a_panel_judges_by_criteria_and_combines_the_scores() -> None:
     own = [member.judgment for member in judgment.members]
     assert [type(one) for one in own] == [RubricJudgment, RubricJudgment]
     assert judgment.expected_rating == pytest.approx(sum(one.expected_rating for one in own) / 2)  # type: ignore[attr-defined]
+    for kept, one in zip(judgment.to_dict()["members"], own, strict=True):
+        assert {name: kept[name] for name in ("criteria", "score")} == {
+            name: one.to_dict()[name] for name in ("criteria", "score")
+        }

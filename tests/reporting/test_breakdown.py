@@ -161,6 +161,30 @@ def test_a_ranking_shows_criteria_and_members_side_by_side(tmp_path: Path) -> No
     assert [len(case.tables) for case in report.part("picks").cases] == [2]
 
 
+def test_criteria_of_a_panel_are_those_of_its_members(tmp_path: Path) -> None:
+    row = by_panel(2.0, 4.0)
+    row["members"][0] |= {"criteria": [criterion("Time", 0.2), criterion("Clear", None)], "score": 0.2}
+    row["members"][1] |= {"criteria": [criterion("Time", 0.6), criterion("Clear", 1.0)], "score": 0.8}
+    changed = json.loads(json.dumps(row))
+    changed["members"][1]["criteria"][0]["score"] = 0.7
+    first, second = write(tmp_path / "a.jsonl", [row]), write(tmp_path / "b.jsonl", [changed])
+    report = build_report(first)
+    assert report.part("criteria").series["score"] == [pytest.approx(0.4), 1.0]
+    found = cells(report.part("criteria-map"))
+    assert found["Line 1, first judge", "Clear"] == (None, "low_mass")
+    assert found["Line 1, second judge", "score"] == (0.8, None)
+    (case,) = report.part("rows").cases
+    assert [row.label for row in case.tables[0].rows] == [
+        "Completion, first judge",
+        "Completion, second judge",
+    ]
+    assert case.kinds == ["incomplete"]
+    assert build_report(first, second).part("criteria").series == {
+        "a.jsonl": [pytest.approx(0.4), 1.0], "b.jsonl": [pytest.approx(0.45), 1.0],
+    }  # fmt: skip
+    checked(report)
+
+
 def test_a_large_run_shows_a_sample_that_can_be_browsed(tmp_path: Path) -> None:
     rows = [by_criteria(criterion(f"C{n % 20}", n / 100), prompt=f"Q{n}") for n in range(100)]
     rows += [by_criteria(criterion("often", 0.5), prompt=f"R{n}") for n in range(100)]

@@ -13,7 +13,7 @@ import pytest
 
 from autoj_reward.reporting.build import build_report
 from autoj_reward.reporting.page import page
-from tests.reporting.test_breakdown import CRITERIA, PANEL, by_criteria, criterion
+from tests.reporting.test_breakdown import CRITERIA, PANEL, by_criteria, criterion, ranked
 from tests.reporting.test_report import RATES, RECORD, group, write
 from tests.reporting.test_training_log import log
 
@@ -48,11 +48,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     hostile = [dict(RATES[0], prompt=HOSTILE, completion=HOSTILE, critique=HOSTILE, kind=HOSTILE[:60])]
     rate = write(folder / "r.jsonl", RATES + hostile, RECORD)
     other = write(folder / "other.jsonl", [dict(row, reward=5.0) for row in RATES], RECORD)
-    ranked = write(folder / "k.jsonl", [group([3.0, 9.0, 5.0, None], [0.0, 1.0, 0.5, 0.9])])
+    rankings = write(folder / "k.jsonl", [group([3.0, 9.0, 5.0, None], [0.0, 1.0, 0.5, 0.9])])
     wide = by_criteria(*(criterion(f"{n} {HOSTILE[:80]}", n / 9) for n in range(10)))
     runs = {
         "rate": build_report(rate, gold="gold", group="kind"),
-        "rerank": build_report(ranked, gold="gold"),
+        "rerank": build_report(rankings, gold="gold"),
         "two": build_report(rate, other, gold="gold", group="kind"),
         "breakdown": build_report(write(folder / "b.jsonl", [ranked([2.0, 9.0], [4.0, 8.0])])),
         "criteria": build_report(write(folder / "c.jsonl", [*CRITERIA, *PANEL, wide])),

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from autoj_reward.reporting.breakdown.heat_map import Cell, Column, HeatMap, HeatRow
@@ -31,10 +32,10 @@ class _Key(NamedTuple):
 
 def criteria_parts(entries: Sequence[Entry], sampled: Sequence[Sampled]) -> list[Part]:
     """Mean score of each criterion, and the criteria of some judgments; nothing without criteria."""
-    found = _by_key(entries)
+    judged = [one.entry for entry in entries for one in entry.by_criteria()]
+    found = _by_key(judged)
     if not found:
         return []
-    judged = [entry for entry in entries if entry.criteria]
     most = sorted(found, key=lambda key: -len(found[key]))
     bars, columns = most[:_MOST_BARS], most[:_MOST_COLUMNS]
     means = {key: _mean(found[key]) for key in bars}
@@ -45,19 +46,15 @@ def criteria_parts(entries: Sequence[Entry], sampled: Sequence[Sampled]) -> list
         f"{failed.total():,} without a score, which count in no mean."
     )
     known = {key: mean for key, mean in means.items() if mean.n}
-    for what, pitfall in (("Lowest", False), ("Most frequent pitfall", True)):
+    for what, pitfall in (("Lowest", False), ("The pitfall that is there most", True)):
         own = [key for key in known if key.pitfall is pitfall]
         if own:
             key = (max if pitfall else min)(own, key=lambda k: known[k].value)
             says += f" {what}: {key.title}, {known[key].value:.2f}."
     return [
-        Bars.of_shares(
-            "criteria",
-            "Mean score of each criterion",
+        _bars(
             says + _left(len(found), len(bars)),
-            y_label="expected score; of a pitfall, how far it is there",
-            shares={"score": {_label(key): mean for key, mean in means.items()}},
-            axis=_UNIT,
+            {"score": {_label(key): mean for key, mean in means.items()}},
         ),
         HeatMap(
             id="criteria-map",
@@ -67,9 +64,9 @@ def criteria_parts(entries: Sequence[Entry], sampled: Sequence[Sampled]) -> list
             f"of all judgments.{_left(len(found), len(columns))}",
             columns=_columns(columns, found),
             rows=[
-                _row(one.label, one.entry, columns, one.entry.line, one.text)
+                _row(own.label, own.entry, columns, one.entry.line, "" if n else one.text)
                 for one in sampled
-                if one.entry.criteria
+                for n, own in enumerate(one.entry.by_criteria(one.label))
             ],
             foot={
                 "mean": ["", *(_text(means[key]) for key in columns)],
@@ -81,42 +78,50 @@ def criteria_parts(entries: Sequence[Entry], sampled: Sequence[Sampled]) -> list
 
 def criteria_table(title: str, labelled: Sequence[tuple[str, Entry]]) -> list[HeatMap]:
     """The criteria of a row's judgments; nothing without criteria."""
-    found = _by_key([entry for _, entry in labelled])
+    own = [one for label, entry in labelled for one in entry.by_criteria(label)]
+    found = _by_key([one.entry for one in own])
     if not found:
         return []
     keys = list(found)
-    rows = [_row(label, entry, keys) for label, entry in labelled]
+    rows = [_row(one.label, one.entry, keys) for one in own]
     return [HeatMap(title=title, columns=_columns(keys, found), rows=rows)]
 
 
 def compared_criteria(names: tuple[str, str], pairs: Sequence[tuple[Entry, Entry]]) -> list[Part]:
     """Mean scores of the criteria that two runs have of the same texts, over those that both read."""
     both: dict[_Key, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for a, b in pairs:
+    for a, b in _matched(pairs):
         first, second = _keyed(a), _keyed(b)
-        for key in first.keys() & second.keys():
-            x, y = first[key].score, second[key].score
+        for key in first:
+            x, y = first[key].score, second[key].score if key in second else None
             if x is not None and y is not None:
                 both[key][0].append(x)
                 both[key][1].append(y)
     if not both:
         return []
-    order = {key: None for pair in pairs for entry in pair for key in _keyed(entry) if key in both}
-    most = sorted(order, key=lambda key: -len(both[key][0]))[:_MOST_BARS]
+    most = sorted(both, key=lambda key: -len(both[key][0]))[:_MOST_BARS]
     changes = {key: share([y - x for x, y in zip(*both[key], strict=True)]) for key in most}
     furthest = max(most, key=lambda key: abs(changes[key].value))
     change = changes[furthest]
-    return [
-        Bars.of_shares(
-            "criteria",
-            "Mean score of each criterion",
-            f"Over the verdicts that both have. {names[1]} less {names[0]} is largest of {_label(furthest)}: "
-            f"{change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f}).{_left(len(both), len(most))}",
-            y_label="expected score; of a pitfall, how far it is there",
-            shares={name: {_label(key): share(both[key][n]) for key in most} for n, name in enumerate(names)},
-            axis=_UNIT,
-        )
-    ]
+    says = (
+        f"Over the verdicts that both have. {names[1]} less {names[0]} is largest of {_label(furthest)}: "
+        f"{change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f}).{_left(len(both), len(most))}"
+    )
+    shares = {name: {_label(key): share(both[key][n]) for key in most} for n, name in enumerate(names)}
+    return [_bars(says, shares)]
+
+
+def _bars(says: str, shares: dict[str, dict[str, Share]]) -> Bars:
+    title = "Mean score of each criterion"
+    made = Bars.of_shares("criteria", title, says, y_label="expected score", shares=shares, axis=_UNIT)
+    return replace(made, x_label="criterion")
+
+
+def _matched(pairs: Sequence[tuple[Entry, Entry]]) -> Iterator[tuple[Entry, Entry]]:
+    """Both runs' judgments by criteria of the same texts; of panels those of members with one name."""
+    for a, b in pairs:
+        there = {one.label: one.entry for one in b.by_criteria()}
+        yield from ((one.entry, there[one.label]) for one in a.by_criteria() if one.label in there)
 
 
 def _keyed(entry: Entry) -> dict[_Key, CriterionScore]:

@@ -19,12 +19,17 @@ class CriterionScore(NamedTuple):
 
 
 class MemberValue(NamedTuple):
-    """What one member said: its value on the panel's scale, or the reason of a failure."""
+    """What one member said: its value on the panel's scale, or the reason of a failure.
+
+    A member that judged by a rubric of criteria has its verdicts on them, and their score in [0, 1].
+    """
 
     name: str
     weight: float
     value: float | None
     failure: str | None
+    criteria: tuple[CriterionScore, ...] = ()
+    score: float | None = None
 
 
 def criteria_of(judged: Mapping[str, Any]) -> tuple[CriterionScore, ...]:
@@ -46,10 +51,20 @@ def criteria_of(judged: Mapping[str, Any]) -> tuple[CriterionScore, ...]:
 
 def members_of(judged: Mapping[str, Any]) -> tuple[MemberValue, ...]:
     """The members of a panel's judgment; none for one judge."""
-    return tuple(
-        MemberValue(sys.intern(str(one["name"])), float(one["weight"]), one["value"], reason(one["failure"]))
-        for one in _listed(judged.get("members"), {"name", "weight", "value", "failure"})
-    )
+    found = []
+    for one in _listed(judged.get("members"), {"name", "weight", "value", "failure"}):
+        criteria = criteria_of(one)
+        found.append(
+            MemberValue(
+                sys.intern(str(one["name"])),
+                float(one["weight"]),
+                one["value"],
+                reason(one["failure"]),
+                criteria,
+                one.get("score") if criteria else None,
+            )
+        )
+    return tuple(found)
 
 
 def reason(failure: Any) -> str | None:

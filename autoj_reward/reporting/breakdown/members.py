@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -135,18 +137,17 @@ def _distances(judged: Sequence[Entry], names: Sequence[str], value: Column) -> 
     furthest = max(shares, key=lambda pair: (pair[1] != _PANEL, shares[pair].value))
     mean = shares[furthest]
     says = (
-        f"The largest distance is between {_both(furthest)}: {mean.value:.3g} of {value.name} on average "
-        f"({mean.low:.3g} to {mean.high:.3g})."
+        f"The largest mean difference is between {_both(furthest)}: {mean.value:.3g} "
+        f"({mean.low:.3g} to {mean.high:.3g}) in the {value.name}."
     )
-    return [
-        Bars.of_shares(
-            "member-distances",
-            "Distance of the members",
-            says,
-            y_label=f"mean absolute difference of the {value.name}",
-            shares={"distance": {_both(pair): mean for pair, mean in shares.items()}},
-        )
-    ]
+    made = Bars.of_shares(
+        "member-distances",
+        "Distance of the members",
+        says,
+        y_label="mean absolute difference",
+        shares={"distance": {_both(pair): mean for pair, mean in shares.items()}},
+    )
+    return [replace(made, x_label="members")]
 
 
 def _both(pair: tuple[str, str]) -> str:
@@ -154,12 +155,14 @@ def _both(pair: tuple[str, str]) -> str:
 
 
 def _agreement(values: dict[str, list[float]], says: str) -> Histogram:
+    least = min(value for own in values.values() for value in own)
     return Histogram.of_values(
         "panel-agreement",
         "Agreement of the members",
         values,
         what="agreement: 1 less the mean distance of two members, as a share of the scale",
-        ends=_UNIT,
+        # Members mostly agree, so that a whole scale would be one bar.
+        ends=(min(math.floor(least * 5.0) / 5.0, 0.8), 1.0),
         says=says or None,
     )
 
