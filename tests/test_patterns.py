@@ -40,6 +40,7 @@ HOSTILE: dict[str, list[tuple[str, str, str]]] = {
     "guard._TOUCHING": [("", "[", " "), ("a", " ", "a"), ("", "a ", ""), ("[", " ", "[")],
     "imitations._lead_pattern": [("", "a", "["), ("", "1", "")],
     "imitations._mark_pattern": [("", "a", "["), ("", "[", "")],
+    "imitations._mark_words": [("", "1", ""), ("", "a1", ""), ("", "[", "a")],
     "imitations._trusted_texts": [("{", "a", ""), ("", "{a", ""), ("", "{", "")],
     "imitations.marks": [("[", "a", ""), ("", "[a", ""), ("", "[", "]")],
     "state._CONTROL": [("\x1b[", "1", ""), ("", "\x1b[", ""), ("", "\x1b[1;", "")],

@@ -8,7 +8,7 @@ well. All patterns are for folded text (`folding.fold`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -166,15 +166,17 @@ def _spans(sought: Iterable[Sought], folded: str) -> list[tuple[int, int]]:
 def imitations_of(spec: JudgeSpec) -> Imitations:
     """The patterns for a judge: its own, and the general ones."""
     tasks = _tasks(spec)
-    own = dict.fromkeys(_mark_pattern(mark) for mark in marks(spec))
+    own = {_mark_pattern(mark): _mark_words(mark) for mark in marks(spec)}
     heads = dict.fromkeys(_mark_pattern(m) for m in marks(spec) if _is_head(m))
     leads = dict.fromkeys(_lead_pattern(p.verdicts) for p in tasks if p.verdicts.verdict_prefix.strip())
     return Imitations(
-        delimiters=_compiled([*own, *GENERAL_DELIMITERS]),
-        verdicts=_compiled([*leads, *GENERAL_VERDICTS]),
+        delimiters=_compiled(own | GENERAL_DELIMITERS),
+        verdicts=_compiled(dict.fromkeys(leads, ()) | GENERAL_VERDICTS),
         stated=tuple(p.verdicts for p in tasks),
         instructions=_compiled(INSTRUCTIONS),
-        heads=_compiled(pattern if pattern[0] == "^" else _LINE_BEGINS + pattern for pattern in heads),
+        heads=_compiled(
+            {(p if p[0] == "^" else _LINE_BEGINS + p): own[p] for p in heads},
+        ),
     )
 
 
@@ -260,13 +262,13 @@ def _lead_pattern(verdicts: VerdictSet) -> str:
     return r"[ \t\r\n_]{0,4}".join(pieces) + rf"(?:[ \t*\"']*(?:{'|'.join(texts)})[\]*\"']*)?"
 
 
-def _compiled(patterns: Iterable[str]) -> tuple[Sought, ...]:
+def _mark_words(mark: str) -> tuple[str, ...]:
+    """What a text holds where `_mark_pattern` matches: the delimiter's longest word, or its mark."""
+    folded = fold(mark).rstrip(": ")
+    words = [w for w in re.split(r"[\W\d_]+", folded) if w]
+    return (max(words, key=len),) if words else ()
+
+
+def _compiled(patterns: Mapping[str, tuple[str, ...]]) -> tuple[Sought, ...]:
     """Each by itself: the engine finds where one can begin much faster than where any of many can."""
-    return tuple(Sought(re.compile(p, re.MULTILINE), _words_of(p)) for p in dict.fromkeys(patterns))
-
-
-def _words_of(pattern: str) -> tuple[str, ...]:
-    for table in (GENERAL_DELIMITERS, GENERAL_VERDICTS, INSTRUCTIONS):
-        if pattern in table:
-            return table[pattern]
-    return _BRACKETS if pattern.removeprefix(_LINE_BEGINS).startswith(_opened("[")) else ()
+    return tuple(Sought(re.compile(p, re.MULTILINE), words) for p, words in patterns.items())
