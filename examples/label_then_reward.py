@@ -14,8 +14,8 @@ from autoj_reward import Judge, LabelSettings, label_dataset
 def main() -> None:
     given = options(__doc__)
     with Judge.load(given.judge, engine=given.engine) as judge:
-        # Each completion against the next worse one, with the margin that the judge sees between them.
-        pairs = label_dataset(sample(given, 4), judge, settings=LabelSettings(pairs="adjacent"))
+        # Each completion against every worse one, with the margin that the judge sees between them.
+        pairs = label_dataset(sample(given, 4), judge, settings=LabelSettings(pairs="all"))
     print(f"{len(pairs)} pairs, margins up to {max(pairs['margin'], default=0.0):.3f}")
     tokenizer = AutoTokenizer.from_pretrained(given.policy)
     model = AutoModelForSequenceClassification.from_pretrained(
