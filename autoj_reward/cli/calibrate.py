@@ -22,7 +22,6 @@ from autoj_reward.cli.options import (
     with_options,
 )
 from autoj_reward.cli.shared.judging import input_rows, judge_in_chunks
-from autoj_reward.console import escape
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 
@@ -116,6 +115,8 @@ def calibrate(
 def _print_weights(fitted: Sequence[WeightFit]) -> None:
     """A table of what the weights change, and the lines for the panel's file."""
     from rich.table import Table
+
+    from autoj_reward.console import escape
 
     table = Table(
         caption="after: each fifth of the rows under the others' weights; error: expected calibration error",

@@ -14,6 +14,7 @@ import typer
 
 from autoj_reward.cli import display
 from autoj_reward.cli.options import RowOptions, in_panel
+from autoj_reward.cli.shared.interrupt import stop_is_explained
 from autoj_reward.errors import ConfigError
 from autoj_reward.progress import RunProgress
 
@@ -155,6 +156,7 @@ def run_on_ray(
             display.note(
                 f"stopped; {run.target} holds the finished blocks, and the same command continues from there"
             )
+            stop_is_explained()
             raise typer.Exit(130) from None
         summary.seconds = time.monotonic() - began
         blocks.finish({**summary.as_record(), "about": redacted(about_run(known))})

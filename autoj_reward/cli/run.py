@@ -22,6 +22,7 @@ from autoj_reward.cli.options import (
     typed,
 )
 from autoj_reward.cli.ray import RayOptions, parquet_input, run_on_ray
+from autoj_reward.cli.shared.interrupt import stop_is_explained
 from autoj_reward.errors import ConfigError
 from autoj_reward.terminal import printable
 
@@ -289,6 +290,7 @@ def finish(run: RowRun, rows: RowOptions) -> None:
     except KeyboardInterrupt:
         done = "is unchanged" if rows.retry_failed else "holds the finished rows"
         display.note(f"stopped; {run.target} {done}, and the same command continues from there")
+        stop_is_explained()
         raise typer.Exit(130) from None
     if rows.push_to_hub is not None:
         display.note(f"pushed {run.target}: {push_file(Path(run.target), rows.push_to_hub)}")

@@ -131,10 +131,12 @@ def critiques_of(items: Sequence[RowItem], kind: Kind, judge: Judge) -> tuple[li
 
 def _with_critiques(row: Row, added: Row) -> Row:
     """A new ranking with the critiques of the old one."""
-    written: dict[Any, Any] = {entry["index"]: entry["critique"] for entry in row["ranking"]}
-    ranking = [
-        {**entry, "critique": entry["critique"] or written.get(entry["index"])} for entry in added["ranking"]
-    ]
+    before: dict[Any, Any] = {entry["index"]: entry for entry in row["ranking"]}
+    ranking = []
+    for entry in added["ranking"]:
+        written = before.get(entry["index"], {})
+        kept = () if entry["critique"] else ("critique", "critique_rating")
+        ranking.append({**entry, **{name: written[name] for name in kept if name in written}})
     return {**added, "ranking": ranking}
 
 

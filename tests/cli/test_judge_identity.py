@@ -39,7 +39,7 @@ def begin(run: Run, folder: Path, *options: str) -> Path:
 
 
 def other_answers(folder: Path) -> None:
-    lines = [{**RATINGS[0], "reading": {"3": 1.0}}, *RATINGS[1:]]
+    lines = [{**line, "reading": {"3": 1.0}} if line["contains"] == ["Paris"] else line for line in RATINGS]
     write_rows(folder / "recorded.jsonl", lines)
 
 

@@ -168,7 +168,9 @@ def test_a_judge_decides_and_its_decisions_are_kept(tmp_path: Path, judge: list[
     assert judged.pop("about")["judge"]["judge"] == "autoj-13b"
     assert judged["calibration"]["n"] == 3
     assert judged["calibration"]["error"] == pytest.approx(abs(0.75 - 2 / 3))
-    assert json.loads(evaluate("--data", data, "--predictions", out, "--json")) == judged
+    again = json.loads(evaluate("--data", data, "--predictions", out, "--json"))
+    assert again.pop("about")["judge"] == f"decisions of {out}"
+    assert again == judged
     one = json.loads(evaluate("--data", data, *judge, "--one-order", "--limit", "3", "--json"))
     assert (one["overall"]["n"], one["overall"]["one_order"]["percent"], one["overall"]["agreement"]) == (
         3, 66.67, None

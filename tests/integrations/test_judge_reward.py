@@ -212,7 +212,7 @@ def test_rubrics_and_references(tmp_path: Any) -> None:
     assert "be brief" in both
     assert "thirteen" in both
     assert "STANDARD" not in one
-    with pytest.raises(ConfigError, match="a row's rubric is a int"):
+    with pytest.raises(ConfigError, match=r"standard\[0\]: a rubric must be a text"):
         shown(["P"], ["q=7"], standard=[1], answer=["13"])
 
 

@@ -15,6 +15,7 @@ from typing import NoReturn
 _PATIENCE_SECONDS = 1.0
 _STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 _left_to_command = threading.Event()
+_explained = threading.Event()
 _received = [signal.SIGINT]
 """The signal that ends this process."""
 
@@ -49,6 +50,11 @@ def leave_signals_to_command() -> None:
     _left_to_command.set()
 
 
+def stop_is_explained() -> None:
+    """For commands that have said what they keep: nothing more is printed when they end."""
+    _explained.set()
+
+
 def _watch(reading: socket.socket, _kept_open: socket.socket) -> None:
     told: list[signal.Signals] = []
     while not told:
@@ -57,14 +63,18 @@ def _watch(reading: socket.socket, _kept_open: socket.socket) -> None:
     if _left_to_command.wait(_PATIENCE_SECONDS):
         return
     _received[0] = told[-1]
-    sys.stderr.write("stopped\n")
     end_now()
 
 
 def end_now() -> NoReturn:
-    """End this process and its children with the signal's status, without the libraries' own tidying up."""
+    """End this process and its children with the signal's status, without the libraries' own tidying up.
+
+    It prints `stopped`, unless the command has said more.
+    """
     import multiprocessing
 
+    if not _explained.is_set():
+        sys.stderr.write("stopped\n")
     for child in multiprocessing.active_children():
         child.kill()
     for stream in (sys.stdout, sys.stderr):
