@@ -82,7 +82,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     comparisons_first = sorted(RATINGS, key=lambda answer: answer["contains"] != ["Response 1"])
     critiques = {"contains": ["[BEGIN CRITIQUE 1]"], "reading": {"Critique 1": 0.7, "Critique 2": 0.3}}
     write_rows(tmp_path / "recorded.jsonl", [critiques, *comparisons_first])
-    for name, text in re.findall(r'^```json title="(.+?)"\n(.*?)^```$', PAGE, re.MULTILINE | re.DOTALL):
+    for name, text in re.findall(r'^```(?:json|toml) title="(.+?)"\n(.*?)^```$', PAGE, re.MULTILINE | re.DOTALL):
         (tmp_path / name).write_text(text, encoding="utf-8")
     return tmp_path
 
@@ -147,8 +147,7 @@ def test_serve_judge_runs_until_it_is_stopped(files: Path, monkeypatch: pytest.M
 def test_every_command_is_shown_with_a_run_and_an_error() -> None:
     ours = [(name_of(line), fails(expected)) for line, expected in SHOWN if line.startswith(OURS)]
     assert {name for name, failed in ours if failed} == COMMANDS.keys()
-    # Training takes hours: tests of its own run it on a small model.
-    assert {name for name, failed in ours if not failed} == COMMANDS.keys() - {"train-judge"}
+    assert {name for name, failed in ours if not failed} == COMMANDS.keys()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
