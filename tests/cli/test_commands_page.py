@@ -82,7 +82,9 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     comparisons_first = sorted(RATINGS, key=lambda answer: answer["contains"] != ["Response 1"])
     critiques = {"contains": ["[BEGIN CRITIQUE 1]"], "reading": {"Critique 1": 0.7, "Critique 2": 0.3}}
     write_rows(tmp_path / "recorded.jsonl", [critiques, *comparisons_first])
-    for name, text in re.findall(r'^```(?:json|toml) title="(.+?)"\n(.*?)^```$', PAGE, re.MULTILINE | re.DOTALL):
+    for name, text in re.findall(
+        r'^```(?:json|toml) title="(.+?)"\n(.*?)^```$', PAGE, re.MULTILINE | re.DOTALL
+    ):
         (tmp_path / name).write_text(text, encoding="utf-8")
     return tmp_path
 

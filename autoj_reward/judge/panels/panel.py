@@ -238,13 +238,18 @@ class Panel(Judge):
             functools.partial(self._ask, member, [self._fitting(member, requests[i]) for i in own])
             for member, own in asked
         ]
-        remote = [i for i, (member, _) in enumerate(asked) if _is_remote(member.judge)]
+        remote = [i for i, (member, _) in enumerate(asked) if member.spec.name in self._remote]
         if len(calls) < 2 or not remote:
             return [call() for call in calls]
         with ThreadPoolExecutor(len(remote), thread_name_prefix="autoj-reward-panel") as threads:
             running = {i: threads.submit(calls[i]) for i in remote}
             here = {i: call() for i, call in enumerate(calls) if i not in running}
             return [running[i].result() if i in running else here[i] for i in range(len(calls))]
+
+    @functools.cached_property
+    def _remote(self) -> frozenset[str]:
+        """Names of the members on servers; found once, because a plan is read from files."""
+        return frozenset(m.spec.name for m in self.members if _is_remote(m.judge))
 
     def _ask(self, member: Member, requests: Sequence[Request]) -> list[Judgment]:
         try:

@@ -72,8 +72,8 @@ def check_columns(
         kinds: What is done with the rows, for the message.
 
     Raises:
-        ConfigError: A name on the left is no field of these formats, one on the right is none of the rows, or
-            they are exchanged.
+        ConfigError: These formats have no field with the name on the left, the rows have none with the name
+            on the right, or the two are exchanged.
     """
     ours_known = {name for one in formats for mark in one.marks for name in mark.split("|")}
     for ours, theirs in columns.items():
