@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from autoj_reward.criteria.aggregate import aggregate_criteria
+from autoj_reward.criteria.aggregate import Aggregate, aggregate_criteria
 from autoj_reward.criteria.rubric import Criterion, Rubric
 from autoj_reward.distributions import VerdictDistribution
 from autoj_reward.judgments.records import RatingJudgment, Sample
@@ -115,6 +115,31 @@ class RubricJudgment(RatingJudgment):
         """Number of verdicts that contradict their critique."""
         return sum(sample.contradicted for verdict in self.criteria for sample in verdict.samples)
 
+    def with_distributions(self, distributions: Sequence[VerdictDistribution | None]) -> RubricJudgment:
+        """The judgment with other distributions of its criteria, each over the same scores.
+
+        Args:
+            distributions: For each criterion; None for those that failed.
+
+        Raises:
+            ValueError: The judgment is a failure.
+        """
+        if self.distribution is None:
+            raise ValueError("a judgment without a verdict has none for other distributions either")
+        verdicts = tuple(
+            replace(verdict, distribution=own)
+            for verdict, own in zip(self.criteria, distributions, strict=True)
+        )
+        made = _aggregated(verdicts, cast(Sequence[float], self.distribution.verdicts))
+        return replace(
+            self,
+            criteria=verdicts,
+            distribution=made.distribution,
+            samples=(replace(self.samples[0], distribution=made.distribution),),
+            score=made.score,
+            spread=made.spread,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The fields that `rate` adds to a row, with `criteria`, `score` and `spread`."""
         own = {"criteria": [v.to_dict() for v in self.criteria], "score": self.score, "spread": self.spread}
@@ -143,8 +168,7 @@ def rubric_judgment(
         for criterion, own in zip(rubric.criteria, judged, strict=True)
     )
     failure = _failure(verdicts)
-    read = [(v.criterion, v.distribution) for v in verdicts if v.distribution is not None]
-    made = None if failure is not None else aggregate_criteria(read, ratings)
+    made = None if failure is not None else _aggregated(verdicts, ratings)
     distribution = None if made is None else made.distribution
     # Criteria of one call share a critique, which is given once.
     critiques = {v.critique: v.name for v in reversed(verdicts) if v.critique}
@@ -160,6 +184,12 @@ def rubric_judgment(
         score=None if made is None else made.score,
         spread=None if made is None else made.spread,
     )
+
+
+def _aggregated(verdicts: Sequence[CriterionVerdict], ratings: Sequence[float]) -> Aggregate:
+    """The score of the criteria that were read."""
+    read = [(v.criterion, v.distribution) for v in verdicts if v.distribution is not None]
+    return aggregate_criteria(read, ratings)
 
 
 def _failure(verdicts: Sequence[CriterionVerdict]) -> Failure | None:

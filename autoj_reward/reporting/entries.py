@@ -46,6 +46,8 @@ class Entry:
         criteria: The verdicts on its criteria; empty without a rubric of criteria.
         members: The verdicts of a panel's members; empty for one judge.
         agreement: Of the members, in [0, 1]; None of fewer than two verdicts.
+        sides: Of a labelled row, the judgments by criteria of its completions; of one that is in several
+            pairs only with the first.
     """
 
     line: int
@@ -65,6 +67,7 @@ class Entry:
     criteria: tuple[CriterionScore, ...] = ()
     members: tuple[MemberValue, ...] = ()
     agreement: float | None = None
+    sides: tuple[Sampled, ...] = ()
 
     @property
     def is_incomplete(self) -> bool:
@@ -74,17 +77,19 @@ class Entry:
         return any(failure is not None for failure in failed)
 
     def by_criteria(self, label: str = "") -> list[Sampled]:
-        """The judgments by criteria in it, named after a label: its own, or those of a panel's members."""
+        """The judgments by criteria in it, named after a label.
+
+        Its own, those of a panel's members, or those of a labelled row's completions.
+        """
         if self.criteria:
             return [Sampled(label, self)]
-        return [
-            Sampled(
-                f"{label}, {m.name}" if label else m.name,
-                replace(self, criteria=m.criteria, score=m.score, failure=m.failure, members=()),
-            )
+        named = [
+            (m.name, replace(self, criteria=m.criteria, score=m.score, failure=m.failure, members=()))
             for m in self.members
             if m.criteria
         ]
+        named += [(side.label, side.entry) for side in self.sides]
+        return [Sampled(f"{label}, {name}" if label else name, entry) for name, entry in named]
 
 
 class Sampled(NamedTuple):
@@ -170,18 +175,25 @@ def read_run(path: str, *, gold: str | None, group: str | None) -> Run:
         DataError: A row is wrong; names file, line and field.
     """
     run: Run | None = None
+    shown: set[tuple[Any, Any]] = set()
     for line, row in read_rows(path):
         if run is None:
             run = Run(kind=kind_of_row(row, path), path=path, record=_record_beside(path))
         run.n_rows += 1
-        run.entries += _entries(run.kind, row, line, path, gold, group)
+        run.entries += _entries(run.kind, row, line, path, gold, group, shown)
     if run is None:
         raise DataError("has no rows", path=path)
     return run
 
 
 def _entries(
-    kind: str, row: Row, line: int, path: str, gold: str | None, group: str | None
+    kind: str,
+    row: Row,
+    line: int,
+    path: str,
+    gold: str | None,
+    group: str | None,
+    shown: set[tuple[Any, Any]],
 ) -> Iterator[Entry]:
     for name in (gold, group):
         if name is not None and name not in row:
@@ -214,7 +226,26 @@ def _entries(
         value = _number(known, path, line, gold)
         yield Entry(line=line, gold=value, group=named, **_judged(row, "expected_rating"))
     else:
-        yield Entry(line=line, group=named, **_judged(row, "margin"))
+        sides = tuple(_sides(row, line, shown))
+        yield Entry(line=line, group=named, sides=sides, **_judged(row, "margin"))
+
+
+def _sides(row: Row, line: int, shown: set[tuple[Any, Any]]) -> Iterator[Sampled]:
+    """The judgments by criteria of a labelled row's completions.
+
+    `shown` holds the line and index in the input of those that former rows had, and gets these.
+    """
+    labels = {"chosen": "chosen", "rejected": "rejected"}
+    labels["completion"] = "desirable" if row.get("label") else "undesirable"
+    source = row.get("source") or {}
+    for side, label in labels.items():
+        criteria = criteria_of({"criteria": row.get(f"{side}_criteria")})
+        place = source.get("line"), source.get(f"{side}_index")
+        if not criteria or place in shown:
+            continue
+        if None not in place:
+            shown.add(place)
+        yield Sampled(label, Entry(line=line, score=row.get(f"{side}_score"), criteria=criteria))
 
 
 def _judged(row: Row, number: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def run_parts(run: Run, most_rows: int) -> list[Part]:
 
 def _breakdown(run: Run) -> list[Part]:
     """Criteria and members, of runs that have some."""
-    if not any(e.criteria or e.members for e in run.entries):
+    if not any(e.criteria or e.members or e.sides for e in run.entries):
         return []
     examples = sampled(run)
     return [*criteria_parts(run.entries, examples), *members_parts(run, examples)]

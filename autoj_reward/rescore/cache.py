@@ -18,9 +18,17 @@ from autoj_reward.cache.codec import decode
 from autoj_reward.cache.key import HALF, readout_of, sampling_of, segments_hash, wrapper_json
 from autoj_reward.cache.store import JudgmentStore, Record
 from autoj_reward.engines.replay import MISSING, GroupEngine, StoredReading
+from autoj_reward.judge.criteria.tasks import leads_to_criterion
 from autoj_reward.judge.samples import ReadingRules, judge_directly, judge_with_critique
 from autoj_reward.judge.spec import JudgeSpec, JudgingTask
-from autoj_reward.judgments import PairJudgment, RatingJudgment, Sample, VerdictDistribution, aggregate
+from autoj_reward.judgments import (
+    PairJudgment,
+    RatingJudgment,
+    RubricJudgment,
+    Sample,
+    VerdictDistribution,
+    aggregate,
+)
 from autoj_reward.types import JudgeInput, JudgeOutput, Mode
 
 Aggregation = Literal["mean", "vote"]
@@ -137,7 +145,9 @@ def rescore_cache(
 ) -> Iterator[Rescored]:
     """Read every stored answer of a judge again: those with its wrapper.
 
-    The two orders of a pair are two texts, and two results.
+    The two orders of a pair are two texts, and two results. Answers about criteria are left out: none says
+    which rubric it belongs to. A critique about criteria that no reading followed is taken for one of a
+    judgment.
 
     Args:
         store: The cache.
@@ -169,6 +179,8 @@ def _rescored(name: str, group: Sequence[Record], was: Scoring, now: Scoring) ->
             readings.append(StoredReading(record.prefill, readout, output))
         else:
             texts.setdefault(record.setup.number, {})[record.prefill, record.draw] = output
+    if any(_is_of_criterion(r.readout.verdict_prefix, was, now) for r in readings):
+        return
     setups = {r.setup.number: r.setup for r in group}
     later_parts = {
         place: output for some in texts.values() for place, output in some.items() if place[0] != _NO_PREFILL
@@ -185,6 +197,17 @@ def _rescored(name: str, group: Sequence[Record], was: Scoring, now: Scoring) ->
     if readings:
         inputs = [JudgeInput(body=(), wrapper=was.spec.direct_wrapper)]
         yield from _compared(name, "direct", inputs, GroupEngine({}, readings), was, now)
+
+
+def _is_of_criterion(words: str, was: Scoring, now: Scoring) -> bool:
+    """Whether a reading after these words is of a criterion, and not of a judge that uses the same ones."""
+    own = {
+        task.verdicts.verdict_prefix
+        for scoring in (was, now)
+        for task in (scoring.spec.rating, scoring.spec.comparison)
+        if task is not None
+    }
+    return leads_to_criterion(words) and words not in own
 
 
 def _compared(
@@ -243,10 +266,16 @@ def merged(samples: Sequence[Sample], aggregation: Aggregation) -> VerdictDistri
 
 
 def with_aggregation(judgment: Any, aggregation: Aggregation) -> Any:
-    """A judgment with its draws aggregated in another way; both orders of a pair have equal weight."""
+    """A judgment with its draws aggregated in another way.
+
+    Both orders of a pair have equal weight. By a rubric, the draws of each criterion are aggregated, and then
+    the criteria by its rule.
+    """
     assert isinstance(judgment, RatingJudgment | PairJudgment)
     if aggregation == "mean" or judgment.distribution is None or judgment.by_rule:
         return judgment
+    if isinstance(judgment, RubricJudgment):
+        return judgment.with_distributions([merged(v.samples, aggregation) for v in judgment.criteria])
     orders = [[s for s in judgment.samples if s.swapped is swapped] for swapped in (False, True)]
     voted = [d for samples in orders if (d := merged(samples, aggregation)) is not None]
     return replace(judgment, distribution=aggregate(voted))

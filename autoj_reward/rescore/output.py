@@ -17,7 +17,14 @@ from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judge.description import judge_id
 from autoj_reward.judge.judge import Judge
 from autoj_reward.rescore.cache import Aggregation, Report
-from autoj_reward.rescore.rows import critiques_of, judge_on, kind_of, mode_of, rescore_rows
+from autoj_reward.rescore.rows import (
+    critiques_of,
+    is_by_criteria,
+    judge_on,
+    kind_of,
+    mode_of,
+    rescore_rows,
+)
 from autoj_reward.rows.fields import find_format
 from autoj_reward.rows.output import read_record
 from autoj_reward.rows.records import RowItem
@@ -145,7 +152,16 @@ class OutputRescore:
                     field="mode",
                     hint="rescore the outputs of different runs one by one",
                 )
-            yield RowItem(line, row, self._fields.requests(row, optional=self._taken))
+            requests = self._fields.requests(row, optional=self._taken)
+            if is_by_criteria(row) and not isinstance(requests[0].rubric, Rubric):
+                raise DataError(
+                    "was judged by criteria, and the row has no rubric of criteria",
+                    path=self._source,
+                    line=line,
+                    field=self._fields.rubric,
+                    hint="give --column rubric=NAME, or --criteria, as the run that wrote it had",
+                )
+            yield RowItem(line, row, requests)
 
     def _on_critiques(self, chunk: list[RowItem]) -> tuple[list[RowItem], Judge]:
         """The rows with a critique, and the judge on an engine that returns these critiques."""

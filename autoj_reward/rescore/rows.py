@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+from autoj_reward.criteria.rubric import Rubric
 from autoj_reward.engines import Engine
 from autoj_reward.engines.replay import MISSING, CritiqueEngine
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judge.judge import Judge
-from autoj_reward.judgments import PairJudgment, RatingJudgment
+from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment, RubricJudgment
 from autoj_reward.rescore.cache import Aggregation, Outcome, Rescored, with_aggregation
 from autoj_reward.rows.fields import Kind, RowFormat
 from autoj_reward.rows.records import RowItem, RowTask
@@ -59,6 +60,12 @@ def has_flags(row: Row) -> bool:
     return any(entry.get("flags") is not None for entry in entries)
 
 
+def is_by_criteria(row: Row) -> bool:
+    """Whether a row was judged by a rubric of criteria; an input's own column `criteria` has no spread."""
+    entries = row.get("ranking") or [row]
+    return any(isinstance(entry.get("criteria"), list) and "spread" in entry for entry in entries)
+
+
 class RescoringJudge(Judge):
     """A judge whose draws may be aggregated in another way."""
 
@@ -91,7 +98,7 @@ def rescore_rows(items: Sequence[RowItem], kind: Kind, judge: Judge) -> Iterator
     # The items have their requests already, so the format is not used.
     finished = make(judge, RowFormat(completions=())).judge(items)
     for item, done in zip(items, finished, strict=True):
-        if any(j.failure is not None and j.failure.detail == MISSING for j in done.judgments):
+        if any(map(_is_missing, done.judgments)):
             yield item.row, None
             continue
         added = _with_critiques(item.row, done.added) if kind == "rerank" else done.added
@@ -106,12 +113,25 @@ def rescore_rows(items: Sequence[RowItem], kind: Kind, judge: Judge) -> Iterator
         yield row, Rescored(name=str(item.line), mode=judge.settings.mode, before=before, after=after)
 
 
+def _is_missing(judgment: Judgment) -> bool:
+    """Whether the cache lacks an answer that the judgment, or one of its criteria, is made of."""
+    samples = list(judgment.samples)
+    if isinstance(judgment, RubricJudgment):
+        samples = [sample for verdict in judgment.criteria for sample in verdict.samples]
+    return any(s.failure is not None and s.failure.detail == MISSING for s in samples)
+
+
 def critiques_of(items: Sequence[RowItem], kind: Kind, judge: Judge) -> tuple[list[RowItem], CritiqueEngine]:
     """The rows with a critique, and an engine that returns those critiques.
 
     Raises:
-        ConfigError: Rows of this kind do not hold all critiques, or the judge rates in lists.
+        ConfigError: Rows of this kind do not hold all critiques, or the judge rates in lists or by criteria.
     """
+    if line := next((item.line for item in items if isinstance(item.requests[0].rubric, Rubric)), None):
+        raise ConfigError(
+            f"--critiques: line {line} was judged by criteria, each with a verdict of its own",
+            hint="rescore with the cache that the run wrote",
+        )
     if judge.spec.rating is not None and judge.spec.rating.listing is not None:
         raise ConfigError(
             f"--critiques: {judge.spec.name!r} rates completions in lists, and no row says where it was "

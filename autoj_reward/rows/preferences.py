@@ -22,7 +22,7 @@ import numpy as np
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.messages.text import completion_text, prompt_text
-from autoj_reward.judgments import Judgment, RatingJudgment
+from autoj_reward.judgments import Judgment, RatingJudgment, RubricJudgment
 from autoj_reward.progress import RunProgress, in_notebook
 from autoj_reward.ranking.label import label_compared, label_requests
 from autoj_reward.ranking.pair_rules import LabelledGroup, LabelSettings, PreferencePair
@@ -193,8 +193,12 @@ def _kto_entries(pairs: Sequence[PreferencePair]) -> Iterator[_Entry]:
 def _rating_columns(side: str, judgment: RatingJudgment | None) -> Row:
     if judgment is None or judgment.distribution is None:
         return {}
-    critique = {} if judgment.critique is None else {f"{side}_critique": judgment.critique}
-    return critique | {f"{side}_rating_probs": list(judgment.distribution.probs)}
+    columns: Row = {} if judgment.critique is None else {f"{side}_critique": judgment.critique}
+    columns[f"{side}_rating_probs"] = list(judgment.distribution.probs)
+    if isinstance(judgment, RubricJudgment):
+        columns[f"{side}_criteria"] = [verdict.to_dict() for verdict in judgment.criteria]
+        columns[f"{side}_score"] = judgment.score
+    return columns
 
 
 def _comparison_columns(pair: PreferencePair) -> Row:

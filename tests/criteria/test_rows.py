@@ -83,6 +83,16 @@ def test_rerank_and_label_write_their_rows_by_criteria(commands: Any) -> None:
     assert [c["name"] for c in out["ranking"][0]["criteria"]] == ["It is red.", "It is green."]
     (pair,) = commands(row, "label", "--overwrite")
     assert (pair["chosen"], pair["rejected"]) == (GROUP[1], GROUP[0])
+    assert [(c["name"], c["score"]) for c in pair["chosen_criteria"]] == [
+        ("It is red.", 0.9),
+        ("It is green.", 0.2),
+    ]
+    assert (pair["chosen_score"], pair["rejected_score"]) == (pytest.approx(RED), GREEN)
+    marked = commands(row, "label", "--kind", "kto", "--overwrite")
+    assert [(one["label"], one["completion_score"]) for one in marked] == [
+        (True, pytest.approx(RED)),
+        (False, GREEN),
+    ]
 
 
 def test_a_wrong_rubric_is_a_bad_row(commands: Any) -> None:

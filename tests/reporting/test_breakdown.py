@@ -85,6 +85,46 @@ def test_criteria_are_counted_from_the_rows(tmp_path: Path) -> None:
     checked(report)
 
 
+def labelled(chosen: int, rejected: int, first: float, second: float) -> dict[str, Any]:
+    """A pair of a group on line 7 of the input."""
+    return {
+        "prompt": "Q", "chosen": f"answer {chosen}", "rejected": [{"role": "assistant", "content": "bad"}],
+        "margin": 1.0, "win_prob": 0.8, "chosen_criteria": [criterion("Time", first)], "chosen_score": first,
+        "rejected_criteria": [criterion("Time", second)], "rejected_score": second,
+        "source": {"line": 7, "chosen_index": chosen, "rejected_index": rejected},
+    }  # fmt: skip
+
+
+def test_the_criteria_of_labelled_pairs_are_counted_once_for_each_completion(tmp_path: Path) -> None:
+    rows = [
+        labelled(2, 0, 0.9, 0.1),
+        labelled(2, 1, 0.9, 0.3),
+        {"prompt": "Q", "chosen": "a", "rejected": "b"},
+    ]
+    rows[2] |= {"margin": 0.5, "win_prob": 0.7}
+    report = build_report(write(tmp_path / "l.jsonl", rows))
+    bars, map_ = report.part("criteria"), report.part("criteria-map")
+    assert bars.series["score"] == [pytest.approx((0.9 + 0.1 + 0.3) / 3)]
+    assert "3 judgments by 1 criteria" in bars.says
+    assert [(row.label, row.line, row.text) for row in map_.rows] == [
+        ("Line 1, chosen", 1, "answer 2"), ("Line 1, rejected", 1, "bad"), ("Line 2, rejected", 2, "bad"),
+    ]  # fmt: skip
+    assert cells(map_)["Line 2, rejected", "score"] == (0.3, None)
+    checked(report)
+
+
+def test_labelled_completions_have_their_criteria_in_the_map(tmp_path: Path) -> None:
+    row = {
+        "prompt": "Q", "completion": "A", "label": False,
+        "completion_criteria": [criterion("Time", None), criterion("Rude", 0.9, -1.0)], "completion_score": 0.0,
+        "source": {"line": 1, "chosen_index": 1, "rejected_index": 0},
+    }  # fmt: skip
+    report = build_report(write(tmp_path / "l.jsonl", [row]))
+    found = cells(report.part("criteria-map"))
+    assert found["Line 1, undesirable", "Time"] == (None, "low_mass")
+    assert found["Line 1, undesirable", "score"] == (0.0, None)
+
+
 def test_a_failed_criterion_looks_unlike_a_low_one(tmp_path: Path) -> None:
     row = by_criteria(criterion("Low", 0.0), criterion("Failed", None), criterion("Pitfall", 1.0, -1.0))
     html = page(build_report(write(tmp_path / "r.jsonl", [row])))

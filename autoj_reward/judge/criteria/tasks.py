@@ -16,6 +16,7 @@ from autoj_reward.judge.template import Template
 from autoj_reward.judge.verdict import VerdictSet, rating_set
 
 REFERENCE = "\n[REFERENCE ANSWER]\n{value}\n"
+_LEAD, _NUMBERED_LEAD = "Verdict: [[", "Verdict {number}: [["
 _VERDICT = r"\[\[[ \t]{0,8}+(?P<verdict>[^\[\]\s](?:[^\[\]\r\n]{0,58}[^\[\]\s])?)[ \t]{0,8}\]\]"
 
 
@@ -59,6 +60,12 @@ def criterion_tasks() -> list[JudgingTask]:
     return [CriteriaCall((criterion,) * n, 0).task for n in (1, 2)]
 
 
+def leads_to_criterion(words: str) -> bool:
+    """Whether words before a verdict are those before a criterion's, alone or after other criteria's."""
+    last = words.rpartition("\n")[2]
+    return last == _LEAD or last == _NUMBERED_LEAD.format(number="".join(filter(str.isdecimal, last)))
+
+
 @functools.cache
 def _template(name: str) -> Template:
     return Template(name=name, text=read_text(name, None), blocks={"reference": REFERENCE})
@@ -68,7 +75,7 @@ def _template(name: str) -> Template:
 def _verdicts(choices: tuple[str, ...], number: int | None) -> VerdictSet:
     """The verdicts `Verdict: [[Yes]]`, or of a numbered criterion `Verdict 2: [[Yes]]`."""
     last = len(choices) - 1
-    lead = "Verdict: [[" if number is None else f"Verdict {number}: [["
+    lead = _LEAD if number is None else _NUMBERED_LEAD.format(number=number)
     before = "" if number is None else rf"verdict[ \t]{{0,3}}{number}\b[^\[\n]{{0,12}}"
     return rating_set(
         values={choice: place / last for place, choice in enumerate(choices)},
