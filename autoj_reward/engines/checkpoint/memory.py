@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,14 @@ class MemoryNeed:
         return self.weights_gib + self.cache_gib + self.beside_gib
 
 
+@dataclass(frozen=True, slots=True)
+class GpuMemory:
+    """A GPU's memory in GiB: what is free of it, and all that programs can use."""
+
+    free_gib: float
+    total_gib: float
+
+
 def divides(n_heads: int, n_kv_heads: int, inner_size: int, n: int) -> bool:
     """Whether each layer can be split over n devices; key heads are divided or repeated."""
     return n_heads % n == 0 and inner_size % n == 0 and (n_kv_heads % n == 0 or n % n_kv_heads == 0)
@@ -104,19 +112,22 @@ def check_fits(need: MemoryNeed | None, model: str, settings: Mapping[str, Any])
         return
     n_devices = int(settings.get("tensor_parallel_size") or 1)
     on_cpu = str(settings.get("device") or "").startswith("cpu")
-    free = None if on_cpu else gpu_free_gib()
-    if settings.get("sleep") and free and need.weights_gib > (main_memory_gib() or math.inf):
+    gpus = None if on_cpu else gpu_memory()
+    if settings.get("sleep") and gpus and need.weights_gib > (main_memory_gib() or math.inf):
         raise ConfigError(
             f"{model} with sleep moves {need.weights_gib:.1f} GiB of weights to main memory after every "
             f"call, but {main_memory_gib():.1f} GiB of it are free",
             hint="give the judge a memory_share beside the policy instead of sleep, or use "
             "engine='vllm-server' with a memory_share",
         )
-    if free:
-        smallest = min(free[:n_devices]) if len(free) >= n_devices else min(free)
+    if gpus:
+        share = settings.get("memory_share")
+        used = gpus[:n_devices] if len(gpus) >= n_devices else gpus
+        smallest = min(g.free_gib if share is None else min(g.free_gib, share * g.total_gib) for g in used)
         if need.total_gib <= smallest * n_devices:
             return
-        where = f"{n_devices} GPU{'s' if n_devices > 1 else ''} with {smallest:.1f} GiB free each"
+        within = "free each" if share is None else f"free each within memory_share = {share:g}"
+        where = f"{n_devices} GPU{'s' if n_devices > 1 else ''} with {smallest:.1f} GiB {within}"
     else:
         available = main_memory_gib()
         if available is None or need.total_gib <= available:
@@ -131,22 +142,53 @@ def check_fits(need: MemoryNeed | None, model: str, settings: Mapping[str, Any])
     )
 
 
-def gpu_free_gib() -> list[float] | None:
-    """Free memory in GiB of each visible NVIDIA GPU; None without one.
+def check_memory_share(share: float, gpus: Sequence[GpuMemory] | None, n_devices: int) -> None:
+    """Check that a share of each device's memory is free, which vLLM refuses only after it has started.
+
+    Args:
+        share: Share of a device's whole memory.
+        gpus: The visible GPUs in order; None if unknown.
+        n_devices: How many of them are used.
+
+    Raises:
+        ConfigError: The share is not in (0, 1], or is not free; says what is needed and what is free.
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(f"memory_share = {share:g} is not in (0, 1]")
+    for n, gpu in enumerate((gpus or ())[:n_devices]):
+        needed = share * gpu.total_gib
+        if needed > gpu.free_gib:
+            most = math.floor(100 * gpu.free_gib / gpu.total_gib) / 100
+            raise ConfigError(
+                f"memory_share = {share:g} needs {needed:.1f} GiB of the {gpu.total_gib:.1f} GiB of GPU {n}, "
+                f"but {gpu.free_gib:.1f} GiB are free",
+                hint=(f"set memory_share = {most:g} or less, " if most else "")
+                + "end the programs that hold the rest (nvidia-smi lists them), or use another GPU",
+            )
+
+
+def gpu_memory() -> list[GpuMemory] | None:
+    """Memory of each visible NVIDIA GPU; None without one.
 
     Asks `nvidia-smi`, because torch would create a CUDA context in this process.
     """
     if shutil.which("nvidia-smi") is None:
         return None
-    order = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
+    # The driver's own reserve is in memory.total, and no program gets it.
+    fields = "index,uuid,memory.free,memory.used"
+    order = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
         listed = subprocess.run(order, capture_output=True, text=True, check=True, timeout=20).stdout
         rows = [[cell.strip() for cell in line.split(",")] for line in listed.splitlines() if line.strip()]
-        known = {name: float(free) / 1024 for index, uuid, free in rows for name in (index, uuid)}
+        known = {
+            name: GpuMemory(float(free) / 1024, (float(free) + float(used)) / 1024)
+            for index, uuid, free, used in rows
+            for name in (index, uuid)
+        }
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = [index for index, _, _ in rows] if visible is None else [n.strip() for n in visible.split(",")]
+    names = [row[0] for row in rows] if visible is None else [n.strip() for n in visible.split(",")]
     return [known[name] for name in names if name in known] or None
 
 

@@ -17,6 +17,7 @@ from autoj_reward.engines.checkpoint.embedded import resolve_model
 from autoj_reward.engines.checkpoint.fingerprint import check_unchanged, digest_of, engine_facts
 from autoj_reward.engines.checkpoint.hub import weights_source
 from autoj_reward.engines.checkpoint.identity import text_options
+from autoj_reward.engines.checkpoint.memory import check_memory_share, gpu_memory
 from autoj_reward.engines.vllm.batch import Batch
 from autoj_reward.engines.vllm.loading import (
     check_environment,
@@ -24,7 +25,7 @@ from autoj_reward.engines.vllm.loading import (
     lora_request,
     quiet_environment,
 )
-from autoj_reward.engines.vllm.options import engine_arguments
+from autoj_reward.engines.vllm.options import engine_arguments, used_share
 from autoj_reward.engines.vllm.private import end_processes
 from autoj_reward.engines.vllm.running import running_requests
 from autoj_reward.errors import ConfigError, EngineRejected, EngineUnavailable
@@ -47,7 +48,7 @@ class VLLMEngine:
         block_size: Tokens per cache block; only whole blocks are shared, so small ones share more. None is
             16, and 32 on a CPU, whose kernels need multiples of it.
         memory_share: Share of the device's memory, in (0, 1], for weights and cache together; None is
-            vLLM's default, and on a CPU a cache of 4 GiB.
+            vLLM's default, and on a CPU a cache of 4 GiB. On a GPU that much has to be free.
         sleep: Free the device's memory after every call (weights move to main memory, the cache is
             dropped) and reload before the next.
         **options: Any other option of vLLM (`quantization`, `kv_cache_dtype`, `enforce_eager`,
@@ -55,7 +56,8 @@ class VLLMEngine:
 
     Raises:
         ConfigError: An option is unknown or does not fit the model or the platform, the model cannot be
-            loaded, or this is one of several processes of a launcher.
+            loaded, its share of a GPU's memory is not free, or this is one of several processes of a
+            launcher.
     """
 
     def __init__(
@@ -101,6 +103,8 @@ class VLLMEngine:
                 on_cpu=current_platform.is_cpu(),
                 options=options,
             )
+            if current_platform.is_cuda():
+                check_memory_share(used_share(arguments), gpu_memory(), tensor_parallel_size)
             before = engine_facts("vllm", path, dtype=dtype, **told)
             self.tokenizer = load_tokenizer(path, revision, tensor_parallel_size, arguments)
             try:

@@ -60,6 +60,13 @@ def engine_arguments(
     return {k: v for k, v in arguments.items() if k in known} | dict(options)
 
 
+def used_share(arguments: Mapping[str, Any]) -> float:
+    """The share of a GPU's memory that vLLM takes with these arguments."""
+    from vllm.engine.arg_utils import EngineArgs
+
+    return float(arguments.get("gpu_memory_utilization", EngineArgs.gpu_memory_utilization))
+
+
 def own_arguments(
     adapter: str | None, context_tokens: int | None, memory_share: float | None, options: Mapping[str, Any]
 ) -> dict[str, Any]:

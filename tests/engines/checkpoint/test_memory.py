@@ -12,9 +12,11 @@ from autoj_reward.cli.app import app
 from autoj_reward.engines.checkpoint.hub import is_here, is_hub_name, kept_snapshot, where_to_get
 from autoj_reward.engines.checkpoint.memory import (
     GIB,
+    GpuMemory,
     MemoryNeed,
     check_fits,
-    gpu_free_gib,
+    check_memory_share,
+    gpu_memory,
     main_memory_gib,
     memory_need,
 )
@@ -90,25 +92,47 @@ def fake_nvidia(folder: Path, monkeypatch: pytest.MonkeyPatch, rows: str) -> Non
 
 
 def test_gpus_are_those_that_this_process_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_nvidia(tmp_path, monkeypatch, "0, GPU-a, 10240\n1, GPU-b, 20480")
-    assert gpu_free_gib() == [10.0, 20.0]
+    fake_nvidia(tmp_path, monkeypatch, "0, GPU-a, 10240, 0\n1, GPU-b, 20480, 4096")
+    first, second = GpuMemory(10.0, 10.0), GpuMemory(20.0, 24.0)
+    assert gpu_memory() == [first, second]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert gpu_free_gib() == [20.0]
+    assert gpu_memory() == [second]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b, GPU-a")
-    assert gpu_free_gib() == [20.0, 10.0]
+    assert gpu_memory() == [second, first]
+    fake_nvidia(tmp_path, monkeypatch, "0, GPU-a, [N/A], [N/A]")
+    assert gpu_memory() is None
     fake_nvidia(tmp_path, monkeypatch, "no devices were found")
-    assert gpu_free_gib() is None
+    assert gpu_memory() is None
+
+
+def test_a_share_of_a_gpus_memory_has_to_be_free() -> None:
+    gpus = [GpuMemory(40.0, 80.0), GpuMemory(0.5, 80.0)]
+    check_memory_share(0.5, gpus, 1)
+    check_memory_share(0.9, None, 1)
+    with pytest.raises(
+        ConfigError, match=r"0\.9 needs 72\.0 GiB of the 80\.0 GiB of GPU 0, but 40\.0"
+    ) as caught:
+        check_memory_share(0.9, gpus, 1)
+    assert "memory_share = 0.5 or less" in caught.value.hint
+    with pytest.raises(ConfigError, match=r"of GPU 1, but 0\.5 GiB are free") as caught:
+        check_memory_share(0.1, gpus, 2)
+    assert caught.value.hint.startswith("end the programs")
+    for share in (0.0, 1.01):
+        with pytest.raises(ConfigError, match=r"is not in \(0, 1\]"):
+            check_memory_share(share, None, 1)
 
 
 def test_a_model_that_does_not_fit_is_refused_with_settings_that_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need = MemoryNeed(weights_gib=24.3, cache_gib=3.1)
-    fake_nvidia(tmp_path, monkeypatch, "0, GPU-a, 20480\n1, GPU-b, 20480")
+    fake_nvidia(tmp_path, monkeypatch, "0, GPU-a, 20480, 0\n1, GPU-b, 20480, 0")
     with pytest.raises(ConfigError, match=r"needs about 28.4 GiB .* 1 GPU with 20.0 GiB") as caught:
         check_fits(need, "GAIR/autoj-13b", {})
     assert "autoj-13b-gptq-4bits" in caught.value.hint
     check_fits(need, "GAIR/autoj-13b", {"tensor_parallel_size": 2})
+    with pytest.raises(ConfigError, match=r"2 GPUs with 10\.0 GiB free each within memory_share = 0\.5"):
+        check_fits(need, "GAIR/autoj-13b", {"tensor_parallel_size": 2, "memory_share": 0.5})
     with pytest.raises(ConfigError, match="main memory"):
         check_fits(MemoryNeed(weights_gib=1e6, cache_gib=0.0), "m", {"device": "cpu"})
 
@@ -116,7 +140,7 @@ def test_a_model_that_does_not_fit_is_refused_with_settings_that_do(
 def test_a_sleeping_judge_needs_main_memory_for_its_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake_nvidia(tmp_path, monkeypatch, "0, GPU-a, 200000000")
+    fake_nvidia(tmp_path, monkeypatch, "0, GPU-a, 200000000, 0")
     need = MemoryNeed(weights_gib=1e5, cache_gib=1.0)
     check_fits(need, "GAIR/autoj-13b", {})
     with pytest.raises(ConfigError, match=r"100000\.0 GiB of weights to main memory after every call"):
