@@ -31,7 +31,7 @@ HOSTILE: dict[str, list[tuple[str, str, str]]] = {
     "dtype.cpu_dtype": [("flags", " ", "x"), ("", "flags\n", ""), ("", "\n", "")],
     "fingerprint._COMMIT": [("", "a", "g")],
     "file_hash._NOTE": [("", "a", "g"), ("a" * 64 + " ", "a", "g")],
-    "folding._UNFOLDED": [("", "a", "é"), ("", "\n", "\x00")],
+    "folding._FOLDED": [("", "é", "a"), ("", "aé", "")],
     "formats._SCORE": [("", "1", ""), ("1.", "1", "")],
     "gold._CALCULATOR": [("", "<<", ""), ("<<", "a", ""), ("", "<<1+1=2>", "")],
     "guard._DIGITS": [("", "1", ""), ("a", "1", "b")],
@@ -72,7 +72,7 @@ HOSTILE: dict[str, list[tuple[str, str, str]]] = {
     "small_copy._REACHES": [("", "a", ""), ("", "_", ""), ("", "window", "")],
     "template._PLACEHOLDER": [("{", "a", ""), ("{{", "a", "}"), ("", "{", ""), ("", "{{a}", "")],
     "tokenizer._LONE_SURROGATE": [("", "a", "\ud800"), ("", "\ud800", "")],
-    "tokenizer._MARKUP": [("", "a", ""), ("", "-", "<")],
+    "control_tokens._MARKUP": [("", "a", ""), ("", "-", "<")],
     "trl_trainer.trl_version": [("", "1", ""), ("", "1.", "")],
 }  # fmt: skip
 """For each pattern that is written out, by file and name: (before, repeated, after)."""

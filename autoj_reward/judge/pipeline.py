@@ -76,14 +76,12 @@ class RequestPipeline:
             for prepared, verdict in zip(sanitized, verdicts, strict=True)
         ]
         fingerprint = self._guard.guard.fingerprint
+        # The judgments of a batch share a few.
+        shared = {id(j.provenance): j.provenance for j in judgments}
+        provenances = {key: replace(provenance, guard=fingerprint) for key, provenance in shared.items()}
         return [
-            replace(
-                judgment,
-                provenance=replace(judgment.provenance, guard=fingerprint),
-                flags=g.flags,
-                penalties=g.penalties,
-            )
-            for judgment, g in zip(judgments, guarded, strict=True)
+            replace(j, provenance=provenances[id(j.provenance)], flags=g.flags, penalties=g.penalties)
+            for j, g in zip(judgments, guarded, strict=True)
         ]
 
     def _judge_unguarded(self, requests: Sequence[PreparedRequest]) -> list[Judgment]:

@@ -91,14 +91,13 @@ class TokenTree:
 
     def followed(self, readings: Mapping[TokenPath, NodeLogprobs]) -> list[TokenPath]:
         """Nodes to ask for next: the root, then those with a known parent and P above `follow_above`."""
-        if () not in readings:
-            return [()]
+        reached = self._reached(readings)
         return [
             node
             for node in self.nodes
-            if node not in readings
-            and node[:-1] in readings
-            and math.exp(self._logprob(node, readings)) > self.readout.follow_above
+            if node in reached
+            and node not in readings
+            and (not node or math.exp(reached[node]) > self.readout.follow_above)
         ]
 
     def read(self, readings: Mapping[TokenPath, NodeLogprobs]) -> ContinuationLogprobs:
@@ -106,18 +105,17 @@ class TokenTree:
 
         Its `unread_prob` bounds the mass of nodes that were not asked for and of tokens that were not listed.
         """
+        reached = self._reached(readings)
         unread = 0.0
         for node in self.nodes:
-            if node in readings:
-                reach = math.exp(self._logprob(node, readings))
-                unread += reach * readings[node].unlisted_prob
-            elif node[:-1] in readings:
-                unread += math.exp(self._logprob(node, readings))
+            if node in reached:
+                known = readings.get(node)
+                unread += math.exp(reached[node]) * (1.0 if known is None else known.unlisted_prob)
         return ContinuationLogprobs(
             paths=tuple(
                 ContinuationLogprob(
                     text=text,
-                    path_logprob=min(self._logprob(path, readings), 0.0),
+                    path_logprob=min(reached.get(path, -math.inf), 0.0),
                     end_logprob=min(self._end(path, readings), 0.0),
                 )
                 for text, path in zip(self.readout.continuations, self.paths, strict=True)
@@ -125,12 +123,20 @@ class TokenTree:
             unread_prob=min(unread, 1.0),
         )
 
-    def _logprob(self, node: TokenPath, readings: Mapping[TokenPath, NodeLogprobs]) -> float:
-        total = 0.0
-        for depth, token in enumerate(node):
-            known = readings.get(node[:depth])
-            total += -math.inf if known is None else known.children.get(token, -math.inf)
-        return total
+    def _reached(self, readings: Mapping[TokenPath, NodeLogprobs]) -> dict[TokenPath, float]:
+        """log P of the root, and of every child of a node that was read."""
+        reached: dict[TokenPath, float] = {(): 0.0}
+        for node, below in self._below:
+            if (known := readings.get(node)) is not None:
+                here = reached.get(node, -math.inf)
+                for token, child in below:
+                    reached[child] = here + known.children.get(token, -math.inf)
+        return reached
+
+    @functools.cached_property
+    def _below(self) -> list[tuple[TokenPath, list[tuple[int, TokenPath]]]]:
+        """Each node, parents before children, with its children as tokens and as nodes."""
+        return [(node, [(i, (*node, i)) for i in self.children[node]]) for node in self.nodes]
 
     def _end(self, node: TokenPath, readings: Mapping[TokenPath, NodeLogprobs]) -> float:
         if node not in self.children:

@@ -7,11 +7,10 @@ becomes ordinary tokens. Otherwise the ids are those of encoding the whole strin
 
 from __future__ import annotations
 
-import bisect
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from autoj_reward.engines.logprobs.chat_template import (
     frame_of,
     turn_end_texts,
 )
+from autoj_reward.engines.logprobs.control_tokens import Piece, Trust, control_ids, control_texts, places
 from autoj_reward.errors import ConfigError
 from autoj_reward.types import ChatWrapper, JudgeInput, PlainWrapper, Sampling, Segment, Wrapper
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_MARKUP = re.compile(r"[<>|\[\]{}]")
 
 _ENCODED_AT_ONCE = 512
 """Rows encoded per batch, which bounds the memory for their offsets."""
@@ -37,7 +36,12 @@ _ENCODED_AT_ONCE = 512
 
 def encodable(text: str) -> str:
     """The text with U+FFFD for every lone surrogate, which tokenizers cannot encode."""
-    return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
+    try:
+        # Much faster than a search.
+        text.encode()
+    except UnicodeEncodeError:
+        return _LONE_SURROGATE.sub("\ufffd", text)
+    return text
 
 
 class InjectionSafeTokenizer:
@@ -71,11 +75,15 @@ class InjectionSafeTokenizer:
         layout = json.loads(backend.to_str())
         layout["truncation"] = layout["padding"] = None
         self._whole: Tokenizer = Tokenizer.from_str(json.dumps(layout))
-        self._control = _control_ids(layout)
+        self._control = control_ids(layout)
         self._dropped = {t["id"]: str(t["content"]) for t in layout["added_tokens"] if t["special"]}
+        ordinary = frozenset(self._whole.get_vocab(with_added_tokens=False).values())
+        self._control_texts = control_texts(layout, self._control, ordinary)
         layout["added_tokens"] = [t for t in layout["added_tokens"] if t["id"] not in self._control]
+        later = _without_first_space(layout)
         self._plain_first = Tokenizer.from_str(json.dumps(layout))
-        self._plain_later = Tokenizer.from_str(json.dumps(_without_first_space(layout)))
+        self._plain_later = Tokenizer.from_str(json.dumps(later))
+        self._first_differs = bool(later != layout)
         self._decoder_kind = "bytes" if "ByteLevel" in json.dumps(layout["decoder"]) else "pieces"
         bos = tokenizer.bos_token_id
         added = tokenizer("", add_special_tokens=True)["input_ids"]
@@ -84,6 +92,7 @@ class InjectionSafeTokenizer:
         given = [turn_end_ids] if isinstance(turn_end_ids, int) else turn_end_ids or ()
         ends = {tokenizer.eos_token_id, *given, *template_ends} - {None}
         self.turn_end_ids: tuple[int, ...] = tuple(sorted(ends))
+        self._turn_ends = frozenset(ends)
         self._marks: list[Marks] = list(THINKING_MARKS)
         self._shown = self._mark_tokens()
 
@@ -129,13 +138,32 @@ class InjectionSafeTokenizer:
         """Token ids of a judge's input, with the beginning-of-sequence token if the model has one."""
         return self.encode_inputs([judge_input])[0]
 
-    def encode_inputs(self, inputs: Sequence[JudgeInput]) -> list[list[int]]:
-        """`encode_input` for many inputs, on all cores."""
-        encoded = self.encode_rows([self.render(item) for item in inputs])
+    def encode_inputs(
+        self, inputs: Sequence[JudgeInput], unbegun: Sequence[list[int] | None] | None = None
+    ) -> list[list[int]]:
+        """`encode_input` for many inputs, on all cores.
+
+        Args:
+            inputs: N inputs.
+            unbegun: For each the ids of the same wrapper and body without a prefill, where they are known;
+                else None. What comes before the prefill is then not encoded again, if a control token parts
+                the two.
+        """
+        heads: list[list[int]] = []
+        rows: list[tuple[Segment, ...]] = []
+        for item, known in zip(inputs, unbegun or [None] * len(inputs), strict=True):
+            begins = None if known is None else self._turn_begins(item.wrapper)
+            if known is None or begins is None:
+                heads.append([])
+                rows.append(self.render(item))
+            else:
+                last = next(n for n in range(len(known), 0, -1) if known[n - 1] in self._control)
+                heads.append(known[:last])
+                rows.append((Segment(begins, True), *self._frame(item.wrapper).begun(item.prefill)))
         plain = [isinstance(item.wrapper, PlainWrapper) for item in inputs]
         return [
-            self._bos + ids if bare and ids[:1] != self._bos else ids
-            for ids, bare in zip(encoded, plain, strict=True)
+            self._bos + head + ids if bare and (head or ids)[:1] != self._bos else head + ids
+            for head, ids, bare in zip(heads, self.encode_rows(rows), plain, strict=True)
         ]
 
     def frame(self, wrapper: Wrapper) -> PlainWrapper:
@@ -154,6 +182,16 @@ class InjectionSafeTokenizer:
             self._shown = self._mark_tokens()
         return frame_of(self.hf, wrapper, self._marks)
 
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - lives as long as the engine that owns it
+    def _turn_begins(self, wrapper: Wrapper) -> str | None:
+        """The text between the wrapper's last control token and the judge's turn: its tokens are its own.
+
+        None if there is no such token, or if text has other tokens where it comes first.
+        """
+        if self._control_texts is None or self._first_differs:
+            return None
+        return self._control_texts.after_last(self._frame(wrapper).after)
+
     def encode(self, segments: Sequence[Segment]) -> list[int]:
         """Token ids of the joined segments, without a beginning-of-sequence token.
 
@@ -169,22 +207,32 @@ class InjectionSafeTokenizer:
             some = rows[start : start + _ENCODED_AT_ONCE]
             pieces = [[(encodable(s.text), s.trusted) for s in row if s.text] for row in some]
             texts = ["".join([piece for piece, _ in own]) for own in pieces]
-            encodings = self._whole.encode_batch(texts, add_special_tokens=False)
-            ids += map(self._trusting, texts, pieces, encodings)
+            known = self._control_texts
+            sure = [known is not None and known.only_trusted(own) for own in pieces]
+            parts = {
+                wanted: [t for t, ok in zip(texts, sure, strict=True) if ok is wanted]
+                for wanted in (True, False)
+            }
+            fast = iter(self._whole.encode_batch_fast(parts[True], add_special_tokens=False))
+            with_offsets = iter(self._whole.encode_batch(parts[False], add_special_tokens=False))
+            ids += [
+                next(fast).ids if ok else self._trusting(text, own, next(with_offsets))
+                for text, own, ok in zip(texts, pieces, sure, strict=True)
+            ]
         return ids
 
-    def _trusting(self, text: str, pieces: Sequence[tuple[str, bool]], encoding: Encoding) -> list[int]:
+    def _trusting(self, text: str, pieces: Sequence[Piece], encoding: Encoding) -> list[int]:
         """The ids of an encoding; encoded again if untrusted text formed a special token."""
         ids: list[int] = encoding.ids
         if found := self._control.intersection(ids):
-            trust = _Trust(pieces)
+            trust = Trust(pieces)
             # Asked for one by one: the list of all tokens' offsets takes longer than all else here.
-            spans = (encoding.token_to_chars(n) for token in found for n in _places(ids, token))
+            spans = (encoding.token_to_chars(n) for token in found for n in places(ids, token))
             if not all(span is not None and trust.covers(span) for span in spans):
                 return self._encode_split(text, pieces, trust)
         return ids
 
-    def _encode_split(self, text: str, pieces: Sequence[tuple[str, bool]], trust: _Trust) -> list[int]:
+    def _encode_split(self, text: str, pieces: Sequence[Piece], trust: Trust) -> list[int]:
         """Encode the text between trusted special tokens without any special tokens."""
         masked = "".join(piece if trusted else "x" * len(piece) for piece, trusted in pieces)
         marks = self._whole.encode(masked, add_special_tokens=False)
@@ -227,11 +275,11 @@ class InjectionSafeTokenizer:
         """Text of `ids` after `context`, without special tokens except thinking marks."""
         pieces: list[str] = []
         begin = 0
-        for n, token in enumerate(ids):
-            if token in self._shown:
+        for n in () if self._shown.keys().isdisjoint(ids) else range(len(ids)):
+            if ids[n] in self._shown:
                 pieces += [
                     self._decode_plain([*context[-8:], *ids[:begin]], ids[begin:n]),
-                    self._shown[token],
+                    self._shown[ids[n]],
                 ]
                 begin = n + 1
         return "".join([*pieces, self._decode_plain([*context[-8:], *ids[:begin]], ids[begin:])])
@@ -241,17 +289,22 @@ class InjectionSafeTokenizer:
 
         Decoded together with the end of the context, because SentencePiece drops a first piece's space.
         """
-        tail = [t for t in context[-8:] if t not in self._control]
+        tail = tuple(t for t in context[-8:] if t not in self._control)
         both: str = self.hf.decode([*tail, *ids], skip_special_tokens=True)
-        head: str = self.hf.decode(tail, skip_special_tokens=True)
+        head = self._text_of(tail, True)
         return (
             both[len(head) :] if both.startswith(head) else str(self.hf.decode(ids, skip_special_tokens=True))
         )
 
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - lives as long as the engine that owns it
+    def _text_of(self, tail: tuple[int, ...], without_special: bool) -> str:
+        """Text of a context's last tokens, which are the same for all inputs of a judge."""
+        return str(self.hf.decode(list(tail), skip_special_tokens=without_special))
+
     def _opened(self, context: Sequence[int]) -> str:
         """The thinking mark that opens at the end of a context, or an empty string."""
-        tail = list(context[-16:])
-        text = str(self.hf.decode(tail, skip_special_tokens=False)).rstrip()
+        tail = tuple(context[-16:])
+        text = self._text_of(tail, False).rstrip()
         opens = next((m[0] for m in self._marks if text.endswith(m[0]) and m[0] != m[1]), "")
         # If the mark is a special token, its text alone does not count.
         token = self._whole.token_to_id(opens) if opens else None
@@ -259,7 +312,9 @@ class InjectionSafeTokenizer:
 
     def turn_end(self, ids: Sequence[int]) -> int | None:
         """Index of the first token that ends the judge's turn, or None."""
-        return next((n for n, token in enumerate(ids) if token in self.turn_end_ids), None)
+        if self._turn_ends.isdisjoint(ids):
+            return None
+        return next(n for n, token in enumerate(ids) if token in self._turn_ends)
 
     def decode_turn(
         self, context: Sequence[int], ids: Sequence[int], stop: Sequence[str]
@@ -297,38 +352,6 @@ class InjectionSafeTokenizer:
         vocabulary = self._whole.get_vocab(with_added_tokens=False)
         to_bytes = _byte_level_bytes if self._decoder_kind == "bytes" else _piece_bytes
         return {i: to_bytes(token) for token, i in vocabulary.items() if i not in self._control}
-
-
-def _places(ids: list[int], token: int) -> Iterator[int]:
-    """Where a token stands."""
-    n = -1
-    for _ in range(ids.count(token)):
-        n = ids.index(token, n + 1)
-        yield n
-
-
-class _Trust:
-    """Tells whether a character span of the joined text is entirely trusted."""
-
-    def __init__(self, pieces: Sequence[tuple[str, bool]]) -> None:
-        self._ends: list[int] = []
-        self._trusted: list[bool] = []
-        position = 0
-        for text, trusted in pieces:
-            position += len(text)
-            self._ends.append(position)
-            self._trusted.append(trusted)
-
-    def covers(self, span: tuple[int, int]) -> bool:
-        start, end = span
-        first = bisect.bisect_right(self._ends, start)
-        last = bisect.bisect_left(self._ends, end)
-        return all(self._trusted[first : last + 1])
-
-
-def _control_ids(layout: Mapping[str, Any]) -> frozenset[int]:
-    """Added tokens with a function: special ones, and markup such as `<think>`; not blanks or plain words."""
-    return frozenset(t["id"] for t in layout["added_tokens"] if t["special"] or _MARKUP.search(t["content"]))
 
 
 def _without_first_space(layout: Mapping[str, Any]) -> Any:

@@ -9,7 +9,7 @@ cache.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from autoj_reward.engines.logprobs.token_tree import NodeLogprobs, TokenPath, TokenTree
@@ -60,7 +60,7 @@ class TreeReader:
             due += _requests_at(self.tree, node, missing, self.most_listed)
         return due
 
-    def add(self, request: NodeRequest, tokens: Sequence[int], steps: Sequence[Mapping[int, float]]) -> None:
+    def add(self, request: NodeRequest, tokens: Sequence[int], steps: Iterable[Mapping[int, float]]) -> None:
         """Add the response to a request: from 1 to `n_steps` tokens, and for each the listed ids' log P.
 
         Raises:

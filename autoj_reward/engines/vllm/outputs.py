@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from autoj_reward.types import Usage
@@ -18,9 +19,11 @@ def usage_of(answer: Any) -> Usage:
     )
 
 
-def listed_logprobs(logprobs: Any) -> list[dict[int, float]]:
-    """log P(id) of the listed ids at every step, from either of vLLM's two formats."""
+def listed_logprobs(logprobs: Any) -> Iterator[dict[int, float]]:
+    """log P(id) of the listed ids at every step, from either of vLLM's two formats; made as they are used."""
     if hasattr(logprobs, "start_indices"):
-        spans = zip(logprobs.start_indices, logprobs.end_indices, strict=True)
-        return [dict(zip(logprobs.token_ids[a:b], logprobs.logprobs[a:b], strict=True)) for a, b in spans]
-    return [{token: known.logprob for token, known in step.items()} for step in logprobs or []]
+        for a, b in zip(logprobs.start_indices, logprobs.end_indices, strict=True):
+            yield dict(zip(logprobs.token_ids[a:b], logprobs.logprobs[a:b], strict=True))
+    else:
+        for step in logprobs or []:
+            yield {token: known.logprob for token, known in step.items()}

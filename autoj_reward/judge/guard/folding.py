@@ -41,8 +41,8 @@ _UNSEEN_MARKS = frozenset(
 """Combining marks that show nothing, and the empty Braille cell."""
 _LINE_ENDS = "\u2028\u2029\x85\x0b\x0c"
 
-_UNFOLDED = re.compile(r"[\t\n\r -~]*\Z")
-"""Text in which folding only changes case."""
+_FOLDED = re.compile(r"[^\t\n\r -~]+")
+"""Characters of which folding changes more than the case."""
 
 
 class _Folds(dict[int, str]):
@@ -62,7 +62,21 @@ def fold(text: str) -> str:
     Each character by itself: NFKD without combining marks, case-folded, look-alikes made Latin, format and
     control characters gone, blanks made spaces and line separators line feeds.
     """
-    return text.lower() if _UNFOLDED.match(text) else text.translate(_FOLDS)
+    if is_plain(text):
+        return text.lower()
+    pieces: list[str] = []
+    done = 0
+    for found in _FOLDED.finditer(text):
+        pieces += [text[done : found.start()].lower(), found[0].translate(_FOLDS)]
+        done = found.end()
+    return "".join([*pieces, text[done:].lower()])
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text is ASCII, without control characters but tabs and line ends."""
+    if not text.isascii():
+        return False
+    return text.replace("\n", "").replace("\t", "").replace("\r", "").isprintable()
 
 
 def places(text: str) -> list[int]:

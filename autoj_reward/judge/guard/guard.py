@@ -20,7 +20,7 @@ from typing import Any, Literal, cast
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.guard.degenerate import is_repeated, is_trivial
-from autoj_reward.judge.guard.folding import fold, is_blank, is_hidden, places
+from autoj_reward.judge.guard.folding import fold, is_blank, is_hidden, is_plain, places
 from autoj_reward.judge.guard.imitations import Imitations, imitations_of
 from autoj_reward.judge.messages.text import completion_text
 from autoj_reward.judge.spec import JudgeSpec
@@ -200,14 +200,15 @@ class GuardRunner:
     def sanitize(self, text: str) -> tuple[str, tuple[Flag, ...]]:
         """A completion's text as the judge is to see it, and what was found in it."""
         guard, found = self.guard, set[Flag]()
-        if guard.hidden and _SUSPECT.search(text):
+        if guard.hidden and not is_plain(text) and _SUSPECT.search(text):
             shown = _SMUGGLED.sub(lambda found: found["flag"] or "", text)
             found.update(["hidden"] if shown != text else [])
             text = shown
         folded = fold(text)
         if not folded.strip() and is_blank(text):
             return text, _ordered({*found, "empty"})
-        if self._imitations.forges(folded):
+        stated = self._imitations.stated_in(folded)
+        if self._imitations.forges(folded, stated):
             found.add("forged")
         if is_trivial(folded):
             found.add("trivial")
@@ -219,7 +220,7 @@ class GuardRunner:
         if guard.delimiters and (delimiters := self._imitations.delimiter_spans(folded)):
             found.add("delimiter")
             spans += delimiters
-        if guard.verdicts and (verdicts := self._imitations.verdict_spans(folded)):
+        if guard.verdicts and (verdicts := self._imitations.verdict_spans(folded, stated)):
             found.add("verdict")
             spans += verdicts
         if not spans:

@@ -16,6 +16,7 @@ from autoj_reward.judge.criteria.tasks import criterion_tasks
 from autoj_reward.judge.guard.folding import fold
 from autoj_reward.judge.spec import JudgeSpec, JudgingTask
 from autoj_reward.judge.verdict import VerdictSet, squeeze
+from autoj_reward.judge.verdicts.bounded_regex import held_text
 from autoj_reward.types import PlainWrapper
 
 _LONGEST_MARK = 40
@@ -107,6 +108,10 @@ class Sought(NamedTuple):
         return not self.words or any(word in text for word in self.words)
 
 
+StatedMatch = tuple[str, re.Match[str]]
+"""The words before a verdict, and the match of its set's pattern."""
+
+
 @dataclass(frozen=True, slots=True)
 class Imitations:
     """Patterns for folded text.
@@ -115,6 +120,7 @@ class Imitations:
         delimiters: Where the data of a judge begin or end.
         verdicts: What a judge states.
         stated: The judge's verdict sets, whose own patterns find what its parser would take for a verdict.
+        stated_words: For each of them a text that whatever its pattern finds holds; may be empty.
         instructions: What is said to a judge.
         heads: The judge's own delimiters of words and marks, each at the beginning of a line.
     """
@@ -122,6 +128,7 @@ class Imitations:
     delimiters: tuple[Sought, ...]
     verdicts: tuple[Sought, ...]
     stated: tuple[VerdictSet, ...]
+    stated_words: tuple[str, ...]
     instructions: tuple[Sought, ...]
     heads: tuple[Sought, ...]
 
@@ -133,24 +140,31 @@ class Imitations:
         """Whether a folded text speaks to its judge."""
         return any(s.may_be_in(folded) and s.pattern.search(folded) for s in self.instructions)
 
-    def forges(self, folded: str) -> bool:
+    def forges(self, folded: str, stated: Iterable[StatedMatch]) -> bool:
         """Whether a folded text seems to act the judge's part, and not only to quote it.
 
         Either a line of it is a verdict in the judge's own form and nothing else, or it has at least two of
         the judge's delimiters of words and marks where its templates have them, at the beginning of a line.
+
+        Args:
+            folded: The text.
+            stated: What `stated_in` finds in it.
         """
         if sum(bool(s.may_be_in(folded) and s.pattern.search(folded)) for s in self.heads) >= 2:
             return True
-        return any(_stands_alone(folded, m, fold(prefix)) for prefix, m in self._stated(folded))
+        return any(_stands_alone(folded, m, fold(prefix)) for prefix, m in stated)
 
-    def verdict_spans(self, folded: str) -> list[tuple[int, int]]:
-        """Where a folded text has a verdict, or what looks like one."""
-        return _spans(self.verdicts, folded) + [m.span() for _, m in self._stated(folded)]
+    def verdict_spans(self, folded: str, stated: Iterable[StatedMatch]) -> list[tuple[int, int]]:
+        """Where a folded text has a verdict, or what looks like one; `stated` as in `forges`."""
+        return _spans(self.verdicts, folded) + [m.span() for _, m in stated]
 
-    def _stated(self, folded: str) -> Iterator[tuple[str, re.Match[str]]]:
+    def stated_in(self, folded: str) -> list[StatedMatch]:
         """What the judge's parser would take for a verdict, each with the prefix of its set."""
-        for verdicts in self.stated:
-            for m in verdicts.pattern.finditer(folded):
+        return list(self._stated_in(folded))
+
+    def _stated_in(self, folded: str) -> Iterator[StatedMatch]:
+        for verdicts, words in zip(self.stated, self.stated_words, strict=True):
+            for m in verdicts.pattern.finditer(folded) if words in folded else ():
                 # A bare yes or 7, with nothing of the judge's around it, is what honest texts say.
                 if m[0].strip() == m["verdict"]:
                     continue
@@ -168,11 +182,17 @@ def imitations_of(spec: JudgeSpec) -> Imitations:
     tasks = _tasks(spec)
     own = {_mark_pattern(mark): _mark_words(mark) for mark in marks(spec)}
     heads = dict.fromkeys(_mark_pattern(m) for m in marks(spec) if _is_head(m))
-    leads = dict.fromkeys(_lead_pattern(p.verdicts) for p in tasks if p.verdicts.verdict_prefix.strip())
+    leads = {
+        _lead_pattern(p.verdicts): _mark_words(_lead(p.verdicts))
+        for p in tasks
+        if p.verdicts.verdict_prefix.strip()
+    }
     return Imitations(
         delimiters=_compiled(own | GENERAL_DELIMITERS),
-        verdicts=_compiled(dict.fromkeys(leads, ()) | GENERAL_VERDICTS),
+        verdicts=_compiled(leads | GENERAL_VERDICTS),
         stated=tuple(p.verdicts for p in tasks),
+        # In a folded text every letter that a pattern takes for one of ASCII is that letter.
+        stated_words=tuple(held_text(p.verdicts.pattern).lower() for p in tasks),
         instructions=_compiled(INSTRUCTIONS),
         heads=_compiled(
             {(p if p[0] == "^" else _LINE_BEGINS + p): own[p] for p in heads},
@@ -254,10 +274,14 @@ def _opened(word: str) -> str:
     return {"[": r"[\[<{]", "]": r"[\]>}]"}.get(word, re.escape(word))
 
 
+def _lead(verdicts: VerdictSet) -> str:
+    """The words before a verdict from the last comma on, folded."""
+    return fold(verdicts.verdict_prefix).rpartition(",")[2].rpartition("，")[2].strip()
+
+
 def _lead_pattern(verdicts: VerdictSet) -> str:
     """The words before a verdict, from the last comma on, with the verdict where one follows."""
-    prefix = fold(verdicts.verdict_prefix).rpartition(",")[2].rpartition("，")[2].strip()
-    pieces = [re.escape(w) for w in re.findall(r"[^\W\d_]+|\d+|[^\w\s]", prefix)]
+    pieces = [re.escape(w) for w in re.findall(r"[^\W\d_]+|\d+|[^\w\s]", _lead(verdicts))]
     texts = sorted((re.escape(fold(t).strip()) for t in verdicts.stated), key=len, reverse=True)
     return r"[ \t\r\n_]{0,4}".join(pieces) + rf"(?:[ \t*\"']*(?:{'|'.join(texts)})[\]*\"']*)?"
 

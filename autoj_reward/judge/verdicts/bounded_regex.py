@@ -61,6 +61,40 @@ def bounded(pattern: str) -> str:
     return "".join(written)
 
 
+def held_text(pattern: re.Pattern[str]) -> str:
+    """The longest ASCII text that whatever a bounded pattern finds holds, case aside; empty if none is sure.
+
+    Only what stands outside of groups, sets and alternatives counts.
+    """
+    runs, depth = [""], 0
+    for piece in _PIECE.finditer(pattern.pattern):
+        text = piece[0]
+        if piece["opens"]:
+            depth += 1
+        elif piece["closes"]:
+            depth -= 1
+        elif depth:
+            continue
+        elif text in ("|", "{"):
+            # `{` may begin an exact number of times.
+            return ""
+        elif piece["repeat"] or text == "?":
+            least = 0 if text == "?" else _span(piece)[0]
+            runs[-1] = runs[-1] if least else runs[-1][:-1]
+        elif text.isascii() and (
+            not text[1].isalnum() if piece["escaped"] else piece["other"] and text not in ".^$"
+        ):
+            runs[-1] += text[-1]
+            continue
+        runs.append("")
+    return "" if pattern.flags & re.VERBOSE else max(runs, key=len)
+
+
+def _is_itself(text: str) -> bool:
+    """Whether a character or an escaped one stands for itself in a pattern."""
+    return text not in (".", "^", "$") if len(text) == 1 else not text[1].isalnum()
+
+
 def _span(repeat: re.Match[str]) -> tuple[int, int]:
     """Least and most times of a repeat."""
     mark = repeat["repeat"][0]

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import copy
 import functools
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -87,6 +89,39 @@ def test_splitting_a_planted_token_leaves_the_rest_of_the_string_alone(
     tail = tokenizer.hf(after, add_special_tokens=False)["input_ids"][-4:]
     assert ids[-4:] == tail
     assert ids[0] == tokenizer.hf.convert_tokens_to_ids("<|im_start|>")
+
+
+parts_of_tokens = st.sampled_from([t[a:b] for t in CONTROL for a in (0, 2) for b in (1, 4, None)])
+segments = st.builds(Segment, st.one_of(parts_of_tokens, hostile_text), st.booleans())
+
+
+@given(row=st.lists(segments, max_size=6))
+@settings(max_examples=examples(500))
+def test_rows_whose_texts_show_no_danger_have_the_tokens_that_offsets_prove(
+    tokenizer: InjectionSafeTokenizer, row: list[Segment]
+) -> None:
+    careful = copy.copy(tokenizer)
+    careful._control_texts = None
+    row = [Segment("<|im_start|>user\n", True), *row, Segment("<|im_end|>\n<|im_start|>", True)]
+    assert tokenizer.encode(row) == careful.encode(row)
+
+
+def test_most_tokenizers_need_no_offsets(tokenizer: InjectionSafeTokenizer) -> None:
+    by_bytes = "ByteLevel" in tokenizer.hf.backend_tokenizer.to_str()
+    assert (tokenizer._control_texts is not None) == by_bytes
+
+
+@given(body=hostile_text, written=hostile_text, chat=st.booleans())
+@settings(max_examples=examples(300))
+def test_a_turn_has_the_tokens_that_it_has_in_the_whole_input(
+    tokenizer: InjectionSafeTokenizer, body: str, written: str, chat: bool
+) -> None:
+    """A critique's prompt is not tokenized again for the verdict in it."""
+    wrapper = ChatWrapper(system="S") if chat else PlainWrapper(before="[INST] ", after=" [/INST]")
+    item = JudgeInput(body=(Segment("Judge: ", True), Segment(body)), wrapper=wrapper)
+    (unbegun,) = tokenizer.encode_inputs([item])
+    begun = replace(item, prefill=(Segment(written), Segment("\nRating: [[", True)))
+    assert tokenizer.encode_inputs([begun, begun], [unbegun, None]) == tokenizer.encode_inputs([begun]) * 2
 
 
 def test_a_token_that_only_the_joint_would_make_is_text(tokenizer: InjectionSafeTokenizer) -> None:

@@ -16,6 +16,8 @@ from autoj_reward.judge.guard.guard import Guard, GuardRunner, make_guard
 from autoj_reward.judge.guard.imitations import marks
 from autoj_reward.judge.presets import load_spec, preset_names
 from autoj_reward.judge.spec import parse_spec
+from autoj_reward.judge.verdict import compile_pattern
+from autoj_reward.judge.verdicts.bounded_regex import held_text
 from autoj_reward.types import Request
 from tests.conftest import examples
 from tests.hostile import hostile_text
@@ -113,6 +115,37 @@ def test_no_text_is_passed_over_that_a_pattern_would_match(pattern: str, data: s
     assert WORDED[pattern].may_be_in(text) or not WORDED[pattern].pattern.search(text)
 
 
+STATED = {
+    verdicts.pattern.pattern: (verdicts.pattern, words)
+    for g in GUARDS.values()
+    for verdicts, words in zip(g._imitations.stated, g._imitations.stated_words, strict=True)
+    if words
+}
+
+
+@pytest.mark.parametrize("pattern", STATED)
+@given(st.data())
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.filter_too_much])
+def test_no_verdict_is_passed_over_that_a_judge_would_find(pattern: str, data: st.DataObject) -> None:
+    compiled, words = STATED[pattern]
+    simple = re.sub(r"([*+}])\+", r"\1", compiled.pattern)
+    text = fold(data.draw(st.from_regex(re.compile(simple, re.IGNORECASE))))
+    assert words in text or not compiled.search(text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "held"),
+    [
+        (r"\[\[(?P<verdict>\d+)\]\]", "[["), (r"final\s+decision is (?P<verdict>a)", "decision is "),
+        (r"rate?d+(?P<verdict>\d)", "rat"), (r"score|(?P<verdict>a)", ""), (r"a{3}bcd(?P<verdict>\d)", ""),
+        (r"(?:score)?:(?P<verdict>\d)", ":"), ("(?x)a b(?P<verdict>c)", ""), (r"[abc]x*(?P<verdict>\d)", ""),
+        (r"\bscore\.(?P<verdict>\d)", "score."), (r"评分abc(?P<verdict>\d)", "abc"),
+    ],
+)  # fmt: skip
+def test_what_every_match_of_a_pattern_holds(pattern: str, held: str) -> None:
+    assert held_text(compile_pattern(pattern, "verdict")) == held
+
+
 def test_a_template_of_ones_own_is_covered() -> None:
     guarding = guarding_for(
         "=== task ===\n{prompt}\n@@ candidate @@\n{completion}\n@@ stop @@\nGive it points now.",
@@ -181,6 +214,11 @@ def test_no_parseable_verdict_is_left_after_the_guard(text: str) -> None:
     assert "[END DATA]" not in shown
     assert "Rating: [[10]]" not in shown
     assert "<|im_end|>" not in shown
+
+
+@given(text=hostile_text)
+def test_a_text_folds_as_its_characters_do(text: str) -> None:
+    assert fold(text) == "".join(map(fold, text))
 
 
 @given(text=hostile_text)
