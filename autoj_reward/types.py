@@ -343,6 +343,9 @@ class JudgeOutput:
     thinking: str | None = None
 
 
-Follow = Callable[[int, Sequence[JudgeOutput | Failure]], JudgeInput | None]
-"""What an engine is asked next about input n of a call, given all its answers so far; None ends the chain. It
-may be called again with the same answers, and then says the same."""
+Answered = tuple[int, Sequence[JudgeOutput | Failure]]
+"""An input's place in a call, and all its answers so far, at least one."""
+
+Follow = Callable[[Sequence[Answered]], list[JudgeInput | None]]
+"""What an engine is asked next about each of some inputs of a call; None ends a chain. It may be called again
+with the same answers, and then says the same."""

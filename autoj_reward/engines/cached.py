@@ -21,7 +21,7 @@ from autoj_reward.engines import Engine, describe_engine, load_engine
 from autoj_reward.engines.chains import Chain, generate_chains, in_rounds
 from autoj_reward.engines.logprobs.token_tree import with_numbers
 from autoj_reward.errors import EngineContractBroken, EngineRejected, StoreError
-from autoj_reward.types import EngineStats, Failure, Follow, JudgeInput, JudgeOutput, Usage
+from autoj_reward.types import Answered, EngineStats, Failure, Follow, JudgeInput, JudgeOutput, Usage
 
 logger = logging.getLogger("autoj_reward")
 
@@ -135,17 +135,23 @@ class CachedEngine:
         owner = new_owner()
         taken: list[list[tuple[Parts, JudgeInput]]] = []
 
-        def follow_claimed(k: int, answers: Sequence[JudgeOutput | Failure]) -> JudgeInput | None:
-            chain = taken[k]
-            if len(chain) == len(answers) and not isinstance(with_numbers(answers[-1]), Failure):
-                item = follow(own[k][0], answers)
-                if item is not None:
-                    (part,) = parts_of([item], self.fingerprint)
-                    # Two draws with the same text have the same reading.
-                    if part.key not in asked and self.store.claim([part.key], owner).mine:
-                        asked.add(part.key)
-                        chain.append((part, item))
-            return chain[len(answers)][1] if len(chain) > len(answers) else None
+        def follow_claimed(answered: Sequence[Answered]) -> list[JudgeInput | None]:
+            """What follows, as far as it is claimed: in one transaction for all that is answered together."""
+            due = [(k, answers) for k, answers in answered if len(taken[k]) == len(answers)]
+            due = [(k, answers) for k, answers in due if not isinstance(with_numbers(answers[-1]), Failure)]
+            following = follow([(own[k][0], answers) for k, answers in due])
+            items = [(k, item) for (k, _), item in zip(due, following, strict=True) if item is not None]
+            parts = parts_of([item for _, item in items], self.fingerprint)
+            # Two draws with the same text have the same reading.
+            fresh = {part.key: (k, item, part) for (k, item), part in zip(items, parts, strict=True)}
+            fresh = {key: found for key, found in fresh.items() if key not in asked}
+            for key in self.store.claim(fresh, owner).mine if fresh else ():
+                k, item, part = fresh[key]
+                asked.add(key)
+                taken[k].append((part, item))
+            return [
+                taken[k][len(answers)][1] if len(taken[k]) > len(answers) else None for k, answers in answered
+            ]
 
         mine = self.store.claim(begun, owner).mine
         asked = set(mine)

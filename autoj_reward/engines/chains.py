@@ -47,6 +47,6 @@ def in_rounds(engine: Engine, inputs: Sequence[JudgeInput], follow: Follow) -> l
             raise EngineContractBroken(f"the engine returned {len(answers)} outputs for {len(asked)} inputs")
         for n, answer in zip(asked, answers, strict=True):
             chains[n].append(answer)
-        following = {n: follow(n, chains[n]) for n in asked}
-        asked = {n: item for n, item in following.items() if item is not None}
+        following = zip(asked, follow([(n, chains[n]) for n in asked]), strict=True)
+        asked = {n: item for n, item in following if item is not None}
     return chains

@@ -13,6 +13,7 @@ from autoj_reward.engines.logprobs.token_tree import with_numbers
 from autoj_reward.errors import EngineContractBroken
 from autoj_reward.judge.spec import Thinking
 from autoj_reward.types import (
+    Answered,
     Failure,
     FailureReason,
     FinishReason,
@@ -57,7 +58,7 @@ class Turn:
 def write(inputs: Sequence[JudgeInput], engine: Engine, thinking: Thinking | None) -> list[Turn]:
     """Let the judge write its turn for every input; see `WrittenTurn`."""
     turns = [WrittenTurn(item, thinking) for item in inputs]
-    chains = ask_chains(engine, [t.first for t in turns], lambda n, answers: turns[n].follow(answers))
+    chains = ask_chains(engine, [t.first for t in turns], lambda done: [turns[n].follow(a) for n, a in done])
     return [turn.read(answers) for turn, answers in zip(turns, chains, strict=True)]
 
 
@@ -163,8 +164,8 @@ def ask(engine: Engine, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Fail
 def ask_chains(engine: Engine, inputs: Sequence[JudgeInput], follow: Follow) -> list[Chain]:
     """`ask` for inputs and what follows from their answers."""
 
-    def checked(n: int, answers: Sequence[JudgeOutput | Failure]) -> JudgeInput | None:
-        return follow(n, [with_numbers(answer) for answer in answers])
+    def checked(answered: Sequence[Answered]) -> list[JudgeInput | None]:
+        return follow([(n, [with_numbers(answer) for answer in answers]) for n, answers in answered])
 
     chains = generate_chains(engine, inputs, checked)
     return [[with_numbers(answer) for answer in chain] for chain in chains]

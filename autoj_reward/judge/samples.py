@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from autoj_reward.engines import Engine
 from autoj_reward.judge.generation import Turn, WrittenTurn, ask, ask_chains, usage_of
@@ -18,6 +19,7 @@ from autoj_reward.judge.spec import JudgeSpec
 from autoj_reward.judge.verdict import VerdictSet
 from autoj_reward.judgments import Sample
 from autoj_reward.types import (
+    Answered,
     ContinuationQuery,
     Failure,
     FailureReason,
@@ -72,17 +74,18 @@ def judge_directly(
 ) -> list[MeteredSample]:
     """Read a verdict right after the forced words, for every input; each may have its own verdict set."""
     empty = spec.thinking.empty_block if spec.thinking else ""
-    readouts = _readouts(verdicts, rules)
-    asked = [
-        replace(
-            item,
-            prefill=tuple(s for s in (Segment(empty, True), Segment(own.verdict_prefix, True)) if s.text),
-            readout=readouts[id(own)],
-        )
-        for item, own in zip(inputs, verdicts, strict=True)
-    ]
+    # Made once for each set: engines compare readouts field by field.
+    forced: dict[int, dict[str, Any]] = {
+        id(own): {
+            "prefill": tuple(s for s in (Segment(empty, True), Segment(own.verdict_prefix, True)) if s.text),
+            "readout": own.readout(follow_above=rules.follow_above),
+        }
+        for own in {id(own): own for own in verdicts}.values()
+    }
+    asked = [replace(item, **forced[id(own)]) for item, own in zip(inputs, verdicts, strict=True)]
+    nothing = Sample()
     return [
-        MeteredSample(read_sample(answer, Sample(), own, rules), usage_of(answer))
+        MeteredSample(read_sample(answer, nothing, own, rules), usage_of(answer))
         for answer, own in zip(ask(engine, asked), verdicts, strict=True)
     ]
 
@@ -101,8 +104,8 @@ def judge_with_critique(
     ]
     readouts: dict[tuple[int, str], ContinuationQuery] = {}
 
-    def follow(n: int, answers: Sequence[JudgeOutput | Failure]) -> JudgeInput | None:
-        return critiques[n].follow(answers, readouts)
+    def follow(answered: Sequence[Answered]) -> list[JudgeInput | None]:
+        return [critiques[n].follow(answers, readouts) for n, answers in answered]
 
     chains = ask_chains(engine, [critique.writing.first for critique in critiques], follow)
     return [critique.sample(answers) for critique, answers in zip(critiques, chains, strict=True)]
@@ -224,11 +227,6 @@ class _Critique:
             turn = self.writing.read(answers[:n])
             self._last = answers[n - 1], _conclude(turn, self.verdicts, self.rules)
         return n, self._last[1]
-
-
-def _readouts(verdicts: Sequence[VerdictSet], rules: ReadingRules) -> dict[int, ContinuationQuery]:
-    """Each set's readout, made once: engines compare readouts field by field."""
-    return {id(own): own.readout(follow_above=rules.follow_above) for own in verdicts}
 
 
 def read_sample(

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from autoj_reward.engines.lazy import LazyEngine
 from autoj_reward.errors import ConfigError, EngineContractBroken, EngineUnavailable, StoreError
 from autoj_reward.testing import ScriptedEngine
 from autoj_reward.types import (
+    Answered,
     ContinuationQuery,
     Failure,
     Follow,
@@ -311,7 +312,9 @@ class ChainingEngine(DrawingEngine):
     def generate_chains(self, inputs: Sequence[JudgeInput], follow: Follow) -> list[Chain]:
         chains: list[Chain] = []
         for n, item in enumerate(inputs):
-            (chain,) = in_rounds(self, [item], lambda _, answers, n=n: follow(n, answers))
+            (chain,) = in_rounds(
+                self, [item], lambda done, n=n: follow([(n, answers) for _, answers in done])
+            )
             chains.append(chain)
         return chains
 
@@ -321,8 +324,11 @@ def test_chains_pay_for_every_answer_once(store: JudgmentStore, inner: type[Draw
     """Readings that follow are stored with the critiques; equal draws share one."""
     inputs = [question(text) for text in ("a", "b", "a", "c")]
 
-    def follow(n: int, answers: Sequence[JudgeOutput | Failure]) -> JudgeInput | None:
-        return None if n == 1 or len(answers) == 2 else question(f"verdict of {n % 2}", readout=READOUT)
+    def follow(answered: Sequence[Answered]) -> list[JudgeInput | None]:
+        return [
+            None if n == 1 or len(answers) == 2 else question(f"verdict of {n % 2}", readout=READOUT)
+            for n, answers in answered
+        ]
 
     engine = CachedEngine(inner(), store, chunk=2)
     first, again = (engine.generate_chains(inputs, follow) for _ in range(2))
@@ -336,10 +342,54 @@ def test_chains_pay_for_every_answer_once(store: JudgmentStore, inner: type[Draw
 
 
 def test_chains_that_fail_halfway_leave_no_lease(store: JudgmentStore) -> None:
-    def follow(n: int, answers: Sequence[JudgeOutput | Failure]) -> JudgeInput | None:
-        raise KeyError(n)
+    def follow(answered: Sequence[Answered]) -> list[JudgeInput | None]:
+        raise KeyError
 
     engine = CachedEngine(DrawingEngine(), store)
     with pytest.raises(KeyError):
         engine.generate_chains([question("a")], follow)
+    assert stats(store).n_leases == 0
+
+
+@pytest.mark.parametrize(("inner", "n_steps"), [(DrawingEngine, 1), (ChainingEngine, 4)])
+def test_what_follows_from_a_step_is_claimed_together(
+    store: JudgmentStore, inner: type[DrawingEngine], n_steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction for each input once took longer than all else between two steps of the engine."""
+    claimed: list[int] = []
+    claim = store.claim
+
+    def counted(keys: Iterable[bytes], owner: str, **options: bool) -> leases.Claim:
+        claimed.append(len(list(keys)))
+        return claim(keys, owner, **options)
+
+    def follow(answered: Sequence[Answered]) -> list[JudgeInput | None]:
+        return [question(f"verdict of {n}", readout=READOUT) if len(a) == 1 else None for n, a in answered]
+
+    monkeypatch.setattr(store, "claim", counted)
+    CachedEngine(inner(), store).generate_chains([question(str(n)) for n in range(4)], follow)
+    assert claimed == [4, *[4 // n_steps] * n_steps]
+
+
+def test_what_others_are_asking_is_left_to_them(store: JudgmentStore) -> None:
+    """Of what follows together, only what is claimed goes to the engine; the rest is waited for."""
+    inner = DrawingEngine()
+    readings = [question(f"verdict of {n}", readout=READOUT) for n in range(3)]
+    (held,) = parts_of(readings[:1], "drawing")
+    holder = leases.new_owner()
+    store.claim([held.key], holder)
+
+    def follow(answered: Sequence[Answered]) -> list[JudgeInput | None]:
+        return [readings[n] if len(answers) == 1 else None for n, answers in answered]
+
+    with ThreadPoolExecutor(1) as pool:
+        ours = CachedEngine(inner, store)
+        waiting = pool.submit(ours.generate_chains, [question(str(n)) for n in range(3)], follow)
+        while len(list(store.records())) < 5:
+            assert not waiting.done()
+        assert readings[0] not in [item for call in inner.calls for item in call]
+        store.release([held.key], holder)
+        chains = waiting.result(timeout=30)
+    assert [len(chain) for chain in chains] == [2, 2, 2]
+    assert inner.n_inputs == 6
     assert stats(store).n_leases == 0

@@ -9,7 +9,8 @@ batch stays full, and what the answer left in the prefix cache is still there.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +33,7 @@ from autoj_reward.types import (
     Usage,
 )
 
-_TOKENIZED_AT_ONCE = 1024
+_TOKENIZED_AT_ONCE = 128
 """Inputs tokenized before the first of them goes to vLLM, which computes while the next are tokenized."""
 
 _ASSUMED_OUTPUT = 256
@@ -52,6 +53,7 @@ class _Job:
         item: The input.
         ids: Its tokens.
         tree: What is read after them; None to write.
+        unbegun: The tokens of its wrapper and body without a prefill, if they are known.
         cost: Tokens of the cache that it takes beside those of the input before it.
         n_open: Its requests that vLLM has not answered.
     """
@@ -60,6 +62,7 @@ class _Job:
     item: JudgeInput
     ids: list[int]
     tree: TokenTree | None
+    unbegun: list[int] | None = None
     cost: float = 0.0
     usage: Usage = field(default_factory=Usage)
     reader: TreeReader | None = None
@@ -67,6 +70,8 @@ class _Job:
 
 
 _Tag = tuple[_Job, NodeRequest | None]
+_Asked = tuple[int, JudgeInput, list[int] | None]
+"""An input's place in the call, the input, and `_Job.unbegun`."""
 
 
 class Batch:
@@ -106,9 +111,10 @@ class Batch:
 
     def run(self) -> list[list[JudgeOutput | Failure]]:
         """The answers to every input and to what followed from it."""
-        texts = [_sort_key(item) for item in self._inputs]
-        order = sorted(range(len(texts)), key=texts.__getitem__)
-        parts = (order[k : k + _TOKENIZED_AT_ONCE] for k in range(0, len(order), _TOKENIZED_AT_ONCE))
+        with ThreadPoolExecutor(1) as background:
+            return self._run(self._jobs_in_order(background))
+
+    def _run(self, parts: Iterator[list[_Job]]) -> list[list[JudgeOutput | Failure]]:
         waiting: deque[_Job] = deque()
         before: list[int] = []
         done = False
@@ -116,16 +122,15 @@ class Batch:
             while not done and not waiting and (not self._running or self._taken < self._room):
                 part = next(parts, None)
                 done = part is None
-                waiting += sorted(
-                    self._jobs((n, self._inputs[n]) for n in part or ()), key=lambda job: job.ids
-                )
-            while waiting and (
-                not self._running or self._taken + self._cost(waiting[0], before) <= self._room
-            ):
+                waiting += part or ()
+            while waiting:
+                cost = self._cost(waiting[0], before)
+                if self._running and self._taken + cost > self._room:
+                    break
                 job = waiting.popleft()
-                job.cost = self._cost(job, before)
+                job.cost = cost
                 before = job.ids
-                self._taken += job.cost
+                self._taken += cost
                 self._start(job)
             if not self._running:
                 if done and not waiting:
@@ -133,20 +138,34 @@ class Batch:
                 continue
             self._take(self._running.finished())
 
-    def _jobs(self, asked: Iterable[tuple[int, JudgeInput]]) -> Iterator[_Job]:
-        """Tokenized inputs; those that do not fit the context are answered here, and followed."""
-        asked = list(asked)
+    def _jobs_in_order(self, background: Executor) -> Iterator[list[_Job]]:
+        """Jobs in the order of their texts; while some are run, the next are tokenized in another thread."""
+        texts = [_sort_key(item) for item in self._inputs]
+        order = sorted(range(len(texts)), key=texts.__getitem__)
+        parts = [order[k : k + _TOKENIZED_AT_ONCE] for k in range(0, len(order), _TOKENIZED_AT_ONCE)]
+        ahead: deque[Future[list[list[int]]]] = deque()
+        for k, part in enumerate(parts):
+            for later in parts[len(ahead) + k : k + 2]:
+                items = [self._inputs[n] for n in later]
+                ahead.append(background.submit(self._tokenizer.encode_inputs, items))
+            asked = [(n, self._inputs[n], None) for n in part]
+            yield list(self._jobs(asked, ahead.popleft().result()))
+
+    def _jobs(self, asked: Sequence[_Asked], encoded: Sequence[list[int]]) -> Iterator[_Job]:
+        """Inputs with their tokens; those that do not fit the context are answered here, and followed."""
         while asked:
-            following: list[tuple[int, JudgeInput]] = []
-            ids = self._tokenizer.encode_inputs([item for _, item in asked])
-            for (n, item), own in zip(asked, ids, strict=True):
+            overlong: list[int] = []
+            for (n, item, unbegun), ids in zip(asked, encoded, strict=True):
                 tree = None if item.readout is None else token_tree(item.readout, self._tokenizer)
-                failure = too_long(len(own), output_room(item, tree), self._context_tokens)
+                failure = too_long(len(ids), output_room(item, tree), self._context_tokens)
                 if failure is None:
-                    yield _Job(n, item, own, tree)
-                elif (next_one := self._answered(n, failure)) is not None:
-                    following.append((n, next_one))
-            asked = following
+                    yield _Job(n, item, ids, tree, unbegun if item.prefill else ids)
+                else:
+                    self._answers[n].append(failure)
+                    overlong.append(n)
+            following = zip(overlong, self._following(overlong), strict=True)
+            asked = [(n, item, None) for n, item in following if item is not None]
+            encoded = self._tokenizer.encode_inputs([item for _, item, _ in asked])
 
     def _cost(self, job: _Job, before: list[int]) -> float:
         new = len(job.ids) - shared_length(before, job.ids)
@@ -173,31 +192,37 @@ class Batch:
         for request in due:
             if request not in self._reading:
                 self._reading[request] = reading_parameters(request.listed, request.allowed, request.n_steps)
-            self._running.add([*job.ids, *request.node], self._reading[request], (job, request))
+            ids = [*job.ids, *request.node] if request.node else job.ids
+            self._running.add(ids, self._reading[request], (job, request))
 
     def _take(self, finished: Sequence[tuple[_Tag, Any]]) -> None:
-        """Take what vLLM finished in a step, and ask all that follows from it."""
-        following: list[tuple[int, JudgeInput]] = []
-        freed: dict[int, float] = {}
+        """Take what vLLM finished in a step, and ask all that follows from it together."""
+        done: list[_Job] = []
         for (job, request), answer in finished:
             output = self._written(job, answer) if request is None else self._read(job, request, answer)
-            if output is None:
-                continue
-            if (next_one := self._answered(job.n, output)) is None:
-                self._taken -= job.cost
-            else:
-                following.append((job.n, next_one))
-                freed[job.n] = job.cost
-        for job in self._jobs(following):
+            if output is not None:
+                self._answers[job.n].append(output)
+                done.append(job)
+        freed = {job.n: job.cost for job in done}
+        asked: list[_Asked] = []
+        for job, item in zip(done, self._following([job.n for job in done]), strict=True):
+            if item is not None:
+                same = item.body is job.item.body and item.wrapper == job.item.wrapper
+                asked.append((job.n, item, job.unbegun if same else None))
+        encoded = self._tokenizer.encode_inputs(
+            [item for _, item, _ in asked], [known for _, _, known in asked]
+        )
+        for following in self._jobs(asked, encoded):
             # What it shares with the answer before is counted already, until the chain ends.
-            job.cost = freed.pop(job.n)
-            self._start(job)
+            following.cost = freed.pop(following.n)
+            self._start(following)
         self._taken -= sum(freed.values())
 
-    def _answered(self, n: int, answer: JudgeOutput | Failure) -> JudgeInput | None:
-        """Keep an answer; returns what follows from it."""
-        self._answers[n].append(answer)
-        return None if self._follow is None else self._follow(n, self._answers[n])
+    def _following(self, answered: Sequence[int]) -> list[JudgeInput | None]:
+        """What follows from the last answer to each of these inputs."""
+        if self._follow is None or not answered:
+            return [None] * len(answered)
+        return self._follow([(n, self._answers[n]) for n in answered])
 
     def _written(self, job: _Job, answer: Any) -> JudgeOutput | Failure:
         written = answer.outputs[0]

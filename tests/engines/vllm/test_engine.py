@@ -17,7 +17,15 @@ from autoj_reward.engines.chains import generate_chains, in_rounds
 from autoj_reward.engines.checkpoint.embedded import EMBEDDED_MODEL, resolve_model
 from autoj_reward.engines.logprobs.batching import shared_length
 from autoj_reward.errors import ConfigError, EngineRejected
-from autoj_reward.types import ContinuationQuery, Failure, JudgeInput, JudgeOutput, Sampling, Segment
+from autoj_reward.types import (
+    Answered,
+    ContinuationQuery,
+    Failure,
+    JudgeInput,
+    JudgeOutput,
+    Sampling,
+    Segment,
+)
 from tests.conftest import needs
 from tests.engines.contract import PREFERENCES, RATINGS, EngineContract, check_closing, outputs, question
 from tests.hostile import MIXED
@@ -122,8 +130,8 @@ def test_a_refused_request_leaves_nothing_behind(vllm_float32: VLLMEngine) -> No
 
 
 def test_an_error_in_what_follows_leaves_nothing_behind(vllm_float32: VLLMEngine) -> None:
-    def follow(n: int, answers: Sequence[JudgeOutput | Failure]) -> None:
-        raise KeyError(n)
+    def follow(answered: Sequence[Answered]) -> list[JudgeInput | None]:
+        raise KeyError
 
     with pytest.raises(KeyError):
         vllm_float32.generate_chains([question("Hi", n=2), question("Ho", n=60)], follow)
@@ -134,14 +142,13 @@ def test_chains_answer_what_rounds_answer(vllm_float32: VLLMEngine) -> None:
     """A reading follows as soon as its text is written; the answers are those of one round after the other."""
     inputs = [question(f"{text} {LONG}", n=n) for text, n in (("Apples?", 40), ("Bears?", 3), ("Cats?", 12))]
 
-    def follow(n: int, answers: Sequence[JudgeOutput | Failure]) -> JudgeInput | None:
-        if n == 1 or len(answers) == 2:
-            return None
-        assert isinstance(answers[0], JudgeOutput)
-        prefill = (Segment(answers[0].text + "\n\nRating: [["),)
-        return replace(
-            question(f"{inputs[n].body[0].text}", readout=RATINGS), body=inputs[n].body, prefill=prefill
-        )
+    def follow(answered: Sequence[Answered]) -> list[JudgeInput | None]:
+        return [None if n == 1 or len(answers) == 2 else reading(n, answers[0]) for n, answers in answered]
+
+    def reading(n: int, written: JudgeOutput | Failure) -> JudgeInput:
+        assert isinstance(written, JudgeOutput)
+        prefill = (Segment(written.text + "\n\nRating: [["),)
+        return replace(inputs[n], readout=RATINGS, prefill=prefill)
 
     chains, rounds = (ask(vllm_float32, inputs, follow) for ask in (generate_chains, in_rounds))
     assert [len(chain) for chain in chains] == [2, 1, 2]
