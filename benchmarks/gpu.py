@@ -5,6 +5,11 @@ Dummy weights in the shape of a Llama 13B (or, without a GPU, in a small shape):
 on their values. For each precision: judgments a second of each kind, the same requests to vLLM alone, the
 share of prefix hits, and the arithmetic floor on this machine's own measured matrix rate and memory
 bandwidth. The results are written after every row.
+
+One small layer leaves vLLM's own scheduler and process, and this package's code, which `own_code.py` measures
+by itself:
+
+    python benchmarks/gpu.py --shape one-layer --precisions bf16 --eager --name one_layer
 """
 
 from __future__ import annotations
@@ -35,6 +40,12 @@ SHAPES: dict[str, dict[str, int]] = {
         "intermediate_size": 13824,
         "num_hidden_layers": 40,
         "num_attention_heads": 40,
+    },
+    "one-layer": {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
     },
     "tiny": {
         "hidden_size": 64,
