@@ -199,7 +199,7 @@ def instant_engine(judge: str) -> tuple[VLLMEngine, InstantModel]:
 
 
 class TokenizerAlone:
-    """The tokenizer's own pace: every text that the judge had encoded, each whole, and what it had decoded."""
+    """The tokenizer's own pace: all that the judge had encoded, each text whole, and what it had decoded."""
 
     def __init__(self, engine: VLLMEngine) -> None:
         self._tokenizer = engine.tokenizer

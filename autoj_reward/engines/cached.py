@@ -108,7 +108,7 @@ class CachedEngine:
         """Answer every input and what follows; see `engines.chains.generate_chains`.
 
         Chains that begin with an input that is not stored go through the engine as a whole and into the
-        store. Then all chains are answered from there.
+        store. The others are answered from there, and so is what other callers are asking.
 
         Raises:
             StoreError: The store cannot be read or written.
@@ -116,6 +116,7 @@ class CachedEngine:
         """
         if self._closed:
             raise EngineRejected("the engine is closed")
+        answered: dict[int, Chain] = {}
         if inputs and not self._refresh:
             places: dict[bytes, tuple[int, Parts]] = {}
             for n, part in enumerate(parts_of(inputs, self.fingerprint)):
@@ -123,22 +124,36 @@ class CachedEngine:
             stored = self.store.get(places)
             missing = [key for key in places if key not in stored]
             for start in range(0, len(missing), self._chunk):
-                self._store_chains(
-                    {k: places[k] for k in missing[start : start + self._chunk]}, inputs, follow
-                )
-        return in_rounds(self, inputs, follow)
+                begun = {k: places[k] for k in missing[start : start + self._chunk]}
+                answered |= self._store_chains(begun, inputs, follow)
+        rest = [n for n in range(len(inputs)) if n not in answered]
+
+        def follow_rest(some: Sequence[Answered]) -> list[JudgeInput | None]:
+            return follow([(rest[k], answers) for k, answers in some])
+
+        found = in_rounds(self, [inputs[n] for n in rest], follow_rest)
+        answered.update(zip(rest, found, strict=True))
+        return [answered[n] for n in range(len(inputs))]
 
     def _store_chains(
         self, begun: dict[bytes, tuple[int, Parts]], inputs: Sequence[JudgeInput], follow: Follow
-    ) -> None:
-        """Answer the chains that no other caller has begun, as far as others answer none of their inputs."""
+    ) -> dict[int, Chain]:
+        """Answer the chains that no other caller has begun, as far as others answer none of their inputs.
+
+        Returns:
+            Those that came to their end, by their inputs' places.
+        """
         owner = new_owner()
         taken: list[list[tuple[Parts, JudgeInput]]] = []
+        unended: set[int] = set()
 
         def follow_claimed(answered: Sequence[Answered]) -> list[JudgeInput | None]:
             """What follows, as far as it is claimed: in one transaction for all that is answered together."""
-            due = [(k, answers) for k, answers in answered if len(taken[k]) == len(answers)]
-            due = [(k, answers) for k, answers in due if not isinstance(with_numbers(answers[-1]), Failure)]
+            due = [
+                (k, [with_numbers(a) for a in answers])
+                for k, answers in answered
+                if len(taken[k]) == len(answers)
+            ]
             following = follow([(own[k][0], answers) for k, answers in due])
             items = [(k, item) for (k, _), item in zip(due, following, strict=True) if item is not None]
             parts = parts_of([item for _, item in items], self.fingerprint)
@@ -149,6 +164,7 @@ class CachedEngine:
                 k, item, part = fresh[key]
                 asked.add(key)
                 taken[k].append((part, item))
+            unended.update(k for k, item in items if taken[k][-1][1] is not item)
             return [
                 taken[k][len(answers)][1] if len(taken[k]) > len(answers) else None for k, answers in answered
             ]
@@ -161,8 +177,9 @@ class CachedEngine:
         try:
             with kept_alive(lambda: self._renew(owner)):
                 chains = generate_chains(self.inner, [inputs[n] for n, _ in own], follow_claimed)
+            chains = [[with_numbers(answer) for answer in chain] for chain in chains]
             answered = [
-                (part, item, with_numbers(answer))
+                (part, item, answer)
                 for chain, answers in zip(taken, chains, strict=True)
                 for (part, item), answer in zip(chain, answers, strict=True)
             ]
@@ -174,11 +191,14 @@ class CachedEngine:
                 if isinstance(answer, JudgeOutput)
             ]
             keys = [part.key for part, _, _ in answered]
-            self.store.put(values, owner=owner, settled=keys)
+            before = self.store.put(values, owner=owner, settled=keys)
             settled = True
+            # Where another caller wrote an answer first, that one counts.
+            unended.update(k for k, chain in enumerate(taken) if any(part.key in before for part, _ in chain))
             with self._counting:
                 # They were asked for just now, and are about to be read from the store.
-                self.stats += EngineStats(n_cached=-len(values))
+                self.stats += EngineStats(n_cached=-sum(len(taken[k]) for k in unended))
+            return {n: chains[k] for k, (n, _) in enumerate(own) if k not in unended}
         finally:
             if not settled:
                 with contextlib.suppress(StoreError):

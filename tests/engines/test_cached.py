@@ -371,6 +371,19 @@ def test_what_follows_from_a_step_is_claimed_together(
     assert claimed == [4, *[4 // n_steps] * n_steps]
 
 
+def test_a_chain_that_fails_is_asked_for_once_and_not_kept(store: JudgmentStore) -> None:
+    inner = DrawingEngine()
+
+    def follow(answered: Sequence[Answered]) -> list[JudgeInput | None]:
+        return [None if isinstance(a[-1], Failure) or len(a) == 2 else question("then") for _, a in answered]
+
+    engine = CachedEngine(inner, store)
+    chains = engine.generate_chains([question("too long"), question("fine")], follow)
+    assert [[isinstance(a, Failure) for a in chain] for chain in chains] == [[True], [False, False]]
+    assert (inner.n_inputs, engine.stats.n_asked, engine.stats.n_cached) == (3, 3, 0)
+    assert len(list(store.records())) == 2
+
+
 def test_what_others_are_asking_is_left_to_them(store: JudgmentStore) -> None:
     """Of what follows together, only what is claimed goes to the engine; the rest is waited for."""
     inner = DrawingEngine()
