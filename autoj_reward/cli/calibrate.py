@@ -18,6 +18,7 @@ from autoj_reward.cli.options import (
     FormatName,
     JudgeOptions,
     Limit,
+    LimitOptions,
     Quiet,
     with_options,
 )
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from autoj_reward.training.panel_weights import WeightFit
 
 
-@with_options(JudgeOptions, CacheOptions)
+@with_options(JudgeOptions, CacheOptions, LimitOptions)
 def calibrate(
     data: Annotated[
         str,
@@ -48,6 +49,7 @@ def calibrate(
     *,
     judging: JudgeOptions,
     caching: CacheOptions,
+    limits: LimitOptions,
 ) -> None:
     """Fit a temperature to a judge's verdicts, and print its calibration error before and after.
 
@@ -83,9 +85,10 @@ def calibrate(
         for name, _, chosen in parts:
             if len(chosen) < LEAST_ROWS:
                 raise ConfigError(f"{data} has {len(chosen)} {name}; a fit needs at least {LEAST_ROWS}")
+        spent = limits.spending(judge, kept=not caching.no_cache)
         for name, protocol, chosen in parts:
             ask = functools.partial(judge_labelled, judge)
-            judgments = judge_in_chunks(judge, f"calibrate, {name}", chosen, ask, quiet=quiet)
+            judgments = judge_in_chunks(judge, f"calibrate, {name}", chosen, ask, quiet=quiet, spent=spent)
             labels = [r.label for r in chosen]
             if isinstance(judge, Panel):
                 fitted.append(fit_panel(judgments, labels))

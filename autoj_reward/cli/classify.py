@@ -75,6 +75,8 @@ def classify(
     refuse_same_file(source, output)
     if rows.retry_failed:
         raise ConfigError("classify has no failed rows to retry", hint="--overwrite classifies again")
+    if rows.spending.budget() is not None or rows.spending.measure is not None:
+        raise ConfigError("classify has no budget: leave out --most-... and --measure")
     columns = key_values(rows.column, "--column")
     with contextlib.closing(load_classifier(choice, caching)) as classifier:
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from autoj_reward.cli.shared.budget import BudgetOptions
+from autoj_reward.cli.shared.budget import LimitOptions as LimitOptions
 from autoj_reward.cli.shared.criteria_options import CriteriaOptions as CriteriaOptions
 from autoj_reward.cli.shared.dataclass_options import with_options as with_options
 from autoj_reward.errors import ConfigError

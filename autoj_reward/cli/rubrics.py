@@ -26,6 +26,7 @@ def make(
     are asked once, and criteria with one text are kept once.
     """
     from autoj_reward.cli.run_display import RunDisplay
+    from autoj_reward.cli.shared.budget import estimate
     from autoj_reward.rows.check import refuse_same_file
     from autoj_reward.rows.fields import RowFormat
     from autoj_reward.rows.run import RowRun
@@ -33,6 +34,7 @@ def make(
     from autoj_reward.rows.tasks import rubrics_task
 
     refuse_same_file(source, output)
+    rows.spending.check(dry_run=rows.dry_run, on_cluster=False)
     columns = key_values(rows.column, "--column")
     if unknown := sorted(set(columns) - {"prompt"}) or ([rows.format_name] if rows.format_name else []):
         raise ConfigError(f"rubrics make has no fields or formats {unknown}", hint="--column prompt=FIELD")
@@ -49,11 +51,14 @@ def make(
             identity={**{k: v for k, v in options.items() if v is not None}, "columns": columns},
             settings=rows.for_run(default_chunk=64),
             listener=RunDisplay("rubrics", output, quiet=rows.quiet, overlong=judge.settings.overlong),
+            budget=rows.spending.budget(),
         )
         checked = run.check()
         if rows.dry_run:
             import typer
 
             typer.echo(f"would write criteria for {checked.n_rows:,} prompts by {judge.spec.name}")
+            if rows.spending.measure is not None:
+                typer.echo(f"estimate: {estimate(run, judge, rows.spending.measure)}")
         else:
             finish(run, rows)

@@ -101,3 +101,62 @@ def test_what_is_left_is_shown_while_it_runs(tmp_path: Path, run: Run, rows: str
         assert made._spent is not None
         assert made._spent.left() == "700 of 1,000 tokens left"
         assert json.loads((tmp_path / "o.jsonl").read_text().splitlines()[0])["rating"] == 9.0
+
+
+PAIRS = [
+    {"prompt": f"Q{n}", "first": "Paris", "second": "Berlin", "preference": "first" if n % 3 else "second"}
+    for n in range(70)
+]
+
+
+def test_evaluate_pairwise_stops_and_the_cache_continues_it(run: Run, tmp_path: Path, rows: str) -> None:
+    """64 pairs are judged at a time; what they cost is not paid for again."""
+    write_rows(tmp_path / "pairs.jsonl", PAIRS)
+    command = ["evaluate", "pairwise", "pairs.jsonl", "--by-rating", "--cache", "a.sqlite", "--json"]
+    with pytest.raises(BudgetSpent, match=r"64 of 70 are judged, and the cache keeps the answers"):
+        run(*command, "--most-tokens", "100")
+    with pytest.raises(ConfigError, match="a budget with --no-cache"):
+        run(*command[:-3], "--no-cache", "--most-tokens", "100")
+    assert json.loads(run(*command, "--most-tokens", "1").stdout)["overall"]["n"] == 70
+
+
+def test_calibrate_has_one_budget_for_ratings_and_comparisons(run: Run, tmp_path: Path, rows: str) -> None:
+    ratings = [{"prompt": f"Q{n}", "completion": "Paris", "rating": 8 + n % 2} for n in range(20)]
+    write_rows(tmp_path / "labelled.jsonl", [*ratings, *PAIRS[:20]])
+    command = ["calibrate", "labelled.jsonl", "--cache", "a.sqlite"]
+    with pytest.raises(BudgetSpent, match=r"0 of 20 are judged"):
+        run(*command, "--most-tokens", "1000")
+
+
+def test_evaluate_selection_stops_between_strategies(run: Run, tmp_path: Path, rows: str) -> None:
+    group = {"prompt": "Q", "completions": ["Paris", "Berlin", "mumble"], "gold": [1, 0, 0]}
+    write_rows(tmp_path / "groups.jsonl", [group])
+    command = ["evaluate", "selection", "groups.jsonl", "--n", "2,3", "--strategies", "pointwise"]
+    with pytest.raises(BudgetSpent, match=r"the next step was N = 3: pointwise"):
+        run(*command, "--cache", "a.sqlite", "--most-tokens", "100")
+
+
+def test_one_budget_is_for_one_judge(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "cases.jsonl", [])
+    with pytest.raises(ConfigError, match="a budget is for one judge"):
+        run(
+            "evaluate", "critique", "cases.jsonl", "--critic", "mini", "--reference", "r.jsonl",
+            "--most-tokens", "9",
+        )  # fmt: skip
+
+
+def test_rubrics_make_has_a_budget_and_an_estimate(run: Run, tmp_path: Path, rows: str) -> None:
+    answer = {"contains": [], "text": '[{"text": "Names it.", "weight": 2}]', "prompt_tokens": 50}
+    write_rows(tmp_path / "recorded.jsonl", [answer])
+    write_rows(tmp_path / "prompts.jsonl", [{"prompt": f"Q{n}"} for n in range(4)])
+    command = ["rubrics", "make", "prompts.jsonl", "-o", "made.jsonl", "--no-cache", "--chunk", "2"]
+    with pytest.raises(BudgetSpent, match=r"2 of 4 rows are in made.jsonl"):
+        run(*command, "--most-tokens", "60")
+    assert "estimate: 200 tokens in prompts" in run(*command, "--dry-run", "--measure", "1").stdout
+
+
+def test_classify_and_clusters_refuse_a_budget(run: Run, tmp_path: Path, rows: str) -> None:
+    with pytest.raises(ConfigError, match="classify has no budget"):
+        run("classify", rows, "-o", "c.jsonl", "--most-tokens", "5", judge=False)
+    with pytest.raises(ConfigError, match="no worker of a cluster knows what others have spent"):
+        run("rate", rows, "-o", "out", "--ray", "local", "--most-tokens", "5")

@@ -18,6 +18,7 @@ from autoj_reward.cli.options import (
     DataOption,
     JudgeOptions,
     Limit,
+    LimitOptions,
     Quiet,
     one_input,
     with_options,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from autoj_reward.evaluate.critique import Comparison, CritiqueReport, CritiqueStatistics
 
 
-@with_options(JudgeOptions, CacheOptions)
+@with_options(JudgeOptions, CacheOptions, LimitOptions)
 def critique(
     source: Annotated[
         str | None,
@@ -99,6 +100,7 @@ def critique(
     *,
     judging: JudgeOptions,
     caching: CacheOptions,
+    limits: LimitOptions,
 ) -> None:
     """How often critiques beat reference critiques (win, tie, lose), with statistics of the critiques.
 
@@ -113,6 +115,12 @@ def critique(
         raise ConfigError("--critiques is given together with --critic")
     if comparisons is not None and (reference is not None or output is not None):
         raise ConfigError("--comparisons excludes --reference and --output", hint="leave out one")
+    if critic is not None and reference is not None and limits.budget() is not None:
+        raise ConfigError(
+            "a budget is for one judge: --critic writes the critiques, and --judge compares them",
+            hint="let the critic write them first (-o OUT.jsonl, without --reference), then give --critiques "
+            "OUT.jsonl",
+        )
     check_output(output)
     failures: Counter[str] = Counter()
     name = one_input(source, data)
@@ -123,7 +131,7 @@ def critique(
     if critiques is not None:
         texts: Sequence[str] | None = read_critiques(critiques)[:limit]
     elif critic is not None:
-        texts = _written(cases, critic, critic_engine, caching, quiet=quiet, failures=failures)
+        texts = _written(cases, critic, critic_engine, caching, limits, quiet=quiet, failures=failures)
     else:
         texts = _in_data(cases)
     report: CritiqueReport | None = None
@@ -139,6 +147,7 @@ def critique(
             list(zip(cases, texts, references, strict=True)),
             judging,
             caching,
+            limits,
             both_orders=both_orders,
             seed=order_seed,
             quiet=quiet,
@@ -206,6 +215,7 @@ def _written(
     critic: str,
     engine: str | None,
     caching: CacheOptions,
+    limits: LimitOptions,
     *,
     quiet: bool,
     failures: Counter[str],
@@ -222,6 +232,7 @@ def _written(
             lambda chunk: judge.rate([c.prompt for c in chunk], [c.completion for c in chunk]),
             quiet=quiet,
             failures=failures,
+            spent=limits.spending(judge, kept=not caching.no_cache),
         )
     if empty := sum(not j.critique for j in judgments):
         note(f"{empty} critiques are empty; they are compared as such")
@@ -232,6 +243,7 @@ def _compared(
     triples: Sequence[tuple[CritiqueCase, str, str]],
     judging: JudgeOptions,
     caching: CacheOptions,
+    limits: LimitOptions,
     *,
     both_orders: bool,
     seed: int,
@@ -253,6 +265,7 @@ def _compared(
             quiet=quiet,
             failures=failures,
             judgment_of=lambda made: made.judgment,
+            spent=limits.spending(judge, kept=not caching.no_cache),
         )
 
 

@@ -21,6 +21,7 @@ from autoj_reward.cli.options import (
     FormatName,
     JudgeOptions,
     Limit,
+    LimitOptions,
     Quiet,
     key_values,
     one_input,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from autoj_reward.autoj.pairs import Decision, LabelledPair, Scores
+    from autoj_reward.budget import Spending
     from autoj_reward.evaluate.pairwise import PairwiseReport
     from autoj_reward.evaluate.scalar import ThresholdSearch
     from autoj_reward.judge.judge import Judge
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")]
 
 
-@with_options(JudgeOptions, CacheOptions)
+@with_options(JudgeOptions, CacheOptions, LimitOptions)
 def pairwise(
     source: Annotated[
         str | None,
@@ -117,6 +119,7 @@ def pairwise(
     *,
     judging: JudgeOptions,
     caching: CacheOptions,
+    limits: LimitOptions,
 ) -> None:
     """Agreement, consistency and accuracy on pairs, overall and by scenario group, in percent."""
     from autoj_reward.autoj.pairs import holds_scores, read_decisions, read_pairs, read_scores
@@ -164,6 +167,7 @@ def pairwise(
                 quiet=quiet,
                 output=output,
                 failures=failures,
+                spent=limits.spending(judge, kept=not caching.no_cache),
             )
             about = about_judge(judge)
     if scores is not None:
@@ -238,6 +242,7 @@ def _judged(
     quiet: bool,
     output: Path | None,
     failures: Counter[str],
+    spent: Spending | None,
 ) -> tuple[Sequence[Decision], Sequence[Scores] | None]:
     """A judge's decisions, or its scores."""
     from autoj_reward.evaluate.predictions import compare_pairs, decision_of, pair_scores, rate_both
@@ -251,6 +256,7 @@ def _judged(
         quiet=quiet,
         output=output,
         failures=failures,
+        spent=spent,
         next_step="autoj-reward report FIGURES.json, a file of what was printed"
         if as_json
         else "the same command with --json > figures.json, then autoj-reward report figures.json",

@@ -18,6 +18,7 @@ from autoj_reward.cli.options import (
     DataOption,
     FormatName,
     JudgeOptions,
+    LimitOptions,
     Quiet,
     key_values,
     with_options,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from autoj_reward.evaluate.selection import SelectionReport
 
 
-@with_options(JudgeOptions, CacheOptions)
+@with_options(JudgeOptions, CacheOptions, LimitOptions)
 def selection(
     source: Annotated[
         str | None,
@@ -76,6 +77,7 @@ def selection(
     *,
     judging: JudgeOptions,
     caching: CacheOptions,
+    limits: LimitOptions,
 ) -> None:
     """Gold value and cost of best-of-N picks by strategy, with rules that need no judge as baselines."""
     from autoj_reward.evaluate.gold import READERS, read_selection
@@ -102,6 +104,14 @@ def selection(
     groups = list(itertools.islice(read, limit))
     began = time.monotonic()
     with load_judge(judging, caching.for_judge()) as judge:
+        spent = limits.spending(judge, kept=not caching.no_cache)
+
+        def progress(text: str) -> None:
+            if spent is not None:
+                spent.check(f"the next step was {text}; the cache keeps the answers")
+            if not quiet:
+                note(text)
+
         contenders = contenders_of(judge, strategies.split(","), samples=samples_too)
         others = [n for n in contenders if n != "pointwise"] if "pointwise" in contenders else []
         report = evaluate_selection(
@@ -109,7 +119,7 @@ def selection(
             contenders,
             sizes=wanted,
             pairs=[("pointwise", n) for n in others],
-            progress=(lambda text: None) if quiet else note,
+            progress=progress,
         )
         about = about_judge(judge)
     _print_selection(report)

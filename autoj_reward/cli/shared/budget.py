@@ -11,7 +11,7 @@ import typer
 from autoj_reward.errors import ConfigError
 
 if TYPE_CHECKING:
-    from autoj_reward.budget import Budget
+    from autoj_reward.budget import Budget, Spending
     from autoj_reward.judge.judge import Judge
     from autoj_reward.rows.run import RowRun
 
@@ -19,8 +19,8 @@ _PANEL = "Budget"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetOptions:
-    """The most that a run may spend."""
+class LimitOptions:
+    """The most that a command may spend."""
 
     most_tokens: Annotated[
         int | None,
@@ -28,8 +28,8 @@ class BudgetOptions:
             min=1,
             metavar="N",
             rich_help_panel=_PANEL,
-            help="Stop before the next chunk, with exit status 4, once this run has spent N tokens. Finished "
-            "rows are kept, and the same command continues.",
+            help="Stop before the next chunk, with exit status 4, once this run has spent N tokens. What is "
+            "judged is kept, and the same command continues.",
             show_default=False,
         ),
     ] = None
@@ -48,17 +48,6 @@ class BudgetOptions:
             show_default=False,
         ),
     ] = None
-    measure: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            rich_help_panel=_PANEL,
-            help="With --dry-run: judge N rows, and say from them the tokens, time and cost of all. The "
-            "cache keeps their answers.",
-            show_default=False,
-        ),
-    ] = None
 
     def budget(self) -> Budget | None:
         """The budget of a run; None without one.
@@ -71,6 +60,45 @@ class BudgetOptions:
         made = Budget(tokens=self.most_tokens, seconds=self.most_seconds, cost=self.most_cost)
         return made if made.is_given else None
 
+    def spending(self, judge: Judge, *, kept: bool) -> Spending | None:
+        """What a judge spends from now on; None without a budget.
+
+        Args:
+            judge: The judge.
+            kept: Whether a cache keeps its answers.
+
+        Raises:
+            ConfigError: Nothing would be kept, a limit is not above 0, or the judge has no prices.
+        """
+        from autoj_reward.budget import Spending
+
+        budget = self.budget()
+        if budget is None:
+            return None
+        if not kept:
+            raise ConfigError(
+                "a budget with --no-cache: this command keeps what is judged in the cache alone",
+                hint="leave out --no-cache, or --most-...",
+            )
+        return Spending(judge, budget)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetOptions(LimitOptions):
+    """The most that a run of rows may spend, and an estimate of it."""
+
+    measure: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            rich_help_panel=_PANEL,
+            help="With --dry-run: judge N rows, and say from them the tokens, time and cost of all. The "
+            "cache keeps their answers.",
+            show_default=False,
+        ),
+    ] = None
+
     def check(self, *, dry_run: bool, on_cluster: bool) -> None:
         """Refuse options that would have no effect.
 
@@ -80,7 +108,10 @@ class BudgetOptions:
         if self.measure is not None and not dry_run:
             raise ConfigError("--measure is given without --dry-run")
         if on_cluster and self.budget() is not None:
-            raise ConfigError("a budget is for runs on one machine: leave out --most-... or --ray")
+            raise ConfigError(
+                "a budget is for runs on one machine: no worker of a cluster knows what others have spent",
+                hint="leave out --most-... or --ray",
+            )
 
 
 def estimate(run: RowRun, judge: Judge, n: int) -> str:

@@ -15,6 +15,7 @@ from autoj_reward.cli.options import key_values
 from autoj_reward.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from autoj_reward.budget import Spending
     from autoj_reward.judge.judge import Judge
     from autoj_reward.judgments import Judgment
     from autoj_reward.rows.fields import Kind
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Made = TypeVar("Made")
 _CHUNK = 64
-"""Items judged at a time on transformers; other engines take more at once."""
+"""Items judged at a time on transformers and with a budget; other engines take more at once."""
 
 
 def judge_in_chunks(
@@ -38,6 +39,7 @@ def judge_in_chunks(
     output: Path | None = None,
     failures: Counter[str] | None = None,
     next_step: str = "",
+    spent: Spending | None = None,
 ) -> list[Made]:
     """Judge items, show progress, and print what it cost.
 
@@ -51,6 +53,10 @@ def judge_in_chunks(
         output: Where the command writes the results, for the summary.
         failures: Failed judgments are counted here, for `exit_if_failed`.
         next_step: What to do with the results, for the summary.
+        spent: What the judge, whose answers a cache keeps, has spent of a budget; None without one.
+
+    Raises:
+        BudgetSpent: The budget is spent before all items are judged.
     """
     from autoj_reward.engines import engine_stats, is_loaded
     from autoj_reward.engines.factory import default_engine_name
@@ -58,23 +64,28 @@ def judge_in_chunks(
     from autoj_reward.rows.records import RowResult, Summary
 
     named = str(judge.describe("plan")["engine"].get("engine") or default_engine_name())
-    size = _CHUNK if named == "transformers" else 16 * _CHUNK
+    size = _CHUNK if named == "transformers" or spent is not None else 16 * _CHUNK
     made: list[Made] = []
     summary = Summary(n_rows=len(items))
 
     def loaded() -> bool:
         return is_loaded(judge.built_engine)
 
-    with RunProgress(label, len(items), quiet=quiet, loaded=loaded) as progress:
+    def left() -> str:
+        return "" if spent is None else spent.left()
+
+    with RunProgress(label, len(items), quiet=quiet, status=left, loaded=loaded) as progress:
         for start in range(0, len(items), size):
+            if spent is not None:
+                spent.check(f"{start:,} of {len(items):,} are judged, and the cache keeps the answers")
             chunk = items[start : start + size]
             new = ask(chunk)
             made += new
             summary.add([RowResult({}, [judgment_of(one)]) for one in new])
             progress.advance(len(chunk))
         summary.seconds, summary.loading_seconds = progress.seconds, progress.loading_seconds
-    if (spent := engine_stats(judge.engine)) is not None:
-        summary.spending, summary.usage = spent, spent.usage
+    if (stats := engine_stats(judge.engine)) is not None:
+        summary.spending, summary.usage = stats, stats.usage
     if failures is not None:
         failures.update(summary.failures)
     if not quiet:
