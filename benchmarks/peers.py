@@ -15,8 +15,13 @@ On a CPU vLLM's own cache blocks hold 128 tokens, more than a short prompt, so t
 Response caches have a table of their own: the warm rate, and how many requests reach the server for the same
 rows once more, for another model, for a higher limit of tokens, and beside a row that the server refuses.
 
-Every finished row is kept in results/NAME.json at once, and a second run goes on with what is missing; rows
-of another model, set or length are never mixed in. `--peers NAME...` runs some, `--again` repeats them.
+Picks have one too: the best of N completions by weighted criteria, from groups whose gold labels differ. The
+rows share the judge, a server of their own (llm-verifier asks for up to 4,096 tokens a call), groups and
+criteria. Measured: the gold of the picks, and what the server counted: calls, tokens, seconds.
+
+Every finished row is kept in results/NAME.json at once (picks in results/NAME_picks.json), and a second run
+goes on with what is missing; rows of another model, set or length are never mixed in. `--peers NAME...` runs
+some, `--again` repeats them.
 """
 
 from __future__ import annotations
@@ -37,19 +42,24 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
-from groups import SETS, flat, read_groups
+from groups import SETS, data_folder, flat, read_groups
 from report import RESULTS, publish, show
 
 from autoj_reward.engines.vllm.loading import thread_environment
 
 RUNNERS = Path(__file__).resolve().parent / "peer_runners"
+UV = Path(__file__).resolve().parents[1] / ".venv-uv" / "bin" / "uv"
+"""uv as `./setup` installs it where there is none."""
 ENVIRONMENTS = Path.home() / ".cache" / "autoj_reward" / "peers"
 SERVED, OTHER = "judge", "other-judge"
 SERVE = "import sys; from autoj_reward.engines.local_server.launch import serve; serve(sys.argv[1:])"
 """`vllm serve`; its own script does not start for the CPU build, which is a package of another name."""
+
+
+Table = Literal["judges", "caches", "picks"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +70,14 @@ class Peer:
         script: Its runner.
         packages: What its environment needs; empty runs it in this one.
         served: Whether it needs the shared server.
-        cache: Whether it is a response cache, with a table of its own.
+        table: Which table it is in: judges, response caches, or picks by criteria.
         settings: Further ones for its task.
     """
 
     script: str
     packages: tuple[str, ...] = ()
     served: bool = False
-    cache: bool = False
+    table: Table = "judges"
     settings: tuple[tuple[str, Any], ...] = ()
 
 
@@ -87,22 +97,49 @@ PEERS: dict[str, Peer] = {
     ),
     "ours on that server": Peer(script="ours.py", served=True, settings=(("mode", "critique"),)),
     "lm-eval's cache": Peer(
-        script="lm_eval_cache.py", packages=("lm-eval[api]==0.4.13",), served=True, cache=True
+        script="lm_eval_cache.py", packages=("lm-eval[api]==0.4.13",), served=True, table="caches"
     ),
     # alpaca_eval imports pkg_resources, which newer setuptools have not, and does not ask for it.
     "alpaca_eval's cache": Peer(
         script="alpaca_eval_cache.py",
         packages=("alpaca-eval==0.6.6", "setuptools==80.9.0"),
         served=True,
-        cache=True,
+        table="caches",
     ),
-    "our cache": Peer(script="ours_cache.py", served=True, cache=True),
+    "our cache": Peer(script="ours_cache.py", served=True, table="caches"),
+    "llm-verifier": Peer(
+        script="llm_verifier_picks.py",
+        packages=("llm-verifier==0.3.0",),
+        served=True,
+        table="picks",
+        settings=(("evaluations", 4),),
+    ),
+    "llm-verifier, each once": Peer(
+        script="llm_verifier_picks.py",
+        packages=("llm-verifier==0.3.0",),
+        served=True,
+        table="picks",
+        settings=(("evaluations", 1),),
+    ),
+    "our best_of_n": Peer(script="ours_picks.py", served=True, table="picks"),
 }
 COLUMNS = ("per_second", "warm_per_second", "first_seconds", "tokens", "requests", "peak_mib", "n_unreadable")
 CACHE_COLUMNS = (
     "n", "warm_per_second", "reopened_seconds", "requests_cold", "requests_warm", "requests_other_model",
     "requests_more_tokens", "refused_row", "refused_row_asked", "rows_answered_beside_it",
 )  # fmt: skip
+PICK_COLUMNS = (
+    "n", "gold", "gold_of_any", "gold_of_best", "n_without_pick", "requests", "refused", "prompt_tokens",
+    "cached_tokens", "tokens", "pick_seconds", "first_seconds",
+)  # fmt: skip
+TABLES = {"judges": COLUMNS, "caches": CACHE_COLUMNS, "picks": PICK_COLUMNS}
+CRITERIA = {
+    "Truth": "Is everything that the answer says true?",
+    "Information": "Does the answer give information that answers the question?",
+}
+"""What truthfulqa's gold asks for: truthful and informative."""
+PICKS_CONTEXT = 6144
+"""Room for the 4,096 tokens that llm-verifier asks for with each call, and for its prompt."""
 
 
 def main() -> None:
@@ -119,16 +156,38 @@ def main() -> None:
     arguments.add_argument(
         "--block-size", type=int, help="tokens of vLLM's cache blocks; each one's own if left out"
     )
+    arguments.add_argument("--pick-groups", type=int, default=8, help="groups to pick from, and one before")
+    arguments.add_argument("--pick-n", type=int, default=4, help="completions of each")
     arguments.add_argument("--name", default="peers", help="of the file under results/")
     arguments.add_argument("--timeout", type=float, default=3600.0, help="seconds of one peer")
     arguments.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS))
     arguments.add_argument("--again", action="store_true")
     given = arguments.parse_args()
 
-    task = make_task(given)
-    kept = RESULTS / f"{given.name}.json"
+    picking = [n for n in given.peers if PEERS[n].table == "picks"]
+    if others := [n for n in given.peers if n not in picking]:
+        run_peers(given, make_task(given), others, given.name, ("judges", "caches"))
+    if picking:
+        run_peers(given, make_picks_task(given), picking, f"{given.name}_picks", ("picks",))
+
+
+QUESTIONS: dict[Table, str] = {
+    "judges": "judgments a second, beside what people would use instead",
+    "picks": "gold of the best of N by criteria and what it costs, beside llm-verifier",
+}
+
+
+def run_peers(
+    given: argparse.Namespace,
+    task: Mapping[str, Any],
+    names: Sequence[str],
+    file: str,
+    tables: Sequence[Table],
+) -> None:
+    """Run the peers that have no row yet, print their tables and keep their rows."""
+    kept = RESULTS / f"{file}.json"
     rows = kept_rows(kept, task["identity"])
-    wanted = [n for n in given.peers if given.again or n not in rows or "error" in rows[n]]
+    wanted = [n for n in names if given.again or n not in rows or "error" in rows[n]]
     with tempfile.TemporaryDirectory(prefix="autoj-reward-peers-") as folder, contextlib.ExitStack() as stack:
         server: dict[str, Any] | None = None
         # Peers with a model of their own first: the server would take their memory.
@@ -140,19 +199,15 @@ def main() -> None:
                 if server is not None:
                     # Who comes later must not find the prompts that an earlier one has had computed.
                     httpx.post(server["url"] + "/reset_prefix_cache", timeout=60).raise_for_status()
-                given_task = task | (server or {}) if peer.served else task
+                given_task = {**task, **(server or {})} if peer.served else task
                 rows[name] = run_peer(peer, given_task, Path(folder), given.timeout)
             except (OSError, RuntimeError, httpx.HTTPError, subprocess.SubprocessError) as error:
                 rows[name] = {"error": str(error)[-2000:]}
             keep(rows, task["identity"], kept)
             print(json.dumps({"peer": name, **rows[name]}))
-    show(table_of(rows))
-    show(table_of(rows, caches=True))
-    publish(
-        given.name,
-        "judgments a second, beside what people would use instead",
-        results(rows, task["identity"]),
-    )
+    for table in tables:
+        show(table_of(rows, table))
+    publish(file, QUESTIONS[tables[0]], results(rows, task["identity"]))
 
 
 def default_dtype() -> str:
@@ -207,6 +262,49 @@ def make_task(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def make_picks_task(given: argparse.Namespace) -> dict[str, Any]:
+    """What all that pick get: groups of truthfulqa whose gold differs, criteria, and what identifies them.
+
+    The completions of a group are the first N by a hash, as in `evaluate selection`. The first group is not
+    counted: loading and connecting are its time.
+    """
+    from autoj_reward.engines.checkpoint.embedded import resolve_model
+    from autoj_reward.evaluate.gold import READERS
+    from autoj_reward.judge.presets import load_spec
+
+    groups: list[dict[str, Any]] = []
+    for group in READERS["truthfulqa"](data_folder()):
+        chosen = [members[0] for members in group.members[: given.pick_n]]
+        assert group.gold is not None
+        gold = [group.gold[i] for i in chosen]
+        if len(chosen) == given.pick_n and len(set(gold)) > 1:
+            completions = [group.completions[i] for i in chosen]
+            groups.append({"prompt": group.prompt, "completions": completions, "gold": gold})
+    groups = groups[: given.pick_groups + 1]
+    texts = [text for group in groups for text in (group["prompt"], *group["completions"])]
+    blocks = {"block_size": given.block_size} if given.block_size else {}
+    return {
+        "judge": given.judge,
+        "model": str(resolve_model(load_spec(given.judge).model)),
+        "dtype": given.dtype,
+        "groups": groups,
+        "criteria": CRITERIA,
+        "context": PICKS_CONTEXT,
+        "vllm_options": {"kv_cache_memory_bytes": int(given.cache_gib * 2**30), **blocks},
+        "identity": {
+            "judge": given.judge,
+            "set": "truthfulqa",
+            "dtype": given.dtype,
+            "n_groups": len(groups) - 1,
+            "n_completions": given.pick_n,
+            "texts": hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:16],
+            "criteria": CRITERIA,
+            "context": PICKS_CONTEXT,
+            **blocks,
+        },
+    }
+
+
 def kept_rows(path: Path, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Rows of a former run of the same task; none of another one."""
     if not path.exists():
@@ -239,14 +337,14 @@ def ratios(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return found
 
 
-def table_of(rows: Mapping[str, Mapping[str, Any]], *, caches: bool = False) -> list[dict[str, Any]]:
-    """A table of the peers or caches; rows that failed say why."""
-    own = {name: row for name, row in rows.items() if PEERS.get(name, Peer(script="")).cache == caches}
-    last = "where" if caches else "unreadable"
+def table_of(rows: Mapping[str, Mapping[str, Any]], table: Table = "judges") -> list[dict[str, Any]]:
+    """A table of the peers; rows that failed say why."""
+    own = {name: row for name, row in rows.items() if PEERS.get(name, Peer(script="")).table == table}
+    last = {"judges": "unreadable", "caches": "where", "picks": "how"}[table]
     return [
         {
             "peer": name,
-            **{c: row.get(c, "-") for c in (CACHE_COLUMNS if caches else COLUMNS)},
+            **{c: row.get(c, "-") for c in TABLES[table]},
             last: row.get(last) or row.get("error", "")[-60:],
         }
         for name, row in own.items()
@@ -265,7 +363,7 @@ def run_peer(peer: Peer, task: Mapping[str, Any], folder: Path, timeout: float) 
     python = environment(peer.packages)
     own = Path(tempfile.mkdtemp(dir=folder))
     settings = {**task, **dict(peer.settings), "folder": str(own), "cache": str(own / "judgments.sqlite")}
-    if peer.cache:
+    if peer.table == "caches":
         settings["pairs"] = [task["overlong"]["pair"], *task["pairs"][1:]]
         settings["bodies"] = [task["overlong"]["body"], *task["bodies"][1:]]
     (own / "task.json").write_text(json.dumps(settings), encoding="utf-8")
@@ -314,9 +412,9 @@ def environment(packages: Sequence[str]) -> Path:
     python = folder / "bin" / "python"
     if (folder / "complete").exists():
         return python
-    uv = shutil.which("uv")
+    uv = shutil.which("uv") or (str(UV) if UV.exists() else None)
     if uv is None:
-        raise RuntimeError("needs uv: pip install uv")
+        raise RuntimeError("needs uv: ./setup, or pip install uv")
     shutil.rmtree(folder, ignore_errors=True)
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     for command in (

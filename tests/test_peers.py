@@ -98,6 +98,7 @@ class CountingServer(http.server.BaseHTTPRequestHandler):
             "# HELP vllm:request_success_total Requests",
             f'vllm:request_success_total{{finished_reason="stop"}} {self.counts["answered"]}.0',
             'vllm:request_success_total{finished_reason="length"} 0.0',
+            f'vllm:prompt_tokens_total{{engine="0"}} {7 * self.counts["answered"]}.0',
             f'http_requests_total{{status="4xx"}} {self.counts["refused"]}.0',
             'http_requests_total{status="2xx"} 50.0',
         )
@@ -141,7 +142,7 @@ def test_a_cache_is_measured_by_what_reaches_the_server(peers: Any, runner: Any,
     task = {**TASK, "pairs": [["p", "c"]] * 4, "overlong": {"pair": ["p", "long"], "body": "long"}}
     task |= {"url": url, "served_model": "judge", "other_model": "other"}
     try:
-        row = peers.run_peer(peers.Peer(script="tiny.py", cache=True), task, tmp_path, 60)
+        row = peers.run_peer(peers.Peer(script="tiny.py", table="caches"), task, tmp_path, 60)
     finally:
         server.shutdown()
         server.server_close()
@@ -151,6 +152,48 @@ def test_a_cache_is_measured_by_what_reaches_the_server(peers: Any, runner: Any,
     assert row["refused_row_asked"] == [1, 1]
     assert row["warm_per_second"] > 0
     assert "per_second" not in row
+
+
+PICK_RUNNER = """
+import time
+STARTED = time.perf_counter()
+import urllib.request
+from common import measure_picks, read_task
+task, spent = read_task(), {"calls": 0}
+def pick(prompt, completions):
+    urllib.request.urlopen(task["url"], data=prompt.encode())
+    spent["calls"] += 1
+    return completions.index("right") if "right" in completions else None
+measure_picks(pick, task, started=STARTED, how="by its word", versions={}, told=lambda: dict(spent))
+"""
+
+
+def test_picks_are_measured_by_their_gold_and_what_the_server_counts(
+    peers: Any, runner: Any, tmp_path: Path
+) -> None:
+    """The first group counts for nothing, and a group without a pick has the mean of its gold."""
+    (tmp_path / "runners" / "tiny.py").write_text(PICK_RUNNER)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), CountingServer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    right = {"prompt": "q", "completions": ["wrong", "right"], "gold": [0.0, 1.0]}
+    neither = {"prompt": "q", "completions": ["a", "b", "c"], "gold": [0.0, 0.0, 1.0]}
+    task = {
+        **TASK,
+        "groups": [neither, right, right, neither],
+        "url": f"http://127.0.0.1:{server.server_port}",
+    }
+    try:
+        row = peers.run_peer(peers.Peer(script="tiny.py", table="picks"), task, tmp_path, 60)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (row["n"], row["picks"], row["n_without_pick"]) == (3, [1, 1, None], 1)
+    assert row["gold"] == pytest.approx((1 + 1 + 1 / 3) / 3)
+    assert row["gold_of_any"] == pytest.approx((0.5 + 0.5 + 1 / 3) / 3)
+    assert row["gold_of_best"] == 1.0
+    assert (row["requests"], row["prompt_tokens"], row["told"]) == (3, 21, {"calls": 3})
+    (shown,) = peers.table_of({"our best_of_n": row}, "picks")
+    assert (shown["gold"], shown["how"]) == (row["gold"], "by its word")
 
 
 def test_a_peer_that_fails_says_why(peers: Any, runner: Any, tmp_path: Path) -> None:
@@ -190,7 +233,7 @@ def test_peers_are_compared_on_their_own_kind_of_engine(peers: Any) -> None:
 def test_caches_have_a_table_of_their_own(peers: Any) -> None:
     rows = {"vllm.LLM": {"per_second": 4.0}, "our cache": {"warm_per_second": 9.0, "where": "a file"}}
     assert [row["peer"] for row in peers.table_of(rows)] == ["vllm.LLM"]
-    (cache,) = peers.table_of(rows, caches=True)
+    (cache,) = peers.table_of(rows, "caches")
     assert (cache["peer"], cache["warm_per_second"], cache["where"]) == ("our cache", 9.0, "a file")
     assert peers.ratios(rows) == {}
 

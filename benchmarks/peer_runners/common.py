@@ -5,7 +5,8 @@ A runner is started with the files TASK and OUT. TASK holds `model` (a folder), 
 system message), `bodies` (the filled judge template of each judgment, the same for all), `pairs` (prompt and
 completion), `max_new_tokens`, `context`, and for a peer on a server `url`, `served_model` and `other_model`
 (another name of the same model). It judges and writes what it saw: `measure` for speed, `measure_cache` for
-what a response cache answers.
+what a response cache answers. For `measure_picks` the task holds `groups` (prompt, completions and their
+gold) and `criteria` (texts by name) in the place of bodies and pairs.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ Judge = Callable[[Sequence[int]], "list[dict[str, Any]]"]
 
 Open = Callable[[str, int], Judge]
 """Opens the peer anew on its one cache file, for a served model's name and a limit of tokens."""
+
+Pick = Callable[[str, "list[str]"], "int | None"]
+"""Picks the best completion of a prompt: its index, or None where nothing could be read."""
 
 _RATING = re.compile(r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]")
 _MORE_TOKENS = 8
@@ -149,6 +153,57 @@ def measure_cache(open_cache: Open, task: dict[str, Any], *, where: str, version
     )
 
 
+def measure_picks(
+    pick: Pick,
+    task: dict[str, Any],
+    *,
+    started: float,
+    how: str,
+    versions: dict[str, str],
+    told: Callable[[], Any] = dict,
+) -> None:
+    """Pick from every group, one after the other; write gold, seconds, and what the server counted.
+
+    The first group is not counted. A group without a pick has the mean gold of its completions.
+
+    Args:
+        pick: Picks from one group.
+        task: The task.
+        started: `time.perf_counter()` at the runner's first line.
+        how: How the peer comes to its pick, in words.
+        versions: Of the packages that matter.
+        told: What the peer itself says that it has spent since the first group.
+    """
+    first, *groups = task["groups"]
+    pick(first["prompt"], first["completions"])
+    ready = time.perf_counter()
+    before, told_before = seen_by_server(task), told()
+    start = time.perf_counter()
+    picks = [pick(group["prompt"], group["completions"]) for group in groups]
+    seconds = time.perf_counter() - start
+    after, told_after = seen_by_server(task), told()
+    golds = [group["gold"] for group in groups]
+    means = [statistics.mean(gold) for gold in golds]
+    write(
+        {
+            "n": len(groups),
+            "gold": statistics.mean(
+                mean if i is None else gold[i] for i, gold, mean in zip(picks, golds, means, strict=True)
+            ),
+            "gold_of_any": statistics.mean(means),
+            "gold_of_best": statistics.mean(map(max, golds)),
+            "n_without_pick": sum(i is None for i in picks),
+            "picks": picks,
+            **{name: after[name] - before[name] for name in after},
+            "told": {name: value - told_before[name] for name, value in told_after.items()},
+            "pick_seconds": seconds,
+            "first_seconds": ready - started,
+            "how": how,
+            "versions": versions,
+        }
+    )
+
+
 def counted(judge: Judge, rows: Sequence[int], task: dict[str, Any]) -> dict[str, Any]:
     """One call over rows: its seconds, what reached the server, and what came back."""
     before = seen_by_server(task)
@@ -181,6 +236,8 @@ def seen_by_server(task: dict[str, Any]) -> dict[str, int]:
     return {
         "requests": count_of(lines, "vllm:request_success_total"),
         "tokens": count_of(lines, "vllm:generation_tokens_total"),
+        "prompt_tokens": count_of(lines, "vllm:prompt_tokens_total"),
+        "cached_tokens": count_of(lines, "vllm:prefix_cache_hits_total"),
         "refused": count_of(lines, "http_requests_total", 'status="4xx"'),
     }
 
