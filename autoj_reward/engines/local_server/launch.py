@@ -85,7 +85,10 @@ def serve(arguments: list[str]) -> None:
     """
     import vllm
     from vllm.entrypoints.cli.main import main as command
+    from vllm.platforms import current_platform
 
+    # vLLM knows its CPU build by that package's name, so it finds the device first.
+    current_platform.is_cpu()
     installed = importlib.metadata.version
     importlib.metadata.version = lambda distribution_name: (
         vllm.__version__ if distribution_name == "vllm" else installed(distribution_name)

@@ -43,6 +43,16 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+def test_the_command_alone_finds_its_device() -> None:
+    """The CPU build is known by its package's name, which the command is told to be another."""
+    line = "from autoj_reward.engines.local_server.launch import serve; serve(['--help'])"
+    done = subprocess.run(
+        [sys.executable, "-c", line], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "serve" in done.stdout
+
+
 @pytest.fixture(scope="module")
 def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerEngine]:
     """A judge in another environment, which lacks this package; started as one of a launcher's eight processes."""
