@@ -7,6 +7,7 @@ Sizes in docstrings: B requests, G completions of one prompt, K samples of one r
 from __future__ import annotations
 
 import enum
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -321,6 +322,53 @@ class ContinuationLogprobs:
     def holds_nan(self) -> bool:
         """Whether it holds NaN, which a broken model or adapter gives."""
         return math.isnan(sum(self.probs)) or math.isnan(self.unread_prob)
+
+
+class FlatReading(ContinuationLogprobs):
+    """A reading that creates its paths only when they are read; equal to and pickled as a plain reading.
+
+    Args:
+        texts: N continuations.
+        numbers: 1 + 2 N: `unread_prob`, then `path_logprob` and `end_logprob` of each continuation.
+    """
+
+    __slots__ = ("_numbers", "_texts")
+    _numbers: tuple[float, ...]
+    _texts: tuple[str, ...]
+
+    def __init__(self, texts: tuple[str, ...], numbers: tuple[float, ...]) -> None:
+        # Frozen, and without the base's constructor: `paths` is a property here.
+        object.__setattr__(self, "_texts", texts)
+        object.__setattr__(self, "_numbers", numbers)
+        object.__setattr__(self, "unread_prob", numbers[0])
+
+    @property
+    def paths(self) -> tuple[ContinuationLogprob, ...]:
+        texts, numbers = self._texts, self._numbers
+        return tuple(
+            ContinuationLogprob(text=text, path_logprob=path, end_logprob=end)
+            for text, path, end in zip(texts, numbers[1::2], numbers[2::2], strict=True)
+        )
+
+    @property
+    def probs(self) -> list[float]:
+        numbers = self._numbers
+        return [math.exp(path + end) for path, end in zip(numbers[1::2], numbers[2::2], strict=True)]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ContinuationLogprobs):
+            return NotImplemented
+        return (self.paths, self.unread_prob) == (other.paths, other.unread_prob)
+
+    def __hash__(self) -> int:
+        return hash((self.paths, self.unread_prob))
+
+    def __repr__(self) -> str:
+        return repr(ContinuationLogprobs(paths=self.paths, unread_prob=self.unread_prob))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        plain = functools.partial(ContinuationLogprobs, paths=self.paths, unread_prob=self.unread_prob)
+        return plain, ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -301,7 +301,8 @@ def measure(
 
 
 def profile(judge: Judge, prompts: list[str], completions: list[str]) -> None:
-    profiler = cProfile.Profile()
+    # CPU time: what other programs take is not in it.
+    profiler = cProfile.Profile(time.thread_time)
     profiler.runcall(judge.rate, prompts, completions)
     pstats.Stats(profiler).sort_stats("tottime").print_stats(35)
 

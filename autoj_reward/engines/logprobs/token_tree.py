@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
 from autoj_reward.errors import ConfigError
 from autoj_reward.types import (
-    ContinuationLogprob,
     ContinuationLogprobs,
     ContinuationQuery,
     Failure,
     FailureReason,
+    FlatReading,
     JudgeOutput,
 )
 
@@ -111,17 +111,10 @@ class TokenTree:
             if node in reached:
                 known = readings.get(node)
                 unread += math.exp(reached[node]) * (1.0 if known is None else known.unlisted_prob)
-        return ContinuationLogprobs(
-            paths=tuple(
-                ContinuationLogprob(
-                    text=text,
-                    path_logprob=min(reached.get(path, -math.inf), 0.0),
-                    end_logprob=min(self._end(path, readings), 0.0),
-                )
-                for text, path in zip(self.readout.continuations, self.paths, strict=True)
-            ),
-            unread_prob=min(unread, 1.0),
-        )
+        numbers = [min(unread, 1.0)]
+        for path in self.paths:
+            numbers += min(reached.get(path, -math.inf), 0.0), min(self._end(path, readings), 0.0)
+        return FlatReading(self.readout.continuations, tuple(numbers))
 
     def _reached(self, readings: Mapping[TokenPath, NodeLogprobs]) -> dict[TokenPath, float]:
         """log P of the root, and of every child of a node that was read."""
