@@ -5,7 +5,8 @@ Rows go through a recorded engine, first with `autoj-reward rate`, then with `ra
 of two workers. When a fifth of the blocks is there, one worker gets SIGKILL. The output must be complete,
 hold no row twice, and equal the one-machine output as a set. `--embedded` does the same with the embedded
 judge, on a few rows: its numbers depend a little on what else is in a batch, so there they may differ by the
-engine's resolution, and nothing else may.
+engine's resolution, and nothing else may. With `--criteria` two of three rows have a rubric of criteria in a
+column.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ ANSWERS = [
     {"contains": ["7 is"], "reading": {"5": 0.0001}},
     {"contains": [], "reading": {"5": 0.75, "6": 0.25}},
 ]
+RUBRIC = [
+    {"text": "The answer is a number.", "weight": 2, "essential": True},
+    {"name": "Modest", "text": "The answer speaks of its author.", "weight": -1},
+    {"text": "The answer is short.", "choices": ["long", "in between", "short"]},
+]
 
 
 def workers_of(driver: int) -> list[int]:
@@ -70,11 +76,13 @@ def _descends(pid: int, ancestor: int, parents: dict[int, int]) -> bool:
     return False
 
 
-def drill(folder: Path, n: int, block: int, engine: list[str]) -> dict[str, Any]:
+def drill(folder: Path, n: int, block: int, engine: list[str], *, criteria: bool) -> dict[str, Any]:
     """Judge `n` rows both ways, and compare."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"id": k, "prompt": f"Name number {k % 97}.", "completion": f"I say {k} is it."} for k in range(n)
     ]
+    if criteria:
+        rows = [row | {"rubric": json.dumps(RUBRIC) if row["id"] % 3 else None} for row in rows]
     pq.write_table(pa.Table.from_pylist(rows), folder / "in.parquet")
     began = time.monotonic()
     subprocess.run([*COMMAND, "-o", "one.parquet", *engine, "--quiet"], cwd=folder, check=True)
@@ -103,6 +111,7 @@ def drill(folder: Path, n: int, block: int, engine: list[str]) -> dict[str, Any]
         "killed_a_worker": bool(killed),
         "parts_when_killed": parts_at_kill,
         "rows_in_output": len(many),
+        "rows_by_criteria": sum(len(row.get("criteria") or ()) == len(RUBRIC) for row in many),
         "rows_twice": len(ids) - len(set(ids)),
         "equal_as_a_set": texts[0] == texts[1],
         "largest_difference": apart,
@@ -132,6 +141,7 @@ def main() -> None:
     parser.add_argument(
         "--embedded", action="store_true", help="the embedded judge in the place of the recorded one"
     )
+    parser.add_argument("--criteria", action="store_true", help="two of three rows have a rubric of criteria")
     parser.add_argument("--dry", action="store_true", help="print the figures, and keep no file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -142,14 +152,14 @@ def main() -> None:
             recorded = folder / "recorded.jsonl"
             recorded.write_text("".join(json.dumps(a) + "\n" for a in ANSWERS), encoding="utf-8")
             engine = ["--engine", f"recorded:{recorded}"]
-        figures = drill(folder, options.rows, options.block, engine)
+        figures = drill(folder, options.rows, options.block, engine, criteria=options.criteria)
     show([{k: v for k, v in figures.items() if k != "left_behind"}])
     figures["engine"] = "embedded, float32" if options.embedded else "recorded"
     if options.dry:
         print(json.dumps(figures))
     else:
         publish(
-            "ray_drill_embedded" if options.embedded else "ray_drill",
+            "ray_drill" + "_embedded" * options.embedded + "_criteria" * options.criteria,
             "Is a corpus judged on Ray, with a worker killed, the corpus judged on one machine?",
             figures,
         )

@@ -55,6 +55,15 @@ def test_the_short_drill_on_the_embedded_judge() -> None:
     assert float(str(figures["largest_difference"])) <= 1e-4
 
 
+def test_a_column_of_criteria_is_judged_on_a_cluster_as_on_one_machine() -> None:
+    """With verdicts, score and spread of each row, and rows without a rubric among them."""
+    pytest.importorskip("torch")
+    figures = drill("--embedded", "--criteria", "--rows", "8", "--block", "2")
+    assert figures["rows_in_output"] == 8
+    assert figures["rows_by_criteria"] == 5
+    assert float(str(figures["largest_difference"])) <= 1e-4
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
