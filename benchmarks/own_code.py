@@ -226,7 +226,7 @@ class TokenizerAlone:
             tokenizer.encode_inputs, tokenizer.decode_turn = encode, decode
 
     def run(self) -> None:
-        """All of it, in batches as large as ours, on all cores."""
+        """All of it, in large batches, on all cores."""
         whole, hf = self._tokenizer._whole, self._tokenizer.hf
         for start in range(0, len(self._texts), 128):
             for encoding in whole.encode_batch_fast(

@@ -33,7 +33,7 @@ from autoj_reward.types import (
     Usage,
 )
 
-_TOKENIZED_AT_ONCE = 128
+_TOKENIZED_AT_ONCE = 64
 """Inputs tokenized before the first of them goes to vLLM, which computes while the next are tokenized."""
 
 _ASSUMED_OUTPUT = 256
