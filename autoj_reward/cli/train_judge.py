@@ -78,8 +78,8 @@ def _print_plan(run: TrainConfig) -> None:
 
 def _write_held_out(run: TrainConfig, target: Path) -> None:
     from autoj_reward.rows.output import to_json
-    from autoj_reward.training.config import refuse_another_split
     from autoj_reward.training.data import load_corpus
+    from autoj_reward.training.run_settings import refuse_another_split
 
     refuse_another_split(run)
     part = load_corpus(run).held_out

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.toml_file import SettingReader, read_toml
@@ -176,28 +175,6 @@ def load_config(path: str | Path, *, output: str | Path | None = None) -> TrainC
     assert config is not None
     # Absolute, so that a run can be resumed from any working folder.
     return _with_paths(config, path.parent.absolute())
-
-
-def changed_settings(path: Path, wanted: Mapping[str, Any]) -> list[str]:
-    """Names of the settings that differ from those in a stage's `settings.json`."""
-    before = json.loads(path.read_text(encoding="utf-8"))
-    now = json.loads(json.dumps(wanted, default=asdict))
-    return sorted(name for name in now if before.get(name) != now[name])
-
-
-def refuse_another_split(config: TrainConfig) -> None:
-    """Compare the settings that split the data with those of an earlier run in the output folder.
-
-    Raises:
-        ConfigError: That run held out other rows.
-    """
-    wanted = {name: getattr(config, name) for name in ("files", "exclude", "seed", "held_out")}
-    for path in Path(config.output).glob("stage-*/settings.json"):
-        if changed := changed_settings(path, wanted):
-            raise ConfigError(
-                f"{path.parent} was trained with another split: {', '.join(changed)} changed since",
-                hint="rows that it was trained on would count as held out; restore these settings",
-            )
 
 
 def _wrong(config: TrainConfig) -> list[str]:

@@ -15,7 +15,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +34,17 @@ from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import JudgeSpec
-from autoj_reward.training.config import Stage, TrainConfig, changed_settings
+from autoj_reward.training.config import Stage, TrainConfig
 from autoj_reward.training.curriculum import stage_examples
 from autoj_reward.training.data import Corpus, Example, encode, load_corpus
 from autoj_reward.training.in_training_eval import Case, live_judge, measure_cases
+from autoj_reward.training.run_settings import keep_settings
 from autoj_reward.training.trainer import MeasureCallback, ProgressCallback, VerdictTrainer
 
 log = logging.getLogger("autoj_reward.training")
 
 _NEIGHBOURS, _RUN = 128, 4
 """Units that are sorted by length together, and how many neighbours of these stay together."""
-
-_SHAPING = ("judge", "files", "exclude", "seed", "held_out", "lora", "autocast")
-"""Settings of the whole run that every stage's weights depend on."""
 
 
 def train(config: TrainConfig, *, quiet: bool = True) -> Path:
@@ -78,7 +76,7 @@ def train(config: TrainConfig, *, quiet: bool = True) -> Path:
     )
     for n, stage in enumerate(config.stages):
         folder = output / f"stage-{n + 1}-{stage.name}"
-        _keep_settings(config, stage, folder)
+        keep_settings(config, stage, folder, write=_is_first_process())
         if (folder / "adapter").exists():
             log.info("stage %s is finished", stage.name)
             weights = load_file(str(folder / "adapter" / "adapter_model.safetensors"))
@@ -158,28 +156,6 @@ def plan_stages(config: TrainConfig) -> tuple[list[PlannedStage], dict[str, int]
             )
         )
     return plans, dict(corpus.dropped)
-
-
-def _keep_settings(config: TrainConfig, stage: Stage, folder: Path) -> None:
-    """Write a stage's settings, or compare them with those that it was begun with.
-
-    Raises:
-        ConfigError: They differ.
-    """
-    whole = {f.name: getattr(config, f.name) for f in fields(config) if f.name in _SHAPING}
-    wanted = json.loads(json_text({**whole, "stage": stage}, default=asdict))
-    for name in ("measures", "measure_every", "until"):
-        del wanted["stage"][name]
-    path = folder / "settings.json"
-    if path.exists():
-        if changed := changed_settings(path, wanted):
-            raise ConfigError(
-                f"{folder} was begun with other settings: {', '.join(changed)} changed since",
-                hint="name another output folder, or remove this stage's and the later stages' folders",
-            )
-    elif _is_first_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json_text(wanted, indent=1) + "\n", encoding="utf-8")
 
 
 def _load(config: TrainConfig, spec: JudgeSpec) -> tuple[Any, InjectionSafeTokenizer]:

@@ -118,7 +118,7 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
         self._progress: RunProgress | None = None
         self._first = self._step = self._n_steps = 0
         self._started = time.monotonic()
-        self._loss = float("nan")
+        self._loss: float | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -163,7 +163,8 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
     def _status(self) -> str:
         seconds = max(time.monotonic() - self._started, 1e-9)
         done = self._n_tokens * (self._step - self._first) / max(self._n_steps, 1)
-        return f"{done / seconds:,.0f} tokens/s, loss {self._loss:.3f}"
+        loss = "" if self._loss is None else f", loss {self._loss:.3f}"
+        return f"{done / seconds:,.0f} tokens/s{loss}"
 
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:

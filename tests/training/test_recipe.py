@@ -20,6 +20,7 @@ from autoj_reward.training.calibration import labelled_rows
 from autoj_reward.training.config import TrainConfig, load_config
 from autoj_reward.training.data import load_corpus, prompt_key
 from autoj_reward.training.recipe import plan_stages, train
+from autoj_reward.training.run_settings import keep_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")]
 
@@ -138,10 +139,9 @@ def test_held_out_rows_are_written_for_calibration(config_file: Path, tmp_path: 
 
 
 def test_rows_of_another_split_are_not_called_held_out(config_file: Path, tmp_path: Path) -> None:
-    stage = Path(load_config(config_file).output) / "stage-1-crossed"
-    stage.mkdir(parents=True)
-    settings = dataclasses.asdict(load_config(config_file))
-    (stage / "settings.json").write_text(json.dumps({**settings, "seed": 77}))
+    config = load_config(config_file)
+    folder = Path(config.output) / "stage-1-crossed"
+    keep_settings(dataclasses.replace(config, seed=77), config.stages[0], folder, write=True)
     call = ["train-judge", str(config_file), "--held-out", str(tmp_path / "rows.jsonl")]
     with pytest.raises(ConfigError, match="another split: seed changed"):
         CliRunner().invoke(app, call, catch_exceptions=False)
