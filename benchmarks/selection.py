@@ -3,8 +3,9 @@
 
 The same code as `autoj-reward evaluate selection`, over several sets, with the check of batch orders: every
 completion is rated twice, in order and backwards in other batches, and the rankings compared (goal: Kendall
-at least 0.95). What is shown is picks against gold whatever comes out, beside the longest completion and
-the best fixed system. `alpacaeval` has an AI's labels; the others' are of people, experts or tests.
+at least 0.95). What is shown is picks against gold whatever comes out, less a random pick with its 95%
+interval, beside the longest completion and the best fixed system. `alpacaeval` has an AI's labels; the
+others' are of people, experts or tests.
 
 The run in the results says how many groups it used; all of them, for a judge on a GPU:
 
@@ -48,7 +49,9 @@ def main() -> None:
     arguments.add_argument(
         "--max-chars", type=int, help="leave out groups with longer prompts (said in the results)"
     )
-    arguments.add_argument("--order-groups", type=int, default=8, help="groups of the check of batch orders")
+    arguments.add_argument(
+        "--order-groups", type=int, default=8, help="groups of the check of batch orders; 0 for none"
+    )
     arguments.add_argument("--plots", type=Path, help="folder for plots")
     arguments.add_argument("--no-cache", action="store_true")
     arguments.add_argument("--name", default="selection", help="of the result file")
@@ -82,7 +85,7 @@ def main() -> None:
             if given.plots is not None:
                 plot_selection(report, given.plots, title=name)
     with Judge.load(given.judge, cache=False, **loading) as fresh:
-        for name in given.sets:
+        for name in given.sets if given.order_groups else ():
             orders = check_batch_orders(fresh, taken(name, given)[: given.order_groups])
             sets[name]["batch_orders"] = asdict(orders)
             print(f"{name}: {orders}")
@@ -115,8 +118,9 @@ def table(report: SelectionReport) -> list[dict[str, Any]]:
             "pick": row.name,
             "groups": row.n_groups,
             "gold": row.gold.value,
-            "low": row.gold.low,
-            "high": row.gold.high,
+            "less random": row.over_random.value,
+            "low": row.over_random.low,
+            "high": row.over_random.high,
             "gain": row.gain.value,
             "kendall": "-" if row.kendall is None else row.kendall.value,
             "spearman": "-" if row.spearman is None else row.spearman.value,

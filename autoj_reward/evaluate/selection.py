@@ -75,6 +75,7 @@ class SelectionRow:
         n: Completions of a group.
         n_groups: Groups.
         gold: Mean gold of the pick.
+        over_random: Mean gold of the pick less that of a random one in the same groups, exact.
         gain: (pick - random) / (oracle - random), the ratio of the means; 1 is the oracle.
         kendall: Mean tau-b with gold over groups where both sides differ; None for rules.
         spearman: Mean rank correlation, likewise.
@@ -89,6 +90,7 @@ class SelectionRow:
     n: int
     n_groups: int
     gold: Share
+    over_random: Share
     gain: Share
     kendall: Share | None = None
     spearman: Share | None = None
@@ -280,6 +282,7 @@ class _Results:
                 n=n,
                 n_groups=len(self.parts),
                 gold=resampled(picks, self.resamples),
+                over_random=resampled(picks - random, self.resamples),
                 gain=resampled(picks - random, self.resamples, over=oracle - random),
                 **self.costs.get(name, {}),
             )

@@ -18,6 +18,7 @@ from autoj_reward.judgments import RatingJudgment
 from autoj_reward.judgments.rubric import RubricJudgment
 from autoj_reward.testing import ScriptedEngine, rendered_text
 from autoj_reward.types import Failure, FailureReason, JudgeInput, Request
+from tests.conftest import REPO
 
 CRITERIA = {"red": 0.9, "green": 0.2, "blue": 0.6}
 RUBRIC = Rubric(
@@ -152,7 +153,8 @@ def test_what_a_column_holds_is_read_and_errors_name_the_row() -> None:
 
 def test_a_comparison_shows_the_rubric_in_words() -> None:
     engine = ScriptedEngine(read={" Answer 1": 1.0})
-    compared = Judge.load("small", engine=engine, mode="direct").compare(
+    general = str(REPO / "benchmarks" / "judges" / "general_0.5b.toml")
+    compared = Judge.load(general, engine=engine, mode="direct").compare(
         ["a"], ["b"], ["c"], rubrics=[RUBRIC]
     )
     assert compared[0].failure is None

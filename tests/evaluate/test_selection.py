@@ -47,6 +47,10 @@ def test_picks_against_gold_and_against_rules() -> None:
     assert at["pointwise"].gold.value == pytest.approx(at["oracle"].gold.value, abs=0.1)
     assert at["oracle"].gain.value == pytest.approx(1.0)
     assert at["random"].gain.value == pytest.approx(0.0)
+    over = at["pointwise"].over_random
+    assert over.value == pytest.approx(at["pointwise"].gold.value - at["random"].gold.value)
+    assert 0 < over.low < over.value < over.high
+    assert (at["random"].over_random.low, at["random"].over_random.high) == (0, 0)
     assert at["pointwise"].kendall is not None
     assert at["pointwise"].kendall.value > 0.95
     assert at["greedy"].ties > at["pointwise"].ties

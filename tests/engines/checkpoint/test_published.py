@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autoj_reward.engines.checkpoint import published
-from autoj_reward.engines.checkpoint.embedded import converted_model
+from autoj_reward.engines.checkpoint.embedded import SMALL_BASE, converted_model, resolve_model
 from autoj_reward.engines.checkpoint.published import NAMED_BY, PUBLISHED, PublishedFile, find_file
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.presets import load_spec
@@ -79,13 +79,21 @@ def test_a_named_file_that_does_not_exist_is_refused(tmp_path: Path, monkeypatch
         find_file(WANTED)
 
 
-def test_the_small_judge_is_a_published_file(tmp_path: Path) -> None:
-    spec = load_spec("small")
-    found = converted_model(spec.model)
-    assert found is not None
-    assert PUBLISHED[spec.model].sha256[:12] in found.folder().name
-    assert found.folder().is_relative_to(tmp_path / "home")
-    assert "not trained" in spec.description
+def test_the_small_judge_is_made_of_a_published_file(tmp_path: Path) -> None:
+    model = converted_model(load_spec("small").model)
+    base = converted_model(SMALL_BASE)
+    assert model is not None
+    assert base is not None
+    assert PUBLISHED[SMALL_BASE].sha256[:12] in base.folder().name
+    assert PUBLISHED[SMALL_BASE].name in model.origin
+    for found in (model, base):
+        assert found.folder().is_relative_to(tmp_path / "home")
+
+
+def test_without_weights_the_small_judge_names_the_three_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=NAMED_BY) as raised:
+        resolve_model(load_spec("small").model)
+    assert "benchmarks/weights.py" in str(raised.value)
 
 
 def test_other_content_is_converted_to_another_folder() -> None:
