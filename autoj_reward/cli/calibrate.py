@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoj_reward.cli.display import table_console
+from autoj_reward.cli.display import note, table_console
 from autoj_reward.cli.options import (
     AsJson,
     CacheOptions,
@@ -90,6 +90,8 @@ def calibrate(
             ask = functools.partial(judge_labelled, judge)
             judgments = judge_in_chunks(judge, f"calibrate, {name}", chosen, ask, quiet=quiet, spent=spent)
             labels = [r.label for r in chosen]
+            if "tie" in protocol.verdicts.verdicts and "tie" not in labels:
+                note(f"none of the {len(labels):,} {name} is a tie: the fit suits rows without ties")
             if isinstance(judge, Panel):
                 fitted.append(fit_panel(judgments, labels))
             else:
