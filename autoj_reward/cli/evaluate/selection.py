@@ -147,10 +147,11 @@ def _print_selection(report: SelectionReport) -> None:
     from rich.table import Table
 
     console = table_console()
-    table = Table(caption="gain: (pick - random) / (oracle - random); 95% bootstrap", caption_justify="left")
+    caption = "gain: (pick - random) / (oracle - random); 95%: paired bootstrap over prompts of pick - random"
+    table = Table(caption=caption, caption_justify="left")
     table.add_column("N", justify="right")
     table.add_column("pick", no_wrap=True)
-    for name in ("groups", "gold", "95%", "gain", "tau", "rho", "calls", "tokens", "s", "ties"):
+    for name in ("groups", "gold", "- random", "95%", "gain", "tau", "rho", "calls", "tokens", "s", "ties"):
         table.add_column(name, justify="right", no_wrap=True)
     n = report.rows[0].n if report.rows else 0
     for row in report.rows:
@@ -162,7 +163,8 @@ def _print_selection(report: SelectionReport) -> None:
             row.name,
             str(row.n_groups),
             f"{row.gold.value:.3f}",
-            f"{row.gold.low:.3f} to {row.gold.high:.3f}",
+            f"{row.over_random.value:+.3f}",
+            f"{row.over_random.low:+.3f} to {row.over_random.high:+.3f}",
             f"{row.gain.value:.2f}",
             *("-" if c is None else f"{c.value:.2f}" for c in (row.kendall, row.spearman)),
             *(
