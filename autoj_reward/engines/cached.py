@@ -9,7 +9,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +119,15 @@ class CachedEngine:
         answered: dict[int, Chain] = {}
         if inputs and not self._refresh:
             places: dict[bytes, tuple[int, Parts]] = {}
+            repeated: set[bytes] = set()
             for n, part in enumerate(parts_of(inputs, self.fingerprint)):
-                places.setdefault(part.key, (n, part))
+                if places.setdefault(part.key, (n, part))[0] != n:
+                    repeated.add(part.key)
             stored = self.store.get(places)
             missing = [key for key in places if key not in stored]
             for start in range(0, len(missing), self._chunk):
                 begun = {k: places[k] for k in missing[start : start + self._chunk]}
-                answered |= self._store_chains(begun, inputs, follow)
+                answered |= self._store_chains(begun, inputs, follow, repeated)
         rest = [n for n in range(len(inputs)) if n not in answered]
 
         def follow_rest(some: Sequence[Answered]) -> list[JudgeInput | None]:
@@ -136,12 +138,23 @@ class CachedEngine:
         return [answered[n] for n in range(len(inputs))]
 
     def _store_chains(
-        self, begun: dict[bytes, tuple[int, Parts]], inputs: Sequence[JudgeInput], follow: Follow
+        self,
+        begun: dict[bytes, tuple[int, Parts]],
+        inputs: Sequence[JudgeInput],
+        follow: Follow,
+        repeated: Collection[bytes],
     ) -> dict[int, Chain]:
         """Answer the chains that no other caller has begun, as far as others answer none of their inputs.
 
+        Args:
+            begun: Inputs by key, each with its place.
+            inputs: All inputs.
+            follow: As of `generate_chains`.
+            repeated: Keys of inputs that occur more than once.
+
         Returns:
-            Those that came to their end, by their inputs' places.
+            Those that came to their end, by their inputs' places. Without those of repeated inputs that
+            failed: all copies are to be asked together, so that they have one answer.
         """
         owner = new_owner()
         taken: list[list[tuple[Parts, JudgeInput]]] = []
@@ -195,9 +208,15 @@ class CachedEngine:
             settled = True
             # Where another caller wrote an answer first, that one counts.
             unended.update(k for k, chain in enumerate(taken) if any(part.key in before for part, _ in chain))
+            unended.update(
+                k
+                for k, answers in enumerate(chains)
+                if taken[k][0][0].key in repeated and any(isinstance(a, Failure) for a in answers)
+            )
+            reread = sum(isinstance(answer, JudgeOutput) for k in unended for answer in chains[k])
             with self._counting:
                 # They were asked for just now, and are about to be read from the store.
-                self.stats += EngineStats(n_cached=-sum(len(taken[k]) for k in unended))
+                self.stats += EngineStats(n_cached=-reread)
             return {n: chains[k] for k, (n, _) in enumerate(own) if k not in unended}
         finally:
             if not settled:

@@ -127,12 +127,17 @@ class SelectionReport:
         }
 
 
+_CHECKED_GROUPS = 16
+"""Groups that are judged between two checks."""
+
+
 @dataclass(slots=True)
 class _SharedOracle:
     """Answers for parts of groups, from judgments kept for the whole groups."""
 
     judge: Judge
     whole: JudgeOracle
+    check: Callable[[], None] | None = None
     rating_seconds: list[float] = field(default_factory=list)
     comparison_seconds: list[float] = field(default_factory=list)
     parts: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
@@ -156,9 +161,17 @@ class _SharedOracle:
             new = [(g, _missing(g, wanted, kind, known)) for g, wanted in translated]
             if n := sum(len(w.rate) + len(w.compare) for _, w in new):
                 start = time.perf_counter()
-                self.whole.answer(new)
+                self._answer(new)
                 seconds += [(time.perf_counter() - start) / n] * n
         return [self.whole.recall(g, wanted) for g, wanted in translated]
+
+    def _answer(self, new: list[tuple[int, Round]]) -> None:
+        """All at once, which engines do best, or a few groups between two checks."""
+        size = len(new) if self.check is None else _CHECKED_GROUPS
+        for start in range(0, len(new), size):
+            if self.check is not None:
+                self.check()
+            self.whole.answer(new[start : start + size])
 
     def seconds(self, evidence: Evidence) -> float:
         """Seconds that the judgments would take, at the mean of their kind."""
@@ -181,6 +194,7 @@ def evaluate_selection(
     pairs: Sequence[tuple[str, str]] = (),
     resolution: float | None = None,
     progress: Callable[[str], None] = lambda text: None,
+    check: Callable[[], None] | None = None,
 ) -> SelectionReport:
     """Measure every contender at every N, with rules that use no judge as baselines.
 
@@ -191,6 +205,7 @@ def evaluate_selection(
         pairs: Names (above, below) of contenders or rules whose picks are compared in pairs.
         resolution: Rewards closer than this tie; None is each judge's own, as for `rank`.
         progress: Called with a line about each step.
+        check: Called before every 16 groups that are judged; ends the call by raising, as a budget does.
 
     Raises:
         ConfigError: A size is below 2, or a pair names an unknown contender.
@@ -209,7 +224,7 @@ def evaluate_selection(
     for contender in contenders.values():
         judge = contender.judge
         oracles.setdefault(
-            id(judge), _SharedOracle(judge, JudgeOracle(judge, [g.requests() for g in usable]))
+            id(judge), _SharedOracle(judge, JudgeOracle(judge, [g.requests() for g in usable]), check)
         )
     rows, paired = [], []
     for n in sorted(set(sizes)):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autoj_reward.engines.checkpoint.file_hash import file_hash
+from autoj_reward.engines.checkpoint.fingerprint import checkpoint_fingerprint
 from autoj_reward.errors import ConfigError
 from autoj_reward.json_text import json_text
 from autoj_reward.judge.presets import load_spec
@@ -85,7 +86,9 @@ def _split_facts(config: TrainConfig) -> dict[str, Any]:
 
 def _judge_facts(judge: str) -> dict[str, Any]:
     spec = load_spec(judge)
-    return {"model": spec.model, "revision": spec.revision, "prompts": spec.fingerprint}
+    folder = Path(spec.model).expanduser()
+    model = checkpoint_fingerprint(folder) if folder.is_dir() else spec.model
+    return {"model": model, "revision": spec.revision, "prompts": spec.fingerprint}
 
 
 def _content(path: str) -> str:
@@ -98,5 +101,10 @@ def _content(path: str) -> str:
 def _changed(path: Path, facts: Mapping[str, Any]) -> list[str]:
     """Names of the facts that differ from those in the file."""
     before = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(before.get("judge"), dict):
+        raise ConfigError(
+            f"{path.parent} was begun by an earlier version, which kept paths and not what the files held",
+            hint="name another output folder",
+        )
     now = json.loads(json_text(facts))
     return sorted(name for name in now if before.get(name) != now[name])

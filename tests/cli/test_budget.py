@@ -115,8 +115,9 @@ def test_evaluate_pairwise_stops_and_the_cache_continues_it(run: Run, tmp_path: 
     command = ["evaluate", "pairwise", "pairs.jsonl", "--by-rating", "--cache", "a.sqlite", "--json"]
     with pytest.raises(BudgetSpent, match=r"64 of 70 are judged, and the cache keeps the answers"):
         run(*command, "--most-tokens", "100")
-    with pytest.raises(ConfigError, match="a budget with --no-cache"):
-        run(*command[:-3], "--no-cache", "--most-tokens", "100")
+    for option in ("--no-cache", "--refresh"):
+        with pytest.raises(ConfigError, match=f"a budget with {option}"):
+            run(*command[:-3], option, "--most-tokens", "100")
     assert json.loads(run(*command, "--most-tokens", "1").stdout)["overall"]["n"] == 70
 
 
@@ -132,8 +133,28 @@ def test_evaluate_selection_stops_between_strategies(run: Run, tmp_path: Path, r
     group = {"prompt": "Q", "completions": ["Paris", "Berlin", "mumble"], "gold": [1, 0, 0]}
     write_rows(tmp_path / "groups.jsonl", [group])
     command = ["evaluate", "selection", "groups.jsonl", "--n", "2,3", "--strategies", "pointwise"]
-    with pytest.raises(BudgetSpent, match=r"the next step was N = 3: pointwise"):
+    with pytest.raises(BudgetSpent, match=r"stopped in step N = 3: pointwise"):
         run(*command, "--cache", "a.sqlite", "--most-tokens", "100")
+
+
+def test_evaluate_selection_stops_within_a_strategy(run: Run, tmp_path: Path, rows: str) -> None:
+    """Sixteen groups are judged at a time."""
+    groups = [{"prompt": f"Q{n}", "completions": ["Paris", "Berlin"], "gold": [1, 0]} for n in range(40)]
+    write_rows(tmp_path / "groups.jsonl", groups)
+    command = ["evaluate", "selection", "groups.jsonl", "--n", "2", "--strategies", "pointwise"]
+    with pytest.raises(BudgetSpent, match=r"1,600 of 100 tokens; stopped in step N = 2: pointwise"):
+        run(*command, "--cache", "a.sqlite", "--most-tokens", "100")
+
+
+def test_a_budget_is_refused_where_no_judge_is_asked(run: Run, tmp_path: Path, rows: str) -> None:
+    write_rows(tmp_path / "pairs.jsonl", PAIRS)
+    write_rows(tmp_path / "cases.jsonl", [])
+    for command in (
+        ("pairwise", "pairs.jsonl", "--predictions", "p.jsonl"),
+        ("critique", "cases.jsonl", "--comparisons", "c.jsonl"),
+    ):
+        with pytest.raises(ConfigError, match="this call asks none"):
+            run("evaluate", *command, "--most-tokens", "9", judge=False)
 
 
 def test_one_budget_is_for_one_judge(run: Run, tmp_path: Path) -> None:

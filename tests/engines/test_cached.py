@@ -24,6 +24,7 @@ from autoj_reward.types import (
     Answered,
     ContinuationQuery,
     Failure,
+    FailureReason,
     Follow,
     JudgeInput,
     JudgeOutput,
@@ -382,6 +383,23 @@ def test_a_chain_that_fails_is_asked_for_once_and_not_kept(store: JudgmentStore)
     assert [[isinstance(a, Failure) for a in chain] for chain in chains] == [[True], [False, False]]
     assert (inner.n_inputs, engine.stats.n_asked, engine.stats.n_cached) == (3, 3, 0)
     assert len(list(store.records())) == 2
+
+
+def test_copies_of_an_input_have_one_answer_even_if_the_engine_fails_once(store: JudgmentStore) -> None:
+    class FailingOnce(DrawingEngine):
+        failed = False
+
+        def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
+            answers = super().generate(inputs)
+            if not self.failed:
+                self.failed = True
+                return [Failure(reason=FailureReason.ENGINE, detail="once")] * len(answers)
+            return answers
+
+    engine = CachedEngine(FailingOnce(), store)
+    first, second = engine.generate_chains([question("a")] * 2, lambda answered: [None] * len(answered))
+    assert first == second
+    assert (engine.stats.n_asked, engine.stats.n_cached) == (2, 1)
 
 
 def test_what_others_are_asking_is_left_to_them(store: JudgmentStore) -> None:

@@ -73,6 +73,27 @@ def test_measures_may_change_and_the_learning_rate_may_not(config_file: Path, tm
         begin(dataclasses.replace(config, stages=(first,)), tmp_path / "out")
 
 
+def test_other_weights_in_the_judges_folder_are_noticed(
+    config_file: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    copied = shutil.copytree(tiny_model, tmp_path / "model")
+    judge = tmp_path / "judge.toml"
+    judge.write_text(judge.read_text().replace(str(tiny_model), str(copied)))
+    begin(load_config(config_file), tmp_path / "out")
+    weights = copied / "model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b"0")
+    with pytest.raises(ConfigError, match="judge changed since"):
+        begin(load_config(config_file), tmp_path / "out")
+
+
+def test_a_run_of_an_earlier_version_is_refused_with_the_reason(config_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out" / "stage-1-crossed"
+    folder.mkdir(parents=True)
+    (folder / "settings.json").write_text('{"judge": "judge.toml", "files": [], "exclude": []}')
+    with pytest.raises(ConfigError, match="was begun by an earlier version"):
+        refuse_another_split(load_config(config_file))
+
+
 def test_a_file_that_is_gone_is_named(config_file: Path, tmp_path: Path) -> None:
     config = load_config(config_file)
     (tmp_path / "test.jsonl").unlink()

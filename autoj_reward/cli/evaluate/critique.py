@@ -121,6 +121,8 @@ def critique(
             hint="let the critic write them first (-o OUT.jsonl, without --reference), then give --critiques "
             "OUT.jsonl",
         )
+    if critic is None and (comparisons is not None or reference is None):
+        limits.refuse_without_judge()
     check_output(output)
     failures: Counter[str] = Counter()
     name = one_input(source, data)
@@ -232,7 +234,7 @@ def _written(
             lambda chunk: judge.rate([c.prompt for c in chunk], [c.completion for c in chunk]),
             quiet=quiet,
             failures=failures,
-            spent=limits.spending(judge, kept=not caching.no_cache),
+            spent=limits.spending(judge, no_cache=caching.no_cache, refresh=caching.refresh),
         )
     if empty := sum(not j.critique for j in judgments):
         note(f"{empty} critiques are empty; they are compared as such")
@@ -265,7 +267,7 @@ def _compared(
             quiet=quiet,
             failures=failures,
             judgment_of=lambda made: made.judgment,
-            spent=limits.spending(judge, kept=not caching.no_cache),
+            spent=limits.spending(judge, no_cache=caching.no_cache, refresh=caching.refresh),
         )
 
 

@@ -146,6 +146,8 @@ def pairwise(
     scores: Sequence[Scores] | None = None
     about = about_finished(f"decisions of {predictions}", predictions)
     failures: Counter[str] = Counter()
+    if predictions is not None or reward_model is not None:
+        limits.refuse_without_judge()
     if predictions is not None and holds_scores(predictions):
         if swapped is not None:
             raise ConfigError("scores do not depend on the order of a pair", hint="leave out --swapped")
@@ -167,7 +169,7 @@ def pairwise(
                 quiet=quiet,
                 output=output,
                 failures=failures,
-                spent=limits.spending(judge, kept=not caching.no_cache),
+                spent=limits.spending(judge, no_cache=caching.no_cache, refresh=caching.refresh),
             )
             about = about_judge(judge)
     if scores is not None:

@@ -104,13 +104,19 @@ def selection(
     groups = list(itertools.islice(read, limit))
     began = time.monotonic()
     with load_judge(judging, caching.for_judge()) as judge:
-        spent = limits.spending(judge, kept=not caching.no_cache)
+        spent = limits.spending(judge, no_cache=caching.no_cache, refresh=caching.refresh)
+
+        step = ""
 
         def progress(text: str) -> None:
-            if spent is not None:
-                spent.check(f"the next step was {text}; the cache keeps the answers")
+            nonlocal step
+            step = text
             if not quiet:
                 note(text)
+
+        def check() -> None:
+            if spent is not None:
+                spent.check(f"stopped in step {step}; the cache keeps the answers")
 
         contenders = contenders_of(judge, strategies.split(","), samples=samples_too)
         others = [n for n in contenders if n != "pointwise"] if "pointwise" in contenders else []
@@ -120,6 +126,7 @@ def selection(
             sizes=wanted,
             pairs=[("pointwise", n) for n in others],
             progress=progress,
+            check=None if spent is None else check,
         )
         about = about_judge(judge)
     _print_selection(report)

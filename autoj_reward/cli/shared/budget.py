@@ -60,25 +60,34 @@ class LimitOptions:
         made = Budget(tokens=self.most_tokens, seconds=self.most_seconds, cost=self.most_cost)
         return made if made.is_given else None
 
-    def spending(self, judge: Judge, *, kept: bool) -> Spending | None:
+    def refuse_without_judge(self) -> None:
+        """Raise ConfigError if a budget is given to a command that asks no judge."""
+        if self.budget() is not None:
+            raise ConfigError(
+                "a budget limits what a judge spends, and this call asks none", hint="leave out --most-..."
+            )
+
+    def spending(self, judge: Judge, *, no_cache: bool, refresh: bool) -> Spending | None:
         """What a judge spends from now on; None without a budget.
 
         Args:
             judge: The judge.
-            kept: Whether a cache keeps its answers.
+            no_cache: Whether no cache keeps its answers.
+            refresh: Whether the cache's answers are not used.
 
         Raises:
-            ConfigError: Nothing would be kept, a limit is not above 0, or the judge has no prices.
+            ConfigError: The next run could not continue, a limit is not above 0, or the judge has no prices.
         """
         from autoj_reward.budget import Spending
 
         budget = self.budget()
         if budget is None:
             return None
-        if not kept:
+        if no_cache or refresh:
+            option = "--no-cache" if no_cache else "--refresh"
             raise ConfigError(
-                "a budget with --no-cache: this command keeps what is judged in the cache alone",
-                hint="leave out --no-cache, or --most-...",
+                f"a budget with {option}: this command continues from the cache alone",
+                hint=f"leave out {option}, or --most-...",
             )
         return Spending(judge, budget)
 

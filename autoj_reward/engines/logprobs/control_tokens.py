@@ -65,12 +65,14 @@ def control_texts(
 
     Returns:
         None if there are no control tokens, or if one may also come from a normalised text, from the blanks
-        around it, from an unknown character or from ordinary pieces.
+        around it, from an unknown character or from ordinary pieces, or counts as a whole word only.
     """
     tokens = [t for t in layout["added_tokens"] if t["id"] in control]
     texts = [t["content"] for t in tokens]
     normalised = layout["normalizer"] is not None
-    if not all(texts) or any(t["lstrip"] or t["rstrip"] or (t["normalized"] and normalised) for t in tokens):
+    if not all(texts) or any(
+        t["lstrip"] or t["rstrip"] or t["single_word"] or (t["normalized"] and normalised) for t in tokens
+    ):
         return None
     if layout["model"].get("unk_token") in texts:
         return None

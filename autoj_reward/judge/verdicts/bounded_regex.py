@@ -27,6 +27,10 @@ _PIECE = re.compile(
 )
 
 
+_CLASSES = "AZbBdDsSwW"
+"""Letters that stand for a kind of character or a place after a backslash."""
+
+
 def bounded(pattern: str) -> str:
     """The pattern with every `*`, `+` and `{n,}` limited.
 
@@ -78,6 +82,9 @@ def held_text(pattern: re.Pattern[str]) -> str:
         elif text in ("|", "{"):
             # `{` may begin an exact number of times.
             return ""
+        elif piece["escaped"] and text[1].isalnum() and text[1] not in _CLASSES:
+            # A character by its number, whose digits follow, or a group again.
+            return ""
         elif piece["repeat"] or text == "?":
             least = 0 if text == "?" else _span(piece)[0]
             runs[-1] = runs[-1] if least else runs[-1][:-1]
@@ -88,11 +95,6 @@ def held_text(pattern: re.Pattern[str]) -> str:
             continue
         runs.append("")
     return "" if pattern.flags & re.VERBOSE else max(runs, key=len)
-
-
-def _is_itself(text: str) -> bool:
-    """Whether a character or an escaped one stands for itself in a pattern."""
-    return text not in (".", "^", "$") if len(text) == 1 else not text[1].isalnum()
 
 
 def _span(repeat: re.Match[str]) -> tuple[int, int]:

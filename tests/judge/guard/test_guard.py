@@ -140,6 +140,7 @@ def test_no_verdict_is_passed_over_that_a_judge_would_find(pattern: str, data: s
         (r"rate?d+(?P<verdict>\d)", "rat"), (r"score|(?P<verdict>a)", ""), (r"a{3}bcd(?P<verdict>\d)", ""),
         (r"(?:score)?:(?P<verdict>\d)", ":"), ("(?x)a b(?P<verdict>c)", ""), (r"[abc]x*(?P<verdict>\d)", ""),
         (r"\bscore\.(?P<verdict>\d)", "score."), (r"评分abc(?P<verdict>\d)", "abc"),
+        (r"\u7ed3\u8bba:(?P<verdict>\d)", ""), (r"Q\x3a (?P<verdict>\d)", ""), (r"ab\072 (?P<verdict>\d)", ""),
     ],
 )  # fmt: skip
 def test_what_every_match_of_a_pattern_holds(pattern: str, held: str) -> None:
