@@ -6,8 +6,9 @@ sanity     fresh pairs with a known better side, made from test prompts: the rig
            against a repeating one; by rating and by comparison. Goal: 95%, 80%, 95%.
 pairs      Auto-J's pairwise test, against people: agreement and consistency of both orders, accuracy on
            decided pairs, by rating and by comparison; on pairs within 10% of equal length, where the
-           length rule is blind; without the prompts that Auto-J's training data shares. Goal: above the
-           longer completion's 71.8% of decided pairs.
+           length rule is blind; where the longer and where the shorter completion won; without the
+           prompts that Auto-J's training data shares. Goal: above the longer completion's 71.8% of
+           decided pairs.
 held-out   people's pairs of the arena that the embedded judge's recipe kept out of training, by rating and by
            comparison, and the longer completion beside them: what a recipe may be chosen by.
 position   mean |P(first slot) - 0.5| of single orders, which a sure judge raises too; and what standing
@@ -261,6 +262,8 @@ def subsets(pairs: Sequence[LabelledPair]) -> dict[str, Callable[[LabelledPair],
             abs(len(p.first) - len(p.second)) <= 0.1 * max(len(p.first), len(p.second))
         ),
         "decided, new prompts": lambda p: prompt_key(p.prompt) not in known,
+        "decided, the longer won": lambda p: longer(p) == p.preference,
+        "decided, the shorter won": lambda p: longer(p) not in (p.preference, "tie"),
     }
 
 
