@@ -52,7 +52,7 @@ from autoj_reward.engines.vllm.loading import thread_environment
 
 RUNNERS = Path(__file__).resolve().parent / "peer_runners"
 UV = Path(__file__).resolve().parents[1] / ".venv-uv" / "bin" / "uv"
-"""uv as `./setup` installs it where there is none."""
+"""The uv that `./setup` installs if the machine has none."""
 ENVIRONMENTS = Path.home() / ".cache" / "autoj_reward" / "peers"
 SERVED, OTHER = "judge", "other-judge"
 SERVE = "import sys; from autoj_reward.engines.local_server.launch import serve; serve(sys.argv[1:])"

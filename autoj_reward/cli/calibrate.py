@@ -85,7 +85,7 @@ def calibrate(
         for name, _, chosen in parts:
             if len(chosen) < LEAST_ROWS:
                 raise ConfigError(f"{data} has {len(chosen)} {name}; a fit needs at least {LEAST_ROWS}")
-        spent = limits.spending(judge, no_cache=caching.no_cache, refresh=caching.refresh)
+        spent = limits.spending(judge, caching)
         for name, protocol, chosen in parts:
             ask = functools.partial(judge_labelled, judge)
             judgments = judge_in_chunks(judge, f"calibrate, {name}", chosen, ask, quiet=quiet, spent=spent)

@@ -169,7 +169,7 @@ def test_critiques_about_criteria_are_not_read_from_rows(rescore: Rescore, tmp_p
 
 @pytest.mark.parametrize("mode", ["direct", "critique"])
 def test_a_whole_cache_is_read_without_its_criteria(rescore: Rescore, tmp_path: Path, mode: Any) -> None:
-    """A criterion's verdict `4` is no rating of 4."""
+    """The verdict `4` on a criterion is not read as a rating of 4."""
 
     engine = ScriptedEngine(read={"4": 1.0}, write="Verdict 1: [[4]]\nVerdict 2: [[4]]\nVerdict: [[4]]")
     cached = CachedEngine(engine, JudgmentStore(tmp_path / "a.sqlite"))

@@ -234,7 +234,7 @@ def _written(
             lambda chunk: judge.rate([c.prompt for c in chunk], [c.completion for c in chunk]),
             quiet=quiet,
             failures=failures,
-            spent=limits.spending(judge, no_cache=caching.no_cache, refresh=caching.refresh),
+            spent=limits.spending(judge, caching),
         )
     if empty := sum(not j.critique for j in judgments):
         note(f"{empty} critiques are empty; they are compared as such")
@@ -267,7 +267,7 @@ def _compared(
             quiet=quiet,
             failures=failures,
             judgment_of=lambda made: made.judgment,
-            spent=limits.spending(judge, no_cache=caching.no_cache, refresh=caching.refresh),
+            spent=limits.spending(judge, caching),
         )
 
 

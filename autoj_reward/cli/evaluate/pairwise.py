@@ -169,7 +169,7 @@ def pairwise(
                 quiet=quiet,
                 output=output,
                 failures=failures,
-                spent=limits.spending(judge, no_cache=caching.no_cache, refresh=caching.refresh),
+                spent=limits.spending(judge, caching),
             )
             about = about_judge(judge)
     if scores is not None:

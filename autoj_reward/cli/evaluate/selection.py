@@ -104,7 +104,7 @@ def selection(
     groups = list(itertools.islice(read, limit))
     began = time.monotonic()
     with load_judge(judging, caching.for_judge()) as judge:
-        spent = limits.spending(judge, no_cache=caching.no_cache, refresh=caching.refresh)
+        spent = limits.spending(judge, caching)
 
         step = ""
 

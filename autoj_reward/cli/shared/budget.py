@@ -12,6 +12,7 @@ from autoj_reward.errors import ConfigError
 
 if TYPE_CHECKING:
     from autoj_reward.budget import Budget, Spending
+    from autoj_reward.cli.options import CacheOptions
     from autoj_reward.judge.judge import Judge
     from autoj_reward.rows.run import RowRun
 
@@ -67,13 +68,12 @@ class LimitOptions:
                 "a budget limits what a judge spends, and this call asks none", hint="leave out --most-..."
             )
 
-    def spending(self, judge: Judge, *, no_cache: bool, refresh: bool) -> Spending | None:
+    def spending(self, judge: Judge, caching: CacheOptions) -> Spending | None:
         """What a judge spends from now on; None without a budget.
 
         Args:
             judge: The judge.
-            no_cache: Whether no cache keeps its answers.
-            refresh: Whether the cache's answers are not used.
+            caching: The command's cache, from which its next run has to continue.
 
         Raises:
             ConfigError: The next run could not continue, a limit is not above 0, or the judge has no prices.
@@ -83,8 +83,8 @@ class LimitOptions:
         budget = self.budget()
         if budget is None:
             return None
-        if no_cache or refresh:
-            option = "--no-cache" if no_cache else "--refresh"
+        if caching.no_cache or caching.refresh:
+            option = "--no-cache" if caching.no_cache else "--refresh"
             raise ConfigError(
                 f"a budget with {option}: this command continues from the cache alone",
                 hint=f"leave out {option}, or --most-...",
