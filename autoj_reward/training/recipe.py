@@ -160,8 +160,8 @@ def plan_stages(config: TrainConfig) -> tuple[list[PlannedStage], dict[str, int]
 
 def _load(config: TrainConfig, spec: JudgeSpec) -> tuple[Any, InjectionSafeTokenizer]:
     path = resolve_model(spec.model)
-    on_gpu = torch.cuda.is_available()
-    dtype = torch.bfloat16 if on_gpu and config.autocast == "bfloat16" else torch.float32
+    # The frozen weights; the adapter's own are float32.
+    dtype = torch.bfloat16 if config.autocast == "bfloat16" else torch.float32
     try:
         base = AutoModelForCausalLM.from_pretrained(path, revision=spec.revision, dtype=dtype)
     except (OSError, ValueError) as error:
