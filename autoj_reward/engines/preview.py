@@ -47,6 +47,8 @@ def planned_engine(
         dtype = automatic_dtype(str(known["engine"]), _saved_dtype(model, folder), settings)
         settings = {**settings, "dtype": dtype}
     known |= {key: settings[key] for key in _SOLE if settings.get(key) is not None}
+    if (head := _head_dtype(kind, settings)) is not None:
+        known["head_dtype"] = head
     known |= {**files, "context_tokens": min(limits, default=None)}
     versions = library_versions(*_LIBRARIES.get(str(known["engine"]), ()))
     return {**known, "versions": versions}
@@ -62,6 +64,14 @@ def source_of(model: str, revision: str | None, folder: Path | None) -> str:
     if folder is None:
         return f"{pinned} on the hub ({'another revision is' if is_here(model) else 'not'} on this machine)"
     return f"{pinned} on the hub ({folder})"
+
+
+def _head_dtype(kind: str, settings: Mapping[str, Any]) -> str | None:
+    if kind == "transformers":
+        return "float32"
+    overrides = settings.get("hf_overrides")
+    named = overrides.get("head_dtype") if isinstance(overrides, Mapping) else None
+    return None if named in (None, "model") else str(named)
 
 
 def _saved_dtype(model: str, folder: Path | None) -> str | None:

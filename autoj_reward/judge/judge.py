@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-from autoj_reward.engines import Engine, describe_engine, is_loaded
+from autoj_reward.engines import Engine, describe_engine
+from autoj_reward.engines.dtypes import EngineDtypes
 from autoj_reward.engines.factory import choose_engine, describe_plan
 from autoj_reward.judge.batching.async_calls import AsyncCalls
 from autoj_reward.judge.batching.batcher import Kind
@@ -47,8 +48,7 @@ class Judge:
         self.spec = spec
         self.settings = settings
         self._dtype: str | None = spec.engine_options.get("dtype")
-        self._found_dtype: str | None = None
-        self._looks_for_dtype = True
+        self._dtypes = EngineDtypes(lambda: self._plan(), lambda: self.built_engine)
         self._choose: Callable[[], Engine | Callable[[], Engine]] = functools.partial(_given, engine)
         self._plan: Callable[[], dict[str, Any]] = dict
         self._answerer = JudgeEngine(engine, functools.partial(judge_id, spec, settings))
@@ -156,17 +156,12 @@ class Judge:
     @property
     def dtype(self) -> str | None:
         """What the engine computes in, such as `bfloat16`; None if that is not known without loading it."""
-        if self._dtype not in (None, "auto"):
-            return self._dtype
-        # The plan is read from files, and a server asks with every request.
-        if self._looks_for_dtype:
-            loaded = is_loaded(self.built_engine)
-            plan = self._plan()
-            if not plan and self.built_engine is not None:
-                plan = describe_engine(self.built_engine)
-            self._found_dtype = plan.get("dtype")
-            self._looks_for_dtype = self._found_dtype is None and not loaded
-        return self._found_dtype
+        return self._dtype if self._dtype not in (None, "auto") else self._dtypes["dtype"]
+
+    @property
+    def head_dtype(self) -> str | None:
+        """What the engine computes logits in; None if that is not known without loading it."""
+        return self._dtypes["head_dtype"] or self.dtype
 
     @property
     def identity(self) -> str:

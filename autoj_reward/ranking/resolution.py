@@ -16,6 +16,8 @@ _STEPS = {
     # benchmarks/resolution.py finds at most 8e-6 between batches, benchmarks/agreement.py 1.1e-5 in
     # probability between two engines, which is up to 1e-4 in a rating.
     "float32": (0.001, 0.0001),
+    # 16 bits with logits in float32.
+    "float32 head": (0.03, 0.01),
     # Logits of 16 to 32 come in steps of 1/8, which is 1/32 in a probability of 0.5.
     "bfloat16": (0.1, 0.03),
 }
@@ -25,13 +27,14 @@ def engine_resolution(judge: Judge, *, pairwise: bool) -> float:
     """The step to which a judge's numbers are rounded, and within which they tie, by default.
 
     Args:
-        judge: The judge; bfloat16 is assumed if its dtype is not known.
+        judge: The judge; bfloat16, also of its logits, is assumed if its dtype is not known.
         pairwise: Whether the numbers are win probabilities.
 
     Returns:
         A step in rating points (for a scale of nine points; others in proportion), or in probability.
     """
-    step = _STEPS["float32" if judge.dtype == "float32" else "bfloat16"][int(pairwise)]
+    exact, fine = judge.dtype == "float32", judge.head_dtype == "float32"
+    step = _STEPS["float32" if exact else "float32 head" if fine else "bfloat16"][int(pairwise)]
     if pairwise or judge.spec.rating is None:
         return step
     ratings = [float(v) for v in judge.spec.rating.verdicts.verdicts]

@@ -74,11 +74,15 @@ def engine_facts(
     named = {
         f"option {name}".strip(): _option(name, value) for name, value in options.items() if value is not None
     }
+    computed = dtype.removeprefix("torch.")
+    # The transformers engine computes the logits of such models in float32.
+    widened = kind == "transformers" and computed in ("bfloat16", "float16")
     return {
         "engine": kind,
         **_model_facts("model", model, revision, options.get("subfolder")),
         **({} if adapter is None else _adapter_facts(adapter)),
-        "dtype": dtype.removeprefix("torch."),
+        "dtype": computed,
+        **({"head_dtype": "float32"} if widened else {}),
         **named,
     }
 
@@ -96,7 +100,7 @@ def check_unchanged(before: Mapping[str, Any], after: Mapping[str, Any], model: 
         ConfigError: They differ, so the weights in memory are unknown.
     """
     # The dtype may be known only after loading.
-    changed = sorted(k for k in {*before, *after} - {"dtype"} if before.get(k) != after.get(k))
+    changed = sorted(k for k in {*before, *after} - {"dtype", "head_dtype"} if before.get(k) != after.get(k))
     if changed:
         raise ConfigError(
             f"the judge model {model!r} changed while it was loaded: {', '.join(changed)}",

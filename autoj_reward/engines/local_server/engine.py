@@ -172,6 +172,7 @@ class LocalServerEngine:
             "adapter": self.settings.adapter,
             "facts": facts,
             "dtype": facts["dtype"],
+            "head_dtype": server.state.server_info.get("head_dtype"),
         }
 
     @property

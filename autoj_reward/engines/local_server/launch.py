@@ -74,7 +74,12 @@ def _complete(order: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
         model = AsyncEngineArgs(model=order["model"], **arguments).create_model_config()
     except Exception as error:
         raise _Refused(f"vLLM cannot load the judge model {order['model']!r}: {error}", "") from error
-    return arguments, {"dtype": str(model.dtype), "context_tokens": int(model.max_model_len)}
+    return arguments, {
+        "dtype": str(model.dtype),
+        # Versions before 0.26 compute logits in the model's dtype.
+        "head_dtype": str(getattr(model, "head_dtype", model.dtype)).removeprefix("torch."),
+        "context_tokens": int(model.max_model_len),
+    }
 
 
 def serve(arguments: list[str]) -> None:

@@ -26,7 +26,13 @@ from autoj_reward.engines.logprobs.batching import Row
 from autoj_reward.engines.logprobs.context import context_limit, output_room, too_long
 from autoj_reward.engines.logprobs.token_tree import TokenTree, not_a_number, token_tree, with_numbers
 from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
-from autoj_reward.engines.transformers.forward import FindsNaN, left_padded, reset_growing_rotations
+from autoj_reward.engines.transformers.forward import (
+    FindsNaN,
+    left_padded,
+    plain_model,
+    reset_growing_rotations,
+)
+from autoj_reward.engines.transformers.head import head_dtype
 from autoj_reward.engines.transformers.loading import check_adapter, check_kind, check_weights
 from autoj_reward.engines.transformers.plain_reading import PlainReading, plain_batches
 from autoj_reward.engines.transformers.proof_store import forms_of
@@ -163,6 +169,7 @@ class TransformersEngine:
             "engine": "transformers",
             "fingerprint": fingerprint,
             "dtype": str(model.dtype).removeprefix("torch."),
+            "head_dtype": head_dtype(plain_model(model)),
             "context_tokens": self.context_tokens,
             "reading": self._forms.reading,
             "chat_template": template_id(tokenizer.hf),

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from autoj_reward.engines.logprobs.token_tree import NodeLogprobs, TokenPath, TokenTree
+from autoj_reward.engines.transformers.head import float32_logits
 
 
 def last_logprobs(model: Any, n: int, **inputs: Any) -> torch.Tensor:
@@ -29,7 +30,8 @@ def last_logprobs(model: Any, n: int, **inputs: Any) -> torch.Tensor:
     if "use_cache" not in known:
         inputs.pop("use_cache", None)
     reset_growing_rotations(model)
-    logits: torch.Tensor = model(**inputs).logits[:, -n:].float()
+    with float32_logits(plain_model(model), n):
+        logits: torch.Tensor = model(**inputs).logits[:, -n:].float()
     # Not log_softmax: on a CPU it sums sequentially in float32, which loses 5e-5 of the mass.
     return logits - torch.logsumexp(logits, dim=-1, keepdim=True)
 

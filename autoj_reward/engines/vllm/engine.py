@@ -128,7 +128,7 @@ class VLLMEngine:
         self.block_size = int(settings.cache_config.block_size)
         blocks = settings.cache_config.num_gpu_blocks
         self.cache_tokens: int | None = blocks * self.block_size if blocks else None
-        facts = engine_facts("vllm", path, dtype=str(settings.model_config.dtype), **told)
+        facts = engine_facts("vllm", path, dtype=_name(settings.model_config.dtype), **told)
         check_unchanged(before, facts, model)
         self._fingerprint = digest_of(facts)
         self._description: dict[str, Any] = {
@@ -139,6 +139,8 @@ class VLLMEngine:
             "adapter": None if adapter is None else weights_source(adapter),
             "facts": facts,
             "dtype": facts["dtype"],
+            # Versions before 0.26 compute logits in the model's dtype.
+            "head_dtype": _name(getattr(settings.model_config, "head_dtype", settings.model_config.dtype)),
             "context_tokens": self.context_tokens,
             "chat_template": template_id(self.tokenizer.hf),
             "device": str(current_platform.device_type),
@@ -242,3 +244,7 @@ class VLLMEngine:
     def _sleep_if_told(self) -> None:
         if self._sleep_after_calls:
             self.sleep()
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")

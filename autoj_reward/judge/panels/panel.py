@@ -110,10 +110,11 @@ class Panel(Judge):
 
     @property
     def dtype(self) -> str | None:
-        found = {m.judge.dtype for m in self.members}
-        return (
-            found.pop() if len(found) == 1 else next((d for d in found if d not in (None, "float32")), None)
-        )
+        return _coarsest({m.judge.dtype for m in self.members})
+
+    @property
+    def head_dtype(self) -> str | None:
+        return _coarsest({m.judge.head_dtype for m in self.members})
 
     @property
     def identity(self) -> str:
@@ -298,6 +299,13 @@ def load_panel(spec: PanelSpec, arguments: Mapping[str, Any], engine_options: Ma
 
 def _is_remote(judge: Judge) -> bool:
     return str(judge.describe("plan")["engine"].get("engine")) in _REMOTE
+
+
+def _coarsest(dtypes: set[str | None]) -> str | None:
+    """The one that all share, else one of 16 bits, or None."""
+    if len(dtypes) == 1:
+        return next(iter(dtypes))
+    return next((d for d in dtypes if d not in (None, "float32")), None)
 
 
 def _numbered(names: Sequence[str]) -> list[str]:

@@ -59,7 +59,7 @@ def test_auto_is_the_processors_dtype_on_a_cpu(monkeypatch: pytest.MonkeyPatch, 
     assert automatic_dtype("vllm", "float32", {}) is None
 
 
-@pytest.mark.parametrize(("hardware", "points"), [("bfloat16", 0.1), ("float32", 0.001)])
+@pytest.mark.parametrize(("hardware", "points"), [("bfloat16", 0.03), ("float32", 0.001)])
 def test_a_judge_and_its_rewards_know_the_dtype_before_it_is_loaded(
     monkeypatch: pytest.MonkeyPatch, hardware: str, points: float
 ) -> None:
