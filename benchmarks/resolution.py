@@ -6,13 +6,14 @@ to the figures found here (autoj_reward/reward/resolution.py). Best would be non
 equal numbers in every batch.
 
     python benchmarks/resolution.py
-    python benchmarks/resolution.py --engine vllm --dtypes bfloat16 --prompts 16
+    python benchmarks/resolution.py --engine vllm --dtypes bfloat16 --heads model float32 --prompts 16
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 from collections.abc import Sequence
 from itertools import pairwise
@@ -33,6 +34,9 @@ def main() -> None:
     parser.add_argument("--judge", default="mini")
     parser.add_argument("--engine", default="transformers", help="as in Judge.load")
     parser.add_argument("--dtypes", nargs="*", default=["float32", "bfloat16"])
+    parser.add_argument(
+        "--heads", nargs="+", default=["model"], help="vllm: what logits are computed in; model is the dtype"
+    )
     parser.add_argument("--data", type=Path, default=EXAMPLES, help='rows {"prompt", "completions": [...]}')
     parser.add_argument("--prompts", type=int, default=2)
     parser.add_argument("--completions", type=int, default=6, help="of each prompt")
@@ -42,10 +46,12 @@ def main() -> None:
     ratings = [Request(prompt=p, completions=(c,)) for p, group in groups for c in group]
     pairs = [Request(prompt=p, completions=pair) for p, group in groups for pair in pairwise(group)]
     rows = []
-    for dtype in given.dtypes:
-        with Judge.load(given.judge, mode="direct", engine=given.engine, dtype=dtype) as judge:
-            rows.append(spread(dtype, "rating", ratings, judge.rate_requests))
-            rows.append(spread(dtype, "win probability", pairs, judge.compare_requests))
+    for dtype, head in itertools.product(given.dtypes, given.heads):
+        settings = {} if head == "model" else {"hf_overrides": {"head_dtype": head}}
+        with Judge.load(given.judge, mode="direct", engine=given.engine, dtype=dtype, **settings) as judge:
+            computed = f"{dtype}, logits in {judge.head_dtype}"
+            rows.append(spread(computed, "rating", ratings, judge.rate_requests))
+            rows.append(spread(computed, "win probability", pairs, judge.compare_requests))
         show(rows)
     publish(
         "resolution" if given.engine == "transformers" else f"resolution_{given.engine}",
