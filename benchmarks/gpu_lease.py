@@ -33,10 +33,12 @@ STEPS: dict[str, tuple[int, list[str]]] = {
                          "float32"]),
     "small": (150, ["selection.py", "--judge", "small", "--engine", "vllm", "--no-cache", "--limit", "40",
                     "--strategies", "greedy", "pointwise", "knockout", "--name", "gpu_small_selection"]),
+    "train-small": (450, ["-m", "autoj_reward", "train-judge", "examples/train_small.toml", "--output",
+                          "{out}/small"]),
     "lora": (120, ["-m", "pytest", "-q", "-m", "", "tests/engines/vllm/test_engine.py", "-k", "adapter"]),
     "gptq": (120, ["-m", "pytest", "-q", "-m", "", "tests/engines/vllm/test_gptq.py"]),
 }  # fmt: skip
-"""Seconds that a step may take, and what it runs."""
+"""Seconds that a step may take, and what it runs; `{out}` is the folder given."""
 
 TINY: dict[str, list[str]] = {
     "mini": ["--limit", "1", "--tokens", "8", "--repeats", "1", "--cache-gib", "0.5", "--eager"],
@@ -84,6 +86,7 @@ def main() -> None:
 
 def run(name: str, order: list[str], limit: float, out: Path) -> dict[str, object]:
     """One step: its log goes to OUT/NAME.log, its results to OUT."""
+    order = [part.format(out=out.resolve()) for part in order]
     script = [str(HERE / order[0]), *order[1:]] if order[0].endswith(".py") else order
     environment = {**os.environ, "AUTOJ_REWARD_RESULTS": str(out.resolve()), "PYTHONUNBUFFERED": "1"}
     start = time.monotonic()

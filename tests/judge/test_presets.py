@@ -235,6 +235,7 @@ def test_every_preset_has_a_right_and_a_wrong_output() -> None:
     }
     assert {c.partition(" ")[0] for c in cases} == set(preset_names()) - earlier - {
         "general",
+        "general-1.5b",
         "mini",
         "small",
     } - BY_THE_USER

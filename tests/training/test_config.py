@@ -102,6 +102,7 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
     [
         ("train_mini.toml", "untrained_mini.toml"),
         ("train_mini_cpu.toml", "untrained_mini.toml"),
+        ("train_small.toml", "untrained_small.toml"),
         ("train_small_cpu.toml", "untrained_small.toml"),
     ],
 )

@@ -148,7 +148,9 @@ def test_rows_of_another_split_are_not_called_held_out(config_file: Path, tmp_pa
     assert not (tmp_path / "rows.jsonl").exists()
 
 
-@pytest.mark.parametrize("name", ["train_mini.toml", "train_mini_cpu.toml", "train_small_cpu.toml"])
+@pytest.mark.parametrize(
+    "name", ["train_mini.toml", "train_mini_cpu.toml", "train_small.toml", "train_small_cpu.toml"]
+)
 def test_the_embedded_judges_recipes_can_be_planned(
     data: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

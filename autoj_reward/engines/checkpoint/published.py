@@ -28,6 +28,7 @@ class PublishedFile:
 
     Attributes:
         name: File name.
+        size: The model's size, as `benchmarks/weights.py` takes it.
         n_bytes: Size.
         sha256: Hash of its content.
         repo: Hub repository.
@@ -36,6 +37,7 @@ class PublishedFile:
     """
 
     name: str
+    size: str
     n_bytes: int
     sha256: str
     repo: str
@@ -59,6 +61,7 @@ _HUB_SECONDS = 10.0
 PUBLISHED: Mapping[str, PublishedFile] = {
     "gguf:qwen2.5-coder-0.5b-instruct": PublishedFile(
         name="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+        size="0.5b",
         n_bytes=491_400_064,
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         repo="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
@@ -67,6 +70,7 @@ PUBLISHED: Mapping[str, PublishedFile] = {
     ),
     "gguf:qwen2.5-coder-1.5b-instruct": PublishedFile(
         name="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+        size="1.5b",
         n_bytes=1_117_320_768,
         sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
         repo="Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF",
@@ -96,7 +100,7 @@ def find_file(wanted: PublishedFile) -> Path:
             f"{wanted.name} is not on this machine, and the hub does not give it: {reason}",
             hint=f"one of three: name the file, or a folder with it, in {NAMED_BY}; where the hub can be "
             f"reached, `hf download {wanted.repo} {wanted.name} --revision {wanted.commit}`; without a hub, "
-            f"`python benchmarks/weights.py` in a checkout, which writes it to {weights_folder()}",
+            f"`python benchmarks/weights.py {wanted.size}` in a checkout, which writes it to {weights_folder()}",
         )
     wanted.check(path)
     return path

@@ -42,9 +42,12 @@ def float32_logits(model: Any, n: int) -> Iterator[None]:
     def again(_: Any, inputs: tuple[torch.Tensor, ...], __: torch.Tensor) -> torch.Tensor:
         hidden = inputs[0][:, -n:].float()
         with torch.autocast(hidden.device.type, enabled=False):
-            parts = [hidden @ rows.float().T for rows in torch.split(head.weight, _ROWS)]
-            logits = torch.cat(parts, dim=-1)
-            return logits if head.bias is None else logits + head.bias.float()
+            n_tokens = len(head.weight)
+            logits = hidden.new_empty(*hidden.shape[:-1], n_tokens)
+            for start in range(0, n_tokens, _ROWS):
+                own = slice(start, start + _ROWS)
+                logits[..., own] = hidden @ head.weight[own].float().T
+            return logits if head.bias is None else logits.add_(head.bias)
 
     handle = head.register_forward_hook(again)
     try:

@@ -18,6 +18,7 @@ from autoj_reward.judge.presets import load_spec
 CONTENT = b"GGUF weights"
 WANTED = PublishedFile(
     name="some.gguf",
+    size="0.5b",
     n_bytes=len(CONTENT),
     sha256=hashlib.sha256(CONTENT).hexdigest(),
     repo="org/some-GGUF",
