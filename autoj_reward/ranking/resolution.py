@@ -10,13 +10,13 @@ from __future__ import annotations
 from autoj_reward.judge.judge import Judge
 from autoj_reward.ranking.strategies import Strategy
 
-# Steps by dtype: (rating points on a scale of nine points, win probability). Well above the noise, so that
-# noise seldom moves a number to another step.
+# Steps by dtype: (rating points on a scale of nine points, win probability). Above the usual noise, so that
+# it seldom moves a number to another step.
 _STEPS = {
     # benchmarks/resolution.py finds at most 8e-6 between batches, benchmarks/agreement.py 1.1e-5 in
     # probability between two engines, which is up to 1e-4 in a rating.
     "float32": (0.001, 0.0001),
-    # 16 bits with logits in float32.
+    # 16 bits, logits in float32: medians of 0.006 and 0.002 between batches (benchmarks/resolution.py).
     "float32 head": (0.03, 0.01),
     # Logits of 16 to 32 come in steps of 1/8, which is 1/32 in a probability of 0.5.
     "bfloat16": (0.1, 0.03),

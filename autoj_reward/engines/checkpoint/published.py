@@ -100,7 +100,8 @@ def find_file(wanted: PublishedFile) -> Path:
             f"{wanted.name} is not on this machine, and the hub does not give it: {reason}",
             hint=f"one of three: name the file, or a folder with it, in {NAMED_BY}; where the hub can be "
             f"reached, `hf download {wanted.repo} {wanted.name} --revision {wanted.commit}`; without a hub, "
-            f"`python benchmarks/weights.py {wanted.size}` in a checkout, which writes it to {weights_folder()}",
+            f"`python benchmarks/weights.py {wanted.size}` in a checkout, which writes it to "
+            f"{weights_folder()}",
         )
     wanted.check(path)
     return path
