@@ -71,7 +71,7 @@ def _head_dtype(kind: str, settings: Mapping[str, Any]) -> str | None:
         return "float32"
     overrides = settings.get("hf_overrides")
     named = overrides.get("head_dtype") if isinstance(overrides, Mapping) else None
-    return None if named in (None, "model") else str(named)
+    return None if named in (None, "model") else str(named).removeprefix("torch.")
 
 
 def _saved_dtype(model: str, folder: Path | None) -> str | None:
