@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from autoj_reward.cli.options import JudgeOptions, key_values, typed
 from autoj_reward.cli.shared.budget import estimate
 from autoj_reward.engines.checkpoint.hub import hub_cache, is_here, is_hub_name
-from autoj_reward.engines.checkpoint.memory import memory_need
-from autoj_reward.engines.factory import default_engine_name
+from autoj_reward.engines.factory import default_engine_name, needed_memory
 from autoj_reward.judge.description import shown
 from autoj_reward.judge.panels.panel import Panel
 from autoj_reward.redact import redacted
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from autoj_reward.rows.run import RowRun
 
 
-def plan_lines(run: RowRun, judge: Judge, options: JudgeOptions, *, measure: int | None = None) -> list[str]:
+def plan_lines(
+    run: RowRun, judge: Judge, options: JudgeOptions, *, measure: int | None = None, quiet: bool = False
+) -> Iterator[str]:
     """Describe a run of `rate`, `compare`, `rerank` or `label`, one line for each fact.
 
     Args:
@@ -28,9 +30,11 @@ def plan_lines(run: RowRun, judge: Judge, options: JudgeOptions, *, measure: int
         judge: Its judge.
         options: The command's options.
         measure: Judge so many rows, and estimate from them what all rows take; None judges none.
+        quiet: Show no progress of that.
     """
-    lines = _panel_lines(run, judge) if isinstance(judge, Panel) else _judge_lines(run, judge, options)
-    return lines if measure is None else [*lines, f"{'estimate':<12}{estimate(run, judge, measure)}"]
+    yield from _panel_lines(run, judge) if isinstance(judge, Panel) else _judge_lines(run, judge, options)
+    if measure is not None:
+        yield f"{'estimate':<12}{estimate(run, judge, measure, quiet=quiet)}"
 
 
 def _judge_lines(run: RowRun, judge: Judge, options: JudgeOptions) -> list[str]:
@@ -92,7 +96,7 @@ def _model(spec: JudgeSpec) -> str:
 def _memory(spec: JudgeSpec, engine: str, given: dict[str, Any]) -> str:
     if engine.startswith(("server", "decisions:", "recorded")):
         return "none here"
-    need = memory_need(spec.architecture, spec.model, {"context_tokens": spec.context_tokens, **given})
+    need = needed_memory(engine, spec, given)
     if need is None:
         return "unknown before the model is downloaded"
     return (

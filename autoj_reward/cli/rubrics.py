@@ -59,6 +59,6 @@ def make(
 
             typer.echo(f"would write criteria for {checked.n_rows:,} prompts by {judge.spec.name}")
             if rows.spending.measure is not None:
-                typer.echo(f"estimate: {estimate(run, judge, rows.spending.measure)}")
+                typer.echo(f"estimate: {estimate(run, judge, rows.spending.measure, quiet=rows.quiet)}")
         else:
             finish(run, rows)

@@ -256,7 +256,7 @@ def judge_rows(
         if rows.dry_run:
             from autoj_reward.cli.dry_run import plan_lines
 
-            for line in plan_lines(run, judge, judging, measure=rows.spending.measure):
+            for line in plan_lines(run, judge, judging, measure=rows.spending.measure, quiet=rows.quiet):
                 typer.echo(printable(line))
         elif raying is not None and blocks_of is not None:
             arguments = judge_arguments(

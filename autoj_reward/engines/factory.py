@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from autoj_reward.engines import Engine
-from autoj_reward.engines.checkpoint.dtype import cpu_dtype, runs_on_cpu
+from autoj_reward.engines.checkpoint.dtype import automatic_dtype
 from autoj_reward.engines.checkpoint.embedded import resolve_model
 from autoj_reward.engines.checkpoint.hub import is_here, is_hub_name
-from autoj_reward.engines.checkpoint.memory import Architecture, check_fits, memory_need
+from autoj_reward.engines.checkpoint.memory import Architecture, MemoryNeed, check_fits, memory_need
 from autoj_reward.engines.lazy import LazyEngine
 from autoj_reward.engines.logprobs.chat_template import check_chat_template
 from autoj_reward.engines.option_names import check_options, refuse_options
@@ -140,8 +140,7 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
             )
         # A local server may be running already, in memory that is no longer free.
         if checked and name != "vllm-server":
-            needed = memory_need(spec.architecture, spec.model, _with_cpu_dtype(name, settings))
-            check_fits(needed, spec.model, settings)
+            check_fits(needed_memory(name, spec, options), spec.model, settings)
         if is_hub_name(spec.model) and not is_here(spec.model):
             logging.getLogger("autoj_reward").warning("%s is not on this machine: downloading", spec.model)
         check_chat_template(
@@ -209,6 +208,15 @@ def describe_plan(name: str | None, spec: ModelSpec, options: Mapping[str, Any])
     return planned_engine(name, spec.model, settings.get("revision"), spec.context_tokens, settings)
 
 
+def needed_memory(name: str, spec: ModelSpec, options: Mapping[str, Any]) -> MemoryNeed | None:
+    """The memory that an engine needs for a model, in the dtype that it takes here; None if unknown."""
+    settings = _settings(spec, options)
+    if settings.get("dtype", "auto") == "auto":
+        engine = "transformers" if name == "transformers" else "vllm"
+        settings["dtype"] = automatic_dtype(engine, "bfloat16", settings)
+    return memory_need(spec.architecture, spec.model, settings)
+
+
 def _wrappers(spec: ModelSpec) -> list[Wrapper]:
     """A judge's wrappers; a scenario classifier has none."""
     found = (getattr(spec, name, None) for name in ("wrapper", "direct_wrapper"))
@@ -218,13 +226,6 @@ def _wrappers(spec: ModelSpec) -> list[Wrapper]:
 def _settings(spec: ModelSpec, options: Mapping[str, Any]) -> dict[str, Any]:
     own = {"revision": spec.revision, "context_tokens": spec.context_tokens}
     return {**own, **spec.engine_options, **options}
-
-
-def _with_cpu_dtype(name: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The settings with the dtype that `auto` stands for on a CPU."""
-    if name != "transformers" or settings.get("dtype", "auto") != "auto" or not runs_on_cpu(settings):
-        return settings
-    return {**settings, "dtype": cpu_dtype()}
 
 
 def _check_parallel(spec: ModelSpec, settings: Mapping[str, Any]) -> None:

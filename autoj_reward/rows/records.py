@@ -70,6 +70,7 @@ class RowTask:
         inputs_per_request: Inputs to the model for each request; None if the strategy decides.
         strategy: How each group is ranked; None if each request is judged by itself.
         expansion: Turns a row into several or none; None adds the fields to the row.
+        further: What is asked besides, for the plan of the run; empty for nothing.
     """
 
     label: str
@@ -81,6 +82,7 @@ class RowTask:
     inputs_per_request: int | None = 1
     strategy: Strategy | None = None
     expansion: RowExpansion | None = None
+    further: str = ""
 
 
 @dataclass(slots=True)

@@ -142,14 +142,14 @@ class RowRun:
     def plan(self) -> str:
         """One line about the work: `rate: 20 rows, 20 requests, 40 inputs to the model`."""
         n_requests, each = self.checked.n_requests, self.task.inputs_per_request
-        rows = f"{self.task.label}: {self.checked.n_rows:,} rows"
+        parts = [f"{self.task.label}: {self.checked.n_rows:,} rows"]
         if each is not None:
-            return f"{rows}, {n_requests:,} requests, {self.checked.n_verdicts * each:,} inputs to the model"
-        if self.task.strategy is None:
-            return f"{rows}, {n_requests:,} completions"
-        return (
-            f"{rows}, {n_requests:,} completions, as many comparisons as {self.task.strategy.name} asks for"
-        )
+            parts += [f"{n_requests:,} requests", f"{self.checked.n_verdicts * each:,} inputs to the model"]
+        else:
+            parts.append(f"{n_requests:,} completions")
+            if self.task.strategy is not None:
+                parts.append(f"as many comparisons as {self.task.strategy.name} asks for")
+        return ", ".join([*parts, self.task.further] if self.task.further else parts)
 
     def identity(self) -> dict[str, Any]:
         """Identifies the run: an output with another identity is not continued.

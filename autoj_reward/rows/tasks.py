@@ -7,6 +7,7 @@ Missing numbers are null, never 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from autoj_reward.judge.criteria.writing import WrittenRubric, write_rubrics
@@ -106,7 +107,8 @@ def rerank_task(
             results.append(RowResult(added, ranking.judgments, list(explained.values())))
         return results
 
-    return group_task("rerank", judge, row_format, judged, chosen)
+    task = group_task("rerank", judge, row_format, judged, chosen)
+    return replace(task, further=_critiques_asked(critiques, judge))
 
 
 def rubrics_task(judge: Judge, row_format: RowFormat) -> RowTask:
@@ -218,6 +220,13 @@ def _explained(candidates: Sequence[Candidate], critiques: Critiques, judge: Jud
         return []
     readable = [c for c in candidates if c.reward is not None]
     return readable if critiques == "all" else [*readable[:1], *readable[1:][-1:]]
+
+
+def _critiques_asked(critiques: Critiques, judge: Judge) -> str:
+    if critiques == "none" or judge.settings.mode == "critique":
+        return ""
+    which = "the best and the worst of each row" if critiques == "ends" else "each completion"
+    return f"then a critique of {which} (at most {judge.settings.sampling.max_new_tokens:,} tokens each)"
 
 
 def _write_critiques(

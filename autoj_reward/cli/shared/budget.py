@@ -123,24 +123,31 @@ class BudgetOptions(LimitOptions):
             )
 
 
-def estimate(run: RowRun, judge: Judge, n: int) -> str:
+def estimate(run: RowRun, judge: Judge, n: int, *, quiet: bool = False) -> str:
     """What a run would take, from judging n of its rows: tokens, time and, with prices, cost.
 
     One of these rows only loads the judge and does not count. What the cache holds already costs nothing and
-    makes the figures too low.
+    makes the figures too low. Shows its progress unless `quiet`.
     """
     from autoj_reward.budget import Budget, Spending
-    from autoj_reward.progress import span
+    from autoj_reward.engines import is_loaded
+    from autoj_reward.progress import RunProgress, span
     from autoj_reward.rows.check import sample_items
 
     items = sample_items(run.source, run.task, run.checked, n + 1)
     if not items:
         return "no row to measure"
-    run.task.judge(items[:1])
-    counted = items[1:] or items
-    spent = Spending(judge, Budget())
-    results = run.task.judge(counted)
-    seconds = spent.seconds
+
+    def loaded() -> bool:
+        return is_loaded(judge.built_engine)
+
+    with RunProgress("estimate, rows", len(items), quiet=quiet, loaded=loaded) as progress:
+        run.task.judge(items[:1])
+        progress.advance(1)
+        counted = items[1:] or items
+        spent = Spending(judge, Budget())
+        results = run.task.judge(counted)
+        seconds = spent.seconds
     spent.add(j for r in results for j in (*r.judgments, *r.explanations))
     factor, usage, cost = run.checked.n_rows / len(counted), spent.usage, spent.cost
     parts = [

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from autoj_reward import ConfigError, Judge
 from autoj_reward.cli.app import app
+from autoj_reward.engines.checkpoint import dtype
 from autoj_reward.engines.checkpoint.hub import is_here, is_hub_name, kept_snapshot, where_to_get
 from autoj_reward.engines.checkpoint.memory import (
     GIB,
@@ -165,7 +166,7 @@ def test_main_memory_respects_a_containers_limit(tmp_path: Path) -> None:
 def test_a_model_is_refused_before_it_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_nvidia(tmp_path, monkeypatch, "0, GPU-a, 8192")
     with (
-        Judge.load("autoj-13b", engine="transformers") as judge,
+        Judge.load("autoj-13b", engine="transformers", dtype="bfloat16") as judge,
         pytest.raises(ConfigError, match="needs about 28"),
     ):
         judge.rate(["p"], ["c"])
@@ -273,6 +274,50 @@ def test_a_plan_does_not_guess_how_many_comparisons(
     arguments = ["rerank", "in.jsonl", "-o", "out.jsonl", "--dry-run", "--strategy", strategy]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert words in next(line for line in done.stdout.splitlines() if line.startswith("would run"))
+
+
+@pytest.mark.parametrize(
+    ("hardware", "option", "weights"),
+    [("float32", [], 1.2), ("bfloat16", [], 0.6), ("bfloat16", ["--engine-option", "dtype=float32"], 1.2)],
+)
+def test_a_plan_states_the_memory_in_the_dtype_that_the_engine_takes(
+    hardware: str, option: list[str], weights: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU without bfloat16 units loads 16-bit weights as float32, and the plan stated half of it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dtype, "cpu_dtype", lambda: hardware)
+    monkeypatch.setattr(dtype, "runs_on_cpu", lambda settings: True)
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "p", "completion": "a"}])
+    need = memory_need(
+        load_spec("small").architecture, "m", {"dtype": option[-1][6:] if option else hardware}
+    )
+    for engine in ("transformers", "vllm"):
+        command = ["rate", "in.jsonl", "-o", "o.jsonl", "--judge", "small", "--engine", engine, "--dry-run"]
+        shown = CliRunner().invoke(app, [*command, *option], catch_exceptions=False).stdout
+        assert need is not None
+        assert f"weights {need.weights_gib:.1f}" in shown
+        assert need.weights_gib == pytest.approx(2 * weights, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "2 inputs to the model, then a critique of the best and the worst of each row (at most 128 tokens each)"),
+        (["--critiques", "all", "--max-new-tokens", "40"], "then a critique of each completion (at most 40 tokens"),
+        (["--strategy", "ring"], "as ring asks for, then a critique of the best and the worst"),
+        (["--critiques", "none"], "2 inputs to the model\n"),
+        (["--mode", "critique"], "2 inputs to the model\n"),
+    ],
+)  # fmt: skip
+def test_a_plan_counts_the_critiques_of_a_direct_judge(
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They can take longer than the ratings, and the plan left them out."""
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "in.jsonl", [{"prompt": "p", "completions": ["a", "b"]}])
+    command = ["rerank", "in.jsonl", "-o", "out.jsonl", "--judge", "mini", "--dry-run", *arguments]
+    shown = CliRunner().invoke(app, command, catch_exceptions=False).stdout
+    assert words in f"{next(line for line in shown.splitlines() if line.startswith('would run'))}\n"
 
 
 def test_a_presets_file_is_shown() -> None:
