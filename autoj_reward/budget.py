@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import Any
 
 from autoj_reward.engines import engine_stats
 from autoj_reward.errors import BudgetSpent, ConfigError
@@ -62,6 +63,8 @@ class Spending:
         members = judge.members if isinstance(judge, Panel) else ()
         self._judges = {m.spec.name: m.judge for m in members} or {"": judge}
         self._added: defaultdict[str, Usage] = defaultdict(Usage)
+        self._kept: dict[str, Usage] = {}
+        """What was spent before this object was pickled."""
         self._before = {name: self._counted(one) or Usage() for name, one in self._judges.items()}
         self._began = time.monotonic()
         unpriced = [one.spec.name for one in self._judges.values() if one.spec.price is None]
@@ -70,6 +73,16 @@ class Spending:
                 f"the budget is in money, and judge {unpriced[0]!r} has no prices",
                 hint="state them in the judge's file: [price] input = ..., output = ... (per million tokens)",
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is spent so far: another process has engines that count from 0, and a clock of its own."""
+        state = self.__dict__ | {"_kept": self._usages(), "_added": defaultdict(Usage)}
+        return state | {"_before": {}, "_began": self.seconds}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._before = {name: self._counted(one) or Usage() for name, one in self._judges.items()}
+        self._began = time.monotonic() - state["_began"]
 
     def add(self, judgments: Iterable[Judgment]) -> None:
         """Count judgments."""
@@ -154,7 +167,7 @@ class Spending:
             elif engine not in seen:
                 seen.add(engine)
                 found[name] = _less(counted, self._before[name])
-        return found
+        return {name: found.get(name, Usage()) + self._kept.get(name, Usage()) for name in self._judges}
 
     @staticmethod
     def _counted(judge: Judge) -> Usage | None:

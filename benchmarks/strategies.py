@@ -43,7 +43,7 @@ from report import publish, show
 from autoj_reward.autoj.pairs import read_decisions, read_pairs
 from autoj_reward.evaluate.gold import READERS
 from autoj_reward.ranking.budgeted import Budgeted
-from autoj_reward.ranking.evidence import Answers, Compared, Costs, Rated, Round
+from autoj_reward.ranking.evidence import Answers, Compared, Rated, Round
 from autoj_reward.ranking.orders import order
 from autoj_reward.ranking.runner import run_strategy
 from autoj_reward.ranking.strategies import AllPairs, Knockout, Pointwise, Ring, Strategy, Swiss
@@ -96,7 +96,7 @@ class SimulatedJudge:
         unit = np.median(gaps[gaps > 0])
         deviation = 1 / NORMAL.inv_cdf(model.accuracy)
         slot = deviation * NORMAL.inv_cdf(0.5 + SLOT)
-        self.costs = Costs(rating=1, comparison=2)
+        self.calls_per_rating, self.calls_per_comparison = 1, 2
         self.liked, self.ratings, self.sampled, self.margins = [], [], [], []
         for values in gold:
             n = len(values)
@@ -119,14 +119,15 @@ class SimulatedJudge:
     def sampling(self) -> SimulatedJudge:
         """The same judge, each of its ratings averaged over several draws."""
         other = copy.copy(self)
-        other.ratings, other.costs = self.sampled, Costs(rating=SAMPLES, comparison=2 * SAMPLES)
+        other.ratings, other.calls_per_rating = self.sampled, SAMPLES
+        other.calls_per_comparison = 2 * SAMPLES
         return other
 
     def answer(self, asked: list[tuple[int, Round]]) -> list[Answers]:
         return [
             Answers(
                 ratings=tuple(
-                    Rated(self.ratings[g][i], self.greedy[g][i], self.costs.rating) for i in wanted.rate
+                    Rated(self.ratings[g][i], self.greedy[g][i], self.calls_per_rating) for i in wanted.rate
                 ),
                 comparisons=self._compared(g, wanted.compare),
             )

@@ -21,12 +21,12 @@ from autoj_reward.types import JudgeInput, JudgeOutput, Price, Usage
 USAGE = Usage(prompt_tokens=100, cached_tokens=40, completion_tokens=10, n_requests=1)
 
 
+def read(item: JudgeInput) -> JudgeOutput:
+    return replace(make_reading(item, {"7": 1.0, "Response 1": 1.0}), usage=USAGE)
+
+
 def judge(price: Price | None = None, **options: Any) -> Judge:
     """A judge that spends 110 tokens on everything."""
-
-    def read(item: JudgeInput) -> JudgeOutput:
-        return replace(make_reading(item, {"7": 1.0, "Response 1": 1.0}), usage=USAGE)
-
     spec = replace(load_spec("mini"), price=price)
     return Judge.load(spec, engine=ScriptedEngine(read=read), mode="direct", **options)
 
@@ -52,6 +52,23 @@ def test_what_judgments_cost_is_counted_and_the_limit_ends_it() -> None:
         with pytest.raises(BudgetSpent, match=r"330 of 300 tokens; 3 rows are judged") as caught:
             spending.check("3 rows are judged")
         assert "continues" in str(caught.value)
+
+
+def test_what_is_spent_goes_along_with_a_pickled_budget(tmp_path: Path) -> None:
+    """The engine of a copy counts from 0, and what the first had counted before was taken off."""
+    with judge(cache=tmp_path / "cache.sqlite") as own:
+        own.rate(["p"], ["before the budget"])
+        spending = Spending(own, Budget(tokens=300))
+        own.rate(["p"] * 2, ["a", "b"])
+        assert spending.tokens == 220
+        copy = pickle.loads(pickle.dumps(spending))
+        again = pickle.loads(pickle.dumps(copy))
+        assert [copy.tokens, again.tokens] == [220, 220]
+        assert 0 <= again.seconds < spending.seconds + 60
+        again._judges[""].rate(["p"], ["c"])
+        assert (again.tokens, spending.tokens) == (330, 220)
+        with pytest.raises(BudgetSpent, match="330 of 300"):
+            again.check()
 
 
 def test_answers_from_the_cache_cost_nothing(tmp_path: Path) -> None:

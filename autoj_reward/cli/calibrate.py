@@ -105,12 +105,21 @@ def calibrate(
     table = Table(
         caption="error: expected calibration error, after: under the other half's fit", caption_justify="left"
     )
-    for name in ("protocol", "n", "failed", "accuracy", "error before", "after", "log loss before", "after"):
+    for name in (
+        "protocol",
+        "n",
+        "left out",
+        "accuracy",
+        "error before",
+        "after",
+        "log loss before",
+        "after",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for c in found:
         errors = [f"{e.value:.3f} ({e.low:.3f}-{e.high:.3f})" for e in (c.error_before, c.error_after)]
         losses = [f"{value:.3f}" for value in c.log_loss]
-        table.add_row(c.protocol, f"{c.n:,}", f"{c.n_failed:,}", f"{c.accuracy:.1%}", *errors, *losses)
+        table.add_row(c.protocol, f"{c.n:,}", f"{c.n_left_out:,}", f"{c.accuracy:.1%}", *errors, *losses)
     console = table_console(to_stderr=True)
     console.print(table)
     for c in found:
@@ -127,14 +136,14 @@ def _print_weights(fitted: Sequence[WeightFit]) -> None:
         caption="after: each fifth of the rows under the others' weights; error: expected calibration error",
         caption_justify="left",
     )
-    for name in ("protocol", "n", "failed", "who", "accuracy", "kappa", "error", "log loss"):
+    for name in ("protocol", "n", "left out", "who", "accuracy", "kappa", "error", "log loss"):
         table.add_column(name, justify="right", no_wrap=True)
     for fit in fitted:
         rows = {**fit.alone, "before": fit.before, "after": fit.after}
         for who, one in rows.items():
             accuracy = f"{one.accuracy.value:.1%} ({one.accuracy.low:.1%}-{one.accuracy.high:.1%})"
             numbers = [f"{value:.3f}" for value in (one.kappa, one.error, one.log_loss)]
-            table.add_row(fit.protocol, f"{fit.n:,}", f"{fit.n_failed:,}", escape(who), accuracy, *numbers)
+            table.add_row(fit.protocol, f"{fit.n:,}", f"{fit.n_left_out:,}", escape(who), accuracy, *numbers)
     table_console(to_stderr=True).print(table)
     for fit in fitted:
         typer.echo(f"# fitted to {fit.n:,} labels, {fit.protocol}")

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.evaluate.gold import GoldGroup
 from autoj_reward.judge.judge import Judge
-from autoj_reward.ranking.evidence import Answers, Costs, Evidence, Round
+from autoj_reward.ranking.evidence import Answers, Evidence, Round
 from autoj_reward.ranking.orders import order
 from autoj_reward.ranking.registry import choose_strategy
 from autoj_reward.ranking.resolution import ranking_resolution
@@ -144,8 +144,8 @@ class _SharedOracle:
     """For each group of the current run: the whole group's number, and its members, ascending."""
 
     @property
-    def costs(self) -> Costs:
-        return self.whole.costs
+    def calls_per_comparison(self) -> int:
+        return self.whole.calls_per_comparison
 
     def answer(self, asked: list[tuple[int, Round]]) -> list[Answers]:
         translated = []

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 
-from autoj_reward.judge.verdict import VerdictSet, shown, squeeze
+from autoj_reward.judge.verdict import VerdictSet, shown
+from autoj_reward.judge.verdicts.stated import key_in
 from autoj_reward.judgments import Verdict
 from autoj_reward.types import Failure, FailureReason, FinishReason
 
@@ -33,7 +34,6 @@ _SCALE = re.compile(
 _LONGEST_SCALE = 160
 """Characters of a note on the scale."""
 
-_NUMBER = re.compile(r"[+-]?\d{1,6}(?:\.\d{1,6})?\Z")
 _PASSED_OVER = ' \t\u00a0\u3000*_`#"“”'
 """What may stand between the words of a prefix."""
 
@@ -124,7 +124,7 @@ def find_scores(
     stated: list[Stated | Failure] = []
     for n, lead in enumerate(leads):
         score = numbered[n]
-        verdict = verdicts.stated.get(_normal(score["score"]))
+        verdict = verdicts.stated.get(key_in(score["score"], verdicts.stated))
         if verdict is None:
             stated.append(_off_scale(text, score["score"], verdicts))
         else:
@@ -262,18 +262,12 @@ def _off_scale(text: str, stated: str, verdicts: VerdictSet) -> Failure:
 def stated_text(found: re.Match[str], verdicts: VerdictSet) -> str:
     """What a match states, as it is looked up; several scores with a blank between each."""
     if verdicts.scores is None:
-        return _normal(found["verdict"])
-    return " ".join(_normal(m["score"]) for m in _scores(found, verdicts.scores))
+        return key_in(found["verdict"], verdicts.stated)
+    return key_in(" ".join(m["score"] for m in _scores(found, verdicts.scores)), verdicts.stated)
 
 
 def _scores(found: re.Match[str], each: re.Pattern[str]) -> list[re.Match[str]]:
     return list(each.finditer(found.string, found.start("verdict"), found.end("verdict")))
-
-
-def _normal(text: str) -> str:
-    """`7.0` and `07` are 7, other texts stay as they are."""
-    stated = squeeze(text).strip("*_` ")
-    return f"{float(stated):g}" if _NUMBER.match(stated) else stated
 
 
 def _place(score: re.Match[str]) -> int:

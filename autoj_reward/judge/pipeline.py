@@ -34,7 +34,7 @@ from autoj_reward.judgments import (
     mirrored,
 )
 from autoj_reward.judgments.rubric import RubricJudgment, rubric_judgment
-from autoj_reward.types import Failure, JudgeInput, Usage
+from autoj_reward.types import Failure, JudgeInput, Request, Usage
 
 
 class RequestPipeline:
@@ -136,8 +136,12 @@ class RequestPipeline:
             }
             if not overlong:
                 break
+            before, shared = list(current), dict[tuple[int, int], Request]()
             for i, tokens in overlong.items():
-                current[i] = current[i].truncated(tokens)
+                cut = before[i].truncated(tokens)
+                # The criteria of one call share their request, by which they are put together again.
+                request = shared.setdefault((id(before[i].request), tokens), cut.request)
+                current[i] = replace(cut, request=request)
             for i, result in zip(overlong, self._sample([current[i] for i in overlong]), strict=True):
                 results[i] = result
         fingerprint, identity = self._engine.engine.fingerprint, self._engine.identity

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.verdicts.bounded_regex import bounded
+from autoj_reward.judge.verdicts.stated import squeeze
 from autoj_reward.judgments import PREFERENCES, Preference, Verdict, VerdictDistribution
 from autoj_reward.types import ContinuationLogprobs, ContinuationQuery, Failure, FailureReason
 
@@ -378,11 +379,6 @@ def shown(texts: Iterable[object], most: int = 24) -> str:
     listed = [str(text).strip() for text in texts]
     more = f", ... ({len(listed)})" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
-
-
-def squeeze(text: str) -> str:
-    """Case-folded, with blanks squeezed: how stated verdicts are looked up."""
-    return " ".join(text.casefold().split())
 
 
 def compile_pattern(pattern: str, group: str) -> re.Pattern[str]:

@@ -143,8 +143,9 @@ class Judgment:
 
     @property
     def n_forced(self) -> int:
-        """Number of samples whose verdict was forced."""
-        return sum(s.forced for s in self.samples)
+        """Number of samples, a panel's members' included, whose verdict was forced."""
+        own = sum(sample.forced for sample in self.samples)
+        return own + sum(member.judgment.n_forced for member in self.members)
 
     @property
     def n_contradicted(self) -> int:
@@ -287,8 +288,11 @@ class PairJudgment(Judgment):
     @property
     def reward(self) -> float | None:
         """The first's win probability with the guard's penalties, kept in [0, 1]; None with a failure."""
-        win_prob = self.win_prob
-        if win_prob is None or not any(self.penalties):
+        return None if self.win_prob is None else self.penalised(self.win_prob)
+
+    def penalised(self, win_prob: float) -> float:
+        """A win probability of the first with the guard's penalties, kept in [0, 1]."""
+        if not any(self.penalties):
             return win_prob
         return min(1.0, max(0.0, win_prob - self.penalties[0] + self.penalties[1]))
 

@@ -101,12 +101,12 @@ class Budgeted:
         n_pairs = evidence.n * (evidence.n - 1) // 2
         calls, left = self.calls, n_pairs
         if calls is None and self.tokens is None and self.confidence is None:
-            costs = evidence.costs
-            # In small groups the ratings alone cost more than an eighth.
-            least = evidence.n * costs.rating + max(1, evidence.n // 4) * costs.comparison
-            calls = max(n_pairs * costs.comparison // 8, least)
+            cost = evidence.calls_per_comparison
+            # In small groups, and by a rubric of criteria, the ratings alone cost more than an eighth.
+            least = _rating_calls(evidence) + max(1, evidence.n // 4) * cost
+            calls = max(n_pairs * cost // 8, least)
         if calls is not None:
-            left = min(left, (calls - evidence.n_calls) // evidence.costs.comparison)
+            left = min(left, (calls - evidence.n_calls) // evidence.calls_per_comparison)
         if self.tokens is not None:
             left = min(left, (self.tokens - evidence.n_tokens) // max(1, _comparison_tokens(evidence)))
         return max(0, left)
@@ -148,13 +148,16 @@ def _standardised(ratings: Floats) -> Floats:
 
 
 def _comparison_tokens(evidence: Evidence) -> int:
-    """Estimated tokens of a comparison: the mean so far, else those of two ratings in each order."""
+    """Estimated tokens of a comparison: the mean so far, else in each call twice those of a rating's call."""
     made = [c.n_tokens for c in evidence.comparisons.values()]
     if made:
         return round(sum(made) / len(made))
-    rated = [r.n_tokens for r in evidence.ratings.values()]
-    orders = evidence.costs.comparison / evidence.costs.rating
-    return round(2 * orders * sum(rated) / max(1, len(rated)))
+    rated = sum(r.n_tokens for r in evidence.ratings.values())
+    return round(2 * evidence.calls_per_comparison * rated / max(1, _rating_calls(evidence)))
+
+
+def _rating_calls(evidence: Evidence) -> int:
+    return sum(r.n_calls for r in evidence.ratings.values())
 
 
 def _telling(best: Floats, covariance: Floats, evidence: Evidence, n: int) -> list[Pair]:

@@ -16,17 +16,6 @@ from autoj_reward.ranking.bradley_terry import Bools, Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
-    """Judge calls per rating (draws) and per comparison (draws times orders).
-
-    A call is one input of the judge. `Usage.n_requests` counts the engine's requests, which may be more.
-    """
-
-    rating: int = 1
-    comparison: int = 2
-
-
-@dataclass(frozen=True, slots=True)
 class Rated:
     """A rating as a strategy sees it; None with a failure.
 
@@ -69,8 +58,11 @@ class Referee(Protocol):
     """Answers rounds: a judge, recorded judgments, or a simulation."""
 
     @property
-    def costs(self) -> Costs:
-        """Judge calls per question."""
+    def calls_per_comparison(self) -> int:
+        """Judge calls of a comparison: its draws times its orders.
+
+        A call is one input of the judge. `Usage.n_requests` counts the engine's requests, which may be more.
+        """
         ...
 
     def answer(self, asked: list[tuple[int, Round]]) -> list[Answers]:
@@ -85,7 +77,7 @@ class Evidence:
     Attributes:
         n: Number of completions.
         seed: Hash of the group's texts, independent of their order.
-        costs: Judge calls per question.
+        calls_per_comparison: Judge calls of a comparison.
         ratings: Ratings by completion.
         comparisons: Comparisons by pair (i, j), i < j.
         n_calls: Judge calls spent.
@@ -94,7 +86,7 @@ class Evidence:
 
     n: int
     seed: int
-    costs: Costs = Costs()
+    calls_per_comparison: int = 2
     ratings: dict[int, Rated] = field(default_factory=dict)
     comparisons: dict[tuple[int, int], Compared] = field(default_factory=dict)
     n_calls: int = 0

@@ -234,7 +234,7 @@ def _pair(
     dropped: Counter[str],
 ) -> PreferencePair | None:
     judgment, chosen_first = compared or (None, True)
-    win_prob = _rated_above(a.judgment, b.judgment) if judgment is None else judgment.win_prob
+    win_prob = _rated_above(a.judgment, b.judgment) if judgment is None else judgment.reward
     if win_prob is not None and not chosen_first:
         win_prob = 1 - win_prob
     if win_prob is None:
@@ -262,24 +262,24 @@ def _direct(
     limits: TieLimits,
     dropped: Counter[str],
 ) -> PreferencePair | None:
-    if judgment.win_prob is None:
+    win_prob = judgment.reward
+    if win_prob is None:
         dropped["no_verdict"] += 1
         return None
-    first = judgment.win_prob > 0.5
-    if abs(judgment.win_prob - 0.5) <= limits.win_prob:
+    first = win_prob > 0.5
+    if abs(win_prob - 0.5) <= limits.win_prob:
         first = first_by_hash(request.prompt, request.completions) == 0
     chosen, rejected = (0, 1) if first else (1, 0)
     texts = request.completions[chosen], request.completions[rejected]
-    margin = abs(2 * judgment.win_prob - 1)
+    margin = abs(2 * win_prob - 1)
     if reason := unfit(texts, margin, settings, limits):
         dropped[reason] += 1
         return None
-    win_prob = judgment.win_prob if first else 1 - judgment.win_prob
     pair = PreferencePair(
         chosen=chosen,
         rejected=rejected,
         margin=margin,
-        win_prob=win_prob,
+        win_prob=win_prob if first else 1 - win_prob,
         comparison=judgment,
         chosen_first=first,
     )
@@ -287,14 +287,20 @@ def _direct(
 
 
 def _rated_above(a: RatingJudgment | None, b: RatingJudgment | None) -> float | None:
-    """Probability that a's rating is above b's, drawn from their distributions; a tie counts one half."""
+    """Probability that a's rating, less its penalty, is above b's, drawn from their distributions; a tie
+    counts one half.
+    """
     if a is None or a.distribution is None or b is None or b.distribution is None:
         return None
-    (values, probs), (others, other_probs) = _arrays(a.distribution), _arrays(b.distribution)
+    values, probs = _arrays(a.distribution, *a.penalties)
+    others, other_probs = _arrays(b.distribution, *b.penalties)
     above = (values[:, None] > others[None, :]) + 0.5 * (values[:, None] == others[None, :])
     # Probabilities sum to 1 up to rounding.
     return min(1.0, float(probs @ above @ other_probs))
 
 
-def _arrays(distribution: VerdictDistribution) -> tuple[np.ndarray, np.ndarray]:
-    return np.array(distribution.verdicts, dtype=np.float64), np.array(distribution.probs)
+def _arrays(distribution: VerdictDistribution, penalty: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Ratings less a penalty in shares of their scale, but at least its lowest, and their probabilities."""
+    ratings = np.array(distribution.verdicts, dtype=np.float64)
+    lowered = np.maximum(ratings.min(), ratings - penalty * np.ptp(ratings))
+    return lowered, np.array(distribution.probs)

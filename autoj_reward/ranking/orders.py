@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,7 @@ class Candidate:
             probabilities their standard error. None if the reward is.
         high: Upper end.
         best_prob: Probability of being the best for this judge; None without comparisons.
+        failure: Why there is no reward: the failure of its rating, else of a comparison; None with a reward.
     """
 
     index: int
@@ -44,6 +45,7 @@ class Candidate:
     low: float | None = None
     high: float | None = None
     best_prob: float | None = None
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Ranking:
         candidates: Best first.
         tied_best: Indices that tie for the first place, ascending; empty if no completion has a verdict.
         strategy: Name of the strategy.
+        resolution: Within how much its rewards tie.
         n_calls: Judge calls spent: one per draw of a rating, one per draw and order of a comparison.
         comparisons: Judgments of pairs, by the indices of their first and second completion.
         cycles: Sets of completions that beat each other in a cycle.
@@ -67,6 +70,7 @@ class Ranking:
     candidates: tuple[Candidate, ...]
     tied_best: tuple[int, ...] = ()
     strategy: str = "pointwise"
+    resolution: float = 0.0
     n_calls: int = 0
     comparisons: Mapping[tuple[int, int], PairJudgment] = field(default_factory=dict)
     cycles: tuple[tuple[int, ...], ...] = ()
@@ -104,7 +108,6 @@ class Ranking:
         """
         judged = {} if candidate.judgment is None else candidate.judgment.to_dict()
         critic = explanation or candidate.judgment
-        failure = None if candidate.reward is not None else self.failure(candidate.index)
         return {
             "index": candidate.index,
             "reward": candidate.reward,
@@ -118,7 +121,7 @@ class Ranking:
             "forced": judged.get("forced", 0),
             "cut_chars": judged.get("cut_chars", 0),
             "flags": judged.get("flags"),
-            "failure": None if failure is None else failure.to_dict(),
+            "failure": None if candidate.failure is None else candidate.failure.to_dict(),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,10 +130,13 @@ class Ranking:
         return {"ranking": entries, "best": self.best, **self.totals()}
 
     def totals(self) -> dict[str, Any]:
-        """What `rerank` writes beside the entries: the strategy, what it spent, and the cycles it met."""
+        """What `rerank` writes beside the entries: the strategy, within how much rewards tie, what it spent,
+        and the cycles it met.
+        """
         usage = self.usage
         return {
             "strategy": self.strategy,
+            "resolution": self.resolution,
             "n_calls": self.n_calls,
             "n_tokens": usage.prompt_tokens + usage.completion_tokens,
             "cycles": [list(cycle) for cycle in self.cycles],
@@ -141,13 +147,8 @@ class Ranking:
         return ranking_html(self.to_dict())
 
     def failure(self, index: int) -> Failure | None:
-        """Why a completion has no verdict: the failure of its rating, else of a comparison; else None."""
-        candidate = next(c for c in self.candidates if c.index == index)
-        if candidate.reward is not None:
-            return None
-        compared = [judgment for pair, judgment in self.comparisons.items() if index in pair]
-        failures = (j.failure for j in (candidate.judgment, *compared) if j is not None)
-        return next(filter(None, failures), None)
+        """Why a completion has no verdict; see `Candidate`."""
+        return next(c.failure for c in self.candidates if c.index == index)
 
     @property
     def usage(self) -> Usage:
@@ -188,13 +189,16 @@ def make_ranking(
     unknown = [i for i in range(evidence.n) if i not in ranked]
     members = distinct.members
     candidates = tuple(
-        _candidate(index, i, standing, rated.get(i)) for i in ranked + unknown for index in members[i]
+        _candidate(index, i, standing, rated.get(i), [j for pair, j in compared.items() if i in pair])
+        for i in ranked + unknown
+        for index in members[i]
     )
     beats = evidence.beats(resolution)
     return Ranking(
         candidates=candidates,
         tied_best=tuple(sorted(m for i in (blocks[0] if blocks else []) for m in members[i])),
         strategy=strategy.name,
+        resolution=resolution,
         n_calls=evidence.n_calls,
         comparisons={(members[i][0], members[j][0]): judgment for (i, j), judgment in compared.items()},
         cycles=tuple(tuple(sorted(m for i in cycle for m in members[i])) for cycle in find_cycles(beats)),
@@ -202,13 +206,17 @@ def make_ranking(
     )
 
 
-def _candidate(index: int, i: int, standing: Standing, judgment: RatingJudgment | None) -> Candidate:
+def _candidate(
+    index: int, i: int, standing: Standing, judgment: RatingJudgment | None, compared: Sequence[PairJudgment]
+) -> Candidate:
+    """The completion at `index` of the group, number i of the distinct ones, which was compared so."""
     low, high = _number(standing.lows[i]), _number(standing.highs[i])
     reward = _number(standing.rewards[i])
     if low is None and reward is not None and judgment is not None:
         low, high = _middle(judgment)
     best_prob = None if standing.best_prob is None else float(standing.best_prob[i])
-    return Candidate(index, judgment, reward, low, high, best_prob)
+    failures = (j.failure for j in (judgment, *compared) if j is not None and reward is None)
+    return Candidate(index, judgment, reward, low, high, best_prob, next(filter(None, failures), None))
 
 
 def _middle(judgment: RatingJudgment) -> tuple[float | None, float | None]:

@@ -105,7 +105,8 @@ class PreferencePair:
         rejected: Index of the other.
         margin: Difference of their rewards; 0 if a knockout ranked them against their rewards. Without
             rewards 2 win_prob - 1.
-        win_prob: Probability in [0, 1] that the chosen one wins, a tie counted as one half: a soft label.
+        win_prob: Probability in [0, 1] that the chosen one wins, a tie counted as one half: a soft label. It
+            has the guard's penalties.
         chosen_reward: The chosen one's reward; None if the group was not ranked.
         rejected_reward: The rejected one's reward.
         chosen_rating: The chosen one's rating, if it was rated.
@@ -127,11 +128,11 @@ class PreferencePair:
 
     @property
     def order_win_probs(self) -> tuple[float, float] | None:
-        """The chosen one's win probabilities when shown first and when shown second."""
-        probs = None if self.comparison is None else self.comparison.order_win_probs
-        if probs is None or self.chosen_first:
-            return probs
-        return 1 - probs[1], 1 - probs[0]
+        """The chosen one's win probabilities, penalties included, when shown first and when shown second."""
+        if self.comparison is None or self.comparison.order_win_probs is None:
+            return None
+        given, swapped = map(self.comparison.penalised, self.comparison.order_win_probs)
+        return (given, swapped) if self.chosen_first else (1 - swapped, 1 - given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

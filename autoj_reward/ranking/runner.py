@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judgments import Judgment, PairJudgment, RatingJudgment
-from autoj_reward.ranking.evidence import Answers, Compared, Costs, Evidence, Rated, Referee, Round
+from autoj_reward.ranking.evidence import Answers, Compared, Evidence, Rated, Referee, Round
 from autoj_reward.ranking.strategies import Strategy
 from autoj_reward.types import Request
 
@@ -20,7 +20,9 @@ def run_strategy(strategy: Strategy, seeds: Sequence[tuple[int, int]], referee: 
     Returns:
         The evidence of B groups, in the same order.
     """
-    evidences = [Evidence(n=n, seed=seed, costs=referee.costs) for n, seed in seeds]
+    evidences = [
+        Evidence(n=n, seed=seed, calls_per_comparison=referee.calls_per_comparison) for n, seed in seeds
+    ]
     running = {g: strategy.rounds(evidence) for g, evidence in enumerate(evidences)}
     while running:
         asked: list[tuple[int, Round]] = []
@@ -47,9 +49,9 @@ class JudgeOracle:
     """By group and pair."""
 
     @property
-    def costs(self) -> Costs:
+    def calls_per_comparison(self) -> int:
         settings = self.judge.settings
-        return Costs(settings.n_samples, settings.n_samples * (2 if settings.both_orders else 1))
+        return settings.n_samples * (2 if settings.both_orders else 1)
 
     def answer(self, asked: list[tuple[int, Round]]) -> list[Answers]:
         singles = [(g, i) for g, wanted in asked for i in wanted.rate]

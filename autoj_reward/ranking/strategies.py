@@ -235,9 +235,9 @@ def compared_standing(evidence: Evidence) -> Standing:
 
 def standing_of(evidence: Evidence, fit: Strengths) -> Standing:
     """The standing from fitted strengths; completions without a verdict have none, and do not count as
-    opponents.
+    opponents. One alone, about which nothing was asked, is even with its equals: 0.5.
     """
-    unheard = ~evidence.heard_of()
+    unheard = ~evidence.heard_of() & (evidence.n > 1 or bool(evidence.ratings))
     means, errors = fit.against_group(~unheard)
     rewards = np.where(unheard, np.nan, means)
     best = fit.best_probs(evidence.rng(1))

@@ -93,6 +93,8 @@ class Report:
 
     n: int = 0
     n_verdicts_changed: int = 0
+    n_numbers: int = 0
+    """Judgments that have a number before and after."""
     n_numbers_changed: int = 0
     shift_sum: float = 0.0
     largest_shift: float = 0.0
@@ -116,6 +118,7 @@ class Report:
             self.n_verdicts_changed += 1
             self.verdict_changes[f"{_named(before)} -> {_named(after)}"] += 1
         if before.number is not None and after.number is not None:
+            self.n_numbers += 1
             shift = abs(after.number - before.number)
             self.n_numbers_changed += shift > _NEXT_TO_NOTHING
             self.shift_sum += shift
@@ -124,8 +127,7 @@ class Report:
     @property
     def mean_shift(self) -> float:
         """Mean absolute change of the number, over judgments that have one before and after."""
-        both = self.n - self.n_gained - self.n_lost
-        return self.shift_sum / both if both else 0.0
+        return self.shift_sum / self.n_numbers if self.n_numbers else 0.0
 
     def as_record(self) -> dict[str, Any]:
         """As plain values, for JSON."""

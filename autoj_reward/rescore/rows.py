@@ -90,10 +90,12 @@ def rescore_rows(items: Sequence[RowItem], kind: Kind, judge: Judge) -> Iterator
 
     Gives for each row the new one and the change, or the old one and None if it cannot be replayed.
     """
+    # Ties stay those of the engine that judged: a replayed answer does not say its dtype.
+    ties = next((item.row["resolution"] for item in items if "resolution" in item.row), None)
     make: Callable[[Judge, RowFormat], RowTask] = {
         "rate": rate_task,
         "compare": compare_task,
-        "rerank": lambda j, f: rerank_task(j, f, critiques="none"),
+        "rerank": lambda j, f: rerank_task(j, f, critiques="none", resolution=ties),
     }[kind]
     # The items have their requests already, so the format is not used.
     finished = make(judge, RowFormat(completions=())).judge(items)
@@ -101,7 +103,7 @@ def rescore_rows(items: Sequence[RowItem], kind: Kind, judge: Judge) -> Iterator
         if any(map(_is_missing, done.judgments)):
             yield item.row, None
             continue
-        added = _with_critiques(item.row, done.added) if kind == "rerank" else done.added
+        added = _as_kept(item.row, done.added) if kind == "rerank" else done.added
         points = any(
             j.distribution is not None and j.distribution.exactness == "point" for j in done.judgments
         )
@@ -149,11 +151,11 @@ def critiques_of(items: Sequence[RowItem], kind: Kind, judge: Judge) -> tuple[li
     )
 
 
-def _with_critiques(row: Row, added: Row) -> Row:
-    """A new ranking with the critiques of the old one."""
+def _as_kept(row: Row, added: Row) -> Row:
+    """A new ranking with as many entries as the old one kept, and its critiques."""
     before: dict[Any, Any] = {entry["index"]: entry for entry in row["ranking"]}
     ranking = []
-    for entry in added["ranking"]:
+    for entry in added["ranking"][: len(before)]:
         written = before.get(entry["index"], {})
         kept = () if entry["critique"] else ("critique", "critique_rating")
         ranking.append({**entry, **{name: written[name] for name in kept if name in written}})
@@ -163,7 +165,9 @@ def _with_critiques(row: Row, added: Row) -> Row:
 def _outcome(row: Row, kind: Kind) -> Outcome:
     if kind == "rerank":
         best = row.get("best")
-        return Outcome(verdict=None if best is None else f"index {best}", failure=_reason(row))
+        if best is None:
+            return Outcome(failure=_reason(row["ranking"][0]) or "no_verdict")
+        return Outcome(verdict=f"index {best}")
     verdict, number = ("rating", "expected_rating") if kind == "rate" else ("preference", "win_prob")
     return Outcome(verdict=row.get(verdict), number=row.get(number), failure=_reason(row))
 

@@ -96,8 +96,10 @@ def label_task(
 
     if not row_format.grouped:
         return replace(compare_task(judge, row_format), label="label", judge=judged, added_fields=())
-    asks = "both" if settings.confirm and strategy.asks == "ratings" else strategy.asks
-    return group_task("label", judge, row_format, judged, strategy, asks=asks)
+    if not (settings.confirm and strategy.asks == "ratings"):
+        return group_task("label", judge, row_format, judged, strategy)
+    task = group_task("label", judge, row_format, judged, strategy, asks="both")
+    return replace(task, further="then a comparison of each pair that is chosen")
 
 
 _TRAINERS = frozenset({"prompt", "chosen", "rejected", "completion", "completions", "label", "messages"})

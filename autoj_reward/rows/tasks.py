@@ -39,7 +39,8 @@ ADDED_FIELDS = {
         "exactness", "mode", "cut_chars", "flags", "judge_id", "failure",
     ),
     "rerank": (
-        "ranking", "best", "best_completion", "mode", "judge_id", "strategy", "n_calls", "n_tokens", "cycles",
+        "ranking", "best", "best_completion", "mode", "judge_id", "strategy", "resolution", "n_calls",
+        "n_tokens", "cycles",
     ),
     "rubrics": ("rubric", "n_criteria", "judge_id", "failure"),
 }  # fmt: skip
@@ -75,6 +76,7 @@ def rerank_task(
     critiques: Critiques,
     strategy: Strategy | None = None,
     top: int | None = None,
+    resolution: float | None = None,
 ) -> RowTask:
     """Order each row's group of completions, best first.
 
@@ -86,12 +88,14 @@ def rerank_task(
             completion has one.
         strategy: How they are ordered; None rates each once.
         top: Keep only the best `top` of each ranking, at least 1; None keeps all.
+        resolution: Within how much rewards tie; None takes that of the judge's dtype.
     """
     chosen = strategy or Pointwise()
     check_judge(judge, chosen)
 
     def judged(items: Sequence[RowItem]) -> list[RowResult]:
-        rankings = rank_requests(judge, [item.requests for item in items], strategy=chosen)
+        requests = [item.requests for item in items]
+        rankings = rank_requests(judge, requests, strategy=chosen, resolution=resolution)
         wanted = [
             (n, c.index)
             for n, ranking in enumerate(rankings)
@@ -176,7 +180,7 @@ def group_task(
         check=check,
         judge=judged,
         added_fields=ADDED_FIELDS.get(label, ()),
-        inputs_per_request=judge.inputs_per_request(1) if asks == "ratings" else None,
+        inputs_per_request=judge.inputs_per_request(1) if strategy.asks == "ratings" else None,
         strategy=strategy,
     )
 
@@ -198,6 +202,7 @@ def ranking_fields(
 def _single_task(label: str, judge: Judge, row_format: RowFormat, judged: _Judge) -> RowTask:
     task = judge.spec.comparison if label == "compare" else judge.spec.rating
     template: Template | None = task.template if task is not None else None
+    rereads = judge.settings.check_critiques and judge.settings.mode == "critique"
     return RowTask(
         label=label,
         row_format=row_format,
@@ -206,6 +211,7 @@ def _single_task(label: str, judge: Judge, row_format: RowFormat, judged: _Judge
         judge=judged,
         added_fields=ADDED_FIELDS[label] + (PANEL_FIELDS if isinstance(judge, Panel) else ()),
         inputs_per_request=judge.inputs_per_request(2 if label == "compare" else 1),
+        further="each critique read once more" if rereads else "",
     )
 
 

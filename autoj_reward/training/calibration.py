@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,8 @@ class Calibration:
     Attributes:
         protocol: `rating` or `comparison`.
         n: Labelled judgments of the fit.
-        n_failed: Judgments without a verdict, or decided by a rule; they are left out.
+        n_left_out: Judgments without a verdict, decided by a rule, or with a label that the judge does not
+            know (a tie of two outcomes).
         temperature: To be stored with the judge: its present temperature times the fitted one.
         log_loss: Mean negative log-likelihood of the labels in nats, before and after.
         error_before: Expected calibration error in [0, 1] before, with its 95% interval.
@@ -61,7 +63,7 @@ class Calibration:
 
     protocol: str
     n: int
-    n_failed: int
+    n_left_out: int
     temperature: float
     log_loss: tuple[float, float]
     error_before: Share
@@ -101,7 +103,8 @@ def labelled_rows(rows: Iterable[tuple[int, Row]], *, path: str = "") -> list[La
 
 
 def _rating(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(cast(float, value)) if known else None
 
 
 def _preference(value: object) -> Preference | None:
@@ -138,10 +141,7 @@ def calibrate(
         for j, label in zip(judgments, labels, strict=True)
         if j.distribution is not None and not j.by_rule
     ]
-    if any(isinstance(label, str) and isinstance(_verdicts(j)[0], float) for j, label in read):
-        raise ConfigError(
-            "a graded comparison cannot be calibrated: labels say which completion is better, and no grade"
-        )
+    refuse_graded(read)
     # A judge of two outcomes says nothing about a tie.
     read = [(j, label) for j, label in read if not isinstance(label, str) or label in _verdicts(j)]
     if len(read) < LEAST_ROWS:
@@ -162,13 +162,21 @@ def calibrate(
     return Calibration(
         protocol="rating" if isinstance(verdicts[0], float) else "comparison",
         n=len(read),
-        n_failed=len(judgments) - len(read),
+        n_left_out=len(judgments) - len(read),
         temperature=own * fitted,
         log_loss=(_log_loss(before, wanted), _log_loss(after, wanted)),
         error_before=_error(before, wanted, seed),
         error_after=_error(after, wanted, seed),
         accuracy=float((before.argmax(axis=1) == wanted).mean()),
     )
+
+
+def refuse_graded(read: Iterable[tuple[Judgment, Verdict]]) -> None:
+    """Raise ConfigError if a judgment with a verdict is a graded comparison."""
+    if any(isinstance(label, str) and isinstance(_verdicts(j)[0], float) for j, label in read):
+        raise ConfigError(
+            "a graded comparison cannot be calibrated: labels say which completion is better, and no grade"
+        )
 
 
 def _verdicts(judgment: Judgment) -> tuple[Verdict, ...]:

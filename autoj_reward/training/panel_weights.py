@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from autoj_reward.errors import ConfigError
 from autoj_reward.judgments import Judgment, Verdict
 from autoj_reward.statistics import Share, calibration_error, cohen_kappa, share
-from autoj_reward.training.calibration import LEAST_ROWS, place
+from autoj_reward.training.calibration import LEAST_ROWS, place, refuse_graded
 
 _PRIOR_ROWS = 1.0
 _FLOOR = 1e-6
@@ -50,7 +50,8 @@ class WeightFit:
     Attributes:
         protocol: `rating` or `comparison`.
         n: Labelled judgments of the fit.
-        n_failed: Judgments that a member has no verdict for, or that a rule decided; they are left out.
+        n_left_out: Judgments that a member has no verdict for, that a rule decided, or with a label that the
+            panel does not know (a tie of two outcomes).
         weights: By member name; they sum to 1.
         before: Under the panel's present weights.
         after: Under fitted weights; each fifth of the rows under the fit of the others.
@@ -59,7 +60,7 @@ class WeightFit:
 
     protocol: str
     n: int
-    n_failed: int
+    n_left_out: int
     weights: dict[str, float]
     before: Agreement
     after: Agreement
@@ -77,6 +78,9 @@ def fit_panel(judgments: Sequence[Judgment], labels: Sequence[Verdict], *, seed:
     Raises:
         ConfigError: Fewer than 20 judgments have a verdict of every member.
     """
+    refuse_graded(
+        (j, label) for j, label in zip(judgments, labels, strict=True) if j.distribution is not None
+    )
     names = [m.name for m in judgments[0].members] if judgments else []
     read = [
         (j, label)
@@ -104,7 +108,7 @@ def fit_panel(judgments: Sequence[Judgment], labels: Sequence[Verdict], *, seed:
     return WeightFit(
         protocol="comparison" if isinstance(first.verdicts[0], str) else "rating",
         n=len(read),
-        n_failed=len(judgments) - len(read),
+        n_left_out=len(judgments) - len(read),
         weights=dict(zip(names, weights.tolist(), strict=True)),
         before=agreement_of(mixed(probs, own / own.sum()), wanted, seed=seed),
         after=agreement_of(after, wanted, seed=seed),

@@ -19,6 +19,7 @@ from autoj_reward.engines.cached import CachedEngine
 from autoj_reward.engines.recorded import RecordedEngine
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judge.judge import Judge
+from autoj_reward.rescore.cache import Outcome, Report, Rescored
 from autoj_reward.rows.fields import row_format
 from autoj_reward.rows.records import RowItem
 from autoj_reward.rows.tasks import compare_task, rate_task, rerank_task
@@ -60,7 +61,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rescore:
     return call
 
 
-def judged_rows(path: Path, engine: CachedEngine, kind: Any = "rate", **options: Any) -> list[dict[str, Any]]:
+def judged_rows(
+    path: Path, engine: CachedEngine, kind: Any = "rate", top: int | None = None, **options: Any
+) -> list[dict[str, Any]]:
     """An output file as the command of that name writes it."""
     judge = Judge.load("mini", engine=engine, **options)
     prompts = [{"prompt": f"{name}: critique please", "id": n} for n, name in enumerate(ROWS)]
@@ -75,7 +78,7 @@ def judged_rows(path: Path, engine: CachedEngine, kind: Any = "rate", **options:
     work = {
         "rate": rate_task,
         "compare": compare_task,
-        "rerank": lambda j, f: rerank_task(j, f, critiques="all"),
+        "rerank": lambda j, f: rerank_task(j, f, critiques="all", top=top),
     }[kind](judge, layout)
     made = [{**i.row, **done.added} for i, done in zip(items, work.judge(items), strict=True)]
     write_rows(path, made)
@@ -103,6 +106,45 @@ def test_the_same_reading_changes_nothing(
     assert (said["n"], said["n_verdicts_changed"], said["n_numbers_changed"], said["n_kept"]) == (4, 0, 0, 0)
     assert read_rows(tmp_path / "new.jsonl") == rows
     assert engine.stats.n_asked == n_asked
+
+
+def test_a_ranking_keeps_its_ties_and_its_length(run: Rescore, tmp_path: Path) -> None:
+    """Ties were those of bfloat16, whatever the run's dtype, and another completion came first."""
+
+    def read(item: Any) -> dict[str, float]:
+        return {"9": 0.85, "8": 0.15} if "It is." in rendered_text(item) else {"9": 0.8, "8": 0.2}
+
+    class Exact(ScriptedEngine):
+        def describe(self) -> dict[str, Any]:
+            return {"engine": "exact", "dtype": "float32"}
+
+    engine = CachedEngine(Exact(read=read), JudgmentStore(tmp_path / "a.sqlite"))
+    for top in (None, 1):
+        rows = judged_rows(tmp_path / "out.jsonl", engine, "rerank", top=top, mode="direct")
+        assert {row["best"] for row in rows} == {0}
+        said = report(run("out.jsonl", "-o", "new.jsonl", "--mode", "direct", "--json"))
+        assert said["n_verdicts_changed"] == 0
+        assert read_rows(tmp_path / "new.jsonl") == rows
+
+
+def test_a_ranking_without_a_verdict_counts_as_failed(
+    run: Rescore, engine: CachedEngine, tmp_path: Path
+) -> None:
+    judged_rows(tmp_path / "out.jsonl", engine, "rerank", mode="direct")
+    said = report(run("out.jsonl", "-o", "new.jsonl", "--mode", "direct", "--min-mass", "0.0001", "--json"))
+    assert said["failures_before"] == {"low_mass": 1}
+    assert (said["failures_after"], said["n_gained"]) == ({}, 1)
+
+
+def test_the_mean_change_is_over_judgments_with_a_number_before_and_after() -> None:
+    """Those that failed both times were counted, so three failures made a change of 2 one of 0.5."""
+    counted = Report()
+    five, seven = Outcome(verdict=5.0, number=5.0), Outcome(verdict=7.0, number=7.0)
+    counted.add(Rescored(name="1", mode="direct", before=five, after=seven))
+    for _ in range(3):
+        failed = Outcome(failure="low_mass")
+        counted.add(Rescored(name="2", mode="direct", before=failed, after=failed))
+    assert counted.mean_shift == 2.0
 
 
 IN_LISTS = """

@@ -16,8 +16,8 @@ from autoj_reward.judge.panels.panel import Panel
 from autoj_reward.judging import judgment_of, judgment_record
 from autoj_reward.judgments import RatingJudgment
 from autoj_reward.judgments.rubric import RubricJudgment
-from autoj_reward.testing import ScriptedEngine, rendered_text
-from autoj_reward.types import Failure, FailureReason, JudgeInput, Request
+from autoj_reward.testing import ScriptedEngine, make_reading, rendered_text
+from autoj_reward.types import Failure, FailureReason, JudgeInput, JudgeOutput, Request, Usage
 from tests.conftest import REPO
 
 CRITERIA = {"red": 0.9, "green": 0.2, "blue": 0.6}
@@ -210,3 +210,43 @@ def test_a_panel_judges_by_criteria_and_combines_the_scores() -> None:
         assert {name: kept[name] for name in ("criteria", "score")} == {
             name: one.to_dict()[name] for name in ("criteria", "score")
         }
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"), [(("-1", "0", "+1"), "+1"), (("0.0", "0.5", "1.0"), "1.0"), (("B", "A", "A*"), "A*")]
+)
+def test_a_critique_may_state_any_choice_of_a_criterion(choices: tuple[str, ...], said: str) -> None:
+    engine = ScriptedEngine(write=f"So.\nVerdict: [[{said}]]", read={said: 1.0})
+    graded = Rubric(criteria=(Criterion(text="How good is it?", choices=choices),))
+    one = Judge.load("mini", engine=engine, mode="critique")
+    (judged,) = one.rate(["p"], ["c"], rubrics=[graded])
+    assert isinstance(judged, RubricJudgment)
+    assert (judged.criteria[0].score, judged.criteria[0].failure) == (1.0, None)
+
+
+@pytest.mark.parametrize("mode", ["direct", "critique"])
+def test_criteria_of_one_call_stay_together_after_a_cut(mode: Any) -> None:
+    """Each had a request of its own after the cut: three critiques were written, and one was counted."""
+    most = 2000
+
+    def answered(item: JudgeInput) -> JudgeOutput | Failure:
+        over = sum(len(segment.text) for segment in item.body) - most
+        if over > 0:
+            return Failure(reason=FailureReason.TOO_LONG, detail="long", overflow_tokens=over // 3 + 1)
+        text = "So.\nVerdict 1: [[Yes]]\nVerdict 2: [[Yes]]\nVerdict 3: [[No]]"
+        output = (
+            JudgeOutput(text=text, finish_reason="stop")
+            if item.readout is None
+            else make_reading(item, {"Yes": 0.7, "No": 0.3})
+        )
+        return replace(output, usage=Usage(prompt_tokens=100, n_requests=1))
+
+    engine = ScriptedEngine(write=answered, read=answered)
+    one = Judge.load("mini", engine=engine, mode=mode, overlong="truncate")
+    three = Rubric(criteria=tuple(Criterion(text=f"Is it {n}?") for n in range(3)), criteria_per_call=None)
+    short, long = (one.rate(["p"], [text], rubrics=[three])[0] for text in ("short", "word " * 900))
+    assert long.provenance.cut_chars[0] > 0
+    assert long.usage == short.usage
+    answers = [answered(item) for item in engine.inputs]
+    spent = sum(a.usage.prompt_tokens for a in answers if isinstance(a, JudgeOutput))
+    assert short.usage.prompt_tokens + long.usage.prompt_tokens == spent

@@ -15,6 +15,7 @@ from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judge.presets import load_spec
 from autoj_reward.judge.spec import Thinking
 from autoj_reward.judge.verdict import preference_set
+from autoj_reward.judge.verdicts.stated import key_in
 from autoj_reward.judgments import Verdict
 from autoj_reward.types import Failure, FailureReason, FinishReason
 from tests.conftest import examples
@@ -205,6 +206,29 @@ def test_the_time_of_reading_grows_with_the_text(make: Callable[[int], str]) -> 
     for verdicts in (RATING, PAIR, ZH_PAIR):
         for finish in ("stop", "length"):
             assert worst(make, lambda text, v=verdicts, f=finish: find_verdict(text, f, v)) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "said", "expected"),
+    [
+        (("-1", "0", "+1"), "+1", "+1"),
+        (("-1", "0", "+1"), "1", "+1"),
+        (("-1", "0", "+1"), "-1.0", "-1"),
+        (("0.0", "0.5", "1.0"), "1.0", "1.0"),
+        (("0.0", "0.5", "1.0"), "**0.50**", "0.5"),
+        (("1", "2.0", "02"), "2", "2"),  # neither 2.0 nor 02: two are as near
+        (("b", "a", "a*"), "A*", "a*"),
+        (("b", "a", "a*"), "**A**", "a"),
+        (("7 8", "8 7"), "7.0  08", "7 8"),
+        (("yes", "no"), " _Yes_ ", "yes"),
+        (("yes", "no"), "maybe", "maybe"),
+    ],
+)
+def test_a_stated_text_is_looked_up_as_it_is_before_it_is_simplified(
+    known: tuple[str, ...], said: str, expected: str
+) -> None:
+    """`+1`, `1.0` and `A*` were simplified first, and the best choice of a criterion was never found."""
+    assert key_in(said, known) == expected
 
 
 def test_the_place_of_the_verdict_is_where_its_tokens_begin() -> None:

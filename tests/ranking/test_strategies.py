@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 
 from autoj_reward import Judge, best_of_n, rank
+from autoj_reward.criteria.rubric import Criterion, Rubric
 from autoj_reward.errors import ConfigError
 from autoj_reward.ranking.budgeted import Budgeted
-from autoj_reward.ranking.evidence import Answers, Compared, Costs, Evidence, Rated, Round
+from autoj_reward.ranking.evidence import Answers, Compared, Evidence, Rated, Round
 from autoj_reward.ranking.orders import order
 from autoj_reward.ranking.rank import rank_judged
 from autoj_reward.ranking.registry import STRATEGY_NAMES, choose_strategy
 from autoj_reward.ranking.runner import run_strategy
-from autoj_reward.ranking.strategies import Knockout, Pointwise, Ring, Standing, Strategy, Swiss
-from autoj_reward.testing import ScriptedEngine
+from autoj_reward.ranking.strategies import AllPairs, Knockout, Pointwise, Ring, Standing, Strategy, Swiss
+from autoj_reward.testing import ScriptedEngine, rendered_text
+from autoj_reward.types import Failure, FailureReason, JudgeInput
 from tests.quality import noisy_engine
 
 ALL = [choose_strategy(name) for name in STRATEGY_NAMES] + [
@@ -89,6 +91,22 @@ def test_a_budget_is_kept_and_all_groups_of_a_round_go_in_one_batch(
     assert default.n_calls == 124
 
 
+def test_the_default_budget_leaves_comparisons_whatever_a_rating_costs() -> None:
+    """A rating by five criteria is five calls: the ratings alone spent the budget, and nothing was compared."""
+
+    def read(item: JudgeInput) -> dict[str, float]:
+        assert item.readout is not None
+        choices, n = item.readout.continuations, len(rendered_text(item))
+        return {choices[0]: 0.4 + n % 7 / 50, choices[-1]: 0.4}
+
+    judge = Judge.load("general", engine=ScriptedEngine(read=read), mode="direct")
+    five = Rubric(criteria=tuple(Criterion(text=f"Is it {n}?") for n in range(5)))
+    completions = [f"answer {'x' * n}" for n in range(8)]
+    for rubric, calls in ((None, 8 + 4), (five, 40 + 4)):
+        (ranking,) = rank(judge, ["Q"], [completions], strategy=Budgeted(), rubrics=[rubric])
+        assert (ranking.n_calls, len(ranking.comparisons)) == (calls, 2)
+
+
 def test_a_token_budget_is_kept(judge: Judge) -> None:
     """Each input is 100 tokens: 12 ratings leave room for four comparisons in both orders."""
     (ranking,) = rank(judge, ["Q"], [group(12)], strategy=Budgeted(tokens=2_100))
@@ -138,6 +156,24 @@ def test_a_group_without_any_verdict_has_no_best(judge: Judge, strategy: Strateg
     assert best_of_n(judge, ["Q"], [["unreadable a", "unreadable b"]], strategy=strategy) == [[]]
 
 
+@pytest.mark.parametrize("strategy", [Knockout(), AllPairs(), Swiss(), Ring(), Budgeted(), Pointwise()])
+def test_one_distinct_completion_is_the_best_of_its_group(judge: Judge, strategy: Strategy) -> None:
+    """Tournaments compare nothing there, and lost the group."""
+    assert best_of_n(judge, ["Q", "Q"], [["7"], ["42", "42"]], strategy=strategy) == [["7"], ["42"]]
+    (ranking,) = rank(judge, ["Q"], [["42", "42"]], strategy=strategy)
+    assert None not in ranking.rewards
+    assert ranking.tied_best == (0, 1)
+
+
+@pytest.mark.parametrize("strategy", [Knockout(), AllPairs(), Budgeted(), Pointwise()])
+def test_a_copy_has_the_failure_of_the_completion_that_was_judged(strategy: Strategy) -> None:
+    down = Failure(reason=FailureReason.ENGINE, detail="down")
+    judge = Judge.load("mini", engine=ScriptedEngine(read=down), mode="direct")
+    (ranking,) = rank(judge, ["Q"], [["x", "x", "y"]], strategy=strategy)
+    assert [ranking.failure(i) for i in range(3)] == [down] * 3
+    assert all(entry["failure"]["detail"] == "down" for entry in ranking.to_dict()["ranking"])
+
+
 def test_intervals_hold_the_reward(judge: Judge) -> None:
     for name in ("pointwise", "all_pairs", "budgeted"):
         (ranking,) = rank(judge, ["Q"], [group(8)], strategy=choose_strategy(name))
@@ -171,7 +207,7 @@ def test_blocks_of_ties_are_led_by_their_best() -> None:
 class Circle:
     """A referee for whom 0 beats 1 beats 2 beats 0, and all beat 3."""
 
-    costs = Costs()
+    calls_per_comparison = 2
 
     def answer(self, asked: list[tuple[int, Round]]) -> list[Answers]:
         wins = {(0, 1): 0.9, (1, 2): 0.9, (0, 2): 0.1, (0, 3): 0.9, (1, 3): 0.9, (2, 3): 0.9}
@@ -199,7 +235,7 @@ def test_a_pair_is_asked_once_however_often_a_strategy_wants_it() -> None:
 @pytest.mark.parametrize("n", [2, 3, 5, 6, 7, 8])
 def test_a_knockout_asks_for_each_but_the_winner(n: int) -> None:
     class Larger:
-        costs = Costs()
+        calls_per_comparison = 2
 
         def answer(self, asked: list[tuple[int, Round]]) -> list[Answers]:
             return [

@@ -65,8 +65,15 @@ def test_unreadable_samples_and_verdicts_by_rule_are_left_out() -> None:
         [*labels, "first"],
     )
     assert ragged.n == n
-    assert ragged.n_failed == 1
+    assert ragged.n_left_out == 1
     assert ragged.temperature == pytest.approx(single.temperature)
+
+
+@pytest.mark.parametrize("rating", [float("nan"), float("inf"), -float("inf"), "7", True, None])
+def test_a_rating_that_is_no_number_is_refused(rating: Any) -> None:
+    """NaN counted as the lowest rating."""
+    with pytest.raises(DataError, match="rating \\(a number\\) is needed"):
+        labelled_rows([(1, {"prompt": "p", "completion": "c", "rating": rating})])
 
 
 def test_labels_that_verdicts_say_nothing_about_flatten_them() -> None:

@@ -63,7 +63,7 @@ def test_one_good_and_one_useless_member_are_told_apart_on_forty_rows() -> None:
     judgments = Panel(judges, names=["good", "useless"], weights=[1, 9]).compare(["p"] * n, firsts, seconds)
     fit = fit_panel(judgments, labels)  # type: ignore[arg-type]
     assert fit.weights["good"] > 0.9
-    assert (fit.n, fit.n_failed) == (n, 0)
+    assert (fit.n, fit.n_left_out) == (n, 0)
     assert fit.after.accuracy.value == fit.alone["good"].accuracy.value == 1.0
     assert fit.before.accuracy.value == 0.0
     assert fit.after.log_loss < fit.before.log_loss

@@ -126,8 +126,9 @@ class BudgetOptions(LimitOptions):
 def estimate(run: RowRun, judge: Judge, n: int, *, quiet: bool = False) -> str:
     """What a run would take, from judging n of its rows: tokens, time and, with prices, cost.
 
-    One of these rows only loads the judge and does not count. What the cache holds already costs nothing and
-    makes the figures too low. Shows its progress unless `quiet`.
+    One row more is judged first, which loads the judge and does not count; of a single row its loading
+    counts. What the cache holds already costs nothing and makes the figures too low. Shows its progress
+    unless `quiet`.
     """
     from autoj_reward.budget import Budget, Spending
     from autoj_reward.engines import is_loaded
@@ -142,9 +143,10 @@ def estimate(run: RowRun, judge: Judge, n: int, *, quiet: bool = False) -> str:
         return is_loaded(judge.built_engine)
 
     with RunProgress("estimate, rows", len(items), quiet=quiet, loaded=loaded) as progress:
-        run.task.judge(items[:1])
-        progress.advance(1)
-        counted = items[1:] or items
+        *loading, counted = (items[:1], items[1:]) if len(items) > 1 else (items,)
+        for first in loading:
+            run.task.judge(first)
+            progress.advance(1)
         spent = Spending(judge, Budget())
         results = run.task.judge(counted)
         seconds = spent.seconds
@@ -156,4 +158,5 @@ def estimate(run: RowRun, judge: Judge, n: int, *, quiet: bool = False) -> str:
         span(factor * seconds),
         *([] if cost is None else [f"a cost of {factor * cost:,.4g}"]),
     ]
-    return f"{', '.join(parts)} (from {len(counted):,} rows in {span(seconds)}, loading left out)"
+    of = "left out" if loading else "included"
+    return f"{', '.join(parts)} (from {len(counted):,} rows in {span(seconds)}, loading {of})"

@@ -15,8 +15,9 @@ from typing import NamedTuple
 from autoj_reward.judge.criteria.tasks import criterion_tasks
 from autoj_reward.judge.guard.folding import fold
 from autoj_reward.judge.spec import JudgeSpec, JudgingTask
-from autoj_reward.judge.verdict import VerdictSet, squeeze
+from autoj_reward.judge.verdict import VerdictSet
 from autoj_reward.judge.verdicts.bounded_regex import held_text
+from autoj_reward.judge.verdicts.stated import key_in
 from autoj_reward.types import PlainWrapper
 
 _LONGEST_MARK = 40
@@ -173,7 +174,7 @@ class Imitations:
                 if m[0].strip() == m["verdict"]:
                     continue
                 several = verdicts.scores is not None and verdicts.scores.search(m["verdict"])
-                if several or squeeze(m["verdict"]).strip("*_` ") in verdicts.stated:
+                if several or key_in(m["verdict"], verdicts.stated) in verdicts.stated:
                     yield verdicts.verdict_prefix, m
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, cast
 
 from autoj_reward.distributions import PREFERENCES, Exactness, Preference, Verdict, VerdictDistribution
@@ -59,7 +60,7 @@ def on_scale(
 
 
 def combine(
-    distributions: Sequence[VerdictDistribution], weights: Sequence[float], rule: Rule
+    distributions: Sequence[VerdictDistribution], weights: Sequence[float], rule: Rule, *, comparing: bool
 ) -> VerdictDistribution:
     """Combine at least one distribution over the same verdicts.
 
@@ -69,13 +70,14 @@ def combine(
         distributions: One of each member.
         weights: The members' weights, at least 0 and not all 0.
         rule: How.
+        comparing: They are of comparisons, whose verdicts may be graded and then are numbers, as ratings are.
     """
     if len(distributions) == 1:
         return distributions[0] if rule != "majority" else _vote(distributions[0])
     total = math.fsum(weights)
     shares = [weight / total for weight in weights]
     if rule == "minimum":
-        return _least(distributions)
+        return _most_even(distributions) if comparing else min(distributions, key=lambda d: d.level)
     counted = distributions if rule == "mean" else [_vote(d) for d in distributions]
     verdicts = counted[0].verdicts
     return VerdictDistribution(
@@ -116,28 +118,23 @@ def _mean(values: Sequence[float], shares: Sequence[float]) -> float:
 
 
 def _vote(distribution: VerdictDistribution) -> VerdictDistribution:
-    """All probability on the most probable verdict; an even comparison without a tie is split."""
-    verdicts = distribution.verdicts
-    voted: Verdict = distribution.preference if isinstance(verdicts[0], str) else distribution.mode
-    chosen = [v == voted for v in verdicts]
-    n = sum(chosen)
-    probs = tuple(float(c) for c in chosen) if n else tuple(1.0 / len(verdicts) for _ in verdicts)
-    return VerdictDistribution(
-        verdicts=verdicts,
-        probs=probs,
-        mass=distribution.mass,
-        unread_prob=distribution.unread_prob,
-        exactness=distribution.exactness,
-    )
+    """All probability on the most probable verdict, split where several are.
+
+    Of first, second and tie it goes to the preference; a tie that the set does not have is split.
+    """
+    verdicts, probs = distribution.verdicts, distribution.probs
+    if isinstance(verdicts[0], str):
+        preferred = distribution.preference
+        chosen = [v == preferred for v in verdicts] if preferred in verdicts else [True] * len(verdicts)
+    else:
+        chosen = [math.isclose(p, max(probs), abs_tol=1e-9) for p in probs]
+    return replace(distribution, probs=tuple(c / sum(chosen) for c in chosen))
 
 
-def _least(distributions: Sequence[VerdictDistribution]) -> VerdictDistribution:
-    first = distributions[0]
-    comparing = isinstance(first.verdicts[0], str)
-    if not comparing:
-        return min(distributions, key=lambda d: d.level)
+def _most_even(distributions: Sequence[VerdictDistribution]) -> VerdictDistribution:
+    """The comparison nearest to one half; a tie where two favour different completions."""
     wins = [d.win_prob for d in distributions]
     if min(wins) < 0.5 < max(wins):
         even = VerdictDistribution(verdicts=(0.5,), probs=(1.0,), mass=min(d.mass for d in distributions))
-        return on_scale(even, first.verdicts, stretch=False)
+        return on_scale(even, distributions[0].verdicts, stretch=False)
     return min(distributions, key=lambda d: abs(d.win_prob - 0.5))

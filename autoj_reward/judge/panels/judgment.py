@@ -47,7 +47,7 @@ def panel_judgment(
     deciding = [one for one in heard if one.distribution is not None and one.weight > 0.0]
     if failure is None and not deciding:
         deciding = [one for one in heard if one.distribution is not None]
-    distribution = None if failure is not None else _combined(spec, deciding)
+    distribution = None if failure is not None else _combined(spec, deciding, comparing=not rating)
     by_rule = failure is None and all(one.judgment.by_rule for one in deciding)
     kind = RatingJudgment if rating else PairJudgment
     return kind(
@@ -75,9 +75,9 @@ def _scaled(
     return None if distribution is None else on_scale(distribution, verdicts, stretch=rating)
 
 
-def _combined(spec: PanelSpec, deciding: Sequence[_Said]) -> VerdictDistribution:
+def _combined(spec: PanelSpec, deciding: Sequence[_Said], *, comparing: bool) -> VerdictDistribution:
     distributions = [one.distribution for one in deciding if one.distribution is not None]
-    return combine(distributions, [one.weight or 1.0 for one in deciding], spec.rule)
+    return combine(distributions, [one.weight or 1.0 for one in deciding], spec.rule, comparing=comparing)
 
 
 def _failure(spec: PanelSpec, heard: Sequence[_Said]) -> Failure | None:
@@ -116,7 +116,7 @@ def _samples(
         samples.append(
             Sample(
                 critique=critique or "",
-                distribution=combine(scaled, weights, spec.rule) if complete else None,
+                distribution=combine(scaled, weights, spec.rule, comparing=not rating) if complete else None,
                 failure=None if complete else failure,
                 swapped=order,
             )
@@ -139,7 +139,7 @@ def _provenance(spec: PanelSpec, judgments: Sequence[Judgment], judge_id: str) -
         template=spec.fingerprint,
         engine=short_id("panel", [p.engine for p in all_]),
         cut_chars=tuple(max(cuts) for cuts in zip(*(p.cut_chars for p in all_ if p.cut_chars), strict=True)),
-        guard=all_[0].guard,
+        guard=next((p.guard for p in all_ if p.guard), ""),
         language=next((p.language for p in all_ if p.language is not None), None),
         judge_id=judge_id,
     )
