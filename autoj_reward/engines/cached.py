@@ -9,7 +9,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from autoj_reward.cache.codec import decode, encode
 from autoj_reward.cache.key import Parts, parts_of
 from autoj_reward.cache.leases import kept_alive, new_owner
 from autoj_reward.cache.store import JudgmentStore
-from autoj_reward.engines import Engine, describe_engine, load_engine
+from autoj_reward.engines import Engine, describe_engine, is_loaded, load_engine
 from autoj_reward.engines.chains import Chain, generate_chains, in_rounds
 from autoj_reward.engines.logprobs.token_tree import with_numbers
 from autoj_reward.errors import EngineContractBroken, EngineRejected, StoreError
@@ -27,6 +27,12 @@ logger = logging.getLogger("autoj_reward")
 
 _LONGEST_NAP = 0.5
 """Most seconds between two checks for outputs of other callers."""
+
+_FIRST_CHUNK = 64
+_LEAST_CHUNK = 32
+"""A group of completions that share their prompt."""
+_QUICK_SECONDS, _SLOW_SECONDS = 10.0, 40.0
+"""A chunk that takes less is followed by one twice as large, and one that takes more by one half as large."""
 
 
 class CachedEngine:
@@ -39,8 +45,9 @@ class CachedEngine:
     Args:
         inner: The engine. A `LazyEngine` is not built for a call that the store answers completely.
         store: The store.
-        chunk: Inputs per call of the engine. Each chunk's outputs are stored before the next call, so that a
-            kill loses at most one chunk; large chunks use the engine better.
+        chunk: Most inputs per call of the engine. Each chunk's outputs are stored before the next call, so
+            that a kill loses at most one. Large chunks use the engine better: they grow as long as they take
+            seconds, and shrink when they take most of a minute.
         refresh: Ask the engine for everything, and overwrite stored outputs.
     """
 
@@ -52,6 +59,7 @@ class CachedEngine:
         self.stats = EngineStats()
         """Numbers of inputs answered by the store and by the engine, and the engine's token counts."""
         self._chunk = chunk
+        self._size = min(chunk, _FIRST_CHUNK)
         self._refresh = refresh
         self._noted = self._closed = False
         self._counting = threading.Lock()
@@ -125,8 +133,8 @@ class CachedEngine:
                     repeated.add(part.key)
             stored = self.store.get(places)
             missing = [key for key in places if key not in stored]
-            for start in range(0, len(missing), self._chunk):
-                begun = {k: places[k] for k in missing[start : start + self._chunk]}
+            for chunk in self._chunks(missing):
+                begun = {key: places[key] for key in chunk}
                 answered |= self._store_chains(begun, inputs, follow, repeated)
         rest = [n for n in range(len(inputs)) if n not in answered]
 
@@ -136,6 +144,20 @@ class CachedEngine:
         found = in_rounds(self, [inputs[n] for n in rest], follow_rest)
         answered.update(zip(rest, found, strict=True))
         return [answered[n] for n in range(len(inputs))]
+
+    def _chunks(self, keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+        """Keys in parts, each as large as the time of the one before allows."""
+        start = 0
+        while start < len(keys):
+            size = self._size
+            loaded, began = is_loaded(self.inner), time.monotonic()
+            yield keys[start : start + size]
+            start += size
+            seconds = time.monotonic() - began
+            if seconds > _SLOW_SECONDS and loaded:
+                self._size = min(size, max(size // 2, _LEAST_CHUNK))
+            elif seconds < _QUICK_SECONDS:
+                self._size = min(size * 2, self._chunk)
 
     def _store_chains(
         self,
@@ -241,8 +263,7 @@ class CachedEngine:
         while waiting:
             taken: list[bytes] = []
             progress = False
-            for start in range(0, len(waiting), self._chunk):
-                chunk = waiting[start : start + self._chunk]
+            for chunk in self._chunks(waiting):
                 claim = self.store.claim(chunk, owner, over_stored=self._refresh)
                 if claim.stored:
                     found.update(self.store.get(claim.stored))

@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +16,7 @@ from autoj_reward.cache import leases
 from autoj_reward.cache.key import parts_of
 from autoj_reward.cache.maintenance import stats, verify
 from autoj_reward.cache.store import JudgmentStore
-from autoj_reward.engines import Engine, engine_stats, load_engine
+from autoj_reward.engines import Engine, cached, engine_stats, load_engine
 from autoj_reward.engines.cached import CachedEngine
 from autoj_reward.engines.chains import Chain, in_rounds
 from autoj_reward.engines.lazy import LazyEngine
@@ -139,6 +141,34 @@ def test_every_chunk_is_kept_before_the_next_is_asked(store: JudgmentStore) -> N
     items[7] = question("7")
     CachedEngine(inner, store, chunk=3).generate(items)
     assert [[i.body[1].text for i in call] for call in inner.calls] == [["6", "7", "8"], ["9"]]
+
+
+@pytest.mark.parametrize(
+    ("seconds_each", "sizes"), [(0.001, [64, 128, 256, 152]), (1.0, [64, 32, 32, 32]), (0.3, [64] * 4)]
+)
+@pytest.mark.parametrize("chains", [False, True])
+def test_chunks_are_as_large_as_the_engine_is_fast(
+    seconds_each: float, sizes: list[int], chains: bool, store: JudgmentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A judge that takes seconds for each rating lost up to 512 of them when it was stopped."""
+    now = 0.0
+
+    class Slow(DrawingEngine):
+        def generate(self, inputs: Sequence[JudgeInput]) -> list[JudgeOutput | Failure]:
+            nonlocal now
+            now += seconds_each * len(inputs)
+            return super().generate(inputs)
+
+    monkeypatch.setattr(cached, "time", SimpleNamespace(monotonic=lambda: now, sleep=time.sleep))
+    inner = Slow()
+    engine = CachedEngine(inner, store)
+    items = [question(str(n)) for n in range(600)]
+    if chains:
+        engine.generate_chains(items, lambda answered: [None] * len(answered))
+    else:
+        engine.generate(items)
+    assert [len(call) for call in inner.calls][: len(sizes)] == sizes
+    assert inner.n_inputs == len(items)
 
 
 def test_a_broken_engine_leaves_nothing_behind(store: JudgmentStore) -> None:
