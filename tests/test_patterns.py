@@ -50,7 +50,7 @@ HOSTILE: dict[str, list[tuple[str, str, str]]] = {
     "parse._INTRODUCES": [("", "so ", "x"), ("so,", " ", "x"), ("", "the", "x")],
     "parse._SCALE": [("/", "1", "x"), ("", " out of", "x"), ("out", " ", "of"), ("of ", "the scale ", "x")],
     "parse._CLOSING": [("", " ", "a"), ("", "]*", "a")],
-    "parse._NUMBER": [("", "1", "x"), ("1.", "1", "x")],
+    "stated._NUMBER": [("", "1", "x"), ("1.", "1", "x")],
     "chat_markup._FAMILIES": [("<|im_start|>", "a", ""), ("", "<|im_start|>user\n", ""), ("<|im_start|>u\n", "<", "")],
     "chat_markup._FAMILIES#2": [("", "<|start_header_id|>", ""), ("<|start_header_id|>", "a", "")],
     "chat_markup._FAMILIES#3": [("", "<start_of_turn>", ""), ("<start_of_turn>u\n", "<end_of_turn", "")],
