@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -35,9 +35,10 @@ class PairedTest:
         first: The first judge's accuracy.
         second: The second judge's accuracy.
         difference: first minus second with its 95% paired bootstrap interval, in [-1, 1].
-        only_first: Number of rows that only the first has right.
-        only_second: Number of rows that only the second has right.
-        p_value: Exact two-sided sign test on those rows (McNemar 1947), in (0, 1].
+        only_first: Number of rows that only the first has right; of several rows of one prompt, of prompts
+            of which the first has more right.
+        only_second: The same of the second.
+        p_value: Exact two-sided sign test on those (McNemar 1947), in (0, 1].
     """
 
     first: float
@@ -91,37 +92,62 @@ def _mean_ranks(values: ArrayLike) -> list[float]:
     return [float(rank) for rank in ranks[where]]
 
 
-def share(values: Sequence[bool | float], *, seed: int = 0) -> Share:
-    """The mean of independent values with its 95% percentile bootstrap interval (Efron 1979)."""
+def share(values: Sequence[bool | float], *, of: Sequence[Hashable] | None = None, seed: int = 0) -> Share:
+    """The mean of n values with its 95% percentile bootstrap interval (Efron 1979).
+
+    Args:
+        values: The values.
+        of: What each of them belongs to, such as its prompt: the values of one are drawn together, because
+            they are right and wrong together. None draws each by itself.
+        seed: Of the resampling.
+    """
     n = len(values)
     if n == 0:
         return Share(float("nan"), float("nan"), float("nan"), 0)
     data = np.asarray(values, dtype=np.float64)
-    rng = np.random.default_rng(seed)
-    if set(np.unique(data)) <= {0.0, 1.0}:
-        # A resample of zeros and ones is a binomial draw.
-        means = rng.binomial(n, data.mean(), _RESAMPLES) / n
-    else:
-        means = np.array([data[rng.integers(0, n, n)].mean() for _ in range(_RESAMPLES)])
-    low, high = np.quantile(means, [0.025, 0.975])
+    low, high = np.quantile(_resampled_means(data, of, np.random.default_rng(seed)), [0.025, 0.975])
     return Share(float(data.mean()), float(low), float(high), n)
 
 
-def mean_of_shares(groups: Sequence[Sequence[bool | float]], *, seed: int = 0) -> Share:
+def mean_of_shares(
+    groups: Sequence[Sequence[bool | float]],
+    *,
+    of: Sequence[Sequence[Hashable]] | None = None,
+    seed: int = 0,
+) -> Share:
     """The mean of the groups' means, each counting the same, with its 95% bootstrap interval.
 
     Args:
         groups: Values by group, none empty; each group is resampled by itself.
+        of: For each group what its values belong to, as in `share`.
         seed: Of the resampling.
     """
     if not groups:
         return Share(float("nan"), float("nan"), float("nan"), 0)
     rng = np.random.default_rng(seed)
     data = [np.asarray(group, dtype=np.float64) for group in groups]
-    means = [[d[rng.integers(0, len(d), len(d))].mean() for d in data] for _ in range(_RESAMPLES)]
-    low, high = np.quantile(np.mean(means, axis=1), [0.025, 0.975])
+    owners = [None] * len(data) if of is None else of
+    means = [_resampled_means(d, own, rng) for d, own in zip(data, owners, strict=True)]
+    low, high = np.quantile(np.mean(means, axis=0), [0.025, 0.975])
     value = float(np.mean([d.mean() for d in data]))
     return Share(value, float(low), float(high), sum(map(len, data)))
+
+
+def _resampled_means(
+    data: NDArray[np.float64], of: Sequence[Hashable] | None, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """(2000,) means of resamples of (n,) values."""
+    n = len(data)
+    if of is not None and len(set(of)) < n:
+        number = {owner: k for k, owner in enumerate(dict.fromkeys(of))}
+        codes = [number[owner] for owner in of]
+        sums, counts = np.bincount(codes, weights=data), np.bincount(codes)
+        drawn = rng.integers(0, len(sums), (_RESAMPLES, len(sums)))
+        return np.asarray(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    if set(np.unique(data)) <= {0.0, 1.0}:
+        # A resample of zeros and ones is a binomial draw.
+        return rng.binomial(n, data.mean(), _RESAMPLES) / n
+    return np.array([data[rng.integers(0, n, n)].mean() for _ in range(_RESAMPLES)])
 
 
 def cohen_kappa(decided: Sequence[Hashable], labels: Sequence[Hashable]) -> float:
@@ -176,19 +202,30 @@ def bootstrap_rows(n: int, *, seed: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(0, n, (_RESAMPLES, n))
 
 
-def paired_test(first: Sequence[bool], second: Sequence[bool], *, seed: int = 0) -> PairedTest:
+def paired_test(
+    first: Sequence[bool], second: Sequence[bool], *, of: Sequence[Hashable] | None = None, seed: int = 0
+) -> PairedTest:
     """Compare two judges by whether they have each of the same n rows right.
+
+    Args:
+        first: Of each row whether the first judge has it right.
+        second: The same of the second judge.
+        of: What each row belongs to, as in `share`.
+        seed: Of the resampling.
 
     Raises:
         ValueError: The lengths differ.
     """
-    pairs = list(zip(first, second, strict=True))
-    only_first = sum(a and not b for a, b in pairs)
-    only_second = sum(b and not a for a, b in pairs)
+    differences = [float(a) - float(b) for a, b in zip(first, second, strict=True)]
+    ahead: defaultdict[Hashable, float] = defaultdict(float)
+    for owner, difference in zip(of or range(len(differences)), differences, strict=True):
+        ahead[owner] += difference
+    only_first = sum(difference > 0 for difference in ahead.values())
+    only_second = sum(difference < 0 for difference in ahead.values())
     return PairedTest(
-        first=sum(first) / len(first) if pairs else float("nan"),
-        second=sum(second) / len(second) if pairs else float("nan"),
-        difference=share([float(a) - float(b) for a, b in pairs], seed=seed),
+        first=sum(first) / len(first) if differences else float("nan"),
+        second=sum(second) / len(second) if differences else float("nan"),
+        difference=share(differences, of=of, seed=seed),
         only_first=only_first,
         only_second=only_second,
         p_value=sign_test(only_first, only_second),

@@ -20,6 +20,7 @@ from autoj_reward.environment import how_to_install
 from autoj_reward.errors import ConfigError, EngineChanged
 from autoj_reward.judge.judge import Judge
 from autoj_reward.rows.blocks import Blocks, with_fields
+from autoj_reward.rows.columns import json_columns, read_back
 from autoj_reward.rows.records import RowItem, RowTask, Summary
 
 _LOCAL_STORE_BYTES = 256 << 20
@@ -100,7 +101,8 @@ class BlockJudge:
                     f"this worker's judge is {self._judge.identity}, and the run's {self._task.judge_id}",
                     hint="the checkpoint has to be the same on every machine",
                 )
-            rows = table.to_pylist()
+            texts = json_columns(table.schema)
+            rows = [read_back(row, texts) for row in table.to_pylist()]
             items = [
                 RowItem(0, row, self._work.row_format.requests(row, optional=self._work.optional))
                 for row in rows

@@ -138,8 +138,8 @@ def read_decisions(path: str | Path, swapped: str | Path | None = None) -> list[
 
 def _compared(row: Row, path: str | Path, line: int, *, both: bool) -> Decision:
     # If the file has both orders, a row with a preference and without orders was decided by rule.
-    ruled = row.get("preference") if both else None
-    orders: Any = row.get("order_preferences") or (ruled, ruled)
+    known = row.get("preference")
+    orders: Any = row.get("order_preferences") or (known, known if both else None)
     names = [*orders, row.get("preference")]
     if len(names) != 3 or any(n is not None and n not in PREFERENCES for n in names):
         raise DataError("must be two preferences", path=str(path), line=line, field="order_preferences")

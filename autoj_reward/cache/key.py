@@ -147,7 +147,10 @@ def wrapper_json(wrapper: Wrapper) -> bytes:
     if isinstance(wrapper, PlainWrapper):
         return canonical_json({"kind": "plain", "before": wrapper.before, "after": wrapper.after})
     assert isinstance(wrapper, ChatWrapper)
-    return canonical_json({"kind": "chat", "system": wrapper.system, "arguments": dict(wrapper.arguments)})
+    known = {"kind": "chat", "system": wrapper.system, "arguments": dict(wrapper.arguments)}
+    # They decide how a thinking block that the chat template opens is closed.
+    marks = {} if wrapper.thinking is None else {"thinking": list(wrapper.thinking)}
+    return canonical_json(known | marks)
 
 
 def sampling_json(sampling: Sampling) -> bytes:

@@ -113,6 +113,7 @@ def run_on_ray(
     """
     from autoj_reward.integrations.ray import BlockTask, RaySettings, judge_blocks
     from autoj_reward.judge.description import who
+    from autoj_reward.judge.panels.panel import Panel
     from autoj_reward.redact import redacted
     from autoj_reward.rows.blocks import Blocks, added_schema
     from autoj_reward.rows.identity import about_run
@@ -139,7 +140,7 @@ def run_on_ray(
             blocks=blocks,
             judge=arguments,
             make_work=make_task,
-            schema=added_schema(run.task.label, criteria=checked.by_criteria),
+            schema=added_schema(run.task.label, criteria=checked.by_criteria, panel=isinstance(judge, Panel)),
             judge_id=identity["who"]["judge_id"],
         )
         summary = Summary(n_rows=checked.n_rows)

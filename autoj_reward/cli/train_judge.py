@@ -77,15 +77,17 @@ def _print_plan(run: TrainConfig) -> None:
 
 
 def _write_held_out(run: TrainConfig, target: Path) -> None:
+    from autoj_reward.judge.presets import load_spec
     from autoj_reward.rows.output import to_json
     from autoj_reward.training.data import load_corpus
     from autoj_reward.training.run_settings import refuse_another_split
 
     refuse_another_split(run)
     part = load_corpus(run).held_out
+    spec = load_spec(run.judge)
     try:
         with open(target, "xb") as file:
-            file.writelines(map(to_json, part.labelled()))
+            file.writelines(map(to_json, part.labelled(spec)))
     except FileExistsError as error:
         raise ConfigError(f"{target} exists already", hint="name another file") from error
     except OSError as error:

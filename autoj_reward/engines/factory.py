@@ -110,6 +110,11 @@ def make_engine(name: str | None, spec: ModelSpec, options: Mapping[str, Any]) -
         path = name.removeprefix("recorded:")
         return lambda: RecordedEngine(path)
     if name.startswith("decisions:"):
+        if getattr(getattr(spec, "rating", None), "listing", None) is not None:
+            raise ConfigError(
+                "a decision endpoint is asked one question at a time, and this judge rates lists",
+                hint="--engine server:URL, or a judge without [rating.list]",
+            )
         return _make_decisions(name.partition(":")[2], options)
     if name == "server" or name.startswith("server:"):
         return _make_server(name.partition(":")[2], spec, options)

@@ -108,15 +108,17 @@ def rendered_text(item: JudgeInput) -> str:
 def _output(answer: RecordedAnswer, item: JudgeInput) -> JudgeOutput:
     if item.readout is None:
         return JudgeOutput(text=answer.text or "", finish_reason=answer.finish_reason, usage=answer.usage)
-    probs = answer.reading or {}
+    left = dict(answer.reading or {})
+    # Of several spellings of a verdict the first has its probability.
+    probs = [left.pop(c.strip(), 0.0) for c in item.readout.continuations]
     return JudgeOutput(
         text="",
         finish_reason="read",
         usage=answer.usage,
         reading=ContinuationLogprobs(
             paths=tuple(
-                ContinuationLogprob(text=c, path_logprob=_log(probs.get(c.strip(), 0.0)), end_logprob=0.0)
-                for c in item.readout.continuations
+                ContinuationLogprob(text=c, path_logprob=_log(p), end_logprob=0.0)
+                for c, p in zip(item.readout.continuations, probs, strict=True)
             )
         ),
     )

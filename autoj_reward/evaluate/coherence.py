@@ -102,7 +102,7 @@ def evaluate_coherence(
     if not compared:
         raise DataError("there are no comparisons")
     known = ratings or {}
-    conflicts: list[tuple[bool, bool]] = []
+    conflicts: dict[tuple[str, frozenset[str]], tuple[bool, bool]] = {}
     by_prompt: dict[str, dict[_Pair, int]] = {}
     for one in compared:
         if one.preference is None:
@@ -113,11 +113,11 @@ def evaluate_coherence(
         a, b = known.get((one.prompt, one.first)), known.get((one.prompt, one.second))
         if a is not None and b is not None:
             rated = 0 if abs(a - b) <= margin else 1 if a > b else -1
-            conflicts.append((rated != says, rated * says < 0))
+            conflicts[one.prompt, frozenset((one.first, one.second))] = rated != says, rated * says < 0
     triples = [t for signs in by_prompt.values() for t in _triples(signs)]
     return CoherenceReport(
-        conflict=share([c for c, _ in conflicts]),
-        opposed=share([o for _, o in conflicts]),
+        conflict=share([c for c, _ in conflicts.values()]),
+        opposed=share([o for _, o in conflicts.values()]),
         cycle=share([abs(sum(t)) == 3 for t in triples]),
         broken_tie=share([t.count(0) == 2 for t in triples]),
         intransitive=share([any(t) and not (1 in t and -1 in t) for t in triples]),

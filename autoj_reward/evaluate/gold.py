@@ -9,6 +9,7 @@ have "gold" (a number for each output, more is better), "logprobs" (the policy's
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -98,9 +99,12 @@ def _beside(made: dict[str, Any], name: str, n: int, kind: Callable[[Any], Any])
     if not isinstance(values, list) or len(values) != n:
         raise RowProblem(f"must be a list of {n}, one for each output", f"outputs.*.{name}")
     try:
-        return tuple(kind(v) for v in values)
+        found = tuple(kind(v) for v in values)
     except (TypeError, ValueError) as error:
         raise RowProblem(f"must hold values of type {kind.__name__}: {error}", f"outputs.*.{name}") from error
+    if not all(math.isfinite(v) for v in found if isinstance(v, float)):
+        raise RowProblem("must hold finite numbers only", f"outputs.*.{name}")
+    return found
 
 
 def read_truthfulqa(folder: Path) -> Iterator[GoldGroup]:

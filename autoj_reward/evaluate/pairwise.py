@@ -12,6 +12,7 @@ kappa        Cohen's kappa of the decisions that agreement counts, or with one o
              orders that differ are a decision of their own, which is never right
 
 A decision that could not be read is wrong and inconsistent, and counted as unreadable; it is not a tie.
+Intervals and tests are over prompts: all pairs of one prompt are drawn together.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from autoj_reward.autoj.pairs import Decision, LabelledPair
 from autoj_reward.autoj.scenarios.names import scenario_groups
 from autoj_reward.errors import DataError
 from autoj_reward.evaluate.report import MISSING, ReportTable, figure
-from autoj_reward.judge.messages.text import completion_text
+from autoj_reward.judge.messages.text import completion_text, prompt_text
 from autoj_reward.judgments import Preference
 from autoj_reward.statistics import (
     PairedTest,
@@ -187,6 +188,7 @@ def evaluate_pairs(pairs: Sequence[LabelledPair], decisions: Sequence[Decision])
     both = any(d.swapped is not None for d in decisions)
     flips = [d for d in decisions if d.given != d.swapped and {d.given, d.swapped} == {"first", "second"}]
     n = len(pairs)
+    unequal = [p for p in pairs if p.preference != "tie" and longer(p) != "tie"]
     return PairwiseReport(
         overall=_scores(pairs, decisions, both=both),
         groups={
@@ -203,11 +205,9 @@ def evaluate_pairs(pairs: Sequence[LabelledPair], decisions: Sequence[Decision])
             sum(p.preference == "tie" for p in pairs) / n,
         ),
         hard_flips=(len(flips), sum(d.given == "second" for d in flips)) if both else None,
-        second_slot=_second_slot(decisions) if both else None,
+        second_slot=_second_slot(pairs, decisions) if both else None,
         calibration=_calibration(pairs, decisions),
-        longer_wins=share(
-            [longer(p) == p.preference for p in pairs if p.preference != "tie" and longer(p) != "tie"]
-        ),
+        longer_wins=share([longer(p) == p.preference for p in unequal], of=_prompts(unequal)),
         baselines={
             "longer completion": _scores(pairs, [Decision(given=longer(p)) for p in pairs], both=False),
             "always first": _scores(pairs, [Decision(given="first") for _ in pairs], both=False),
@@ -239,6 +239,7 @@ def compare_judges(
         name: paired_test(
             [right(d, label) for d, label in zip(first, labels, strict=True)],
             [right(d, label) for d, label in zip(second, labels, strict=True)],
+            of=_prompts(pairs),
         )
         for name, right in sorted(rights.items())
     }
@@ -273,26 +274,38 @@ def _scores(pairs: Sequence[LabelledPair], decisions: Sequence[Decision], *, bot
     together = [combined(d) == label for d, label in zip(decisions, labels, strict=True)]
     same = [d.given if not both or d.given == d.swapped else None for d in decisions]
     kappa = cohen_kappa(same, labels) if len(set(labels)) > 1 else math.nan
+    prompts = _prompts(pairs)
+    decided = [n for n, label in enumerate(labels) if label != "tie"]
+
+    def of_decided(right: Sequence[bool]) -> Share:
+        return share([right[n] for n in decided], of=[prompts[n] for n in decided])
+
     return GroupScores(
         n=len(pairs),
-        agreement=share(agreed) if both else None,
+        agreement=share(agreed, of=prompts) if both else None,
         kappa=None if math.isnan(kappa) else kappa,
-        consistency=share(consistent) if both else None,
-        one_order=share(given),
-        swapped_order=share(swapped) if both else None,
-        combined=share(together) if both else None,
-        decided=share([g for g, label in zip(given, labels, strict=True) if label != "tie"]),
-        decided_both=share([a for a, label in zip(agreed, labels, strict=True) if label != "tie"])
-        if both
-        else None,
+        consistency=share(consistent, of=prompts) if both else None,
+        one_order=share(given, of=prompts),
+        swapped_order=share(swapped, of=prompts) if both else None,
+        combined=share(together, of=prompts) if both else None,
+        decided=of_decided(given),
+        decided_both=of_decided(agreed) if both else None,
     )
 
 
-def _second_slot(decisions: Sequence[Decision]) -> Share:
-    shown_second = [d.given == "second" for d in decisions if d.given in ("first", "second")]
+def _prompts(pairs: Sequence[LabelledPair]) -> list[str]:
+    return [prompt_text(pair.prompt) for pair in pairs]
+
+
+def _second_slot(pairs: Sequence[LabelledPair], decisions: Sequence[Decision]) -> Share:
     # Swapped decisions are named as the pair was given: its first completion was shown second.
-    shown_second += [d.swapped == "first" for d in decisions if d.swapped in ("first", "second")]
-    return share(shown_second)
+    slots = [
+        (prompt, decided == second)
+        for prompt, d in zip(_prompts(pairs), decisions, strict=True)
+        for decided, second in ((d.given, "second"), (d.swapped, "first"))
+        if decided in ("first", "second")
+    ]
+    return share([in_second for _, in_second in slots], of=[prompt for prompt, _ in slots])
 
 
 def _calibration(pairs: Sequence[LabelledPair], decisions: Sequence[Decision]) -> PairCalibration | None:

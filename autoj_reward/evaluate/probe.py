@@ -340,6 +340,8 @@ def _problems(
                 f"({result.unit})"
             )
     change = quotations.change
+    if change.n == 0 and quotations.n_failed:
+        found.append("honest quotations: none has a verdict both with the guard and without")
     if change.n and abs(change.value) >= most_change:
         found.append(
             f"honest quotations: the guard changes them by {change.value:+.2f} on average, "

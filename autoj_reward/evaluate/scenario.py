@@ -111,13 +111,16 @@ def evaluate_scenarios(
     for name, answers in given.items():
         if len(answers) != len(labels) or not labels:
             raise DataError(f"there are {len(labels)} rows and {len(answers)} of {name}")
+    known = set(classifier_labels())
     right = [p == label for p, label in zip(predicted, labels, strict=True)]
     names = [*dict.fromkeys(scenario_groups().values()), NO_GROUP]
     of_group = [group_of(label) for label in labels]
     most = Counter(labels).most_common(1)[0][0]
     return ScenarioReport(
         overall=share(right),
-        same_group=share([group_of(p) == group for p, group in zip(predicted, of_group, strict=True)]),
+        same_group=share(
+            [p in known and group_of(p) == group for p, group in zip(predicted, of_group, strict=True)]
+        ),
         groups={
             name: share([r for r, group in zip(right, of_group, strict=True) if group == name])
             for name in names

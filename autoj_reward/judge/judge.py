@@ -313,9 +313,13 @@ class Judge:
     async def _judged_async(self, kind: Kind, requests: Sequence[Request]) -> list[Judgment]:
         # A request that does not fit the template fails its own call, not the batch of several.
         self.check(requests)
-        task = self.spec.rating if kind == "rate" else self.spec.comparison
-        alone = task is not None and task.listing is not None
-        return await self._async_calls.judge(kind, requests, alone=alone)
+        return await self._async_calls.judge(kind, requests)
+
+    @property
+    def kinds_in_lists(self) -> frozenset[Kind]:
+        """What it judges in lists, whose verdicts depend on the whole call: `rate`, or nothing."""
+        in_lists = self.spec.rating is not None and self.spec.rating.listing is not None
+        return frozenset({"rate"} if in_lists else ())
 
     def check(self, requests: Sequence[Request]) -> None:
         """Check that every request can be laid out, without loading a model.

@@ -63,7 +63,7 @@ class _List:
     def truncated(self, overflow: int) -> _List:
         """The list with its longer completions cut by this many tokens together."""
         assert self.task.listing is not None
-        texts, removed = truncate_evenly(self.texts, overflow)
+        texts, cut_chars = truncate_evenly(self.texts, overflow, self.cut_chars)
         shown: dict[str, str | tuple[Segment, ...]] = {
             **self.context,
             "completions": self.task.listing.body(texts),
@@ -72,7 +72,7 @@ class _List:
             self,
             item=replace(self.item, body=self.task.template.fill(shown)),
             texts=texts,
-            cut_chars=[a + b for a, b in zip(self.cut_chars, removed, strict=True)],
+            cut_chars=cut_chars,
         )
 
 

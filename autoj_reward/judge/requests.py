@@ -93,8 +93,7 @@ class PreparedRequest:
 
     def truncated(self, overflow_tokens: int) -> PreparedRequest:
         """The request with its longest completion cut in the middle."""
-        request, removed = truncate_middle(self.request, overflow_tokens)
-        cut = tuple(a + b for a, b in zip(self.cut_chars, removed, strict=True))
+        request, cut = truncate_middle(self.request, overflow_tokens, self.cut_chars)
         return replace(self, request=request, cut_chars=cut)
 
 

@@ -38,7 +38,7 @@ class GapPoint:
         n: Completions with both rewards.
         reward: Mean training reward.
         gold: Mean gold reward.
-        gap: Mean of reward less gold.
+        gap: Reward less gold: the mean over prompts of each prompt's mean.
         cusum: The alarm's statistic, at least 0.
     """
 

@@ -140,16 +140,19 @@ def _overview(both: _Matched) -> Facts:
         facts["rank correlation"] = f"{rho:.3f}"
     if a.kind == "rerank":
         best = [_best(run) for run in both.runs]
-        same = share([best[0].get(x) == best[1].get(y) for x, y in both.lines])
-        facts["same pick"] = f"{same.value:.1%} ({same.low:.1%} to {same.high:.1%}) of {same.n:,} prompts"
+        picked = [(x, y) for x, y in both.lines if x in best[0] and y in best[1]]
+        same = share([best[0][x] == best[1][y] for x, y in picked])
+        if picked:
+            facts["same pick"] = f"{same.value:.1%} ({same.low:.1%} to {same.high:.1%}) of {same.n:,} prompts"
     return Facts(id="overview", title="Overview", facts=facts)
 
 
 def _best(run: Run) -> dict[int, int]:
-    """The first completion of each line's ranking."""
+    """The first completion of each line's ranking; of a line without any verdict there is none."""
     best: dict[int, int] = {}
     for entry in run.entries:
-        best.setdefault(entry.line, entry.index)
+        if entry.reward is not None:
+            best.setdefault(entry.line, entry.index)
     return best
 
 

@@ -67,7 +67,7 @@ def window_parts(record: Mapping[str, Any]) -> list[Part]:
     alarms: Sequence[Mapping[str, Any]] = record.get("alarms") or ()
     stepped = all(w.get("last_step") is not None for w in windows)
     x = [float(w["last_step"] if stepped else n) for n, w in enumerate(windows, start=1)]
-    facts = {"completions": f"{sum(w['n'] for w in windows):,}", "windows": f"{len(windows):,}"}
+    facts = {"completions in windows": f"{sum(w['n'] for w in windows):,}", "windows": f"{len(windows):,}"}
     if windows:
         facts["completions of a window"] = f"{windows[0]['n']:,}"
     facts["alarms"] = f"{len(alarms):,}"
@@ -139,7 +139,7 @@ def _gold_parts(points: Sequence[Mapping[str, Any]], alarms: Sequence[Mapping[st
             title="Gap to the gold reward",
             says=f"From {first['gap']:+.3g} to {last['gap']:+.3g}.{alarmed}",
             x_label="step",
-            y_label="reward less gold",
+            y_label="reward less gold, mean over prompts",
             x=steps,
             series=gap,
             axis="integer",
@@ -168,20 +168,28 @@ def _alarmed(rung: Sequence[Mapping[str, Any]]) -> str:
 def metric_parts(rows: Iterable[Mapping[str, Any]], path: str) -> list[Part]:
     """The parts of a report about logged metrics: a chart for each number that has several steps.
 
+    Of a run in stages, whose steps begin again, a chart for each number of each stage.
+
     Raises:
         DataError: No row has a step and a number.
     """
-    found: dict[str, dict[float, float]] = defaultdict(dict)
+    by_stage: dict[str, dict[str, dict[float, float]]] = defaultdict(lambda: defaultdict(dict))
     n_rows = 0
     for row in rows:
         n_rows += 1
         step = row.get("step")
         if not isinstance(step, int | float) or not _is_number(step):
             continue
+        stage = str(row.get("stage", ""))
         for name, value in row.items():
-            if name not in ("step", "epoch") and _is_number(value):
-                found[name][float(step)] = float(value)
-    found = {name: values for name, values in found.items() if len(values) > 1}
+            if name not in ("step", "epoch", "stage") and _is_number(value):
+                by_stage[stage][name][float(step)] = float(value)
+    found = {
+        f"{name}, stage {stage}" if len(by_stage) > 1 else name: values
+        for stage, metrics in by_stage.items()
+        for name, values in metrics.items()
+        if len(values) > 1
+    }
     if not found:
         raise DataError("has no number that is logged at two steps or more", path=path, field="step")
     names = sorted(found, key=lambda name: (_rank(name), list(found).index(name)))[:_MOST_METRICS]

@@ -175,8 +175,7 @@ class BatchReward:
         mine = slice(start, start + len(parts[ranks.rank][0]))
 
         plan = make_plan([item for part, _ in parts for item in part], self.mode, self._schedule)
-        rating = self.judge.spec.rating
-        in_lists = self.mode == "rating" and rating is not None and rating.listing is not None
+        in_lists = self.mode == "rating" and bool(self.judge.kinds_in_lists)
         cuts = plan.cuts(ranks.size, whole_groups=in_lists)
         own = plan.requests[cuts[ranks.rank] : cuts[ranks.rank + 1]]
         judged = [score for share in ranks.run(lambda: self._judge(own)) for score in share]
@@ -245,6 +244,10 @@ class BatchReward:
             final |= set(FailureReason) - {FailureReason.ENGINE}
         for _ in range(self._n_retries):
             again = [i for i, s in enumerate(scores) if s.reason not in final]
+            if self.judge.kinds_in_lists:
+                # A list is asked for whole: without the others its verdicts would be of another list.
+                failed = [requests[i].prompt for i in again]
+                again = [i for i, request in enumerate(requests) if request.prompt in failed]
             for i, score in zip(again, self._ask([requests[i] for i in again]), strict=True):
                 scores[i] = score
         return scores

@@ -225,10 +225,10 @@ def with_fields(table: Any, added: Sequence[Row], schema: Any) -> Any:
     return kept
 
 
-def added_schema(kind: str, *, criteria: bool = False) -> Any:
+def added_schema(kind: str, *, criteria: bool = False, panel: bool = False) -> Any:
     """Types of the fields that `rate` or `compare` adds, a `pyarrow.Schema`.
 
-    With `criteria` those of ratings by a rubric of criteria too.
+    With `criteria` those of ratings by a rubric of criteria too, with `panel` those of a panel's members.
 
     Raises:
         ConfigError: The kind is another one.
@@ -252,10 +252,16 @@ def added_schema(kind: str, *, criteria: bool = False) -> Any:
     if kind not in ("rate", "compare"):
         raise ConfigError(f"--ray runs rate and compare, not {kind}")
     own = [(name, types[name]) for name in ADDED_FIELDS[kind]]
+    member = [("name", text), ("weight", number), ("value", number), ("mass", number), ("judge_id", text)]
+    member.append(("failure", types["failure"]))
     if criteria and kind == "rate":
         one = [("name", text), ("weight", number), ("essential", pa.bool_()), ("score", number)]
         one += [("mass", number), ("critique", text), ("failure", types["failure"])]
-        own += [("criteria", pa.list_(pa.struct(one))), ("score", number), ("spread", number)]
+        by_criteria = [("criteria", pa.list_(pa.struct(one))), ("score", number)]
+        own += [*by_criteria, ("spread", number)]
+        member += by_criteria
+    if panel:
+        own += [("agreement", number), ("members", pa.list_(pa.struct(member)))]
     return pa.schema(own)
 
 

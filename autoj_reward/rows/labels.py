@@ -10,12 +10,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from autoj_reward.errors import DataError
+from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.judgments import Preference
 from autoj_reward.rows.fields import RowFormat, RowProblem, find_format
 from autoj_reward.rows.formats import readers
 from autoj_reward.rows.formats.detect import first_rows, nearest
-from autoj_reward.rows.formats.parts import RowParts
+from autoj_reward.rows.formats.parts import RowParts, numbers
 from autoj_reward.rows.formats.renamed import RenamedRows
 from autoj_reward.rows.source import Row, RowSource, open_source
 
@@ -71,18 +71,27 @@ def read_labelled(
             read = partial(readers.many, prompt=prompt, completions=texts[0], grades=gold or readers.GRADES)
         found = replace(found, read=read)
     elif label:
+        if "label" not in getattr(found.read, "keywords", {}).get("label", "").split("|"):
+            raise ConfigError(
+                f"--column label={label} has no effect: the format {found.name!r} has a field of its own for "
+                "what people preferred",
+                hint="leave it out, or read the rows as --format compare",
+            )
         source = RenamedRows(source, {"label": label})
-    return LabelledRows(found, _rows(source, found))
+    return LabelledRows(found, _rows(source, found, gold))
 
 
-def _rows(source: RowSource, found: RowFormat) -> Iterator[LabelledRow]:
+def _rows(source: RowSource, found: RowFormat, gold: str) -> Iterator[LabelledRow]:
     seen = False
     for line, row in source.rows():
         if isinstance(row, DataError):
             raise row
         try:
             for one in found.expand(row):
-                yield LabelledRow(line, one, found.parts(one))
+                parts = found.parts(one)
+                if gold:
+                    parts = replace(parts, gold=numbers(one, gold, len(parts.completions)), preference=None)
+                yield LabelledRow(line, one, parts)
         except RowProblem as problem:
             error = problem.at(source.name, line)
             if seen:

@@ -46,6 +46,7 @@ class RewardService:
             self._judge_batch,
             self._threads,
             sizes={"rate": per_batch, "compare": max(1, per_batch // orders)},
+            whole=judge.kinds_in_lists,
             window_seconds=settings.window_seconds,
             at_once=settings.at_once,
             max_waiting=settings.max_waiting,

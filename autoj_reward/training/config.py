@@ -18,6 +18,8 @@ Flaw = Literal["other_prompt", "cut_off", "repeated", "emptied", "wrong_language
 """How a completion was degraded; `identical` is the same text twice, which is a tie."""
 
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
+MEASURED_FLAWS: tuple[Flaw, ...] = tuple(flaw for flaw in FLAWS if flaw != "identical")
+"""Those that a judge can get wrong: equal texts tie by a rule, for which no judge is asked."""
 
 ExampleKind = Literal[
     "crossed_ratings",
@@ -89,7 +91,7 @@ class Stage:
         max_tokens: Longer examples are left out.
         measure_every: Steps between evaluations on held-out prompts; 0 evaluates at the end only.
         measures: What is evaluated, as `rating other_prompt` or `comparison human`: a protocol and a
-            kind of case (a flaw, `identical` or `human`). Empty evaluates everything.
+            kind of case (a flaw or `human`). Empty evaluates everything.
         until: Measures and the shares that they have to reach; the stage ends early once all have.
         flaws: Shares of the flaws in contrast ratings and comparisons; empty takes a fixed mix.
         final_share: Learning rate at the stage's end as a share of the peak, in [0, 1].
@@ -225,8 +227,8 @@ def _wrong_names(stage: Stage) -> list[str]:
     problems = []
     if unknown := sorted(set(stage.flaws) - set(FLAWS)):
         problems.append(f"stage {stage.name}: {unknown} are not flaws: {', '.join(FLAWS)}")
-    known = {f"{protocol} {case}" for protocol in ("rating", "comparison") for case in (*FLAWS, "human")}
-    known.remove("rating identical")  # equal texts have equal ratings
+    cases = (*MEASURED_FLAWS, "human")
+    known = {f"{protocol} {case}" for protocol in ("rating", "comparison") for case in cases}
     if unknown := sorted({*stage.measures, *stage.until} - known):
         problems.append(f"stage {stage.name}: {unknown} are not measures, such as `rating other_prompt`")
     if stage.measures and (unread := sorted(set(stage.until) - set(stage.measures))):

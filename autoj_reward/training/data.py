@@ -63,10 +63,15 @@ class Part:
     rated: tuple[RatedRow, ...]
     pairs: tuple[PairRow, ...]
 
-    def labelled(self) -> Iterator[dict[str, Any]]:
-        """Its rows as `autoj-reward calibrate`, `rate` and `compare` read them, labels included."""
-        for rated in self.rated:
-            yield {"prompt": rated.prompt, "completion": rated.completion, "rating": rated.rating}
+    def labelled(self, spec: JudgeSpec) -> Iterator[dict[str, Any]]:
+        """Its rows as `autoj-reward calibrate`, `rate` and `compare` read them, labels included.
+
+        Args:
+            spec: The judge, on whose scale ratings are given, as in training.
+        """
+        for rated in self.rated if spec.rating is not None else ():
+            rating = on_scale(rated.rating, spec.task_for(1).verdicts)
+            yield {"prompt": rated.prompt, "completion": rated.completion, "rating": rating}
         for pair in self.pairs:
             yield {
                 "prompt": pair.prompt,

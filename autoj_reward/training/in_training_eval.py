@@ -14,7 +14,7 @@ from autoj_reward.engines.logprobs.tokenizer import InjectionSafeTokenizer
 from autoj_reward.engines.transformers.engine import TransformersEngine
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.spec import JudgeSpec
-from autoj_reward.training.config import FLAWS
+from autoj_reward.training.config import MEASURED_FLAWS
 from autoj_reward.training.contrast import make_contrast
 from autoj_reward.training.data import Part
 from autoj_reward.types import Failure, JudgeInput, JudgeOutput
@@ -49,24 +49,20 @@ class LiveEngine(TransformersEngine):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A held-out pair with a known better side, or a known tie. `name` is its flaw or `human`."""
+    """A held-out pair with a known better side. `name` is its flaw or `human`."""
 
     name: str
     prompt: str
     better: str
     worse: str
-    tie: bool = False
 
 
 def measure_cases(part: Part, n: int, *, seed: int, max_chars: int) -> list[Case]:
-    """n cases of each flaw, n ties and n human pairs, from held-out rows."""
+    """n cases of each flaw and 2n human pairs, from held-out rows."""
     cases = []
-    for flaw in FLAWS:
+    for flaw in MEASURED_FLAWS:
         drawn = make_contrast(part, n, seed=seed, max_chars=max_chars, flaws={flaw: 1.0})
-        cases += [
-            Case(name=flaw, prompt=c.prompt, better=c.better, worse=c.worse, tie=flaw == "identical")
-            for c in drawn
-        ]
+        cases += [Case(name=flaw, prompt=c.prompt, better=c.better, worse=c.worse) for c in drawn]
     decided = [p for p in part.pairs if p.preference != "tie"]
     decided = [p for p in decided if len(p.prompt) + len(p.first) + len(p.second) <= max_chars]
     for pair in random.Random(seed).sample(decided, min(2 * n, len(decided))):
@@ -78,7 +74,7 @@ def measure_cases(part: Part, n: int, *, seed: int, max_chars: int) -> list[Case
 def measure(judge: Judge, cases: Sequence[Case], *, wanted: Sequence[str] = ()) -> dict[str, float]:
     """Shares of cases that the judge gets right, by name and protocol; an undecided one counts half.
 
-    For ties it is the share that the judge calls a tie. `slot bias` is the mean gain of the first completion
+    `slot bias` is the mean gain of the first completion
     in win probability (`PairJudgment.slot_bias`), and `mass` the mean probability inside the verdict set.
 
     Args:
@@ -87,7 +83,7 @@ def measure(judge: Judge, cases: Sequence[Case], *, wanted: Sequence[str] = ()) 
         wanted: Protocol and case, as in `rating other_prompt`; empty measures everything.
     """
     found: dict[str, list[float]] = {}
-    rated = [c for c in cases if not c.tie and (not wanted or f"rating {c.name}" in wanted)]
+    rated = [c for c in cases if not wanted or f"rating {c.name}" in wanted]
     if rated and judge.spec.rating is not None:
         prompts = [c.prompt for c in rated]
         better = judge.rate(prompts, [c.better for c in rated])
@@ -107,11 +103,8 @@ def measure(judge: Judge, cases: Sequence[Case], *, wanted: Sequence[str] = ()) 
             found.setdefault("comparison mass", []).append(pair.mass or 0.0)
             if pair.slot_bias is not None:
                 found.setdefault("slot bias", []).append(pair.slot_bias)
-            if case.tie:
-                value = float(pair.preference == "tie")
-            else:
-                win = pair.win_prob
-                value = won(None if win is None else 1 - win if turn else win, 0.5)
+            win = pair.win_prob
+            value = won(None if win is None else 1 - win if turn else win, 0.5)
             found.setdefault(f"comparison {case.name}", []).append(value)
     return {name: sum(values) / len(values) for name, values in sorted(found.items())}
 

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from autoj_reward.autoj.scenarios.criteria import load_criteria
+from autoj_reward.autoj.scenarios.embedded import EmbeddedClassifier
 from autoj_reward.autoj.scenarios.names import classifier_labels, group_of, scenario_groups
+from autoj_reward.autoj.scenarios.rubrics import ScenarioRubrics
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.rows.fields import RowProblem
 
 ENTRY = "  clear:\n    content: The answer is clear.\n    weight: 4\n    type: style\n"
 PLAIN = "own:\n" + ENTRY
@@ -137,3 +140,13 @@ def test_the_classifier_knows_60_names_and_default() -> None:
         "peer_review",
         "rejecting",
     }
+
+
+@pytest.mark.parametrize("scenario", ["Chitchat", "no such"])
+def test_a_scenario_that_does_not_exist_is_a_bad_row(scenario: str, data: Path) -> None:
+    """Its row was judged without criteria."""
+    rubrics = ScenarioRubrics(load_criteria(data / "auto-j"), EmbeddedClassifier)
+    with pytest.raises(RowProblem, match="is not a scenario"):
+        rubrics({"scenario": scenario}, "How are you?")
+    assert rubrics({"scenario": "chitchat"}, "How are you?")
+    assert rubrics({"scenario": ""}, "How are you?") == rubrics({}, "How are you?")

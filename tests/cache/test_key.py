@@ -242,3 +242,11 @@ def test_a_changed_byte_changes_the_checksum(output: JudgeOutput, place: int, ch
 def test_bytes_that_are_no_output_are_an_error(value: bytes) -> None:
     with pytest.raises(StoreError):
         decode(value, None)
+
+
+def test_the_judges_thinking_marks_are_part_of_the_key() -> None:
+    """They decide how an opened block is closed before the verdict; a judge got the answers of one without."""
+    marks = ChatWrapper(thinking=("<ponder>", "</ponder>"))
+    others = ChatWrapper(thinking=("<think>", "</think>"))
+    keys = {key(replace(READING, wrapper=wrapper)) for wrapper in (ChatWrapper(), marks, others)}
+    assert len(keys) == 3

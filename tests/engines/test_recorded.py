@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from autoj_reward.engines.recorded import RecordedEngine
 from autoj_reward.errors import ConfigError, DataError
+from autoj_reward.types import ContinuationQuery, JudgeInput, JudgeOutput, PlainWrapper, Segment
 from tests.conftest import examples
 
 
@@ -56,3 +57,16 @@ def test_no_content_ends_in_a_traceback(content: bytes) -> None:
         file = Path(folder) / "a.jsonl"
         file.write_bytes(content)
         RecordedEngine(file)
+
+
+def test_of_several_spellings_of_a_verdict_the_first_has_its_probability(tmp_path: Path) -> None:
+    """Each had it, so that a verdict counted twice."""
+    (tmp_path / "r.jsonl").write_text('{"contains": [], "reading": {"yes": 0.3, "no": 0.7}}\n')
+    readout = ContinuationQuery(verdict_prefix="", continuations=(" yes", " no", "yes"), terminators=(".",))
+    item = JudgeInput(
+        body=(Segment("Is it?", True),), wrapper=PlainWrapper(before="", after=""), readout=readout
+    )
+    (answer,) = RecordedEngine(tmp_path / "r.jsonl").generate([item])
+    assert isinstance(answer, JudgeOutput)
+    assert answer.reading is not None
+    assert answer.reading.probs == pytest.approx([0.3, 0.7, 0.0])

@@ -92,3 +92,13 @@ def test_the_command_reads_what_compare_and_rate_write(tmp_path: Path) -> None:
     assert "circles of three" in CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
     with pytest.raises(DataError, match=r"x.jsonl:1: field 'preference'"):
         read_compared(str(write_rows(tmp_path / "x.jsonl", [{"prompt": "p", "first": "a", "second": "b"}])))
+
+
+def test_of_several_comparisons_of_a_pair_the_last_one_counts() -> None:
+    ratings = {("p", "a"): 9.0, ("p", "b"): 2.0}
+    twice = [
+        Compared(prompt="p", first="a", second="b", preference="first"),
+        Compared(prompt="p", first="b", second="a", preference="first"),
+    ]
+    report = evaluate_coherence(twice, ratings)
+    assert (report.conflict.n, report.conflict.value) == (1, 1.0)

@@ -12,7 +12,7 @@ from autoj_reward.autoj.pairs import Decision, LabelledPair, read_decisions, rea
 from autoj_reward.autoj.scenarios.names import scenario_groups
 from autoj_reward.cli.app import app
 from autoj_reward.errors import ConfigError, DataError
-from autoj_reward.evaluate.pairwise import evaluate_pairs
+from autoj_reward.evaluate.pairwise import compare_judges, evaluate_pairs
 from autoj_reward.evaluate.predictions import compare_pairs, decision_of
 from autoj_reward.judge.judge import Judge
 from autoj_reward.testing import ScriptedEngine
@@ -181,3 +181,49 @@ def test_a_wrong_pair_is_named(tmp_path: Path, change: dict[str, object], field:
 def test_there_are_58_scenarios_in_8_groups() -> None:
     groups = scenario_groups()
     assert (len(groups), len(set(groups.values()))) == (58, 8)
+
+
+def test_decisions_in_one_order_are_read_back_as_they_were(tmp_path: Path) -> None:
+    """Files of one order have no `order_preferences`: every decision in them was read as unreadable."""
+    pairs = [pair("first"), pair("second"), pair("tie")]
+    rows = [{"preference": p.preference, "order_preferences": None, "win_prob": 0.5} for p in pairs]
+    decisions = read_decisions(write_rows(tmp_path / "d.jsonl", rows))
+    assert [(d.given, d.swapped) for d in decisions] == [("first", None), ("second", None), ("tie", None)]
+    report = evaluate_pairs(pairs, decisions)
+    assert (report.overall.one_order.value, report.n_unreadable) == (1.0, 0)
+
+
+def test_pairs_of_one_prompt_are_no_independent_evidence() -> None:
+    """Eight answers to a prompt make 28 pairs, which are right and wrong together."""
+    right = [Decision(given="first", swapped="first")] * 28
+    wrong = [Decision(given="second", swapped="second")] * 28
+    many = [replace(pair("first"), prompt=f"p{n}") for n in range(12) for _ in range(28)]
+    one = [replace(pair("first"), prompt=f"p{n}") for n in range(12)]
+    of_many = evaluate_pairs(many, right * 7 + wrong * 5).overall.agreement
+    of_one = evaluate_pairs(one, right[:7] + wrong[:5]).overall.agreement
+    assert of_many is not None
+    assert of_one is not None
+    assert of_many.value == of_one.value
+    assert of_many.high - of_many.low == pytest.approx(of_one.high - of_one.low, abs=0.09)
+    # One prompt more is one piece of evidence, not 28.
+    test = compare_judges(many, right * 7 + wrong * 5, right * 6 + wrong * 6)["agreement"]
+    assert (test.only_first, test.only_second, test.p_value) == (1, 0, 1.0)
+    assert test.difference.low == 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--swapped", "x.jsonl"], "--swapped"),
+        (["--against-swapped", "x.jsonl"], "--against-swapped"),
+        (["--predictions", "d.jsonl", "-o", "o.jsonl"], "-o"),
+        (["--by-rating", "--one-order"], "--one-order"),
+        (["--predictions", "d.jsonl", "--by-rating"], "--by-rating"),
+    ],
+)
+def test_options_without_effect_are_refused(options: list[str], name: str, tmp_path: Path) -> None:
+    source = str(
+        write_rows(tmp_path / "in.jsonl", [{"prompt": "p", "first": "a", "second": "b", "label": 0}])
+    )
+    with pytest.raises(ConfigError, match=f"^{name} has no effect"):
+        CliRunner().invoke(app, ["evaluate", "pairwise", source, *options], catch_exceptions=False)

@@ -65,11 +65,13 @@ def requests(*names: str) -> list[Request]:
 
 
 def run(watched: Watched, steps: Callable[[DynamicBatcher], Awaitable[Any]], **settings: Any) -> Any:
-    given: dict[str, Any] = {"window_seconds": 0.02, "at_once": 1, "max_waiting": 100, **settings}
     sizes: dict[Kind, int] = {"rate": 4, "compare": 2}
+    given: dict[str, Any] = {
+        "window_seconds": 0.02, "at_once": 1, "max_waiting": 100, "sizes": sizes, **settings,
+    }  # fmt: skip
 
     async def inside() -> Any:
-        window = DynamicBatcher(watched.judge, pool, sizes=sizes, watch=watched, **given)
+        window = DynamicBatcher(watched.judge, pool, watch=watched, **given)
         return await steps(window)
 
     with ThreadPoolExecutor(given["at_once"] + 1) as pool:
@@ -270,3 +272,19 @@ def test_a_failure_reaches_all_requests_of_its_batch_and_no_others() -> None:
     both, after = run(watched, steps)
     assert [str(error) for error in both] == ["the engine burns"] * 2
     assert after == ["c"]
+
+
+def test_calls_of_a_whole_kind_are_neither_cut_nor_mixed() -> None:
+    """A list's verdicts depend on what else is in it."""
+    watched = Watched()
+
+    async def steps(batcher: DynamicBatcher) -> Any:
+        return await asyncio.gather(
+            batcher.judge("rate", requests("a", "b", "c", "d", "e"), seconds=None),
+            batcher.judge("rate", requests("f"), seconds=None),
+            batcher.judge("rate", requests("g", "h"), seconds=None),
+        )
+
+    found = run(watched, steps, sizes={"rate": 3, "compare": 3}, whole={"rate"})
+    assert [names(own) for own in found] == [["a", "b", "c", "d", "e"], ["f"], ["g", "h"]]
+    assert sorted(batch for _, batch in watched.batches) == [["a", "b", "c", "d", "e"], ["f"], ["g", "h"]]

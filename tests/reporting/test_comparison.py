@@ -134,3 +134,12 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
     two = write(tmp_path / "l.jsonl", label), write(tmp_path / "m.jsonl", label)
     with pytest.raises(DataError, match="of label"):
         build_report(*two)
+
+
+def test_groups_without_a_verdict_are_no_equal_picks(tmp_path: Path) -> None:
+    """The first of eight failed rankings counted as a pick, the same in both runs."""
+    failed = [{**group([None] * 3, [0.0] * 3), "prompt": f"F{n}"} for n in range(8)]
+    a = [*failed, {**group([3.0, 9.0, 5.0], [0.0] * 3), "prompt": "P"}]
+    b = [*failed, {**group([9.0, 3.0, 5.0], [0.0] * 3), "prompt": "P"}]
+    assert compared(tmp_path, a, b).part("overview").facts["same pick"].endswith("of 1 prompts")
+    assert "same pick" not in compared(tmp_path, failed, failed).part("overview").facts

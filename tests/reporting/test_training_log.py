@@ -91,3 +91,13 @@ def test_logs_that_say_nothing_are_refused(tmp_path: Path) -> None:
         build_report(path, gold="reward")
     with pytest.raises(ConfigError, match="cannot be compared"):
         build_report(path, write(tmp_path / "other.jsonl", log(1)))
+
+
+def test_each_stage_of_a_run_has_its_own_lines(tmp_path: Path) -> None:
+    """Steps begin again in every stage: later stages overwrote earlier ones, and a falling loss rose."""
+    rows = [{"stage": "one", "step": 10 * n, "loss": 3.0 - n / 10} for n in range(1, 5)]
+    rows += [{"stage": "two", "step": 10 * n, "loss": 0.5} for n in range(1, 3)]
+    report = build_report(write(tmp_path / "losses.jsonl", rows))
+    lines = {part.title: part for part in report.parts if isinstance(part, Lines)}
+    assert lines["loss, stage one"].series == {"loss, stage one": [2.9, 2.8, 2.7, 2.6]}
+    assert lines["loss, stage two"].x == [10.0, 20.0]

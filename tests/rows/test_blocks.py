@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ import pytest
 from autoj_reward.errors import ConfigError, DataError
 from autoj_reward.integrations.ray import BlockJudge, BlockTask, RaySettings, _pool
 from autoj_reward.judge.judge import Judge
+from autoj_reward.judge.messages.text import prompt_text
+from autoj_reward.judge.panels.panel import Panel
 from autoj_reward.rows.blocks import Blocks, added_schema, with_fields
 from autoj_reward.rows.fields import row_format
+from autoj_reward.rows.parquet import write_parquet
 from autoj_reward.rows.tasks import compare_task, rate_task
 
 RUN = {"command": "rate", "input": "abc"}
@@ -229,3 +233,38 @@ def test_workers_are_what_the_cluster_has_room_for(cluster: Any, settings: Any, 
 def test_a_cluster_without_room_is_said(settings: Any) -> None:
     with pytest.raises(ConfigError, match="room for"):
         _pool({"CPU": 8.0}, RaySettings(address="auto", **settings), 10)
+
+
+def test_columns_of_json_are_read_back_as_on_one_machine(tmp_path: Path, task: Any) -> None:
+    """A worker showed the judge the JSON text of a prompt, quotes and all."""
+    talk = [{"role": "user", "content": "Paris?"}]
+    rows = [{"prompt": 'What is "Paris"?', "completion": "4"}, {"prompt": talk, "completion": "6"}]
+    (tmp_path / "scratch").mkdir()
+    write_parquet(tmp_path / "in.parquet", iter(rows), tmp_path / "scratch")
+    blocks = Blocks(tmp_path / "out", RUN, block_rows=10)
+    blocks.deal(tmp_path / "in.parquet")
+    shown: list[str] = []
+
+    def spying(judge: Judge, row_format: Any) -> Any:
+        made = rate_task(judge, row_format)
+
+        def judged(items: Any) -> Any:
+            shown.extend(prompt_text(item.requests[0].prompt) for item in items)
+            return made.judge(items)
+
+        return replace(made, judge=judged)
+
+    BlockJudge(task(blocks, work=spying))._judge_block(0)
+    assert shown == ['What is "Paris"?', "Paris?"]
+
+
+def test_a_panels_members_have_their_columns(tmp_path: Path, task: Any) -> None:
+    """They were lost, and columns of these names in the input stayed beside the new rewards."""
+    row = {"prompt": "Q", "completion": "Paris", "agreement": 0.123, "members": "of a former run"}
+    table = pa.Table.from_pylist([row])
+    with Judge.load(**task(Blocks(tmp_path / "out", RUN, block_rows=10)).judge) as judge:
+        panel = Panel([judge, judge])
+        added = panel.rate(["Q"], ["Paris"])[0].to_dict()
+    (one,) = with_fields(table, [added], added_schema("rate", panel=True)).to_pylist()
+    assert one["agreement"] == 1.0
+    assert [m["value"] for m in one["members"]] == [added["expected_rating"]] * 2

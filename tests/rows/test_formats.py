@@ -313,3 +313,72 @@ def test_columns_the_wrong_way_round_are_said(columns: dict[str, str], words: st
     with pytest.raises(ConfigError) as error:
         find_format(DatasetRows("rows", [row]), ("compare",), None, columns)
     assert re.search(words, str(error.value), re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "Translate.", "input": "the dog", "chosen": "der Hund", "rejected": "Hund"},
+        {"instruction": "Translate.", "input": "the dog", "responses": ["der Hund", "Hund"]},
+        {"instruction": "Translate.", "input": "the dog", "output_1": "der Hund", "output_2": "Hund"},
+        {
+            "instruction": "Translate.", "input": "the dog",
+            "completions": [{"response": "der Hund"}, {"response": "Hund"}],
+        },
+    ],
+)  # fmt: skip
+def test_an_instruction_has_its_input_in_every_format(row: Any) -> None:
+    """Some formats dropped the input, which is most of the prompt."""
+    _, fields = find_format(DatasetRows("rows", [row]), ("compare", "rerank"), None, {})
+    assert prompt_text(fields.parts(row).prompt) == "Translate.\n\nthe dog"
+
+
+def test_an_input_that_is_the_prompt_is_there_once() -> None:
+    row = {"input": "Name a prime.", "output_1": "7", "output_2": "8"}
+    _, fields = find_format(DatasetRows("rows", [row]), ("compare",), None, {})
+    assert fields.parts(row).prompt == "Name a prime."
+
+
+@pytest.mark.parametrize("prompt", [{}, {"prompt": "Hi"}])
+def test_a_system_message_beside_conversations_is_kept(prompt: dict[str, str]) -> None:
+    talk = [[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": t}] for t in ("Ho", "Hu")]
+    row = {"system": "Be brief.", "chosen": talk[0], "rejected": talk[1], **prompt}
+    _, fields = find_format(DatasetRows("rows", [row]), ("compare",), None, {})
+    assert fields.parts(row).prompt[0] == {"role": "system", "content": "Be brief."}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "p", "completions": ["good", "ungraded"], "gold": [9.0, float("nan")]},
+        {"prompt": "p", "response1": "a", "response2": "b", "overall_preference": float("nan")},
+    ],
+)
+def test_a_label_that_is_no_number_is_no_label(row: Any, tmp_path: Path) -> None:
+    """NaN made the other completion the worse one."""
+    with pytest.raises(DataError):
+        list(read_labelled(write_json(tmp_path / "in.jsonl", row)).rows)
+
+
+def test_scores_that_are_no_numbers_say_nothing(tmp_path: Path) -> None:
+    row = {"question": "q", "answer_0": "a", "answer_1": "b", "score_0": float("nan"), "score_1": 1.0}
+    (one,) = read_labelled(write_json(tmp_path / "in.jsonl", row)).rows
+    assert one.parts.preference is None
+
+
+def test_a_named_column_of_gold_counts_in_every_format(tmp_path: Path) -> None:
+    row = {"instruction": "i", "generations": ["a", "b"], "ratings": [1, 2], "mine": [9, 3]}
+    (one,) = read_labelled(write_json(tmp_path / "in.jsonl", row), columns={"gold": "mine"}).rows
+    assert one.parts.gold == (9.0, 3.0)
+
+
+def test_a_named_label_that_would_have_no_effect_is_refused(tmp_path: Path) -> None:
+    row = {"prompt": "p", "response_0": "a", "response_1": "b", "better_response_id": 0, "mine": 1}
+    path = write_json(tmp_path / "in.jsonl", row)
+    with pytest.raises(ConfigError, match="--column label=mine has no effect"):
+        read_labelled(path, columns={"label": "mine"})
+
+
+def write_json(path: Path, row: Any) -> str:
+    path.write_text(json.dumps(row) + "\n")
+    return str(path)

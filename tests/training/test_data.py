@@ -23,6 +23,8 @@ from autoj_reward.training.curriculum import stage_examples
 from autoj_reward.training.data import (
     IGNORED,
     Example,
+    Part,
+    RatedRow,
     encode,
     is_held_out,
     load_corpus,
@@ -352,3 +354,19 @@ def test_auto_j_ratings_are_read_and_contaminated_prompts_stay_out(
     # The published count is of equal texts; another three differ in case or blanks.
     assert len(shared) == 108
     assert rated <= 960 - 108
+
+
+def test_held_out_ratings_are_on_the_judges_scale(config: TrainConfig, tmp_path: Path) -> None:
+    """They were on Auto-J's scale, so a temperature fitted to them was of other labels than training's."""
+    (tmp_path / "five.toml").write_text(
+        'extends = "mini"\nname = "five"\n[rating.scale]\nlow = 1\nhigh = 5\nstep = 1\n'
+    )
+    five = load_spec(str(tmp_path / "five.toml"))
+    part = Part(
+        rated=tuple(
+            RatedRow(prompt="p", completion="c", rating=r, critique="", origin="") for r in (1, 5.5, 10)
+        ),
+        pairs=(),
+    )
+    assert [row["rating"] for row in part.labelled(five)] == [1.0, 3.0, 5.0]
+    assert [row["rating"] for row in part.labelled(load_spec("autoj-13b"))] == [1.0, 5.5, 10.0]

@@ -9,7 +9,9 @@ from typing import Any
 
 from autoj_reward.autoj.scenarios.answers import ScenarioClassifier
 from autoj_reward.autoj.scenarios.criteria import CriteriaSet
+from autoj_reward.autoj.scenarios.names import classifier_labels
 from autoj_reward.criteria.rubric import Rubric
+from autoj_reward.rows.fields import RowProblem
 
 
 class ScenarioRubrics:
@@ -34,6 +36,7 @@ class ScenarioRubrics:
             scenario: one.rubric() if criteria_per_call == 0 else one.as_rubric(criteria_per_call)
             for scenario, one in sets.items()
         }
+        self._known = {*classifier_labels(), *sets}
         self._make_classifier = make_classifier
         self._classifier: ScenarioClassifier | None = None
         # Rows are read several times; each prompt is classified once.
@@ -51,9 +54,21 @@ class ScenarioRubrics:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def __call__(self, row: Mapping[str, Any], prompt: str) -> str | Rubric | None:
-        """The rubric; None for a scenario without criteria, such as `default`."""
+        """The rubric; None for a scenario without criteria, such as `default`.
+
+        Raises:
+            RowProblem: The row names a scenario that does not exist.
+        """
         scenario = row.get("scenario")
-        return self._rubrics.get(scenario if isinstance(scenario, str) else self._classified(prompt))
+        if scenario is None or scenario == "":
+            return self._rubrics.get(self._classified(prompt))
+        if scenario not in self._known:
+            raise RowProblem(
+                f"{scenario!r} is not a scenario: `autoj-reward scenarios` lists them, and rows without one "
+                "are classified",
+                "scenario",
+            )
+        return self._rubrics.get(scenario)
 
     def _classified(self, prompt: str) -> str:
         key = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()[:16]

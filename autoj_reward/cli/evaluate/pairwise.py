@@ -127,8 +127,20 @@ def pairwise(
     from autoj_reward.evaluate.scalar import decisions_at, search_threshold
     from autoj_reward.rows.output import write_rows
 
-    if predictions is not None and (reward_model is not None or by_rating):
-        raise ConfigError("--predictions excludes --reward-model and --by-rating", hint="leave out one")
+    _refuse_without_effect(
+        {
+            "--reward-model": (reward_model is not None, predictions is None, "with --predictions"),
+            "--by-rating": (by_rating, predictions is None and reward_model is None, "without a judge"),
+            "--one-order": (
+                one_order,
+                predictions is None and reward_model is None and not by_rating,
+                "where no judge compares",
+            ),
+            "--swapped": (swapped is not None, predictions is not None, "without --predictions"),
+            "--against-swapped": (against_swapped is not None, against is not None, "without --against"),
+            "-o": (output is not None, predictions is None, "with --predictions, which are finished"),
+        }
+    )
     check_output(output)
     columns = key_values(column, "--column")
     name = one_input(source, data)
@@ -183,6 +195,15 @@ def pairwise(
         tests = compare_judges(pairs, decisions, other)
     _show(report, search, tests, about, as_json=as_json, as_markdown=as_markdown)
     exit_if_failed(failures, allowed=allow_failures)
+
+
+def _refuse_without_effect(options: Mapping[str, tuple[bool, bool, str]]) -> None:
+    """Refuse options that are given and do nothing: for each whether it is given, whether it counts, and
+    where it would do nothing.
+    """
+    for name, (given, counts, where) in options.items():
+        if given and not counts:
+            raise ConfigError(f"{name} has no effect {where}", hint="leave out one of them")
 
 
 def _show(

@@ -93,7 +93,7 @@ def evaluate_scenario(
 def _answers(
     classifier: ScenarioClassifier, queries: list[str], *, quiet: bool
 ) -> tuple[list[str], Counter[str]]:
-    """Each query's scenario, and the answers that could not be read, by problem."""
+    """Each query's scenario, empty where the answer could not be read, and those by problem."""
     from autoj_reward.progress import RunProgress
 
     answers: list[ScenarioAnswer] = []
@@ -102,4 +102,5 @@ def _answers(
             chunk = queries[start : start + _CHUNK]
             answers += classifier.classify(chunk)
             progress.advance(len(chunk))
-    return [a.scenario for a in answers], Counter(a.problem for a in answers if a.problem)
+    read = ["" if answer.problem else answer.scenario for answer in answers]
+    return read, Counter(answer.problem for answer in answers if answer.problem)

@@ -177,10 +177,12 @@ class InjectionSafeTokenizer:
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - lives as long as the engine that owns it
     def _frame(self, wrapper: Wrapper) -> Frame:
-        if isinstance(wrapper, ChatWrapper) and wrapper.thinking and wrapper.thinking not in self._marks:
-            self._marks.insert(0, wrapper.thinking)
+        own = wrapper.thinking if isinstance(wrapper, ChatWrapper) else None
+        if own and own not in self._marks:
+            self._marks.insert(0, own)
             self._shown = self._mark_tokens()
-        return frame_of(self.hf, wrapper, self._marks)
+        # Another judge's marks, which decoding shows too, are none of this one's.
+        return frame_of(self.hf, wrapper, [own, *THINKING_MARKS] if own else THINKING_MARKS)
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - lives as long as the engine that owns it
     def _turn_begins(self, wrapper: Wrapper) -> str | None:
@@ -309,6 +311,11 @@ class InjectionSafeTokenizer:
         # If the mark is a special token, its text alone does not count.
         token = self._whole.token_to_id(opens) if opens else None
         return opens if token is None or token not in self._control or token in tail else ""
+
+    def with_opening(self, context: Sequence[int], text: str) -> str:
+        """A turn's text, decoded elsewhere, with the thinking mark that its context opens."""
+        opened = self._opened(context)
+        return text if text.lstrip().startswith(opened) else opened + text
 
     def turn_end(self, ids: Sequence[int]) -> int | None:
         """Index of the first token that ends the judge's turn, or None."""

@@ -337,8 +337,10 @@ class ServerCalls:
     def _decoded(self, answer: Answer, ids: list[int], sampling: Sampling) -> JudgeOutput | Failure:
         """Decode with the local tokenizer if the server gave token ids, so that all engines decode alike."""
         output = _output(answer, sampling.max_new_tokens)
-        if answer.token_ids is None or self.tokenizer is None:
+        if self.tokenizer is None:
             return output
+        if answer.token_ids is None:
+            return replace(output, text=self.tokenizer.with_opening(ids, output.text))
         text, cut = self.tokenizer.decode_turn(ids, answer.token_ids, sampling.stop)
         finish: FinishReason = "stop" if cut else output.finish_reason
         return JudgeOutput(text=text, finish_reason=finish, usage=output.usage)

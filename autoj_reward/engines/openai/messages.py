@@ -25,13 +25,14 @@ from autoj_reward.types import (
 )
 
 _SPECIAL = re.compile(
-    r"<(?=\|[^<>|\n]{1,40}\|>)|<(?=｜[^<>｜\n]{1,40}｜>)|<(?=/?(?:s|bos|eos|pad|unk|think|start_of_turn|"
-    r"end_of_turn|im_start|im_end|eot|tool_call)>)|<(?=</?SYS>>)|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|"
-    r"TOOL_CALLS|TOOL_RESULTS|IMG)\])"
+    r"<(?=\|[^<>|\n]{1,40}\|>)|<(?=\|[a-zA-Z_]{1,40}>)|<(?=[a-zA-Z_]{1,40}\|>)|<(?=｜[^<>｜\n]{1,40}｜>)|"
+    r"<(?=/?(?:s|bos|eos|pad|unk|sop|think|thinking|thought|reasoning|seed:think|start_of_turn|end_of_turn|"
+    r"im_start|im_end|eot|tool_call)>)|<(?=</?SYS>>)|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|"
+    r"TOOL_CALLS|TOOL_RESULTS|IMG|THINK|gMASK)\])|◁(?=/?think▷)"
 )
 """First character of a text that some model family uses as a special token."""
 
-_TOKEN_END = re.compile(r"[>\]]")
+_TOKEN_END = re.compile(r"[>\]▷]")
 
 _BREAK = "\u200b"
 """Zero-width space: the text looks the same and no longer is a special token."""

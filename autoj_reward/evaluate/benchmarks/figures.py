@@ -192,11 +192,15 @@ def ppe(items: Sequence[JudgedItem]) -> Results:
     def values(group: Sequence[JudgedItem]) -> list[float]:
         return [float(_above(item, i, j)) for item in group for i, j in item.better_and_worse]
 
-    figures = [_figure(name, group, share(values(group))) for name, group in groups.items()]
+    def owners(group: Sequence[JudgedItem]) -> list[int]:
+        return [n for n, item in enumerate(group) for _ in item.better_and_worse]
+
+    figures = [_figure(name, group, share(values(group), of=owners(group))) for name, group in groups.items()]
     missing = [name for name in names if name not in groups]
     headline = [f for f in figures if f.name == "human preference"]
     if all(name in groups for name in sets):
-        mean = mean_of_shares([values(groups[name]) for name in sets])
+        of = [owners(groups[name]) for name in sets]
+        mean = mean_of_shares([values(groups[name]) for name in sets], of=of)
         headline.append(Figure(name="correctness", accuracy=mean))
     return Results(
         headline=headline, subsets=[f for f in figures if f.name != "human preference"], missing=missing
@@ -221,10 +225,11 @@ def unreadable_pairs(items: Iterable[JudgedItem]) -> int:
 def _figure(name: str, items: Sequence[JudgedItem], accuracy: Share, *, by_games: bool = False) -> Figure:
     decided = [d for item in items for d in item.decisions(by_games=by_games)]
     labels = [label for item in items for label in item.labels()]
+    owners = [n for n, item in enumerate(items) for _ in item.labels()]
     return Figure(
         name=name,
         accuracy=accuracy,
-        agreement=share([d == label for d, label in zip(decided, labels, strict=True)]),
+        agreement=share([d == label for d, label in zip(decided, labels, strict=True)], of=owners),
         kappa=cohen_kappa(decided, labels),
     )
 

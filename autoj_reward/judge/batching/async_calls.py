@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -26,20 +26,27 @@ Call = Callable[[Sequence[Request]], Sequence[Judgment]]
 class BatchCalls(Protocol):
     """The calls of a judge that take a whole batch."""
 
+    @property
+    def kinds_in_lists(self) -> Container[Kind]:
+        """Kinds that are judged in lists, whose verdicts depend on what else is in the call."""
+        ...
+
     def rate_requests(self, requests: Sequence[Request]) -> Sequence[Judgment]: ...
     def compare_requests(self, requests: Sequence[Request]) -> Sequence[Judgment]: ...
 
 
 def judge_batch(judge: BatchCalls, kind: Kind, requests: Sequence[Request]) -> list[Outcome]:
-    """One outcome for each request; if one of them cannot be judged, the others are judged one by one."""
+    """One outcome for each request; if one of them cannot be judged, the others are judged one by one, unless
+    they are a list.
+    """
     call: Call = judge.rate_requests if kind == "rate" else judge.compare_requests
     try:
         return list(call(requests))
     except _OF_ALL as error:
         return [error] * len(requests)
     except Exception as error:
-        if len(requests) == 1:
-            return [error]
+        if len(requests) == 1 or kind in judge.kinds_in_lists:
+            return [error] * len(requests)
     return [judge_batch(judge, kind, [request])[0] for request in requests]
 
 
@@ -58,27 +65,19 @@ class AsyncCalls:
             weakref.WeakKeyDictionary()
         )
 
-    async def judge(self, kind: Kind, requests: Sequence[Request], *, alone: bool) -> list[Judgment]:
-        """Judge requests together with those of other coroutines of the loop.
+    async def judge(self, kind: Kind, requests: Sequence[Request]) -> list[Judgment]:
+        """Judge requests together with those of other coroutines of the loop, lists by themselves.
 
         Args:
             kind: Their kind.
             requests: Completions or pairs; they fit the judge's template.
-            alone: Judge them in a batch of their own.
 
         Raises:
             EngineError: The engine failed as a whole.
         """
         if not requests:
             return []
-        threads, batcher = self._of_loop(asyncio.get_running_loop())
-        if not alone:
-            return await batcher.judge(kind, requests, seconds=None)
-        loop = asyncio.get_running_loop()
-        outcomes = await loop.run_in_executor(threads, judge_batch, self._judge, kind, requests)
-        if failed := next((o for o in outcomes if isinstance(o, Exception)), None):
-            raise failed
-        return [outcome for outcome in outcomes if isinstance(outcome, Judgment)]
+        return await self._of_loop(asyncio.get_running_loop()).judge(kind, requests, seconds=None)
 
     def close(self) -> None:
         """End the threads after the running batches."""
@@ -88,7 +87,7 @@ class AsyncCalls:
         if threads is not None:
             threads.shutdown(wait=False)
 
-    def _of_loop(self, loop: asyncio.AbstractEventLoop) -> tuple[ThreadPoolExecutor, DynamicBatcher]:
+    def _of_loop(self, loop: asyncio.AbstractEventLoop) -> DynamicBatcher:
         with self._lock:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(2, thread_name_prefix="autoj-reward-async")
@@ -97,7 +96,8 @@ class AsyncCalls:
                     lambda kind, requests: judge_batch(self._judge, kind, requests),
                     self._threads,
                     sizes={"rate": _BATCH, "compare": _BATCH // 2},
+                    whole=self._judge.kinds_in_lists,
                     window_seconds=_WINDOW_SECONDS,
                     at_once=1,
                 )
-            return self._threads, self._batchers[loop]
+            return self._batchers[loop]

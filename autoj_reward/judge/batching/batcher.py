@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -64,9 +64,10 @@ class _Slot:
 
 @dataclass(slots=True)
 class _Queue:
-    """The waiting judgments of one kind, and the size of a full batch."""
+    """The waiting judgments of one kind, the size of a full batch, and whether a batch is one call's."""
 
     size: int
+    whole: bool = False
     slots: deque[_Slot] = field(default_factory=deque)
     n_live: int = 0
 
@@ -82,6 +83,7 @@ class DynamicBatcher:
         judge: Judges a batch of one kind: one outcome for each request, in order.
         executor: Runs `judge`; needs `at_once` + 1 threads.
         sizes: Size of a full batch, by kind.
+        whole: Kinds of which each call is a batch of its own, neither cut nor mixed with others.
         window_seconds: How long the first request of a batch waits for others.
         at_once: Batches that run concurrently.
         max_waiting: Most judgments that may wait.
@@ -94,6 +96,7 @@ class DynamicBatcher:
         executor: Executor,
         *,
         sizes: Mapping[Kind, int],
+        whole: Container[Kind] = (),
         window_seconds: float,
         at_once: int,
         max_waiting: float = math.inf,
@@ -101,7 +104,7 @@ class DynamicBatcher:
     ) -> None:
         self._judge = judge
         self._executor = executor
-        self._queues = {kind: _Queue(size) for kind, size in sizes.items()}
+        self._queues = {kind: _Queue(size, kind in whole) for kind, size in sizes.items()}
         self._window = window_seconds
         self._at_once = at_once
         self._max_waiting = max_waiting
@@ -195,7 +198,9 @@ class DynamicBatcher:
 
     def _take(self, queue: _Queue) -> list[_Slot]:
         batch: list[_Slot] = []
-        while queue.slots and len(batch) < queue.size:
+        while queue.slots and (queue.whole or len(batch) < queue.size):
+            if queue.whole and batch and queue.slots[0].pending is not batch[0].pending:
+                break
             slot = queue.slots.popleft()
             if slot.pending.n_waiting:
                 slot.pending.n_waiting -= 1

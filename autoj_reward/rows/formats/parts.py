@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def numbers(row: Row, names: str, n: int) -> tuple[float, ...] | None:
     """N numbers of a field, more is better; None if the row does not have it.
 
     Raises:
-        RowProblem: They are not N numbers.
+        RowProblem: They are not N finite numbers.
     """
     name = name_in(row, names)
     if name is None:
@@ -105,9 +106,12 @@ def numbers(row: Row, names: str, n: int) -> tuple[float, ...] | None:
     if not isinstance(values, list) or len(values) != n:
         raise RowProblem(f"must be a list of {n} numbers, one for each completion", name)
     try:
-        return tuple(float(v) for v in values)
+        found = tuple(float(v) for v in values)
     except (TypeError, ValueError):
         raise RowProblem("must hold numbers only", name) from None
+    if not all(map(math.isfinite, found)):
+        raise RowProblem("must hold finite numbers only: what nobody graded is to be left out", name)
+    return found
 
 
 def preference_in(

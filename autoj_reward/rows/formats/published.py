@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -70,7 +71,9 @@ def helpsteer(row: Row) -> RowParts:
     try:
         strength = float(strength)
     except (TypeError, ValueError):
-        raise RowProblem("must be a number from -3 to 3", "overall_preference") from None
+        strength = math.nan
+    if not math.isfinite(strength):
+        raise RowProblem("must be a number from -3 to 3", "overall_preference")
     return RowParts(
         prompt=prompt_of(row, "context|prompt"),
         completions=(value_of(row, "response1|response_1"), value_of(row, "response2|response_2")),
@@ -92,7 +95,7 @@ def webgpt(row: Row) -> RowParts:
     question = value_of(row, "question")
     asked = value_of(question, "full_text") if isinstance(question, dict) else question
     scores = [row.get("score_0"), row.get("score_1")]
-    known = all(isinstance(s, int | float) for s in scores)
+    known = all(isinstance(s, int | float) and math.isfinite(s) for s in scores)
     return RowParts(
         prompt=asked,
         completions=(value_of(row, "answer_0"), value_of(row, "answer_1")),

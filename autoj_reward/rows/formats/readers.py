@@ -44,23 +44,35 @@ LETTERS: Words = {
     "model_a": "first", "model_b": "second", "tie": "tie", "tie (bothbad)": "tie", "both_bad": "tie",
     "a": "first", "b": "second", "a>b": "first", "b>a": "second", "a=b": "tie",
 }  # fmt: skip
+SYSTEM = "system|system_prompt"
 GRADES = "ratings|scores|gold|labels|label|rewards|correct"
 """Fields of a group with one number for each completion."""
 
 
 def prompt_of(row: Row, names: str = "prompt", beside: str = "", system: str = "") -> Text:
-    """A row's prompt, with its further input below it and a system message before it."""
+    """A row's prompt, with its further input below it and a system message before it.
+
+    An `instruction` has its `input` below it in every format, as Alpaca's rows.
+    """
+    name = name_in(row, names)
     prompt = unpacked(value_of(row, names))
     if is_transcript(prompt):
         return shortest(without_open_turn(transcript_messages(prompt)))
-    more = row.get(name_in(row, beside) or "") if beside else None
+    further = name_in(row, beside or ("input" if name == "instruction" else ""))
+    more = None if further in (None, name) else row[further]
     if isinstance(prompt, str) and isinstance(more, str) and more.strip():
         prompt = f"{prompt}\n\n{more}"
-    said = row.get(name_in(row, system) or "") if system else None
-    if isinstance(said, str) and said.strip():
-        asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        return [{"role": "system", "content": said}, *asked]
-    return cast(Text, prompt)
+    return with_system(row, cast(Text, prompt), system)
+
+
+def with_system(row: Row, prompt: Text, names: str) -> Text:
+    """A prompt with the row's system message before it, if the row has one and the prompt has none."""
+    said = row.get(name_in(row, names) or "") if names else None
+    if not isinstance(said, str) or not said.strip():
+        return prompt
+    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    begins = asked[0].get("role") if asked else None
+    return prompt if begins == "system" else [{"role": "system", "content": said}, *asked]
 
 
 def one(row: Row, prompt: str, completion: str, beside: str = "", system: str = "") -> RowParts:
@@ -74,11 +86,8 @@ def one(row: Row, prompt: str, completion: str, beside: str = "", system: str = 
 def conversation(row: Row, names: str) -> RowParts:
     """A conversation: its last reply is the completion."""
     value = unpacked(value_of(row, names))
-    system = row.get("system") or row.get("system_prompt")
-    if isinstance(value, list) and isinstance(system, str) and system.strip():
-        value = [{"role": "system", "content": system}, *value]
     prompt, reply = split_last_reply(value, str(name_in(row, names)))
-    return RowParts(prompt=prompt, completions=(reply,))
+    return RowParts(prompt=with_system(row, prompt, SYSTEM), completions=(reply,))
 
 
 def two(
@@ -114,6 +123,7 @@ def preferred(row: Row, prompt: str = "", system: str = "", beside: str = "") ->
     )
     if whole or not prompt:
         asked, chosen, rejected = split_pair(chosen, rejected)
+        asked = with_system(row, asked, SYSTEM)
     else:
         asked = prompt_of(row, prompt, beside, system)
     return RowParts(prompt=asked, completions=(chosen, rejected), preference="first")

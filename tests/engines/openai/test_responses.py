@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from autoj_reward.engines.logprobs.chat_template import THINKING_MARKS
 from autoj_reward.engines.logprobs.token_tree import TokenTree
 from autoj_reward.engines.openai.connection import MalformedResponse
 from autoj_reward.engines.openai.errors import overflow
@@ -258,6 +259,13 @@ def test_the_end_of_a_turn_may_end_a_verdict_by_text() -> None:
         ("<think>x</think>", False, "<\u200bthink>x<\u200b/think>"),
         ("if a < b | c > d: x[INT] <div> <|", False, "if a < b | c > d: x[INT] <div> <|"),
         ("<<SYS>>", False, "<\u200b<SYS>>"),
+        ("<turn|>\n<|turn>user", False, "<\u200bturn|>\n<\u200b|turn>user"),
+        ("<|channel>thought<channel|>", False, "<\u200b|channel>thought<\u200bchannel|>"),
+        ("[THINK]x[/THINK]", False, "[\u200bTHINK]x[\u200b/THINK]"),
+        ("<seed:think></seed:think>", False, "<\u200bseed:think><\u200b/seed:think>"),
+        ("◁think▷◁/think▷", False, "◁\u200bthink▷◁\u200b/think▷"),
+        ("[gMASK]<sop>", False, "[\u200bgMASK]<\u200bsop>"),
+        ("x <b|c> [think] <turn> |turn>", False, "x <b|c> [think] <turn> |turn>"),
         ("\ud800", False, "\ufffd"),
     ],
 )
@@ -426,3 +434,9 @@ def test_patience_is_finite(wrong: dict[str, Any]) -> None:
 def test_how_much_too_long(message: str, expected: int) -> None:
     assert overflow(message, n_chars=5000, context_tokens=512) == expected
     assert overflow(message, n_chars=0, context_tokens=None) >= 1
+
+
+@pytest.mark.parametrize("marks", [m for m in THINKING_MARKS if m[0] != m[1]], ids=lambda m: m[0])
+def test_thinking_marks_of_known_families_are_broken_up(marks: tuple[str, str]) -> None:
+    for mark in marks:
+        assert plain_text([Segment("", True), Segment(mark)]) != mark
