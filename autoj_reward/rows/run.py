@@ -239,7 +239,7 @@ class RowRun:
                     self._judge_rows(self._finished(path), renewed, summary, progress, retried=True)
                 renewed.finish((row for _, row in self._rows()), summary.as_record())
             os.replace(beside, path)
-            output.amend_record(failed_rows=summary.n_failed_rows)
+            output.amend_record(failed_rows=summary.n_failed_rows, retried=summary.as_record())
             renewed.forget()
         return self.finished(summary)
 

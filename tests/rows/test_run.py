@@ -188,6 +188,9 @@ def test_retry_judges_failed_rows_alone(make: Callable[..., RowRun], tmp_path: P
     assert after[2]["rating"] == 7
     assert [row for row in after if row["id"] != 2] == [row for row in before if row["id"] != 2]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl", "out.jsonl.run.json"]
+    record = json.loads((tmp_path / "out.jsonl.run.json").read_text())
+    assert (record["failed_rows"], record["failures"]) == (0, {"engine": 1})
+    assert record["retried"]["verdicts"] == {"7": 1}
 
 
 def test_an_interrupted_retry_leaves_the_output_as_it_was(
