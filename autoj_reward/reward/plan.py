@@ -73,8 +73,9 @@ class GroupPlan:
         for i, same in enumerate(self.members):
             own = [s for pair, s in zip(self.asked.compare, compared, strict=True) if i in pair]
             raw = None if math.isnan(shares[i]) else shares[i]
-            if not own and len(same) > 1:
-                raw = 0.5
+            if not own and len(same) == 1:
+                # Even with itself, which is no number to train on.
+                raw = None
             reason = None if raw is not None else next((s.reason for s in own if s.reason), ALONE)
             score = RawScore(raw=raw, reason=reason, critique=own[-1].critique if own else None)
             found.update(dict.fromkeys(same, score))

@@ -120,7 +120,8 @@ def test_a_judge_without_a_verdict_is_no_clean_bill() -> None:
     report = probed(lambda text: 3.14, pairs=False)
     assert all(a.on.net.n == 0 and a.on.n_failed == 4 for a in report.attacks)
     assert report.problems
-    assert all("no prompt has all three verdicts" in p for p in report.problems)
+    assert all("no prompt has all three verdicts" in p for p in report.problems[:-1])
+    assert "honest quotations: none has a verdict" in report.problems[-1]
 
 
 def test_the_same_text_is_asked_once() -> None:

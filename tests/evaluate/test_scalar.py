@@ -182,5 +182,5 @@ def test_a_judges_ratings_are_scores(tmp_path: Path, judge: list[str]) -> None:
     report = json.loads(evaluate("--data", data, *judge, "--by-rating", "--folds", "2", "--json"))
     assert report["overall"]["one_order"]["percent"] == 50.0
     assert report["tie_threshold"]["n_unreadable"] == 0
-    with pytest.raises(ConfigError, match="excludes"):
+    with pytest.raises(ConfigError, match="--by-rating has no effect with other"):
         evaluate("--data", data, "--predictions", data, "--by-rating")

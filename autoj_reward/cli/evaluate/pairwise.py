@@ -130,7 +130,11 @@ def pairwise(
     _refuse_without_effect(
         {
             "--reward-model": (reward_model is not None, predictions is None, "with --predictions"),
-            "--by-rating": (by_rating, predictions is None and reward_model is None, "without a judge"),
+            "--by-rating": (
+                by_rating,
+                predictions is None and reward_model is None,
+                "with other scores or decisions",
+            ),
             "--one-order": (
                 one_order,
                 predictions is None and reward_model is None and not by_rating,
