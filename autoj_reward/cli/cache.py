@@ -202,6 +202,7 @@ def explain_row(
     from autoj_reward.judge.judge import Judge
     from autoj_reward.rows.fields import find_format
     from autoj_reward.rows.source import DatasetRows, open_source
+    from autoj_reward.rows.tasks import taken_fields
 
     store = opened_cache(cache)
     found = next((r for line, r in open_source(source).rows() if line == row), None)
@@ -211,9 +212,8 @@ def explain_row(
     kind, fields = find_format(DatasetRows(source, [found]), ("compare", "rate"), format_name, columns)
     compares = kind == "compare"
     judge = load_judge(judging, {"cache": store})
-    protocol = judge.spec.comparison if compares else judge.spec.rating
-    shown = frozenset({"rubric", "reference"}) & (protocol.template.fields if protocol else frozenset())
-    requests = fields.requests(found, optional=shown)
+    task = judge.spec.comparison if compares else judge.spec.rating
+    requests = fields.requests(found, optional=taken_fields(judge.spec, task))
     engine = ExplainingEngine(store, fingerprint or judge.engine.fingerprint)
     asking = Judge(judge.spec, judge.settings, engine)
     (asking.compare_requests if compares else asking.rate_requests)(requests)

@@ -67,7 +67,8 @@ class WrittenTurn:
     """What the judge is asked for its turn, and how the answers make the turn.
 
     With a thinking budget the turn has two parts: thinking up to the budget, closed for the judge where it
-    has not closed it itself, and then the critique under its own limit.
+    has not closed it itself, and then the critique under its own limit. A judge that does not think goes on
+    with the critique that it began.
     """
 
     item: JudgeInput
@@ -84,12 +85,19 @@ class WrittenTurn:
 
     def follow(self, answers: Sequence[JudgeOutput | Failure]) -> JudgeInput | None:
         """What is asked next for the turn; None if the answers make it."""
-        thoughts = self._unclosed(answers) if len(answers) == 1 else None
-        return None if thoughts is None else replace(self.item, prefill=thoughts)
+        if len(answers) != 1:
+            return None
+        if (thoughts := self._unclosed(answers)) is not None:
+            return replace(self.item, prefill=thoughts)
+        begun = self._begun(answers)
+        if begun is None:
+            return None
+        left = replace(self.item.sampling, max_new_tokens=self._left)
+        return replace(self.item, prefill=(Segment(begun),), sampling=left)
 
     def n_answers(self, answers: Sequence[JudgeOutput | Failure]) -> int:
         """How many of a chain's answers make the turn, 1 or 2."""
-        return 1 if self._unclosed(answers) is None else 2
+        return 1 if self._unclosed(answers) is None and self._begun(answers) is None else 2
 
     def read(self, answers: Sequence[JudgeOutput | Failure]) -> Turn:
         """The turn, from the one or two answers that make it."""
@@ -101,7 +109,7 @@ class WrittenTurn:
         if isinstance(answer, Failure):
             return Turn(thinking=turn.thinking, usage=usage, failure=answer)
         return Turn(
-            critique=answer.text,
+            critique=(self._begun(answers) or "") + answer.text,
             thinking=turn.thinking,
             before=self._unclosed(answers) or (),
             finish_reason=answer.finish_reason,
@@ -116,6 +124,21 @@ class WrittenTurn:
         if _turn(first, thinking).failure is None:
             return None
         return _closed(first.text, marks_in(first.text, thinking) or thinking)
+
+    @property
+    def _left(self) -> int:
+        """Tokens that a critique may have after a first part of the budget's size."""
+        assert self.thinking is not None
+        return self.item.sampling.max_new_tokens - (self.thinking.budget_tokens or 0)
+
+    def _begun(self, answers: Sequence[JudgeOutput | Failure]) -> str | None:
+        """The beginning of a critique that the budget of a judge that does not think cut off."""
+        first, thinking = answers[0], self.thinking
+        if thinking is None or thinking.budget_tokens is None or isinstance(first, Failure):
+            return None
+        turn = _turn(first, thinking)
+        cut = first.finish_reason == "length" and self._left > 0
+        return first.text if cut and turn.failure is None and not turn.thinking else None
 
 
 def marks_in(text: str, given: Thinking | None) -> Thinking | None:

@@ -155,7 +155,8 @@ class RequestPipeline:
                 provenances[kind] = self._provenance(prepared, engine=fingerprint, judge_id=identity)
             judgments.append(self._judgment(prepared, result, provenances[kind]))
         if self._settings.check_critiques and self._settings.mode == "critique":
-            return reread(judgments, self._spec, self._settings, self._engine.engine)
+            sets = [None if one.states_several else one.task.verdicts for one in current]
+            return reread(judgments, sets, self._spec, self._settings, self._engine.engine)
         return judgments
 
     def _provenance(self, prepared: PreparedRequest, *, engine: str, judge_id: str) -> Provenance:

@@ -94,8 +94,16 @@ def _load(name_or_path: str, above: tuple[str, ...]) -> JudgeSpec:
             return read_panel(
                 own, origin=str(path), folder=path.parent, load=lambda name: _load(name, (*above, str(path)))
             )
+        named = own.get("translations")
         source = _extended(own, path.parent)
-        return _translated(source, str(path), path.parent, (*above, str(path)))
+        made = _translated(source, str(path), path.parent, (*above, str(path)))
+        if isinstance(named, Mapping) and (lost := sorted(named.keys() - made.translations.keys())):
+            raise ConfigError(
+                f"{path}: [translations] names {', '.join(lost)}, which languages = "
+                f"{list(made.languages)} does not name after its first",
+                hint="languages = ['en', 'zh'] for a judge whose own templates are English",
+            )
+        return made
     for waiting in waiting_presets().values():
         if name_or_path in (waiting.name, waiting.model):
             raise waiting.error()
@@ -141,6 +149,13 @@ def _translated(
                 f"{origin}: the translation {judge!r} must be a judge of {spec.model} in {language}, "
                 f"is one of {found.model} in {found.languages[0]}"
             )
+        others = ("wrapper", "direct_wrapper", "sampling", "thinking", "min_mass")
+        if differing := [name for name in others if getattr(found, name) != getattr(spec, name)]:
+            raise ConfigError(
+                f"{origin}: the translation {judge!r} has settings of its own that would have no effect: "
+                f"{', '.join(differing)}",
+                hint="only templates and verdicts of a translation are used; make the rest the same",
+            )
         translations[language] = found
     return replace(spec, translations=translations)
 
@@ -171,6 +186,12 @@ def _extended(source: dict[str, Any], folder: Path | None, seen: tuple[str, ...]
     if isinstance(wrapper, Mapping) and "kind" in wrapper:
         # Another kind of wrapper has other settings: it replaces those below, it does not add to them.
         lower = {key: value for key, value in lower.items() if key != "wrapper"}
+    for task in ("rating", "comparison"):
+        own, below_ = source.get(task), lower.get(task)
+        if isinstance(own, Mapping) and isinstance(below_, Mapping) and {"template", "text"} & own.keys():
+            # Another template takes the place of the text below, and of the template with a reference.
+            kept = {k: v for k, v in below_.items() if k not in ("text", "template_with_reference")}
+            lower = {**lower, task: kept}
     if "model" in source:
         # Another model has other sizes.
         lower = {key: value for key, value in lower.items() if key not in ("architecture", "memory_gib")}

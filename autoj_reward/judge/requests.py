@@ -49,6 +49,11 @@ class PreparedRequest:
         return [replace(self, request=plain, task=call.task, call=call) for call in calls_of(rubric)]
 
     @property
+    def states_several(self) -> bool:
+        """Whether its answer states several verdicts: of a list, or of several criteria."""
+        return self.task.listing is not None or (self.call is not None and len(self.call.criteria) > 1)
+
+    @property
     def is_pair(self) -> bool:
         """Whether two completions are compared."""
         return len(self.request.completions) == 2

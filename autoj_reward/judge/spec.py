@@ -45,6 +45,13 @@ class JudgingTask:
     listing: ListLayout | None = None
     with_reference: Template | None = None
 
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields that its templates show."""
+        return self.template.fields | (
+            frozenset() if self.with_reference is None else self.with_reference.fields
+        )
+
     def template_for(self, *, reference: bool) -> Template:
         """The template of requests with a reference answer, or without one."""
         return self.with_reference if reference and self.with_reference is not None else self.template
@@ -126,6 +133,8 @@ class JudgeSpec:
             plain = tuple(f"{v:g}" for v in p.verdicts.verdicts if not isinstance(v, str))
             if p.verdicts.further or (p.verdicts.texts != plain and p.verdicts.verdicts != PREFERENCES):
                 verdicts.append([*p.verdicts.verdicts, *p.verdicts.further])
+            verdicts += [p.verdicts.pattern.pattern, p.verdicts.place, list(p.verdicts.stated.items())]
+            verdicts += [p.verdicts.scores.pattern] if p.verdicts.scores is not None else []
             verdicts += [repr(p.listing)] if p.listing is not None else []
             verdicts += [p.with_reference.text] if p.with_reference is not None else []
             verdicts += [dict(p.template.defaults)] if p.template.defaults else []

@@ -113,7 +113,7 @@ class OutputRescore:
         _, found = find_format(open_source(source), (self._kind,), format_name, columns or {})
         self._fields = replace(found, rubric_of=rubric_of)
         task = judge.spec.comparison if self._kind == "compare" else judge.spec.rating
-        self._taken = taken_fields(judge.spec, task.template if task else None)
+        self._taken = taken_fields(judge.spec, task)
 
     def rows(self) -> Iterator[Row]:
         """The output's rows with their new judgments.

@@ -13,8 +13,7 @@ from typing import Any, Literal
 from autoj_reward.judge.criteria.writing import WrittenRubric, write_rubrics
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.panels.panel import Panel
-from autoj_reward.judge.spec import JudgeSpec
-from autoj_reward.judge.template import Template
+from autoj_reward.judge.spec import JudgeSpec, JudgingTask
 from autoj_reward.judgments import Provenance, RatingJudgment, Sample
 from autoj_reward.ranking.orders import Candidate, Ranking
 from autoj_reward.ranking.rank import rank_requests
@@ -164,7 +163,7 @@ def group_task(
         "comparisons": [judge.spec.comparison],
         "both": [judge.spec.rating, judge.spec.comparison],
     }[asks]
-    taken = [taken_fields(judge.spec, p.template) for p in used if p is not None]
+    taken = [taken_fields(judge.spec, task) for task in used if task is not None]
 
     def check(requests: Sequence[Request]) -> None:
         if asks != "comparisons":
@@ -201,12 +200,11 @@ def ranking_fields(
 
 def _single_task(label: str, judge: Judge, row_format: RowFormat, judged: _Judge) -> RowTask:
     task = judge.spec.comparison if label == "compare" else judge.spec.rating
-    template: Template | None = task.template if task is not None else None
     rereads = judge.settings.check_critiques and judge.settings.mode == "critique"
     return RowTask(
         label=label,
         row_format=row_format,
-        optional=taken_fields(judge.spec, template),
+        optional=taken_fields(judge.spec, task),
         check=judge.check,
         judge=judged,
         added_fields=ADDED_FIELDS[label] + (PANEL_FIELDS if isinstance(judge, Panel) else ()),
@@ -215,9 +213,9 @@ def _single_task(label: str, judge: Judge, row_format: RowFormat, judged: _Judge
     )
 
 
-def taken_fields(spec: JudgeSpec, template: Template | None) -> frozenset[str]:
+def taken_fields(spec: JudgeSpec, task: JudgingTask | None) -> frozenset[str]:
     """The optional fields of a row that a judge takes: `rubric`, `reference`, `language`."""
-    shown = OPTIONAL_FIELDS & (template.fields if template else frozenset())
+    shown = OPTIONAL_FIELDS & (task.fields if task else frozenset())
     return shown | {"language"} if spec.translations else shown - {"language"}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from autoj_reward import Judge, Panel, RatingJudgment
+from autoj_reward.criteria.rubric import Criterion, Rubric
 from autoj_reward.errors import ConfigError
 from autoj_reward.judging import judgment_of, judgment_record
 from autoj_reward.rows.records import RowResult, Summary
@@ -89,3 +90,17 @@ def test_direct_mode_has_nothing_to_check() -> None:
         Judge.load("mini", mode="direct", check_critiques=True)
     with judge("[[9]]", {"1": 1.0}, check_critiques=True) as own:
         assert own.rate(["p"], ["c"])[0].n_contradicted == 0
+
+
+@pytest.mark.parametrize(("yes", "contradicted"), [(0.9, 0), (0.1, 1)])
+def test_a_criterions_critique_is_read_again_with_its_own_verdicts(yes: float, contradicted: int) -> None:
+    """It was read with those of a rating: never for yes and no, and with false alarms for other choices."""
+
+    def read(item: JudgeInput) -> dict[str, float]:
+        return {"Yes": yes, "No": 1 - yes} if is_second_reading(item) else {"Yes": 1.0}
+
+    engine = ScriptedEngine(write="It names the colour.\nVerdict: [[Yes]]", read=read)
+    own = Judge.load("mini", engine=engine, mode="critique", check_critiques=True)
+    rubric = Rubric(criteria=(Criterion(text="It names a colour."),))
+    (judged,) = own.rate(["p"], ["Red."], rubrics=[rubric])
+    assert judged.n_contradicted == contradicted

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from autoj_reward.errors import ConfigError
 from autoj_reward.judge.judge import Judge
 from autoj_reward.judge.parse import Stated, find_verdict
 from autoj_reward.judge.presets import list_presets, load_spec, preset_names
-from autoj_reward.testing import ScriptedEngine
+from autoj_reward.rows.fields import row_format
+from autoj_reward.rows.records import RowItem
+from autoj_reward.rows.tasks import rate_task
+from autoj_reward.testing import ScriptedEngine, rendered_text
 from autoj_reward.types import ChatWrapper, JudgeInput, PlainWrapper, Request
 from tests.judge.upstream_prompts import (
     COMPLETION,
@@ -263,3 +267,46 @@ def test_the_reranker_reads_one_token_at_the_end_of_its_prompt() -> None:
 
     with Judge.load("qwen3-reranker", engine=ScriptedEngine(read=read)) as judge:
         assert judge.rate([PROMPT], [COMPLETION])[0].reward == pytest.approx(0.75)
+
+
+def test_another_template_replaces_all_that_it_is_below(tmp_path: Path) -> None:
+    """A base's own text, or its template with a reference, was used in place of the file's template."""
+    base = 'extends = "general"\nname = "b"\n[rating]\ntext = "BASE {prompt} {completion} {rubric} {reference}"\n'
+    (tmp_path / "base.toml").write_text(base)
+    (tmp_path / "own.txt").write_text("OWN {prompt} {completion} {rubric} {reference}")
+    for below in ("base.toml", "prometheus-2"):
+        own = f'extends = "{below}"\nname = "o"\n[rating]\ntemplate = "own.txt"\n'
+        (tmp_path / "own.toml").write_text(own)
+        task = load_spec(str(tmp_path / "own.toml")).rating
+        assert task is not None
+        assert all(task.template_for(reference=r).text.startswith("OWN") for r in (False, True))
+
+
+def test_rows_give_their_reference_to_a_judge_with_a_template_for_it() -> None:
+    """Only `Judge.rate(references=...)` showed it; the commands left it out."""
+    engine = ScriptedEngine(read={"5": 1.0})
+    judge = Judge.load("prometheus-2", engine=engine, mode="direct")
+    fields = row_format("rate", None, {})
+    task = rate_task(judge, fields)
+    row = {"prompt": "p", "completion": "c", "reference": "REFERENCE", "rubric": "Is it right?"}
+    task.judge([RowItem(1, row, fields.requests(row, optional=task.optional))])
+    assert "REFERENCE" in rendered_text(engine.inputs[0])
+
+
+@pytest.mark.parametrize(
+    ("main", "other", "said"),
+    [
+        ("", "", "names zh, which languages"),
+        ('languages = ["en", "zh"]', '[wrapper]\nkind = "chat"\nsystem = "x"', "no effect: wrapper, direct_"),
+        ('languages = ["en", "zh"]', "[sampling]\nmax_new_tokens = 7", "no effect: sampling"),
+        ('languages = ["en", "zh"]', "min_mass = 0.5", "no effect: min_mass"),
+    ],
+)
+def test_translations_that_would_be_ignored_are_refused(
+    main: str, other: str, said: str, tmp_path: Path
+) -> None:
+    own = 'extends = "general"\nmodel = "none"\n'
+    (tmp_path / "zh.toml").write_text(f'{own}name = "z"\nlanguages = ["zh"]\n{other}\n')
+    (tmp_path / "en.toml").write_text(f'{own}name = "e"\n{main}\n[translations]\nzh = "zh.toml"\n')
+    with pytest.raises(ConfigError, match=said):
+        load_spec(str(tmp_path / "en.toml"))

@@ -21,16 +21,30 @@ from autoj_reward.testing import ScriptedEngine, rendered_text, untrusted_texts
 from autoj_reward.types import Failure, FailureReason, FinishReason, JudgeInput, JudgeOutput
 from tests.judge.forms import FORMS, judge_of
 
-# As they were before verdicts of other forms: an equal fingerprint keeps caches and judge ids valid.
+# An equal fingerprint keeps judge ids valid: another is right only where answers are asked or read otherwise.
 FINGERPRINTS = {
-    "autoj-13b": "bf7c085b3a482c89",
-    "autoj-13b-fp8": "bf7c085b3a482c89",
-    "autoj-13b-gptq-4bits": "bf7c085b3a482c89",
-    "autoj-bilingual-6b": "ab0b379dc6e13192",
-    "autoj-bilingual-6b-zh": "756f824d6488554d",
-    "general": "07a2cee09781b61d",
-    "mini": "517a9aefcef5b77f",
+    "autoj-13b": "a7b68f6f5a87fca0",
+    "autoj-13b-fp8": "a7b68f6f5a87fca0",
+    "autoj-13b-gptq-4bits": "a7b68f6f5a87fca0",
+    "autoj-bilingual-6b": "614863701963efad",
+    "autoj-bilingual-6b-zh": "9bdf2d66a1c412cf",
+    "general": "4d5d4f5a0d79451c",
+    "mini": "4a6186111b2a3c76",
 }
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        '[rating]\nplace = "start"',
+        "[rating]\npattern = 'grade:\\s*(?P<verdict>[0-9]+)'",
+        '[comparison.also]\nfirst = ["the former"]',
+    ],
+)
+def test_how_a_verdict_is_read_is_part_of_the_fingerprint(own: str, tmp_path: Path) -> None:
+    """An output could be continued by a judge that reads its answers in another way, under one id."""
+    (tmp_path / "own.toml").write_text(f'extends = "general"\nname = "general"\nmodel = "none"\n{own}\n')
+    assert load_spec(str(tmp_path / "own.toml")).fingerprint != load_spec("general").fingerprint
 
 
 @pytest.mark.parametrize("name", FINGERPRINTS)

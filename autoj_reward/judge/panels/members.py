@@ -35,10 +35,7 @@ class Member:
     def taken(self, n_completions: int) -> frozenset[str]:
         """Which of rubric and reference its template shows."""
         task = self.spec.tasks(n_completions)
-        if task is None:
-            return frozenset()
-        other = task.with_reference.fields if task.with_reference is not None else frozenset()
-        return (task.template.fields | other) & OPTIONAL_FIELDS
+        return frozenset() if task is None else task.fields & OPTIONAL_FIELDS
 
     def inputs_per_request(self, n_completions: int) -> int:
         """Inputs to its model for each request."""

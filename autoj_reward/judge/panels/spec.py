@@ -191,7 +191,7 @@ def _task(members: Sequence[MemberSpec], n_completions: int) -> JudgingTask | No
         if len(sets) > 1 or able[0][0].rates_to_compare:
             verdicts = _preferences(verdicts)
     fields = ["prompt", *(["completion"] if n_completions == 1 else ["first", "second"])]
-    fields += sorted(frozenset[str]().union(*(t.template.fields for _, t in able)) & OPTIONAL_FIELDS)
+    fields += sorted(frozenset[str]().union(*(t.fields for _, t in able)) & OPTIONAL_FIELDS)
     template = Template(name="panel", text="".join(f"{{{name}}}" for name in fields))
     listing = next((t.listing for _, t in able if t.listing is not None), None)
     return JudgingTask(template=template, verdicts=verdicts, listing=listing if n_completions == 1 else None)

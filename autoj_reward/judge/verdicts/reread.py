@@ -15,30 +15,39 @@ from autoj_reward.judge.verdict import VerdictSet
 from autoj_reward.judgments import Judgment, PairJudgment, Sample
 from autoj_reward.types import JudgeInput, Segment
 
-_OF_ONE = "A judge wrote this about a response, its rating left out. Say which rating it supports.\n***\n"
+_OF_ONE = "A judge wrote this about a response, its verdict left out. Say which verdict it supports.\n***\n"
 _OF_TWO = "A judge wrote this about two responses, its decision left out. Say which one it supports.\n***\n"
 _AFTER = "\n***"
 
 
 def reread(
-    judgments: Sequence[Judgment], spec: JudgeSpec, settings: JudgeSettings, engine: Engine
+    judgments: Sequence[Judgment],
+    sets: Sequence[VerdictSet | None],
+    spec: JudgeSpec,
+    settings: JudgeSettings,
+    engine: Engine,
 ) -> list[Judgment]:
     """The judgments, with `Sample.reread` of every critique that states a verdict.
 
     Each critique is shown up to its verdict, and the verdict is read directly: one short input for each.
+
+    Args:
+        judgments: The judgments.
+        sets: The verdicts of each one's critiques; None for critiques that hold several, which are left out.
+        spec: The judge.
+        settings: Its settings.
+        engine: Its engine.
     """
     asked: list[tuple[int, int, JudgeInput, VerdictSet]] = []
-    for i, judgment in enumerate(judgments):
-        n = 2 if isinstance(judgment, PairJudgment) else 1
-        task = spec.in_language(judgment.provenance.language).task_for(n)
-        # A critique of a list is about several completions.
-        for k, sample in enumerate(judgment.samples if task.listing is None else ()):
-            words = _before_verdict(sample, task.verdicts)
+    for i, (judgment, verdicts) in enumerate(zip(judgments, sets, strict=True)):
+        for k, sample in enumerate(judgment.samples if verdicts is not None else ()):
+            assert verdicts is not None
+            words = _before_verdict(sample, verdicts)
             if words is not None:
-                question = _OF_ONE if n == 1 else _OF_TWO
+                question = _OF_TWO if isinstance(judgment, PairJudgment) else _OF_ONE
                 body = (Segment(question, True), Segment(words), Segment(_AFTER, True))
                 item = JudgeInput(body=body, wrapper=spec.direct_wrapper, sampling=settings.sampling)
-                asked.append((i, k, item, task.verdicts))
+                asked.append((i, k, item, verdicts))
     if not asked:
         return list(judgments)
     read = judge_directly([a[2] for a in asked], engine, spec, [a[3] for a in asked], settings.rules)
