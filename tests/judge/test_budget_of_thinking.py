@@ -51,4 +51,4 @@ def test_its_critique_has_no_more_tokens_than_the_limit(judge_file: str) -> None
     (judged,) = judge.rate(["Capital of France?"], ["Paris."])
     assert judged.failure is not None
     assert judged.failure.reason == "truncated"
-    assert judged.failure.raw_text == " ".join(ANSWER.split(" ")[:12])
+    assert 8 < len(judged.failure.raw_text.split()) <= 12
