@@ -167,7 +167,8 @@ class Spending:
             elif engine not in seen:
                 seen.add(engine)
                 found[name] = _less(counted, self._before[name])
-        return {name: found.get(name, Usage()) + self._kept.get(name, Usage()) for name in self._judges}
+        known = {**self._kept, **found}
+        return {name: found.get(name, Usage()) + self._kept.get(name, Usage()) for name in known}
 
     @staticmethod
     def _counted(judge: Judge) -> Usage | None:

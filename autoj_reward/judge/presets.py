@@ -187,10 +187,10 @@ def _extended(source: dict[str, Any], folder: Path | None, seen: tuple[str, ...]
         # Another kind of wrapper has other settings: it replaces those below, it does not add to them.
         lower = {key: value for key, value in lower.items() if key != "wrapper"}
     for task in ("rating", "comparison"):
-        own, below_ = source.get(task), lower.get(task)
-        if isinstance(own, Mapping) and isinstance(below_, Mapping) and {"template", "text"} & own.keys():
+        own, theirs = source.get(task), lower.get(task)
+        if isinstance(own, Mapping) and isinstance(theirs, Mapping) and {"template", "text"} & own.keys():
             # Another template takes the place of the text below, and of the template with a reference.
-            kept = {k: v for k, v in below_.items() if k not in ("text", "template_with_reference")}
+            kept = {k: v for k, v in theirs.items() if k not in ("text", "template_with_reference")}
             lower = {**lower, task: kept}
     if "model" in source:
         # Another model has other sizes.
