@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from autoj_reward import Judge, JudgeReward
+from autoj_reward.engines.local_server.engine import LocalServerEngine
 from autoj_reward.integrations.trl_judges import PairwiseJudge, RankJudge
 from autoj_reward.reward.metrics import failure_metrics
 from tests.conftest import REPO
@@ -43,7 +44,7 @@ def calls() -> list[ast.Call]:
 
 def test_arguments_exist() -> None:
     assert len(calls()) > 6
-    options = set(inspect.signature(Judge.load).parameters)
+    options = {*inspect.signature(Judge.load).parameters, *inspect.signature(LocalServerEngine).parameters}
     for call in calls():
         assert isinstance(call.func, ast.Name)
         known = set(inspect.signature(CALLABLES[call.func.id]).parameters) | options
@@ -76,7 +77,7 @@ def test_the_readme_trains(tmp_path: Path, tiny_policy: Path) -> None:
     text = (REPO / "README.md").read_text(encoding="utf-8")
     code = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0]
     for given, here in (
-        ('"autoj-13b", engine="vllm-server"', '"mini", engine="transformers"'),
+        ('"autoj-13b", engine="vllm-server", memory_share=0.4', '"mini", engine="transformers"'),
         ("Qwen/Qwen3-0.6B", str(tiny_policy)),
     ):
         assert given in code

@@ -110,7 +110,7 @@ def numbers(row: Row, names: str, n: int) -> tuple[float, ...] | None:
     except (TypeError, ValueError):
         raise RowProblem("must hold numbers only", name) from None
     if not all(map(math.isfinite, found)):
-        raise RowProblem("must hold finite numbers only: what nobody graded is to be left out", name)
+        raise RowProblem("must hold finite numbers only: leave out completions without a grade", name)
     return found
 
 
