@@ -85,19 +85,11 @@ class WrittenTurn:
 
     def follow(self, answers: Sequence[JudgeOutput | Failure]) -> JudgeInput | None:
         """What is asked next for the turn; None if the answers make it."""
-        if len(answers) != 1:
-            return None
-        if (thoughts := self._unclosed(answers)) is not None:
-            return replace(self.item, prefill=thoughts)
-        begun = self._begun(answers)
-        if begun is None:
-            return None
-        left = replace(self.item.sampling, max_new_tokens=self._left)
-        return replace(self.item, prefill=(Segment(begun),), sampling=left)
+        return self._second(answers[0]) if len(answers) == 1 else None
 
     def n_answers(self, answers: Sequence[JudgeOutput | Failure]) -> int:
         """How many of a chain's answers make the turn, 1 or 2."""
-        return 1 if self._unclosed(answers) is None and self._begun(answers) is None else 2
+        return 1 if self._second(answers[0]) is None else 2
 
     def read(self, answers: Sequence[JudgeOutput | Failure]) -> Turn:
         """The turn, from the one or two answers that make it."""
@@ -108,37 +100,35 @@ class WrittenTurn:
         usage = turn.usage + usage_of(answer)
         if isinstance(answer, Failure):
             return Turn(thinking=turn.thinking, usage=usage, failure=answer)
+        second = self._second(answers[0])
+        before = () if second is None else second.prefill
+        begun = "" if turn.failure is not None else "".join(s.text for s in before)
         return Turn(
-            critique=(self._begun(answers) or "") + answer.text,
+            critique=begun + answer.text,
             thinking=turn.thinking,
-            before=self._unclosed(answers) or (),
+            before=() if begun else before,
             finish_reason=answer.finish_reason,
             usage=usage,
         )
 
-    def _unclosed(self, answers: Sequence[JudgeOutput | Failure]) -> tuple[Segment, ...] | None:
-        """The judge's thinking, closed where generation stopped at the closing mark or at the budget."""
-        first, thinking = answers[0], self.thinking
-        if thinking is None or thinking.budget_tokens is None or isinstance(first, Failure):
-            return None
-        if _turn(first, thinking).failure is None:
-            return None
-        return _closed(first.text, marks_in(first.text, thinking) or thinking)
+    def _second(self, first: JudgeOutput | Failure) -> JudgeInput | None:
+        """What is asked after the first answer, if it does not make the turn.
 
-    @property
-    def _left(self) -> int:
-        """Tokens that a critique may have after a first part of the budget's size."""
-        assert self.thinking is not None
-        return self.item.sampling.max_new_tokens - (self.thinking.budget_tokens or 0)
-
-    def _begun(self, answers: Sequence[JudgeOutput | Failure]) -> str | None:
-        """The beginning of a critique that the budget of a judge that does not think cut off."""
-        first, thinking = answers[0], self.thinking
+        Thinking is closed where generation stopped at the closing mark or at the budget. A critique that the
+        budget of a judge that does not think cut off goes on.
+        """
+        thinking = self.thinking
         if thinking is None or thinking.budget_tokens is None or isinstance(first, Failure):
             return None
         turn = _turn(first, thinking)
-        cut = first.finish_reason == "length" and self._left > 0
-        return first.text if cut and turn.failure is None and not turn.thinking else None
+        if turn.failure is not None:
+            marks = marks_in(first.text, thinking) or thinking
+            return replace(self.item, prefill=_closed(first.text, marks))
+        left = self.item.sampling.max_new_tokens - thinking.budget_tokens
+        if first.finish_reason != "length" or left <= 0 or turn.thinking:
+            return None
+        sampling = replace(self.item.sampling, max_new_tokens=left)
+        return replace(self.item, prefill=(Segment(first.text),), sampling=sampling)
 
 
 def marks_in(text: str, given: Thinking | None) -> Thinking | None:

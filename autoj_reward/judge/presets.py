@@ -186,24 +186,22 @@ def _extended(source: dict[str, Any], folder: Path | None, seen: tuple[str, ...]
     if isinstance(wrapper, Mapping) and "kind" in wrapper:
         # Another kind of wrapper has other settings: it replaces those below, it does not add to them.
         lower = {key: value for key, value in lower.items() if key != "wrapper"}
-    for task in ("rating", "comparison"):
-        own, theirs = source.get(task), lower.get(task)
-        if isinstance(own, Mapping) and isinstance(theirs, Mapping) and {"template", "text"} & own.keys():
-            # Another template takes the place of the text below, and of the template with a reference.
-            kept = {k: v for k, v in theirs.items() if k not in ("text", "template_with_reference")}
-            lower = {**lower, task: kept}
     if "model" in source:
         # Another model has other sizes.
         lower = {key: value for key, value in lower.items() if key not in ("architecture", "memory_gib")}
-    return merged(_without_other_forms(lower, source), source)
+    return merged(_without_replaced(lower, source), source)
 
 
-def _without_other_forms(lower: Mapping[str, Any], source: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a file extends, without the verdicts that it replaces by verdicts of another form."""
+def _without_replaced(lower: Mapping[str, Any], source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a file extends, without the templates that it replaces, and the verdicts of another form."""
     result = dict(lower)
     for task, forms in FORMS.items():
         own, below = source.get(task), lower.get(task)
         if isinstance(own, Mapping) and isinstance(below, Mapping):
+            if {"template", "text"} & own.keys():
+                # Another template takes the place of the text below, and of the template with a reference.
+                texts = ("text", "template_with_reference")
+                below = result[task] = {key: value for key, value in below.items() if key not in texts}
             new = [form for form in forms if form[0] in own and own[form[0]] is not False]
             if new and not any(form[0] in below for form in new):
                 of_forms = {key for form in forms for key in form}

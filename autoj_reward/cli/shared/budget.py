@@ -138,14 +138,13 @@ def estimate(run: RowRun, judge: Judge, n: int, *, quiet: bool = False) -> str:
     items = sample_items(run.source, run.task, run.checked, n + 1)
     if not items:
         return "no row to measure"
-
-    def loaded() -> bool:
-        return is_loaded(judge.built_engine)
-
-    with RunProgress("estimate, rows", len(items), quiet=quiet, loaded=loaded) as progress:
-        *loading, counted = (items[:1], items[1:]) if len(items) > 1 else (items,)
-        for first in loading:
-            run.task.judge(first)
+    counted = items[1:] or items
+    loading_counts = len(items) == 1
+    with RunProgress(
+        "estimate, rows", len(items), quiet=quiet, loaded=lambda: is_loaded(judge.built_engine)
+    ) as progress:
+        if not loading_counts:
+            run.task.judge(items[:1])
             progress.advance(1)
         spent = Spending(judge, Budget())
         results = run.task.judge(counted)
@@ -158,5 +157,5 @@ def estimate(run: RowRun, judge: Judge, n: int, *, quiet: bool = False) -> str:
         span(factor * seconds),
         *([] if cost is None else [f"a cost of {factor * cost:,.4g}"]),
     ]
-    of = "left out" if loading else "included"
+    of = "included" if loading_counts else "left out"
     return f"{', '.join(parts)} (from {len(counted):,} rows in {span(seconds)}, loading {of})"

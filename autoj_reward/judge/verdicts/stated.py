@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections import Counter
 from collections.abc import Collection
 
 _EMPHASIS = "*_` "
@@ -30,8 +32,14 @@ def key_in(text: str, known: Collection[str]) -> str:
     for form in (stated, stated.strip(_EMPHASIS), plain):
         if form in known:
             return form
-    same = [form for form in known if _plain(form) == plain]
-    return same[0] if len(same) == 1 else plain
+    return _by_plain_form(tuple(known)).get(plain, plain)
+
+
+@functools.lru_cache(maxsize=64)
+def _by_plain_form(known: tuple[str, ...]) -> dict[str, str]:
+    """A set's texts by their plainest forms, without those that several texts have."""
+    counts = Counter(map(_plain, known))
+    return {plain: form for form in known if counts[plain := _plain(form)] == 1}
 
 
 def _plain(squeezed: str) -> str:
